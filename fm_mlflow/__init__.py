@@ -1,0 +1,63 @@
+"""Choose models by what they cost as well as by what they score, on MLflow."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fm_mlflow.config import TrainConfig
+    from fm_mlflow.errors import (
+        DataError,
+        FmMlflowError,
+        InputError,
+        Interrupted,
+        ModelError,
+        TrackingError,
+        TrainingError,
+    )
+    from fm_mlflow.results import TrainResult
+    from fm_mlflow.train import train
+
+# Where each public name lives; imported on first use, so that `import fm_mlflow` costs nothing.
+_HOMES = {
+    "DataError": "errors",
+    "FmMlflowError": "errors",
+    "InputError": "errors",
+    "Interrupted": "errors",
+    "ModelError": "errors",
+    "TrackingError": "errors",
+    "TrainConfig": "config",
+    "TrainResult": "results",
+    "TrainingError": "errors",
+    "train": "train",
+}
+
+__all__ = [
+    "DataError",
+    "FmMlflowError",
+    "InputError",
+    "Interrupted",
+    "ModelError",
+    "TrackingError",
+    "TrainConfig",
+    "TrainResult",
+    "TrainingError",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fm_mlflow")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

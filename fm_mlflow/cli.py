@@ -1,0 +1,177 @@
+"""The command line: parse, call one workflow, map errors to exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import update_wrapper
+from typing import Any, NoReturn
+
+import click
+from pydantic import BaseModel
+from rich.console import Console
+
+from fm_mlflow.config import TrainConfig, parse
+from fm_mlflow.errors import FmMlflowError, InputError, Interrupted
+from fm_mlflow.lifecycle import guard
+from fm_mlflow.redaction import one_line, redact, redact_logs
+
+# What these libraries say on stderr helps their developers; a user who wants it sets the variable.
+_QUIET = {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    arguments = sys.argv[1:] if args is None else args
+    inherited_run = os.environ.get("MLFLOW_RUN_ID")
+    code: int = 0
+    try:
+        with guard():
+            try:
+                cli.main(arguments, prog_name="fm-mlflow", standalone_mode=False)
+            except click.exceptions.Exit as done:
+                code = done.exit_code
+            except (Exception, KeyboardInterrupt) as error:
+                code = _fail(error, arguments, inherited_run)
+    except KeyboardInterrupt as late:  # a signal while the first one was being dealt with
+        code = _exit_code(late)
+    sys.exit(code)
+
+
+def _fail(error: BaseException, arguments: list[str], inherited_run: str | None) -> int:
+    """Say in one line what went wrong, leave no inherited run open, return the exit code."""
+    error = _as_ours(error, arguments)
+    if inherited_run is not None:
+        # `mlflow run` created the run before it called us; nobody else will tell it the cause.
+        from fm_mlflow.tracking.run import close_inherited_run
+
+        try:
+            close_inherited_run(inherited_run, error)
+        except FmMlflowError as failure:
+            click.echo(f"fm-mlflow: {one_line(failure)}", err=True)
+    if "--debug" in arguments:
+        trace = "".join(traceback.format_exception(error))
+        click.echo(redact(trace), err=True, nl=False)
+    click.echo(f"fm-mlflow: {one_line(error)}", err=True)
+    return _exit_code(error)
+
+
+def _as_ours(error: BaseException, arguments: list[str]) -> BaseException:
+    """Give errors that are not ours the shape of ours: one line, what and what to do."""
+    if isinstance(error, click.UsageError):
+        return _usage_error(error)
+    if isinstance(error, (FmMlflowError, KeyboardInterrupt)):
+        return error
+    unexpected = FmMlflowError(
+        f"{type(error).__name__}: {one_line(error)} (--debug shows the traceback)"
+    )
+    unexpected.__cause__ = error
+    return unexpected
+
+
+def _usage_error(error: click.UsageError) -> InputError:
+    context = error.ctx
+    if isinstance(error, click.NoSuchOption):
+        names = _option_names(context) if context else ""
+        return InputError(error.option_name, error.option_name, f"one of the options {names}")
+    if isinstance(context and context.command, click.Group):
+        return InputError("command", " ".join(sys.argv[1:2]), f"one of {', '.join(cli.commands)}")
+    return InputError("command line", error.format_message(), "what --help lists")
+
+
+def _option_names(context: click.Context) -> str:
+    return ", ".join(option.opts[0] for option in context.command.params)
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, (FmMlflowError, Interrupted)):
+        return error.exit_code
+    return 130  # a plain KeyboardInterrupt: SIGINT before our handler was in place
+
+
+def config_options(config_class: type[BaseModel]) -> Callable[[Any], Any]:
+    """Turn every field of a settings class into an option; the class checks the values itself."""
+
+    def decorate(command: Any) -> Any:
+        for name, field in reversed(config_class.model_fields.items()):
+            default = f" [default: {field.default}]" if field.default != "" else ""
+            command = click.option(
+                f"--{name.replace('_', '-')}",
+                name,
+                default=None,
+                metavar="VALUE",
+                help=f"{field.description}{default}",
+            )(command)
+        return command
+
+    return decorate
+
+
+def output_options(command: Any) -> Any:
+    """Add the options that every command has."""
+    command = click.option("--debug", is_flag=True, help="Show the traceback of an error.")(command)
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
+    )(command)
+
+
+def _quietly(command: Callable[..., None]) -> Callable[..., None]:
+    """Run a command with secrets hidden and other libraries' chatter off (unless --debug)."""
+
+    def run(debug: bool, **options: Any) -> None:
+        redact_logs()
+        if not debug:
+            for name, value in _QUIET.items():
+                os.environ.setdefault(name, value)
+        command(**options)
+
+    return update_wrapper(run, command)
+
+
+def _spaced_with_hyphens(name: str) -> str:
+    """Accept `--batch_size` for `--batch-size`: so MLflow appends undeclared parameters."""
+    return name.replace("_", "-")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fm_mlflow", message="%(package)s %(version)s")
+def cli() -> None:
+    """Train models under MLflow with honest costs, and decide between them."""
+
+
+@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@config_options(TrainConfig)
+@output_options
+@_quietly
+def train(as_json: bool, **options: str | None) -> None:
+    """Train one model under one tracked run.
+
+    The run goes to the MLflow tracking store: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in
+    this folder; its experiment is $MLFLOW_EXPERIMENT_NAME, else MLflow's default.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    config = parse(TrainConfig, given)
+
+    from fm_mlflow.quiet import import_tensorflow
+    from fm_mlflow.report.progress import console_progress
+    from fm_mlflow.report.terminal import print_training_result
+    from fm_mlflow.train import train as train_model
+
+    # stdout carries the result alone: whatever a library or a model prints goes to stderr.
+    stdout = sys.stdout
+    with redirect_stdout(sys.stderr), console_progress(Console(stderr=True)) as progress:
+        progress.stage("importing TensorFlow")
+        import_tensorflow()
+        result = train_model(progress=progress, **config.model_dump())
+    if as_json:
+        click.echo(json.dumps(result.to_dict()), file=stdout)
+    else:
+        print_training_result(Console(file=stdout), result)

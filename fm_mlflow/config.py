@@ -1,0 +1,122 @@
+"""Settings: the one place that knows every default, bound and description.
+
+The command line, the MLflow Project's entry points and the Python API all read them from here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from fm_mlflow.errors import InputError
+
+BUILTIN_MODELS = ("mlp", "cnn")
+"""Names of the built-in models; `fm_mlflow.models` holds how each is built."""
+
+MODEL_REFERENCE = re.compile(r"(?P<module>.+):(?P<function>[A-Za-z_][\w.]*)")
+"""A user's own model: `package.module:function` or `path/to/file.py:function`."""
+
+_MODEL_ACCEPTED = (
+    f"{', '.join(BUILTIN_MODELS)}, package.module:function or path/to/file.py:function"
+)
+
+ModelName = Annotated[str, Field(json_schema_extra={"accepted": _MODEL_ACCEPTED})]
+
+
+class TrainConfig(BaseModel):
+    """Everything that shapes one training run. Frozen; unknown names are refused.
+
+    The defaults are the reference protocol: Adam at 0.001, batches of 64, 5 epochs, validated on
+    the test set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: ModelName = Field(
+        "mlp",
+        description=f"Model to train: {_MODEL_ACCEPTED} (a function that returns a Keras model).",
+    )
+    epochs: int = Field(5, ge=1, description="Passes over the training images.")
+    batch_size: int = Field(64, ge=1, description="Images per training step.")
+    learning_rate: float = Field(0.001, gt=0, description="Step size of the optimizer.")
+    optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "sgd", "adagrad", "lion"] = Field(
+        "adam", description="Keras optimizer, otherwise at its Keras defaults."
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of weights, order and dropout.")
+    validation_split: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Last share of the training images held out for validation; "
+        "0 validates on the test set.",
+    )
+    dataset: Literal["fashion_mnist", "digits", "idx"] = Field(
+        "fashion_mnist",
+        description="fashion_mnist; digits (scikit-learn's, no download); "
+        "idx (any four IDX files in the data directory).",
+    )
+    data_dir: str = Field(
+        "",
+        description="Folder of the four IDX files; empty looks in $FM_MLFLOW_DATA_DIR, the Keras "
+        "cache and /usr/share/datasets/fashion-mnist, then downloads.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.model not in BUILTIN_MODELS and not MODEL_REFERENCE.fullmatch(self.model):
+            raise InputError("model", self.model, _MODEL_ACCEPTED)
+        if self.dataset == "idx" and not self.data_dir:
+            raise InputError("data_dir", self.data_dir, "the folder of the four files of 'idx'")
+        if self.dataset == "digits" and self.data_dir:
+            raise InputError("data_dir", self.data_dir, "nothing: 'digits' comes with scikit-learn")
+        return self
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def parse(config_class: type[ConfigT], values: Mapping[str, object]) -> ConfigT:
+    """Validate settings; text as it comes from a command line is converted.
+
+    Raises:
+        InputError: Names the first refused parameter, what was received and what is accepted.
+    """
+    try:
+        return config_class.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        field = config_class.model_fields.get(name)
+        if field is None:
+            names = ", ".join(config_class.model_fields)
+            raise InputError(name, first["input"], f"one of the parameters {names}") from None
+        raise InputError(name, first["input"], accepted(field)) from None
+
+
+def accepted(field: FieldInfo) -> str:
+    """Say in words which values a field takes, from its type and bounds alone."""
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "accepted" in extra:
+        return str(extra["accepted"])
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(str(choice) for choice in get_args(field.annotation))
+    kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "text"}
+    return " ".join([kinds[field.annotation], *_bounds(field.metadata)])
+
+
+def _bounds(metadata: Iterable[object]) -> Iterable[str]:
+    for bound in metadata:
+        match bound:
+            case Ge(ge=value):
+                yield f"from {value}"
+            case Gt(gt=value):
+                yield f"above {value}"
+            case Le(le=value):
+                yield f"to {value}"
+            case Lt(lt=value):
+                yield f"below {value}"

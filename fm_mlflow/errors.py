@@ -1,0 +1,64 @@
+"""The errors that fm_mlflow raises on purpose; each class owns its message and its exit code."""
+
+from __future__ import annotations
+
+import signal
+
+
+class FmMlflowError(Exception):
+    """Something failed at run time. The message is one line: what, why, what to do."""
+
+    exit_code = 1
+
+
+class InputError(FmMlflowError):
+    """A parameter was refused before anything started.
+
+    Args:
+        parameter: Name of the refused parameter, as the user spells it.
+        received: What was received.
+        accepted: What would have been accepted, in words.
+    """
+
+    exit_code = 2
+
+    def __init__(self, parameter: str, received: object, accepted: str) -> None:
+        super().__init__(f"{parameter}: received {received!r}, accepted: {accepted}")
+        self.parameter = parameter
+
+
+class DataError(FmMlflowError):
+    """A data set is missing, truncated, corrupted or not what it says it is."""
+
+
+class ModelError(InputError):
+    """A user's model does not fit the data or cannot be built."""
+
+    def __init__(self, received: object, accepted: str) -> None:
+        super().__init__("model", received, accepted)
+
+
+class TrainingError(FmMlflowError):
+    """Training itself went wrong, for example because the loss stopped being a number."""
+
+
+class TrackingError(FmMlflowError):
+    """The tracking store refused or did not answer."""
+
+
+class Interrupted(KeyboardInterrupt):  # noqa: N818 - an interruption, not an error
+    """The process was asked to stop. A KeyboardInterrupt, so that no `except Exception` eats it.
+
+    Args:
+        signum: The signal that arrived (or that stands for the cause).
+        cause: One line for the run's `fm_mlflow.error` tag; by default names the signal.
+    """
+
+    def __init__(self, signum: int, cause: str | None = None) -> None:
+        self.signum = signum
+        super().__init__(cause or f"interrupted by {signal.Signals(signum).name}")
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's convention: 128 + signal number (130 SIGINT, 143 SIGTERM)."""
+        return 128 + self.signum

@@ -1,0 +1,126 @@
+"""The training loop, behind one function."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from fm_mlflow import keys
+from fm_mlflow.errors import TrainingError
+from fm_mlflow.models import ACCURACY_METRICS
+
+OnEpoch = Callable[[int, "dict[str, float]"], None]
+OnBatch = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a model trains or validates on.
+
+    Attributes:
+        inputs: Shape (n, *input_shape), float32.
+        labels: Class numbers, shape (n,), int32.
+    """
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a fit went.
+
+    Attributes:
+        history: One value an epoch for each metric, by logged name.
+        seconds: Wall time of the whole fit.
+    """
+
+    history: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def fit(
+    model: keras.Model,
+    training: Examples,
+    validation: Examples,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    on_epoch: OnEpoch,
+    on_batch: OnBatch | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> FitResult:
+    """Train a compiled model: every image once an epoch, in an order drawn from the seed.
+
+    Args:
+        model: Compiled and built.
+        training: What it learns from.
+        validation: What it is evaluated on after each epoch.
+        epochs: Passes over `training`.
+        batch_size: Images a step.
+        seed: Same seed, same machine, same weights: bit for bit.
+        on_epoch: Called with the epoch (from 1) and its metrics, by logged name.
+        on_batch: Called with the steps done in this epoch and the steps of an epoch.
+        callbacks: Keras callbacks of the user's.
+
+    Raises:
+        TrainingError: The loss is no longer a finite number; the epoch was reported first.
+    """
+    # Anything may have drawn random numbers since the model was built (MLflow names runs so).
+    keras.utils.set_random_seed(seed)
+    reporter = _Reporter(on_epoch, on_batch)
+    started = time.perf_counter()
+    model.fit(
+        training.inputs,
+        training.labels,
+        batch_size=batch_size,
+        epochs=epochs,
+        validation_data=(validation.inputs, validation.labels),
+        callbacks=[*callbacks, reporter],
+        verbose=0,
+    )
+    return FitResult(reporter.history, time.perf_counter() - started)
+
+
+class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
+    """Turns Keras' logs into the logged names and passes them on."""
+
+    def __init__(self, on_epoch: OnEpoch, on_batch: OnBatch | None) -> None:
+        super().__init__()
+        self.history: dict[str, list[float]] = {}
+        self._on_epoch = on_epoch
+        self._on_batch = on_batch
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._on_batch:
+            self._on_batch(batch + 1, self.params["steps"])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        metrics = {_logged_name(name): float(value) for name, value in (logs or {}).items()}
+        metrics[keys.LEARNING_RATE] = float(self.model.optimizer.learning_rate)
+        metrics[keys.EPOCH_SECONDS] = time.perf_counter() - self._started
+        for name, value in metrics.items():
+            self.history.setdefault(name, []).append(value)
+        self._on_epoch(epoch + 1, metrics)
+        if not math.isfinite(metrics[keys.LOSS]):
+            raise TrainingError(
+                f"loss became {metrics[keys.LOSS]} at epoch {epoch + 1}; "
+                "try a smaller --learning-rate"
+            )
+
+
+def _logged_name(name: str) -> str:
+    prefix, bare = ("val_", name[4:]) if name.startswith("val_") else ("", name)
+    return prefix + (keys.ACCURACY if bare in ACCURACY_METRICS else bare)

@@ -1,0 +1,114 @@
+"""Every name that fm_mlflow logs, once, with its unit and meaning.
+
+`docs/keys.md` is generated from this file: `python -m fm_mlflow.keys > docs/keys.md`.
+"""
+
+from __future__ import annotations
+
+
+class Key(str):
+    """A logged name: a plain string that also knows its unit and its meaning."""
+
+    __slots__ = ("group", "meaning", "unit")
+
+    group: str
+    unit: str
+    meaning: str
+
+    def __new__(cls, name: str, group: str, unit: str, meaning: str) -> Key:
+        """Create the name; `group` is the table of the docs that it belongs to."""
+        key = super().__new__(cls, name)
+        key.group, key.unit, key.meaning = group, unit, meaning
+        return key
+
+
+_EPOCH = "Metrics, one point an epoch (step 1 … epochs)"
+_RUN = "Metrics, one value a run"
+_TAG = "Tags"
+_FILE = "Artifacts"
+
+# Tags
+KIND = Key(
+    "fm_mlflow.kind", _TAG, "word", "what the run is: training, comparison, benchmark"
+)
+MODEL = Key("fm_mlflow.model", _TAG, "text", "the model, as given to `--model`")
+VERSION = Key("fm_mlflow.version", _TAG, "version", "the fm_mlflow that logged the run")
+DATASET_DIGEST = Key(
+    "fm_mlflow.dataset_digest", _TAG, "SHA-256", "contents of the whole data set, in hexadecimal"
+)
+ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
+
+# One point an epoch
+LOSS = Key("loss", _EPOCH, "nats", "training loss, mean over the epoch's batches")
+ACCURACY = Key("accuracy", _EPOCH, "fraction", "training accuracy, mean over the epoch's batches")
+VAL_LOSS = Key("val_loss", _EPOCH, "nats", "validation loss at the epoch's end")
+VAL_ACCURACY = Key("val_accuracy", _EPOCH, "fraction", "validation accuracy at the epoch's end")
+LEARNING_RATE = Key("learning_rate", _EPOCH, "1", "learning rate at the epoch's end")
+EPOCH_SECONDS = Key("epoch_seconds", _EPOCH, "s", "wall time of the epoch, validation included")
+
+# One value a run
+TEST_LOSS = Key("test_loss", _RUN, "nats", "loss on the whole test set, after training")
+TEST_ACCURACY = Key(
+    "test_accuracy", _RUN, "fraction", "accuracy on the whole test set, after training"
+)
+PARAMETERS_TRAINABLE = Key("parameters/trainable", _RUN, "count", "trainable parameters")
+PARAMETERS_NON_TRAINABLE = Key(
+    "parameters/non_trainable", _RUN, "count", "parameters that training does not change"
+)
+SIZE_H5 = Key("size/h5_mib", _RUN, "MiB", "trained model as HDF5, with optimizer state")
+SIZE_INFERENCE = Key(
+    "size/inference_mib", _RUN, "MiB", "what must be shipped to predict: no optimizer state"
+)
+ESTIMATE_INFERENCE_FLOPS = Key(
+    "estimate/inference_flops", _RUN, "FLOPs an image", "2 x kernel weights (rule of thumb)"
+)
+ESTIMATE_TRAINING_FLOPS = Key(
+    "estimate/training_flops", _RUN, "FLOPs an image", "6 x kernel weights (rule of thumb)"
+)
+ESTIMATE_TRAINING_MEMORY = Key(
+    "estimate/training_memory_mib", _RUN, "MiB", "3 x 4 bytes x kernel weights (rule of thumb)"
+)
+FIT_SECONDS = Key("time/fit_seconds", _RUN, "s", "wall time of the whole fit, tracing included")
+TOTAL_SECONDS = Key(
+    "time/total_seconds", _RUN, "s", "wall time from the call to the last logged artifact"
+)
+
+# Artifacts
+MEASUREMENTS_FILE = Key(
+    "measurements.json", _FILE, "JSON", "every cost: value, unit, method, samples, spread, or why not"
+)
+MODEL_SUMMARY_FILE = Key("model_summary.txt", _FILE, "text", "layers, output shapes, parameters")
+LEARNING_CURVE_FILE = Key("plots/learning_curve.png", _FILE, "image", "loss and accuracy by epoch")
+CONFUSION_MATRIX_FILE = Key(
+    "plots/confusion_matrix.png", _FILE, "image", "test images by true and predicted class"
+)
+PREDICTIONS_FILE = Key(
+    "predictions/test.npz", _FILE, "NumPy", "`label` (n,) and `probability` (n, classes), test order"
+)
+
+MODEL_NAME = "model"
+"""Name of the logged MLflow model."""
+
+KIND_TRAINING = "training"
+"""Value of the tag `fm_mlflow.kind` on a training run."""
+
+
+def all_keys() -> list[Key]:
+    """Every key, in the order of this file."""
+    return [value for value in globals().values() if isinstance(value, Key)]
+
+
+def markdown() -> str:
+    """The documentation page that lists every key."""
+    lines = ["# Names in the tracking store", "", "Generated from `fm_mlflow/keys.py`."]
+    keys = all_keys()
+    for group in dict.fromkeys(key.group for key in keys):
+        lines += ["", f"## {group}", "", "| name | unit | meaning |", "|---|---|---|"]
+        lines += [f"| `{key}` | {key.unit} | {key.meaning} |" for key in keys if key.group == group]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(markdown())

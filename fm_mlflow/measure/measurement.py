@@ -1,0 +1,62 @@
+"""A measured value that can be traced to its method, or the reason why there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from fm_mlflow.keys import Key
+
+MIB = 1024**2
+"""Bytes in one MiB, the notebook's "MB"."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One cost.
+
+    Attributes:
+        name: The metric's name (`fm_mlflow.keys`).
+        value: The figure, or None where it could not be measured.
+        unit: Its unit.
+        method: How it came about.
+        samples: How many readings the value summarises; 1 for an exact count.
+        spread: Standard deviation of the readings, in the same unit; 0 for an exact count,
+            None where a single reading shows none.
+        reason: Why there is no value.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    method: str
+    samples: int = 1
+    spread: float | None = None
+    reason: str | None = None
+
+    @classmethod
+    def exact(cls, key: Key, value: float, method: str) -> Measurement:
+        """Return a count: nothing varies between readings."""
+        return cls(str(key), value, key.unit, method, samples=1, spread=0.0)
+
+    @classmethod
+    def single(cls, key: Key, value: float, method: str) -> Measurement:
+        """Return one reading of something that would vary; its spread is unknown."""
+        return cls(str(key), value, key.unit, method)
+
+    @classmethod
+    def missing(cls, key: Key, method: str, reason: str) -> Measurement:
+        """Record that there is no value, and why."""
+        return cls(str(key), None, key.unit, method, samples=0, reason=reason)
+
+
+def metrics(measurements: Iterable[Measurement]) -> dict[str, float]:
+    """Return what can be logged: values by name, missing ones left out (never 0)."""
+    return {m.name: m.value for m in measurements if m.value is not None}
+
+
+def to_json(measurements: Iterable[Measurement]) -> str:
+    """Return the contents of `measurements.json`."""
+    document = {"format": 1, "measurements": [asdict(m) for m in measurements]}
+    return json.dumps(document, indent=2) + "\n"

@@ -1,0 +1,311 @@
+"""A model's name -> a compiled Keras model that fits the data."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+
+from fm_mlflow.config import MODEL_REFERENCE, TrainConfig
+from fm_mlflow.data import Dataset
+from fm_mlflow.errors import ModelError
+
+ACCURACY_METRICS = ("accuracy", "acc", "sparse_categorical_accuracy")
+"""What a user's compiled model may call its accuracy; it is logged as `accuracy`."""
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A compiled model and how the data reach it.
+
+    Attributes:
+        model: Compiled and built; one input of shape (n, *input_shape), one output (n, classes).
+        input_shape: (height, width) or (height, width, 1).
+        gives_logits: Its outputs are not probabilities; a softmax makes them so.
+        params: What the run logs of it: optimizer, loss and, unless scheduled, learning rate.
+        code_paths: Files that a stranger needs to load it (a user's own module).
+    """
+
+    model: keras.Model
+    input_shape: tuple[int, ...]
+    gives_logits: bool
+    params: dict[str, Any]
+    code_paths: tuple[Path, ...] = ()
+
+    def inputs(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Grey levels 0-255 of shape (n, height, width) -> what the model takes, 0 to 1."""
+        scaled = np.divide(images, 255, dtype=np.float32)
+        return scaled.reshape(len(images), *self.input_shape)
+
+    def probabilities(self, inputs: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
+        """Predict: probabilities of shape (n, classes)."""
+        outputs = self.model.predict(inputs, batch_size=batch_size, verbose=0)
+        if not self.gives_logits:
+            return np.asarray(outputs)
+        return np.asarray(keras.ops.softmax(outputs, axis=-1))
+
+
+def mlp(image_shape: tuple[int, int], classes: int) -> keras.Model:
+    """Return the reference multilayer perceptron: 256 and 128 relu units, softmax."""
+    return keras.Sequential(
+        [
+            keras.Input(image_shape),
+            layers.Flatten(),
+            layers.Dense(256, activation="relu"),
+            layers.Dense(128, activation="relu"),
+            layers.Dense(classes, activation="softmax"),
+        ],
+        name="mlp",
+    )
+
+
+def cnn(image_shape: tuple[int, int], classes: int) -> keras.Model:
+    """Return the reference convolutional net: two 3x3 convolutions with pooling, 64 units."""
+    return keras.Sequential(
+        [
+            keras.Input((*image_shape, 1)),
+            layers.Conv2D(16, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(classes, activation="softmax"),
+        ],
+        name="cnn",
+    )
+
+
+BUILDERS: dict[str, Callable[[tuple[int, int], int], keras.Model]] = {"mlp": mlp, "cnn": cnn}
+
+
+def build_model(
+    config: TrainConfig, dataset: Dataset, function: Callable[[], keras.Model] | None = None
+) -> BuiltModel:
+    """Build, check and (unless its author did) compile the model that `config.model` names.
+
+    The random state is set from `config.seed` first, so that the weights repeat.
+
+    Args:
+        config: The run's settings.
+        dataset: What the model must fit: image shape and number of classes.
+        function: The function that `config.model` names, where the caller has it already.
+
+    Raises:
+        ModelError: The function cannot be found or fails, it does not return a Keras model, or the
+            model's input, output or loss does not fit the data.
+    """
+    _set_seed(config.seed)
+    code_paths: tuple[Path, ...] = ()
+    if function is None and config.model in BUILDERS:
+        model = BUILDERS[config.model](dataset.image_shape, len(dataset.class_names))
+    else:
+        if function is None:
+            function, code_paths = _find_function(config.model)
+        model = _call(function, config.model)
+    input_shape = _check_input(model, config.model, dataset.image_shape)
+    outputs = _check_output(model, config.model, dataset, input_shape)
+    gives_logits = not _are_probabilities(outputs)
+    params = _compile(model, config, gives_logits) if not model.compiled else _compiled_params(model)
+    built = BuiltModel(model, input_shape, gives_logits, params, code_paths)
+    _check_loss(built, config.model, dataset)
+    return built
+
+
+def _set_seed(seed: int) -> None:
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    # On a CPU these kernels repeat bit for bit as they are; on a GPU only when told to.
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+
+
+def _find_function(reference: str) -> tuple[Callable[[], Any], tuple[Path, ...]]:
+    match = MODEL_REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ModelError(reference, "package.module:function or path/to/file.py:function")
+    module = _import(match["module"], reference)
+    function: Any = module
+    for name in match["function"].split("."):
+        function = getattr(function, name, None)
+    if not callable(function):
+        raise ModelError(reference, f"a function that {match['module']} has; it has no {name!r}")
+    return function, _code_of(module)
+
+
+def _import(name: str, reference: str) -> ModuleType:
+    """Import `package.module` or `path/to/file.py`, the working directory included."""
+    is_file = name.endswith(".py")
+    path = Path(name).resolve()
+    if is_file and not path.is_file():
+        raise ModelError(reference, f"the path of an existing file; there is no {path}")
+    # As `python -m` and `python file.py` would do; appended, so that nothing is shadowed.
+    folder = str(path.parent if is_file else Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        if not is_file:
+            return importlib.import_module(name)
+        return _import_file(path, reference)
+    except ModelError:
+        raise
+    except ModuleNotFoundError as error:
+        raise ModelError(reference, f"an importable module ({error})") from error
+    except Exception as error:
+        raise ModelError(
+            reference, f"a module that imports; it raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _import_file(path: Path, reference: str) -> ModuleType:
+    """Import a file under its own name, so that a saved model finds its classes again."""
+    known = sys.modules.get(path.stem)
+    if known is not None:
+        if getattr(known, "__file__", None) == str(path):
+            return known
+        raise ModelError(
+            reference, f"a file whose name is free; a module {path.stem!r} is loaded already"
+        )
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ModelError(reference, "a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module
+
+
+def _code_of(module: ModuleType) -> tuple[Path, ...]:
+    """Return a user's own source to be saved with the model; installed packages stay where they are."""
+    file = getattr(module, "__file__", None)
+    if file is None or "site-packages" in Path(file).parts:
+        return ()
+    if "." in module.__name__:  # the whole top-level package, so that its imports work
+        package = sys.modules[module.__name__.partition(".")[0]]
+        return tuple(Path(folder) for folder in list(package.__path__)[:1])
+    return (Path(file),)
+
+
+def _call(function: Callable[[], Any], reference: str) -> keras.Model:
+    try:
+        model = function()
+    except Exception as error:
+        raise ModelError(
+            reference,
+            f"a function without arguments that returns a Keras model; "
+            f"it raised {type(error).__name__}: {error}",
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            reference, f"a function that returns a Keras model; it returned {type(model).__name__}"
+        )
+    return model
+
+
+def _check_input(
+    model: keras.Model, reference: str, image_shape: tuple[int, int]
+) -> tuple[int, ...]:
+    """Return the one shape of an image that the model takes and the data can give."""
+    channel = (*image_shape, 1)
+    try:
+        declared = model.input_shape
+    except AttributeError:
+        return channel  # a subclassed model says nothing before its first call
+    for shape in (image_shape, channel):
+        if isinstance(declared, tuple) and len(declared) == len(shape) + 1 and all(
+            have in (None, want) for have, want in zip(declared[1:], shape, strict=True)
+        ):
+            return shape
+    raise ModelError(
+        reference,
+        f"one input of shape (None, {image_shape[0]}, {image_shape[1]}) or "
+        f"(None, {image_shape[0]}, {image_shape[1]}, 1); the model takes {declared}",
+    )
+
+
+def _check_output(
+    model: keras.Model, reference: str, dataset: Dataset, input_shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Call the model on two real images: its outputs, shape (2, classes)."""
+    sample = np.divide(dataset.train.images[:2], 255, dtype=np.float32)
+    sample = sample.reshape(len(sample), *input_shape)
+    classes = len(dataset.class_names)
+    try:
+        outputs = model(sample, training=False)
+    except Exception as error:
+        raise ModelError(
+            reference,
+            f"a model that takes images of shape {input_shape}; "
+            f"it raised {type(error).__name__}: {_first_line(error)}",
+        ) from error
+    shape = getattr(outputs, "shape", None)
+    if shape is None or tuple(shape) != (len(sample), classes):
+        got = tuple(shape[1:]) if shape is not None else type(outputs).__name__
+        raise ModelError(reference, f"one output of shape (None, {classes}); the model gives {got}")
+    return np.asarray(keras.ops.convert_to_numpy(outputs))
+
+
+def _are_probabilities(outputs: NDArray[np.float32]) -> bool:
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3))
+
+
+def _compile(model: keras.Model, config: TrainConfig, gives_logits: bool) -> dict[str, Any]:
+    optimizer = keras.optimizers.get(config.optimizer)
+    optimizer.learning_rate = config.learning_rate
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=gives_logits)
+    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+    return {
+        "optimizer": config.optimizer,
+        "loss": loss.name + (" (from logits)" if gives_logits else ""),
+        "learning_rate": config.learning_rate,
+    }
+
+
+def _compiled_params(model: keras.Model) -> dict[str, Any]:
+    """Return what its author compiled the model with: that is what trains, whatever the options say."""
+    optimizer = model.optimizer
+    loss = model.loss
+    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", None))
+    params = {"optimizer": optimizer.__class__.__name__.lower(), "loss": name or str(loss)}
+    # Keras keeps the schedule itself under a private name; the config is its public form.
+    rate = optimizer.get_config()["learning_rate"]
+    if isinstance(rate, dict):
+        params["optimizer"] += f" ({rate['class_name']})"
+        return params
+    # float32 in Keras: 0.01 comes back as 0.009999999776
+    return {**params, "learning_rate": float(np.format_float_positional(np.float32(rate)))}
+
+
+def _check_loss(built: BuiltModel, reference: str, dataset: Dataset) -> None:
+    """Compute the loss of two real images, so that an unfit loss shows before the run starts."""
+    inputs = built.inputs(dataset.train.images[:2])
+    labels = dataset.train.labels[:2].astype(np.int32)
+    try:
+        outputs = built.model(inputs, training=False)
+        built.model.compute_loss(x=inputs, y=labels, y_pred=outputs, training=False)
+    except Exception as error:
+        raise ModelError(
+            reference,
+            "a model compiled with a loss for class numbers, such as "
+            f"sparse_categorical_crossentropy; its loss raised {_first_line(error)}",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

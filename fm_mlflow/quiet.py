@@ -1,0 +1,45 @@
+"""Keeps TensorFlow's start-up messages off a user's screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and Keras without the lines that no logging setting switches off.
+
+    They come from C++ before its log is set up ("could not find cuda drivers"). Shown after all
+    when the import fails, and never hidden where the user set TF_CPP_MIN_LOG_LEVEL below 3.
+    """
+    with _stderr_held_back(hold=os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"):
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@contextmanager
+def _stderr_held_back(*, hold: bool) -> Iterator[None]:
+    """Hold back what is written to file descriptor 2; show it if an exception leaves the block."""
+    if not hold:
+        yield
+        return
+    sys.stderr.flush()
+    visible = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            held.seek(0)
+            os.write(visible, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(visible, 2)
+            os.close(visible)

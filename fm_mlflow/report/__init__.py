@@ -1,0 +1,1 @@
+"""Pure rendering: results in, text and pictures out."""

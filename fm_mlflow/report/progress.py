@@ -1,0 +1,160 @@
+"""What a person sees while a run is on: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from fm_mlflow import keys
+
+_REFRESH_SECONDS = 0.1
+
+
+class ProgressListener(Protocol):
+    """Hears how a run goes on. The base does nothing: a silent run."""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins, for example "loading the data"."""
+
+    def download(self, name: str, done: int, total: int | None) -> None:
+        """`done` of `total` bytes of a file have arrived; `total` is None where it is unknown."""
+
+    def batch(self, epoch: int, epochs: int, done: int, total: int) -> None:
+        """`done` of `total` steps of an epoch are done."""
+
+    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        """An epoch is over."""
+
+
+class Silent(ProgressListener):
+    """Says nothing."""
+
+
+class PlainProgress(ProgressListener):
+    """One line a stage and one an epoch, for logs and pipes.
+
+    Args:
+        stream: Where the lines go.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._downloading = ""
+
+    def __enter__(self) -> PlainProgress:
+        """Return the listener itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave nothing behind."""
+
+    def _line(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def stage(self, text: str) -> None:
+        self._line(text)
+
+    def download(self, name: str, done: int, total: int | None) -> None:
+        if name != self._downloading:
+            self._downloading = name
+            size = f" ({total / 1e6:.1f} MB)" if total else ""
+            self._line(f"downloading {name}{size}")
+
+    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        self._line(epoch_line(epoch, epochs, metrics))
+
+
+class LiveProgress(ProgressListener):
+    """A spinner-free bar for what is under way; finished epochs stay as lines above it.
+
+    Args:
+        console: The terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._shown = ""
+        self._next_refresh = 0.0
+
+    def __enter__(self) -> LiveProgress:
+        """Start drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove the bar and give the cursor back."""
+        self._progress.stop()
+
+    def _show(self, description: str, done: int, total: int | None) -> None:
+        if description != self._shown or self._task is None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._shown, self._next_refresh = description, 0.0
+            self._task = self._progress.add_task(description, total=total)
+        now = time.monotonic()
+        if now >= self._next_refresh or done == total:
+            self._next_refresh = now + _REFRESH_SECONDS
+            self._progress.update(self._task, completed=done)
+
+    def stage(self, text: str) -> None:
+        self._show(text, 0, None)
+
+    def download(self, name: str, done: int, total: int | None) -> None:
+        self._show(name, done, total)
+
+    def batch(self, epoch: int, epochs: int, done: int, total: int) -> None:
+        self._show(f"epoch {epoch}/{epochs}", done, total)
+
+    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        self._progress.console.print(epoch_line(epoch, epochs, metrics), highlight=False)
+
+
+def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
+    """Return one epoch on one line that fits 80 columns."""
+    parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
+    for name, label in (
+        (keys.LOSS, "loss"),
+        (keys.ACCURACY, "accuracy"),
+        (keys.VAL_LOSS, "val loss"),
+        (keys.VAL_ACCURACY, "val accuracy"),
+    ):
+        if name in metrics:
+            parts.append(f"{label} {metrics[name]:.4f}")
+    parts.append(f"{metrics[keys.EPOCH_SECONDS]:.1f} s")
+    return "  ".join(parts)
+
+
+def console_progress(console: Console) -> LiveProgress | PlainProgress:
+    """Return what suits the console: live on a terminal, lines in a pipe or a log."""
+    return LiveProgress(console) if console.is_terminal else PlainProgress(console.file)

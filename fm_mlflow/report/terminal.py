@@ -1,0 +1,76 @@
+"""What a person sees at the end of a command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+
+from fm_mlflow.redaction import HIDDEN
+from fm_mlflow.report.describe import dataset_title
+from fm_mlflow.report.figures import training_figures
+from fm_mlflow.results import TrainResult
+
+REGISTERED_MODEL = "fashion-mnist-classifier"
+
+
+def print_training_result(console: Console, result: TrainResult) -> None:
+    """Show the figures of a run, where it is, and what to do with it next."""
+    console.print()
+    console.print(f"{result.run_name} on {dataset_title(result.config)}", style="bold", markup=False)
+    console.print(_pairs(training_figures(result.metrics)), highlight=False)
+    console.print(
+        _pairs(
+            [
+                ("run", result.run_id),
+                ("store", result.tracking_uri),
+                ("model", result.model_uri),
+            ]
+        ),
+        highlight=False,
+    )
+    for label, command in next_commands(result):
+        console.print(f"{label}:", style="bold", markup=False)
+        # Never wrapped: a command is there to be copied.
+        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def next_commands(result: TrainResult) -> list[tuple[str, str]]:
+    """Return what to do next with a run: a label and the exact command, store included."""
+    store = _shell_uri(result.tracking_uri)
+    register = (
+        f'import mlflow; mlflow.register_model("{result.model_uri}", "{REGISTERED_MODEL}")'
+    )
+    if result.tracking_uri.startswith(("http://", "https://")):
+        page = f"#/experiments/{result.experiment_id}/runs/{result.run_id}"
+        browse = f"{result.tracking_uri.rstrip('/')}/{page}"
+    else:
+        browse = f"mlflow ui --backend-store-uri {store}"
+    return [
+        ("Browse it", browse),
+        (
+            "Compare it with the other runs, as CSV",
+            f"MLFLOW_TRACKING_URI={store} mlflow experiments csv -x {result.experiment_id}",
+        ),
+        (
+            "Register its model",
+            f"MLFLOW_TRACKING_URI={store} python -c {shlex.quote(register)}",
+        ),
+    ]
+
+
+def _shell_uri(uri: str) -> str:
+    """Return a store for a shell; one with a password is left to the variable that holds it."""
+    return '"$MLFLOW_TRACKING_URI"' if HIDDEN in uri else shlex.quote(uri)
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> Padding:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in pairs:
+        table.add_row(label, text)
+    return Padding(table, (0, 0, 1, 2), expand=False)

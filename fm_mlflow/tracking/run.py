@@ -1,0 +1,367 @@
+"""One tracked run: the single object through which everything reaches the tracking store."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import logging
+import os
+import re
+import shlex
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import mlflow
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+
+from fm_mlflow import keys
+from fm_mlflow.data import Subset
+from fm_mlflow.errors import FmMlflowError, InputError, TrackingError
+from fm_mlflow.lifecycle import shield
+from fm_mlflow.redaction import one_line, redact
+
+_log = logging.getLogger(__name__)
+
+# MLflow's limits: longer values are refused by some stores.
+_MAX_PARAM_LENGTH = 6000
+_MAX_TAG_LENGTH = 5000
+_MAX_DATASET_DIGEST_LENGTH = 36
+
+# MLflow names a run that nobody named after an adjective, an animal and a number.
+_GENERATED_RUN_NAME = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")
+
+
+class TrackedRun:
+    """A run in the tracking store, from its opening to its true end.
+
+    Three ways in: a run that the caller opened is joined and left open; a run that `mlflow run`
+    handed over (MLFLOW_RUN_ID) is joined and closed; otherwise a run is created and closed. On the
+    way out the run's status is what happened: FINISHED, FAILED or KILLED, the latter two with
+    their one-line cause in the tag `fm_mlflow.error`.
+
+    The run is also MLflow's active run meanwhile, so that a user's own `mlflow.log_*` calls, in a
+    callback say, reach it.
+
+    Args:
+        kind: Value of the tag `fm_mlflow.kind`.
+        name: Name of the run, unless it was given one already.
+
+    Raises:
+        TrackingError: The store cannot be reached or refuses.
+        InputError: The caller's run holds a tracked run already.
+    """
+
+    def __init__(self, kind: str, name: str) -> None:
+        with _store_errors("open a run"):
+            caller_run = mlflow.active_run()
+            if caller_run is None:
+                check_reachable()
+            self._owned = caller_run is None
+            joined = not self._owned or "MLFLOW_RUN_ID" in os.environ
+            self._run = caller_run or mlflow.start_run(run_name=None if joined else name)
+            self._client = MlflowClient()
+            self._known = self._client.get_run(self.run_id) if joined else self._run
+        self._model_id: str | None = None
+        given = self._known.info.run_name if joined else None
+        self.name = given if given and not _GENERATED_RUN_NAME.fullmatch(given) else name
+        """The run's name: the one it was given, else ours."""
+        try:
+            if joined:
+                self._check_joinable()
+            version = importlib.metadata.version("fm_mlflow")
+            self.set_tags({keys.KIND: kind, keys.VERSION: version, MLFLOW_RUN_NAME: self.name})
+        except BaseException as error:
+            self._close(error)
+            raise
+
+    @property
+    def run_id(self) -> str:
+        """The run's id in the store."""
+        return str(self._run.info.run_id)
+
+    @property
+    def experiment_id(self) -> str:
+        """The id of the run's experiment."""
+        return str(self._run.info.experiment_id)
+
+    @property
+    def artifact_uri(self) -> str:
+        """Where the run's artifacts are."""
+        return str(self._run.info.artifact_uri)
+
+    @property
+    def model_id(self) -> str | None:
+        """The id of the logged model, once there is one."""
+        return self._model_id
+
+    def __enter__(self) -> TrackedRun:
+        """Return the open run."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the run as it truly ended."""
+        self._close(error)
+
+    def _check_joinable(self) -> None:
+        if keys.KIND in self._known.data.tags:
+            raise InputError(
+                "run",
+                self.run_id,
+                "a run that holds no other fm_mlflow run; open one run (nested=True) for each",
+            )
+
+    def _close(self, error: BaseException | None) -> None:
+        with shield():
+            if error is not None:
+                # The store may be what failed: that must not hide the first error.
+                try:
+                    self.set_tags({keys.ERROR: one_line(error)})
+                except TrackingError as failure:
+                    _log.warning("run %s: its error could not be recorded: %s", self.run_id, failure)
+            if not self._owned:
+                return
+            try:
+                with _store_errors("close the run"):
+                    mlflow.end_run(status=_status(error))
+            except TrackingError as failure:
+                if error is None:
+                    raise
+                _log.warning("run %s is not closed: %s", self.run_id, failure)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters; those that `mlflow run` logged already may be spelt differently.
+
+        Raises:
+            InputError: The run holds another value of a parameter already.
+        """
+        new = []
+        for name, value in params.items():
+            text = str(value)[:_MAX_PARAM_LENGTH]
+            logged = self._known.data.params.get(name)
+            if logged is None:
+                new.append(Param(name, redact(text)))
+            elif not _same_value(logged, text):
+                raise InputError(
+                    name,
+                    text,
+                    f"{logged}, which run {self.run_id} holds already and MLflow never changes",
+                )
+        with _store_errors("log parameters"):
+            self._client.log_batch(self.run_id, params=new)
+
+    def log_metrics(
+        self,
+        metrics: Mapping[str, float],
+        step: int = 0,
+        *,
+        of_model: bool = False,
+        test_set: Subset | None = None,
+        dataset_name: str | None = None,
+    ) -> None:
+        """Log metrics as one batch.
+
+        Args:
+            metrics: Values by name (`fm_mlflow.keys`).
+            step: The epoch, from 1; 0 for values of the whole run.
+            of_model: Link them to the logged model, so that its page shows them.
+            test_set: The data set that they were measured on, with `dataset_name`.
+            dataset_name: Name of that data set.
+        """
+        now = int(time.time() * 1000)
+        batch = [
+            Metric(
+                name,
+                float(value),
+                now,
+                step,
+                model_id=self._model_id if of_model else None,
+                dataset_name=dataset_name,
+                dataset_digest=_short(test_set.digest) if test_set else None,
+                run_id=self.run_id,
+            )
+            for name, value in metrics.items()
+        ]
+        with _store_errors("log metrics"):
+            self._client.log_batch(self.run_id, metrics=batch)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, redacted."""
+        batch = [RunTag(key, redact(value)[:_MAX_TAG_LENGTH]) for key, value in tags.items()]
+        with _store_errors("set tags"):
+            self._client.log_batch(self.run_id, tags=batch)
+
+    def describe(self, markdown: str) -> None:
+        """Set the description that the MLflow UI shows on the run's page."""
+        self.set_tags({MLFLOW_RUN_NOTE: markdown})
+
+    def log_dataset(self, name: str, subset: Subset, context: str, source: str) -> None:
+        """Log a data set as an input of the run.
+
+        Args:
+            name: Name of the data set.
+            subset: Its contents; only shape, type and digest are stored.
+            context: `training`, `validation` or `test`.
+            source: Folder or library that it came from.
+        """
+        dataset = mlflow.data.from_numpy(  # type: ignore[attr-defined]  # set at import time
+            subset.images,
+            targets=subset.labels,
+            source=_dataset_source(source),
+            name=name,
+            digest=_short(subset.digest),
+        )
+        with _store_errors("log a data set"):
+            mlflow.log_input(dataset, context=context)
+
+    @contextmanager
+    def artifacts(self) -> Iterator[Path]:
+        """Give an empty folder; what is written into it becomes artifacts of the run."""
+        with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
+            yield Path(folder)
+            with _store_errors("log artifacts"):
+                self._client.log_artifacts(self.run_id, folder)
+
+    def log_model(
+        self,
+        model: Any,
+        *,
+        input_example: Any,
+        output_example: Any,
+        class_names: tuple[str, ...],
+        code_paths: tuple[Path, ...] = (),
+        params: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Log a trained Keras model as the MLflow model `model`; metrics can be linked to it after.
+
+        Args:
+            model: The Keras model, saved with its optimizer state.
+            input_example: A few inputs, shape (n, *input_shape), float32.
+            output_example: The model's outputs for them, shape (n, classes).
+            class_names: Travel with the model as metadata, in label order.
+            code_paths: A user's own source files that loading needs.
+            params: Shown on the model's page.
+
+        Returns:
+            The model's URI, `models:/<model id>`.
+        """
+        # Local, because it imports TensorFlow: comparing and registering must not.
+        from mlflow.models import infer_signature
+
+        # MLflow tries the example, and Keras draws a progress bar on stdout for that.
+        with _store_errors("log the model"), redirect_stdout(io.StringIO()):
+            info = mlflow.tensorflow.log_model(
+                model,
+                name=keys.MODEL_NAME,
+                signature=infer_signature(input_example, output_example),
+                input_example=input_example,
+                pip_requirements=_requirements(),
+                metadata={"class_names": list(class_names)},
+                code_paths=[str(path) for path in code_paths] or None,
+                params={name: str(value) for name, value in (params or {}).items()},
+            )
+        self._model_id = info.model_id
+        return str(info.model_uri)
+
+
+def close_inherited_run(run_id: str, error: BaseException) -> None:
+    """Close the run that `mlflow run` created, when we failed before we could join it."""
+    with _store_errors("close the run"):
+        client = MlflowClient()
+        status = client.get_run(run_id).info.status
+        if not RunStatus.is_terminated(RunStatus.from_string(status)):
+            client.set_tag(run_id, keys.ERROR, one_line(error))
+            client.set_terminated(run_id, _status(error))
+
+
+def check_reachable() -> None:
+    """Fail at once where MLflow would retry for minutes: nothing listens at the tracking URI.
+
+    Raises:
+        TrackingError: No connection.
+    """
+    import requests
+
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        requests.head(uri, timeout=10, allow_redirects=False)
+    except requests.RequestException as error:
+        raise TrackingError(
+            f"the tracking server {redact(uri)} does not answer ({type(error).__name__}); "
+            "check MLFLOW_TRACKING_URI and that the server runs"
+        ) from error
+
+
+def tracking_uri() -> str:
+    """The active tracking URI with any password hidden."""
+    return redact(mlflow.get_tracking_uri())
+
+
+@contextmanager
+def _store_errors(action: str) -> Iterator[None]:
+    """Give whatever the store raises one shape: what was tried, where, why."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except FmMlflowError:
+        raise
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise TrackingError(f"cannot {action} in {tracking_uri()}: {one_line(error)}") from error
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None:
+        return RunStatus.to_string(RunStatus.FINISHED)
+    killed = isinstance(error, KeyboardInterrupt)
+    return RunStatus.to_string(RunStatus.KILLED if killed else RunStatus.FAILED)
+
+
+def _same_value(logged: str, ours: str) -> bool:
+    """Tell whether two spellings mean one value: `1e-3` and `0.001`, `'a b'` and `a b`."""
+    try:
+        logged = shlex.split(logged)[0]  # `mlflow run` logs values as its shell will see them
+    except (ValueError, IndexError):
+        logged = logged.strip("'")
+    if logged == ours:
+        return True
+    try:
+        return float(logged) == float(ours)
+    except ValueError:
+        return False
+
+
+def _short(digest: str) -> str:
+    return digest[:_MAX_DATASET_DIGEST_LENGTH]
+
+
+def _dataset_source(source: str) -> Any:
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+
+    if Path(source).is_dir():
+        return resolve_dataset_source(str(Path(source).resolve()))
+    return CodeDatasetSource(tags={"source": source})
+
+
+def _requirements() -> list[str]:
+    """What loading the model needs, exactly as installed here; guessing it would take MLflow 7 s."""
+    distributions = importlib.metadata.packages_distributions()
+    installed = [
+        distributions[module][0] for module in ("mlflow", "tensorflow", "keras", "numpy")
+    ]
+    return [f"{name}=={importlib.metadata.version(name)}" for name in dict.fromkeys(installed)]
