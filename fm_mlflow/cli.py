@@ -48,7 +48,7 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 def _fail(error: BaseException, arguments: list[str], inherited_run: str | None) -> int:
     """Say in one line what went wrong, leave no inherited run open, return the exit code."""
-    error = _as_ours(error, arguments)
+    error = _as_ours(error)
     if inherited_run is not None:
         # `mlflow run` created the run before it called us; nobody else will tell it the cause.
         from fm_mlflow.tracking.run import close_inherited_run
@@ -64,7 +64,7 @@ def _fail(error: BaseException, arguments: list[str], inherited_run: str | None)
     return _exit_code(error)
 
 
-def _as_ours(error: BaseException, arguments: list[str]) -> BaseException:
+def _as_ours(error: BaseException) -> BaseException:
     """Give errors that are not ours the shape of ours: one line, what and what to do."""
     if isinstance(error, click.UsageError):
         return _usage_error(error)

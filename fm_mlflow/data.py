@@ -218,14 +218,16 @@ def _existing(folder: Path, name: str) -> Path:
 
 
 def _download_fashion_mnist(on_progress: DownloadProgress | None) -> Path:
-    """Download what is missing into the Keras cache, file by file, each verified before it counts."""
+    """Download what is missing into the Keras cache; a file counts once it is verified."""
     folder = _keras_cache()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _missing(folder):
             _download(name, folder, on_progress)
     except OSError as error:
-        raise DataError(f"cannot write Fashion-MNIST to {folder}: {error}; {_WHAT_TO_DO}") from error
+        raise DataError(
+            f"cannot write Fashion-MNIST to {folder}: {error}; {_WHAT_TO_DO}"
+        ) from error
     return folder
 
 
@@ -352,8 +354,8 @@ def _assemble(
     ):
         if images.ndim != 3 or labels.ndim != 1:
             raise DataError(
-                f"{source}: the {part} images have {images.ndim} axes and the labels {labels.ndim}; "
-                "3 (count, height, width) and 1 are expected"
+                f"{source}: the {part} images have {images.ndim} axes and the labels "
+                f"{labels.ndim}; 3 (count, height, width) and 1 are expected"
             )
         if len(images) != len(labels):
             raise DataError(

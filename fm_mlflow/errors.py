@@ -46,7 +46,7 @@ class TrackingError(FmMlflowError):
     """The tracking store refused or did not answer."""
 
 
-class Interrupted(KeyboardInterrupt):  # noqa: N818 - an interruption, not an error
+class Interrupted(KeyboardInterrupt):
     """The process was asked to stop. A KeyboardInterrupt, so that no `except Exception` eats it.
 
     Args:

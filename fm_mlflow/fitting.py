@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrainingError
@@ -100,16 +101,21 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unt
         self._on_batch = on_batch
         self._started = 0.0
 
+    @override
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._started = time.perf_counter()
 
+    @override
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._on_batch:
             self._on_batch(batch + 1, self.params["steps"])
 
+    @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = {_logged_name(name): float(value) for name, value in (logs or {}).items()}
-        metrics[keys.LEARNING_RATE] = float(self.model.optimizer.learning_rate)
+        # Its shortest float32 spelling: 0.001, not 0.0010000000474974513.
+        rate = np.float32(self.model.optimizer.learning_rate)
+        metrics[keys.LEARNING_RATE] = float(str(rate))
         metrics[keys.EPOCH_SECONDS] = time.perf_counter() - self._started
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(value)

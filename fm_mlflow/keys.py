@@ -21,6 +21,9 @@ class Key(str):
         key.group, key.unit, key.meaning = group, unit, meaning
         return key
 
+    def __getnewargs__(self) -> tuple[str, str, str, str]:  # type: ignore[override]
+        return str(self), self.group, self.unit, self.meaning
+
 
 _EPOCH = "Metrics, one point an epoch (step 1 … epochs)"
 _RUN = "Metrics, one value a run"
@@ -28,9 +31,7 @@ _TAG = "Tags"
 _FILE = "Artifacts"
 
 # Tags
-KIND = Key(
-    "fm_mlflow.kind", _TAG, "word", "what the run is: training, comparison, benchmark"
-)
+KIND = Key("fm_mlflow.kind", _TAG, "word", "what the run is: training, comparison, benchmark")
 MODEL = Key("fm_mlflow.model", _TAG, "text", "the model, as given to `--model`")
 VERSION = Key("fm_mlflow.version", _TAG, "version", "the fm_mlflow that logged the run")
 DATASET_DIGEST = Key(
@@ -75,7 +76,10 @@ TOTAL_SECONDS = Key(
 
 # Artifacts
 MEASUREMENTS_FILE = Key(
-    "measurements.json", _FILE, "JSON", "every cost: value, unit, method, samples, spread, or why not"
+    "measurements.json",
+    _FILE,
+    "JSON",
+    "every cost: value, unit, method, spread, or why not",
 )
 MODEL_SUMMARY_FILE = Key("model_summary.txt", _FILE, "text", "layers, output shapes, parameters")
 LEARNING_CURVE_FILE = Key("plots/learning_curve.png", _FILE, "image", "loss and accuracy by epoch")
@@ -83,7 +87,10 @@ CONFUSION_MATRIX_FILE = Key(
     "plots/confusion_matrix.png", _FILE, "image", "test images by true and predicted class"
 )
 PREDICTIONS_FILE = Key(
-    "predictions/test.npz", _FILE, "NumPy", "`label` (n,) and `probability` (n, classes), test order"
+    "predictions/test.npz",
+    _FILE,
+    "NumPy",
+    "`label` (n,), `probability` (n, classes), in test order",
 )
 
 MODEL_NAME = "model"

@@ -32,7 +32,7 @@ class _Stop:
         self.shielded = False
         self.pending: Interrupted | None = None
 
-    def handle(self, signum: int, frame: FrameType | None) -> None:
+    def handle(self, signum: int, _frame: FrameType | None) -> None:
         """Raise `Interrupted` once; what comes while the run is being closed is too late."""
         if self.asked:
             return

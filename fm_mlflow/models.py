@@ -116,7 +116,9 @@ def build_model(
     input_shape = _check_input(model, config.model, dataset.image_shape)
     outputs = _check_output(model, config.model, dataset, input_shape)
     gives_logits = not _are_probabilities(outputs)
-    params = _compile(model, config, gives_logits) if not model.compiled else _compiled_params(model)
+    params = (
+        _compile(model, config, gives_logits) if not model.compiled else _compiled_params(model)
+    )
     built = BuiltModel(model, input_shape, gives_logits, params, code_paths)
     _check_loss(built, config.model, dataset)
     return built
@@ -191,7 +193,7 @@ def _import_file(path: Path, reference: str) -> ModuleType:
 
 
 def _code_of(module: ModuleType) -> tuple[Path, ...]:
-    """Return a user's own source to be saved with the model; installed packages stay where they are."""
+    """Return a user's own source, to be saved with the model; nothing for installed packages."""
     file = getattr(module, "__file__", None)
     if file is None or "site-packages" in Path(file).parts:
         return ()
@@ -227,8 +229,10 @@ def _check_input(
     except AttributeError:
         return channel  # a subclassed model says nothing before its first call
     for shape in (image_shape, channel):
-        if isinstance(declared, tuple) and len(declared) == len(shape) + 1 and all(
-            have in (None, want) for have, want in zip(declared[1:], shape, strict=True)
+        if (
+            isinstance(declared, tuple)
+            and len(declared) == len(shape) + 1
+            and all(have in (None, want) for have, want in zip(declared[1:], shape, strict=True))
         ):
             return shape
     raise ModelError(
@@ -277,7 +281,7 @@ def _compile(model: keras.Model, config: TrainConfig, gives_logits: bool) -> dic
 
 
 def _compiled_params(model: keras.Model) -> dict[str, Any]:
-    """Return what its author compiled the model with: that is what trains, whatever the options say."""
+    """Return what its author compiled the model with: that is what trains it."""
     optimizer = model.optimizer
     loss = model.loss
     name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", None))
@@ -287,8 +291,8 @@ def _compiled_params(model: keras.Model) -> dict[str, Any]:
     if isinstance(rate, dict):
         params["optimizer"] += f" ({rate['class_name']})"
         return params
-    # float32 in Keras: 0.01 comes back as 0.009999999776
-    return {**params, "learning_rate": float(np.format_float_positional(np.float32(rate)))}
+    # A float32 in Keras: 0.01 comes back as 0.009999999776.
+    return {**params, "learning_rate": float(str(np.float32(rate)))}
 
 
 def _check_loss(built: BuiltModel, reference: str, dataset: Dataset) -> None:

@@ -23,7 +23,7 @@ class TrainResult:
         dataset_digest: SHA-256 of the contents of the data set.
         test_loss: Loss on the whole test set.
         test_accuracy: Share of the test images classified correctly.
-        metrics: Every metric of the whole run by logged name (`fm_mlflow.keys`), these two included.
+        metrics: Every value of the whole run by logged name (`fm_mlflow.keys`), these included.
         history: One value an epoch for each per-epoch metric, by logged name.
     """
 

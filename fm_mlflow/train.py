@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from fm_mlflow.lifecycle import guard
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.report.describe import describe_training
-from fm_mlflow.report.progress import ProgressListener, Silent
+from fm_mlflow.report.progress import ProgressListener
 from fm_mlflow.results import TrainResult
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def train(
     function = model if callable(model) else None
     name = f"{model.__module__}:{model.__qualname__}" if callable(model) else model
     config = parse(TrainConfig, {"model": name, **settings})
-    progress = progress or Silent()
+    progress = progress or ProgressListener()
     with guard():
         progress.stage("loading the data")
         dataset = load_dataset(config.dataset, config.data_dir, progress.download)
@@ -93,9 +92,7 @@ def run_name(config: TrainConfig) -> str:
     return f"{config.model}, {epochs}, seed {config.seed}"
 
 
-def _log_setting(
-    run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel
-) -> None:
+def _log_setting(run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel) -> None:
     """Log all that is known before training, so that even a run that fails has it."""
     settings = config.model_dump(exclude={"data_dir", "learning_rate", "optimizer"})
     run.log_params({**settings, **built.params})
@@ -167,7 +164,7 @@ def _log_outcome(
     evaluated = built.model.evaluate(
         test.inputs, test.labels, batch_size=_PREDICTION_BATCH, verbose=0, return_dict=True
     )
-    outcome = {
+    outcome: dict[str, float] = {
         keys.TEST_LOSS: float(evaluated["loss"]),
         keys.TEST_ACCURACY: float(np.mean(predicted == dataset.test.labels)),
     }
@@ -179,16 +176,14 @@ def _log_outcome(
         code_paths=built.code_paths,
         params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
     )
-    run.log_metrics(
-        outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name
-    )
+    run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
     _log_plots(run, config, dataset, fitted, probabilities, predicted)
 
     costs = _costs(built.model, fitted, started)
     run.log_metrics(measurement.metrics(costs), of_model=True)
     with run.artifacts() as folder:
         (folder / keys.MEASUREMENTS_FILE).write_text(measurement.to_json(costs), encoding="utf-8")
-    metrics = {str(k): v for k, v in {**outcome, **measurement.metrics(costs)}.items()}
+    metrics = {**outcome, **measurement.metrics(costs)}
     run.describe(describe_training(config, dataset, metrics))
     return TrainResult(
         run_id=run.run_id,

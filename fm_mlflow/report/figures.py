@@ -20,9 +20,12 @@ def training_figures(metrics: Mapping[str, float]) -> Iterable[tuple[str, str]]:
     yield "parameters", f"{trainable} trainable, {others} other"
     yield "size as HDF5", _text(metrics, keys.SIZE_H5, ".2f", " MiB with optimizer state")
     yield "size to predict", _text(metrics, keys.SIZE_INFERENCE, ".2f", " MiB")
-    yield "time", (
-        _text(metrics, keys.FIT_SECONDS, ".1f", " s fit, ")
-        + _text(metrics, keys.TOTAL_SECONDS, ".1f", " s in all")
+    yield (
+        "time",
+        (
+            _text(metrics, keys.FIT_SECONDS, ".1f", " s fit, ")
+            + _text(metrics, keys.TOTAL_SECONDS, ".1f", " s in all")
+        ),
     )
 
 

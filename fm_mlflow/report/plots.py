@@ -42,7 +42,9 @@ def save_learning_curve(history: Mapping[str, Sequence[float]], title: str, path
             (validation, "validation", _VALIDATION, "s"),
         ):
             if values := history.get(name):
-                axes.plot(range(1, len(values) + 1), values, color=colour, marker=marker, label=text)
+                axes.plot(
+                    range(1, len(values) + 1), values, color=colour, marker=marker, label=text
+                )
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

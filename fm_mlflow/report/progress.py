@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import IO
 
 from rich.console import Console
 from rich.progress import (
@@ -16,14 +16,15 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from typing_extensions import override
 
 from fm_mlflow import keys
 
 _REFRESH_SECONDS = 0.1
 
 
-class ProgressListener(Protocol):
-    """Hears how a run goes on. The base does nothing: a silent run."""
+class ProgressListener:
+    """Hears how a run goes on. This base says nothing; override what you want to hear."""
 
     def stage(self, text: str) -> None:
         """A new stage begins, for example "loading the data"."""
@@ -38,10 +39,6 @@ class ProgressListener(Protocol):
         """An epoch is over."""
 
 
-class Silent(ProgressListener):
-    """Says nothing."""
-
-
 class PlainProgress(ProgressListener):
     """One line a stage and one an epoch, for logs and pipes.
 
@@ -49,7 +46,7 @@ class PlainProgress(ProgressListener):
         stream: Where the lines go.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._downloading = ""
 
@@ -69,15 +66,18 @@ class PlainProgress(ProgressListener):
         self._stream.write(text + "\n")
         self._stream.flush()
 
+    @override
     def stage(self, text: str) -> None:
         self._line(text)
 
+    @override
     def download(self, name: str, done: int, total: int | None) -> None:
         if name != self._downloading:
             self._downloading = name
             size = f" ({total / 1e6:.1f} MB)" if total else ""
             self._line(f"downloading {name}{size}")
 
+    @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         self._line(epoch_line(epoch, epochs, metrics))
 
@@ -127,15 +127,19 @@ class LiveProgress(ProgressListener):
             self._next_refresh = now + _REFRESH_SECONDS
             self._progress.update(self._task, completed=done)
 
+    @override
     def stage(self, text: str) -> None:
         self._show(text, 0, None)
 
+    @override
     def download(self, name: str, done: int, total: int | None) -> None:
         self._show(name, done, total)
 
+    @override
     def batch(self, epoch: int, epochs: int, done: int, total: int) -> None:
         self._show(f"epoch {epoch}/{epochs}", done, total)
 
+    @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         self._progress.console.print(epoch_line(epoch, epochs, metrics), highlight=False)
 

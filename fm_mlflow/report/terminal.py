@@ -20,7 +20,9 @@ REGISTERED_MODEL = "fashion-mnist-classifier"
 def print_training_result(console: Console, result: TrainResult) -> None:
     """Show the figures of a run, where it is, and what to do with it next."""
     console.print()
-    console.print(f"{result.run_name} on {dataset_title(result.config)}", style="bold", markup=False)
+    console.print(
+        f"{result.run_name} on {dataset_title(result.config)}", style="bold", markup=False
+    )
     console.print(_pairs(training_figures(result.metrics)), highlight=False)
     console.print(
         _pairs(
@@ -41,9 +43,7 @@ def print_training_result(console: Console, result: TrainResult) -> None:
 def next_commands(result: TrainResult) -> list[tuple[str, str]]:
     """Return what to do next with a run: a label and the exact command, store included."""
     store = _shell_uri(result.tracking_uri)
-    register = (
-        f'import mlflow; mlflow.register_model("{result.model_uri}", "{REGISTERED_MODEL}")'
-    )
+    register = f'import mlflow; mlflow.register_model("{result.model_uri}", "{REGISTERED_MODEL}")'
     if result.tracking_uri.startswith(("http://", "https://")):
         page = f"#/experiments/{result.experiment_id}/runs/{result.run_id}"
         browse = f"{result.tracking_uri.rstrip('/')}/{page}"

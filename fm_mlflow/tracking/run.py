@@ -130,7 +130,9 @@ class TrackedRun:
                 try:
                     self.set_tags({keys.ERROR: one_line(error)})
                 except TrackingError as failure:
-                    _log.warning("run %s: its error could not be recorded: %s", self.run_id, failure)
+                    _log.warning(
+                        "run %s: its error could not be recorded: %s", self.run_id, failure
+                    )
             if not self._owned:
                 return
             try:
@@ -359,9 +361,7 @@ def _dataset_source(source: str) -> Any:
 
 
 def _requirements() -> list[str]:
-    """What loading the model needs, exactly as installed here; guessing it would take MLflow 7 s."""
+    """What loading the model needs, as installed here. MLflow would take 7 s to guess it."""
     distributions = importlib.metadata.packages_distributions()
-    installed = [
-        distributions[module][0] for module in ("mlflow", "tensorflow", "keras", "numpy")
-    ]
+    installed = [distributions[module][0] for module in ("mlflow", "tensorflow", "keras", "numpy")]
     return [f"{name}=={importlib.metadata.version(name)}" for name in dict.fromkeys(installed)]
