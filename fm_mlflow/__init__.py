@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fm_mlflow.results import TrainResult
     from fm_mlflow.train import train
 
+__version__ = "0.1.0"
+
 # Where each public name lives; imported on first use, so that `import fm_mlflow` costs nothing.
 _HOMES = {
     "DataError": "errors",
@@ -48,10 +50,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("fm_mlflow")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -60,4 +58,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, "__version__"])
+    return sorted([*globals(), *__all__])

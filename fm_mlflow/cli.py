@@ -15,6 +15,7 @@ import click
 from pydantic import BaseModel
 from rich.console import Console
 
+from fm_mlflow import __version__
 from fm_mlflow.config import TrainConfig, parse
 from fm_mlflow.errors import FmMlflowError, InputError, Interrupted
 from fm_mlflow.lifecycle import guard
@@ -142,7 +143,7 @@ def _spaced_with_hyphens(name: str) -> str:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="fm_mlflow", message="%(package)s %(version)s")
+@click.version_option(__version__, message="fm_mlflow %(version)s")
 def cli() -> None:
     """Train models under MLflow with honest costs, and decide between them."""
 

@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
-from fm_mlflow import keys
+from fm_mlflow import __version__, keys
 from fm_mlflow.data import Subset
 from fm_mlflow.errors import FmMlflowError, InputError, TrackingError
 from fm_mlflow.lifecycle import shield
@@ -76,8 +76,7 @@ class TrackedRun:
         try:
             if joined:
                 self._check_joinable()
-            version = importlib.metadata.version("fm_mlflow")
-            self.set_tags({keys.KIND: kind, keys.VERSION: version, MLFLOW_RUN_NAME: self.name})
+            self.set_tags({keys.KIND: kind, keys.VERSION: __version__, MLFLOW_RUN_NAME: self.name})
         except BaseException as error:
             self._close(error)
             raise
