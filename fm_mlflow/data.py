@@ -131,7 +131,7 @@ class Dataset:
         """
         if fraction == 0:
             return self
-        kept = int(len(self.train) * (1 - fraction))
+        kept = len(self.train) - round(len(self.train) * fraction)
         if kept in (0, len(self.train)):
             raise InputError(
                 "validation_split",

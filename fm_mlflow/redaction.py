@@ -8,7 +8,7 @@ import re
 
 HIDDEN = "***"
 _SHORTEST_SECRET = 6
-_URI_PASSWORD = re.compile(r"(?P<start>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s@]+@", re.IGNORECASE)
+_URI_PASSWORD = re.compile(r"(?P<start>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/]+@", re.IGNORECASE)
 _URI_USER_TOKEN = re.compile(r"(?P<start>\bhttps?://)[^\s/:@]+@", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE)
 

@@ -352,10 +352,10 @@ def _short(digest: str) -> str:
 
 def _dataset_source(source: str) -> Any:
     from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.sources import LocalArtifactDatasetSource
 
     if Path(source).is_dir():
-        return resolve_dataset_source(str(Path(source).resolve()))
+        return LocalArtifactDatasetSource(str(Path(source).resolve()))
     return CodeDatasetSource(tags={"source": source})
 
 

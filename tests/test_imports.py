@@ -1,0 +1,53 @@
+"""What is imported when: the command line answers at once, comparing never loads TensorFlow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LOADED = """
+import sys
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "keras", "mlflow"}))
+"""
+
+
+def loaded_by(code: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code + LOADED], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1].split()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import fm_mlflow",
+        "import fm_mlflow.train",
+        "from fm_mlflow import TrainConfig, InputError, train",
+        "import fm_mlflow.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass",
+        "import fm_mlflow.cli as c\ntry: c.main(['train', '--help'])\nexcept SystemExit: pass",
+        "import fm_mlflow.cli as c\ntry: c.main(['train', '--epochs', '0'])\nexcept SystemExit: pass",
+    ],
+)
+def test_neither_tensorflow_nor_mlflow_is_imported(code: str) -> None:
+    assert loaded_by(code) == []
+
+
+def test_tracking_runs_does_not_import_tensorflow() -> None:
+    assert loaded_by("import fm_mlflow.tracking.run") == ["mlflow"]
+
+
+def test_the_check_sees_an_import() -> None:
+    assert loaded_by("import mlflow") == ["mlflow"]
+
+
+def test_every_public_name_can_be_had() -> None:
+    import fm_mlflow
+
+    for name in fm_mlflow.__all__:
+        assert getattr(fm_mlflow, name).__name__ == name
+        assert name in dir(fm_mlflow)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = fm_mlflow.nothing  # type: ignore[attr-defined]

@@ -1,0 +1,126 @@
+"""The files that describe the project agree with each other and with the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from fm_mlflow import keys
+from fm_mlflow.cli import cli
+from fm_mlflow.config import TrainConfig
+from tests.conftest import PROJECT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+CONDA = yaml.safe_load((PROJECT / "conda.yaml").read_text())
+ENTRY_POINTS = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points"]
+CONSTRAINTS = [Requirement(line) for line in (PROJECT / "constraints.txt").read_text().splitlines()]
+SUPPORTED_PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+ENTRY_POINT_COMMANDS = {"main": ("train", TrainConfig)}
+
+
+def pinned_version(name: str, python: str) -> str:
+    environment = {"python_version": python, "python_full_version": f"{python}.0"}
+    (version,) = {
+        next(iter(pin.specifier)).version
+        for pin in CONSTRAINTS
+        if canonicalize_name(pin.name) == canonicalize_name(name)
+        and (pin.marker is None or pin.marker.evaluate(environment))
+    }
+    return version
+
+
+def declared() -> list[Requirement]:
+    extras = PYPROJECT["optional-dependencies"].values()
+    return [Requirement(text) for text in [*PYPROJECT["dependencies"], *sum(extras, [])]]
+
+
+def test_conda_environment_installs_what_pyproject_declares() -> None:
+    (pip,) = [entry["pip"] for entry in CONDA["dependencies"] if isinstance(entry, dict)]
+    assert pip[0] == "-c constraints.txt"
+    assert pip[1:] == PYPROJECT["dependencies"]
+
+
+def test_conda_python_is_supported_and_exact() -> None:
+    (python,) = [entry for entry in CONDA["dependencies"] if str(entry).startswith("python=")]
+    version = python.removeprefix("python=")
+    # MLflow's virtualenv manager would otherwise build the newest patch release from source.
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+    assert version in SpecifierSet(PYPROJECT["requires-python"])
+
+
+@pytest.mark.parametrize("python", SUPPORTED_PYTHONS)
+def test_constraints_pin_every_declared_package_within_its_range(python: str) -> None:
+    assert python in SpecifierSet(PYPROJECT["requires-python"])
+    for requirement in declared():
+        if requirement.marker and not requirement.marker.evaluate({"python_version": python}):
+            continue
+        assert pinned_version(requirement.name, python) in requirement.specifier, requirement
+
+
+def test_constraints_hold_versions_and_nothing_else() -> None:
+    for pin in CONSTRAINTS:
+        assert pin.url is None
+        assert [specifier.operator for specifier in pin.specifier] == ["=="], pin
+
+
+def test_imported_packages_and_declared_packages_are_the_same() -> None:
+    imported = set()
+    for path in (PROJECT / "fm_mlflow").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    imported -= {*sys.stdlib_module_names, "fm_mlflow"}
+    distributions = packages_distributions()
+    # mlflow-skinny is the part of mlflow that holds the same import package.
+    names = {canonicalize_name(sorted(distributions[module])[0]) for module in imported}
+    assert names == {canonicalize_name(Requirement(d).name) for d in PYPROJECT["dependencies"]}
+
+
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_entry_point_has_the_parameters_and_defaults_of_its_config(entry_point: str) -> None:
+    command, config = ENTRY_POINT_COMMANDS[entry_point]
+    parameters: dict[str, Any] = ENTRY_POINTS[entry_point]["parameters"]
+    assert {name: spec["default"] for name, spec in parameters.items()} == {
+        name: field.default for name, field in config.model_fields.items()
+    }
+    types = {int: "int", float: "float"}
+    for name, field in config.model_fields.items():
+        assert parameters[name]["type"] == types.get(field.annotation, "string")  # type: ignore[arg-type]
+
+    line = ENTRY_POINTS[entry_point]["command"]
+    assert line.split()[:4] == ["python", "-m", "fm_mlflow", command]
+    options = {option.opts[0] for option in cli.commands[command].params}
+    for name in parameters:
+        assert f"--{name.replace('_', '-')} {{{name}}}" in line
+        assert f"--{name.replace('_', '-')}" in options
+
+
+def test_page_of_keys_is_up_to_date() -> None:
+    assert (PROJECT / "docs" / "keys.md").read_text() == keys.markdown(), (
+        "run: python -m fm_mlflow.keys > docs/keys.md"
+    )
+
+
+@pytest.mark.parametrize("command", cli.commands)
+def test_readme_documents_every_command_and_option(command: str) -> None:
+    readme = (PROJECT / "README.md").read_text()
+    assert f"fm-mlflow {command}" in readme
+    for option in cli.commands[command].params:
+        assert f"`{option.opts[0]}`" in readme, option.opts

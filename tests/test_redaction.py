@@ -1,0 +1,55 @@
+"""Secrets stay out of texts and logs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from fm_mlflow.redaction import one_line, redact, redact_logs
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("postgresql://ann:hunter22@db:5432/x", "postgresql://ann:***@db:5432/x"),
+        ("mysql+pymysql://a:p@ss:w@db/x", "mysql+pymysql://a:***@db/x"),
+        ("see https://ghp_abcdef@github.com/a/b.git", "see https://***@github.com/a/b.git"),
+        ("http://127.0.0.1:5000/#/a?b=c@d", "http://127.0.0.1:5000/#/a?b=c@d"),
+        ("sqlite:////home/a:b/c@d/mlflow.db", "sqlite:////home/a:b/c@d/mlflow.db"),
+        ("mail ann@example.org", "mail ann@example.org"),
+    ],
+)
+def test_passwords_in_uris_are_hidden(text: str, safe: str) -> None:
+    assert redact(text) == safe
+
+
+@pytest.mark.parametrize(
+    "variable", ["MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY"]
+)
+def test_secrets_of_the_environment_are_hidden(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "s3cr3t-value")
+    assert redact("header Bearer s3cr3t-value refused") == "header Bearer *** refused"
+
+
+def test_an_error_becomes_one_safe_line() -> None:
+    error = ValueError("\n cannot open db://a:longpass@h/x \n\n more")
+    assert one_line(error) == "cannot open db://a:***@h/x"
+    assert one_line(ValueError()) == "ValueError"
+
+
+@pytest.fixture
+def _record_factory() -> Iterator[None]:
+    before = logging.getLogRecordFactory()
+    yield
+    logging.setLogRecordFactory(before)
+
+
+@pytest.mark.usefixtures("_record_factory")
+def test_log_records_are_redacted(caplog: pytest.LogCaptureFixture) -> None:
+    redact_logs()
+    logging.getLogger("some.library").warning("retrying %s", "http://a:secretpw@h/")
+    assert caplog.messages == ["retrying http://a:***@h/"]

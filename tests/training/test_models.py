@@ -1,0 +1,296 @@
+"""Built-in models as the reference has them; a user's own, checked before anything is trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+from keras import layers
+
+from fm_mlflow import ModelError, train
+from fm_mlflow.config import BUILTIN_MODELS, TrainConfig
+from fm_mlflow.data import Dataset
+from fm_mlflow.models import BUILDERS, BuiltModel, build_model
+from tests.conftest import Store
+from tests.training.conftest import DIGITS
+
+CONFIG = TrainConfig(dataset="digits")
+
+
+def test_names_are_what_the_config_says() -> None:
+    assert tuple(BUILDERS) == BUILTIN_MODELS
+
+
+def described(model: keras.Model) -> list[tuple[str, tuple[int | None, ...]]]:
+    return [(type(layer).__name__, layer.output.shape) for layer in model.layers]
+
+
+def test_mlp_is_the_reference(digits: Dataset) -> None:
+    model = build_model(CONFIG, digits).model
+    assert model.input_shape == (None, 28, 28)
+    assert described(model) == [
+        ("Flatten", (None, 784)),
+        ("Dense", (None, 256)),
+        ("Dense", (None, 128)),
+        ("Dense", (None, 10)),
+    ]
+    assert [layer.activation.__name__ for layer in model.layers[1:]] == ["relu", "relu", "softmax"]
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    assert model.optimizer.get_config() == {
+        **keras.optimizers.Adam(0.001).get_config(),
+        "learning_rate": np.float32(0.001),
+    }
+
+
+def test_cnn_is_the_reference(digits: Dataset) -> None:
+    model = build_model(TrainConfig(model="cnn", dataset="digits"), digits).model
+    assert model.input_shape == (None, 28, 28, 1)
+    assert described(model) == [
+        ("Conv2D", (None, 26, 26, 16)),
+        ("MaxPooling2D", (None, 13, 13, 16)),
+        ("Conv2D", (None, 11, 11, 32)),
+        ("MaxPooling2D", (None, 5, 5, 32)),
+        ("Flatten", (None, 800)),
+        ("Dense", (None, 64)),
+        ("Dense", (None, 10)),
+    ]
+
+
+def build(function: Callable[[], object], digits: Dataset) -> BuiltModel:
+    config = TrainConfig(model=f"tests:{function.__name__}", dataset="digits")
+    return build_model(config, digits, function)
+
+
+def net(
+    *, outputs: int = 10, shape: tuple[int, ...] = (28, 28), last: str | None = "softmax"
+) -> keras.Model:
+    return keras.Sequential(
+        [keras.Input(shape), layers.Flatten(), layers.Dense(outputs, activation=last)]
+    )
+
+
+def compiled(loss: object = "sparse_categorical_crossentropy", **settings: object) -> keras.Model:
+    model = net()
+    model.compile(optimizer=keras.optimizers.SGD(0.05), loss=loss, **settings)
+    return model
+
+
+class Subclassed(keras.Model):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.flatten, self.dense = layers.Flatten(), layers.Dense(10, activation="softmax")
+
+    def call(self, inputs: object) -> object:
+        return self.dense(self.flatten(inputs))
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1), (None, None, 1)])
+def test_images_with_and_without_a_channel(digits: Dataset, shape: tuple[int, ...]) -> None:
+    def function() -> keras.Model:
+        inputs = keras.Input(shape)
+        pooled = (
+            layers.Flatten()(inputs)
+            if None not in shape
+            else (layers.GlobalAveragePooling2D()(inputs))
+        )
+        return keras.Model(inputs, layers.Dense(10, activation="softmax")(pooled))
+
+    built = build(function, digits)
+    assert built.input_shape == ((28, 28) if len(shape) == 2 else (28, 28, 1))
+    inputs = built.inputs(digits.test.images[:3])
+    assert inputs.dtype == np.float32
+    assert inputs.shape == (3, *built.input_shape)
+    assert inputs.max() == 1
+
+
+def test_a_subclassed_model(digits: Dataset) -> None:
+    assert build(Subclassed, digits).input_shape == (28, 28, 1)
+
+
+def test_a_sequential_without_an_input(digits: Dataset) -> None:
+    def function() -> keras.Model:
+        return keras.Sequential([layers.Flatten(), layers.Dense(10, activation="softmax")])
+
+    assert build(function, digits).input_shape == (28, 28, 1)
+
+
+def test_logits_are_recognised(digits: Dataset, store: Store) -> None:
+    built = build(lambda: net(last=None), digits)
+    assert built.gives_logits
+    assert built.params["loss"] == "sparse_categorical_crossentropy (from logits)"
+    inputs = built.inputs(digits.test.images[:5])
+    probabilities = built.probabilities(inputs, 5)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert not build(net, digits).gives_logits
+    # A loss that took logits for probabilities would not get far.
+    result = train(lambda: net(last=None), dataset="digits", epochs=3)
+    assert result.test_accuracy > 0.8
+
+
+def test_a_compiled_model_keeps_what_it_was_compiled_with(digits: Dataset) -> None:
+    built = build(compiled, digits)
+    assert built.params == {
+        "optimizer": "sgd",
+        "loss": "sparse_categorical_crossentropy",
+        "learning_rate": 0.05,
+    }
+    assert isinstance(built.model.optimizer, keras.optimizers.SGD)
+
+
+def test_a_schedule_is_named(digits: Dataset) -> None:
+    def function() -> keras.Model:
+        model = net()
+        schedule = keras.optimizers.schedules.CosineDecay(0.01, 100)
+        model.compile(
+            optimizer=keras.optimizers.Adam(schedule),
+            loss=keras.losses.get("sparse_categorical_crossentropy"),
+        )
+        return model
+
+    built = build(function, digits)
+    assert built.params["optimizer"] == "adam (CosineDecay)"
+    assert "learning_rate" not in built.params
+
+
+def test_accuracy_goes_by_one_name(store: Store) -> None:
+    result = train(
+        lambda: compiled(metrics=[keras.metrics.SparseCategoricalAccuracy(), "mae"]), **DIGITS
+    )
+    assert {"accuracy", "val_accuracy", "mae", "val_mae"} <= set(result.history)
+    assert "sparse_categorical_accuracy" not in result.history
+
+
+def test_a_model_without_an_accuracy_metric(store: Store) -> None:
+    result = train(compiled, **DIGITS)
+    assert "accuracy" not in result.history
+    assert result.test_accuracy > 0.5
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda: net(shape=(32, 32)), r"one input of shape \(None, 28, 28\) or .*\(None, 32, 32\)"),
+        (lambda: net(shape=(28, 28, 3)), r"the model takes \(None, 28, 28, 3\)"),
+        (lambda: net(shape=(784,)), r"the model takes \(None, 784\)"),
+        (lambda: net(outputs=9), r"one output of shape \(None, 10\); the model gives \(9,\)"),
+        (
+            lambda: keras.Model(i := keras.Input((28, 28)), layers.Dense(10)(i)),
+            r"the model gives \(28, 10\)",
+        ),
+        (
+            lambda: keras.Model(
+                i := keras.Input((28, 28)), [f := layers.Flatten()(i), layers.Dense(10)(f)]
+            ),
+            "the model gives list",
+        ),
+        (
+            lambda: keras.Model(
+                [a := keras.Input((28, 28)), b := keras.Input((28, 28))],
+                layers.Dense(10)(layers.Flatten()(layers.Add()([a, b]))),
+            ),
+            "one input of shape",
+        ),
+        (lambda: compiled("categorical_crossentropy"), "a loss for class numbers"),
+        (lambda: 42, "a function that returns a Keras model; it returned int"),
+        (lambda: 1 / 0, "it raised ZeroDivisionError: division by zero"),
+        (lambda missing: missing, "a function without arguments .* it raised TypeError"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    digits: Dataset, function: Callable[[], object], says: str
+) -> None:
+    with pytest.raises(ModelError, match=says) as refusal:
+        build(function, digits)
+    assert str(refusal.value).startswith("model: received 'tests:<lambda>', accepted: ")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reference", "says"),
+    [
+        (None, "absent_file.py:build", "there is no "),
+        (None, "absent_module:build", "No module named 'absent_module'"),
+        ("x = 1", "without.py:build", "it has no 'build'"),
+        ("build = 1", "not_callable.py:build", "it has no 'build'"),
+        ("import absent_thing", "imports.py:build", "No module named 'absent_thing'"),
+        ("def build(:", "syntax.py:build", "it raised SyntaxError"),
+        ("1 / 0", "raises.py:build", "it raised ZeroDivisionError"),
+        ("", "json.py:build", "a file whose name is free"),
+    ],
+)
+def test_a_function_that_cannot_be_had(
+    digits: Dataset,
+    store: Store,
+    content: str | None,
+    reference: str,
+    says: str,
+) -> None:
+    if content is not None:
+        (store.folder / reference.partition(":")[0]).write_text(content)
+    with pytest.raises(ModelError, match=says) as refusal:
+        build_model(TrainConfig(model=reference, dataset="digits"), digits)
+    assert "\n" not in str(refusal.value)
+
+
+CUSTOM = """
+import keras
+from helper_of_my_net import UNITS
+
+@keras.saving.register_keras_serializable("mine")
+class Halve(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs / 2
+
+def build():
+    return keras.Sequential([
+        keras.Input((28, 28)), Halve(), keras.layers.Flatten(),
+        keras.layers.Dense(UNITS, activation="softmax"),
+    ])
+"""
+
+STRANGER = """
+import sys, mlflow, numpy as np
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+print(model.predict(np.zeros((1, 28, 28), np.float32)).shape)
+"""
+
+
+def test_a_users_file_with_a_layer_of_its_own(
+    store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "my_net.py").write_text(CUSTOM)
+    (folder / "helper_of_my_net.py").write_text("UNITS = 10\n")
+    result = train(f"{folder}/my_net.py:build", **DIGITS)
+    assert result.config.model.endswith("my_net.py:build")
+    # A stranger, who has the model but not the folder, loads it in a fresh process elsewhere.
+    for file in folder.iterdir():
+        if file.is_file():
+            file.unlink()
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, store.uri, result.model_uri],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path("/"),
+    )
+    assert done.stdout == "(1, 10)\n", done.stderr
+
+
+def test_a_module_in_the_working_directory(store: Store) -> None:
+    (store.folder / "module_of_mine.py").write_text(
+        "import keras\n"
+        "def build():\n"
+        "    return keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(),\n"
+        "                             keras.layers.Dense(10, activation='softmax')])\n"
+    )
+    result = train("module_of_mine:build", **DIGITS)
+    loaded = mlflow.tensorflow.load_model(result.model_uri)
+    assert loaded.count_params() == 7850

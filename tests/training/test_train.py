@@ -1,0 +1,390 @@
+"""A tracked training from the outside: what is in the store afterwards, and that it is true."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+from PIL import Image
+
+from fm_mlflow import InputError, TrackingError, TrainingError, keys, train
+from fm_mlflow.data import Dataset
+from tests.conftest import Store, active_store, free_port
+from tests.training.conftest import DIGITS, Finished
+
+# Parameter counts, sizes and estimates of the reference notebook.
+REFERENCE = {
+    "mlp": {
+        "parameters/trainable": 235_146,
+        "parameters/non_trainable": 0,
+        "estimate/inference_flops": 469_504,
+        "estimate/training_flops": 1_408_512,
+        "estimate/training_memory_mib": pytest.approx(2.69, abs=0.005),
+        "size/h5_mib": pytest.approx(2.72, abs=0.005),
+    },
+    "cnn": {
+        "parameters/trainable": 56_714,
+        "parameters/non_trainable": 0,
+        "estimate/inference_flops": 113_184,
+        "estimate/training_flops": 339_552,
+        "estimate/training_memory_mib": pytest.approx(0.65, abs=0.005),
+        "size/h5_mib": pytest.approx(0.69, abs=0.005),
+    },
+}
+
+
+def test_the_figures_of_the_reference(finished: Finished) -> None:
+    expected = REFERENCE[finished.result.config.model]
+    logged = finished.run.data.metrics
+    assert {name: logged[name] for name in expected} == expected
+    assert {name: finished.result.metrics[name] for name in expected} == expected
+
+
+def test_status_name_tags_and_params(finished: Finished, digits: Dataset) -> None:
+    run, model = finished.run, finished.result.config.model
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == f"{model}, 2 epochs, seed 0"
+    assert run.data.tags["fm_mlflow.kind"] == "training"
+    assert run.data.tags["fm_mlflow.model"] == model
+    assert run.data.tags["fm_mlflow.dataset_digest"] == digits.digest
+    assert "fm_mlflow.error" not in run.data.tags
+    assert run.data.params == {
+        "model": model,
+        "epochs": "2",
+        "batch_size": "64",
+        "learning_rate": "0.001",
+        "optimizer": "adam",
+        "loss": "sparse_categorical_crossentropy",
+        "seed": "0",
+        "validation_split": "0.0",
+        "dataset": "digits",
+    }
+
+
+def test_description_reads_well(finished: Finished) -> None:
+    note = finished.run.data.tags["mlflow.note.content"]
+    assert "scikit-learn's digits: 1,437 training images, 2 epochs" in note
+    assert f"| test accuracy | {finished.result.test_accuracy:.4f} |" in note
+    model = finished.result.config.model
+    assert f"fm-mlflow train --model {model} --epochs 2 --dataset digits" in note
+
+
+@pytest.mark.parametrize(
+    "name", ["loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds"]
+)
+def test_one_point_an_epoch(finished: Finished, name: str) -> None:
+    points = finished.store.client.get_metric_history(finished.result.run_id, name)
+    assert [point.step for point in points] == [1, 2]
+    assert [point.value for point in points] == finished.result.history[name]
+    assert all(point.value > 0 for point in points)
+
+
+def test_it_learns(finished: Finished) -> None:
+    assert finished.result.history["loss"][1] < finished.result.history["loss"][0]
+    assert finished.result.test_accuracy > 0.7
+    # The test set is the validation set here, and no weight changed since.
+    assert finished.result.history["val_accuracy"][-1] == pytest.approx(
+        finished.result.test_accuracy
+    )
+    assert finished.result.history["val_loss"][-1] == pytest.approx(
+        finished.result.test_loss, rel=1e-5
+    )
+
+
+def test_predictions_repeat_the_logged_accuracy_and_loss(
+    finished: Finished, digits: Dataset
+) -> None:
+    predictions = finished.predictions()
+    np.testing.assert_array_equal(predictions["label"], digits.test.labels)
+    probability = predictions["probability"]
+    assert probability.shape == (360, 10)
+    np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-5)
+    logged = finished.run.data.metrics
+    assert np.mean(probability.argmax(axis=1) == predictions["label"]) == logged["test_accuracy"]
+    chosen = probability[np.arange(360), predictions["label"]]
+    assert -np.log(chosen).mean() == pytest.approx(logged["test_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("flavor", ["pyfunc", "tensorflow"])
+def test_the_loaded_model_repeats_the_logged_accuracy(
+    finished: Finished, digits: Dataset, flavor: str
+) -> None:
+    with active_store(finished.store):
+        loaded = getattr(mlflow, flavor).load_model(finished.result.model_uri)
+    images = digits.test.images.astype(np.float32) / 255
+    if finished.result.config.model == "cnn":
+        images = images[..., np.newaxis]
+    outputs = loaded.predict(images)
+    accuracy = np.mean(outputs.argmax(axis=1) == digits.test.labels)
+    assert accuracy == finished.run.data.metrics["test_accuracy"]
+
+
+def test_the_logged_model_is_complete(finished: Finished) -> None:
+    with active_store(finished.store):
+        info = mlflow.models.get_model_info(finished.result.model_uri)
+        logged = finished.store.client.get_logged_model(info.model_id)
+        example = mlflow.pyfunc.load_model(finished.result.model_uri).input_example
+    assert logged.name == "model"
+    assert logged.source_run_id == finished.result.run_id
+    shape = (-1, 28, 28) if finished.result.config.model == "mlp" else (-1, 28, 28, 1)
+    (inputs,), (outputs,) = info.signature.inputs.inputs, info.signature.outputs.inputs
+    assert (inputs.shape, inputs.type) == (shape, np.float32)
+    assert (outputs.shape, outputs.type) == ((-1, 10), np.float32)
+    assert example is not None
+    assert example.shape == (2, *shape[1:])
+    assert info.metadata == {"class_names": list("0123456789")}
+    # Linked metrics are what the Models tab shows.
+    metrics = {metric.key: metric for metric in logged.metrics}
+    assert metrics["test_accuracy"].value == finished.result.test_accuracy
+    assert metrics["test_accuracy"].dataset_name == "digits"
+    assert metrics["size/h5_mib"].value == finished.result.metrics["size/h5_mib"]
+
+
+def test_requirements_are_exact(finished: Finished) -> None:
+    with active_store(finished.store):
+        path = mlflow.pyfunc.get_model_dependencies(finished.result.model_uri)
+    lines = open(path).read().splitlines()
+    assert f"keras=={keras.__version__}" in lines
+    assert {line.split("==")[0] for line in lines} == {"mlflow", "tensorflow", "keras", "numpy"}
+
+
+def test_data_sets_are_inputs(finished: Finished, digits: Dataset) -> None:
+    inputs = finished.run.inputs.dataset_inputs
+    found = {entry.tags[0].value: entry.dataset for entry in inputs}
+    assert set(found) == {"training", "test"}
+    assert found["training"].digest == digits.train.digest[:36]
+    assert found["test"].digest == digits.test.digest[:36]
+    assert {dataset.name for dataset in found.values()} == {"digits"}
+
+
+def test_every_artifact_is_there(finished: Finished) -> None:
+    for key in keys.all_keys():
+        if key.group == "Artifacts":
+            assert finished.artifact(key).stat().st_size > 0
+    summary = finished.artifact("model_summary.txt").read_text()
+    trainable = REFERENCE[finished.result.config.model]["parameters/trainable"]
+    assert f"Trainable params: {trainable:,}" in summary
+    for plot in ("plots/learning_curve.png", "plots/confusion_matrix.png"):
+        with Image.open(finished.artifact(plot)) as image:
+            assert min(image.size) > 400
+            assert len(image.convert("RGB").getcolors(maxcolors=1 << 24) or []) > 20
+
+
+def test_measurements_explain_every_cost(finished: Finished) -> None:
+    document = json.loads(finished.artifact("measurements.json").read_text())
+    logged = finished.run.data.metrics
+    by_name = {entry["name"]: entry for entry in document["measurements"]}
+    assert {"size/h5_mib", "size/inference_mib", "time/fit_seconds"} <= set(by_name)
+    for name, entry in by_name.items():
+        assert entry["value"] == logged[name]
+        assert entry["unit"]
+        assert entry["method"]
+    assert by_name["time/fit_seconds"]["spread"] is None  # one reading shows no spread
+    assert by_name["parameters/trainable"]["spread"] == 0
+
+
+def test_every_logged_metric_has_a_key(finished: Finished) -> None:
+    assert set(finished.run.data.metrics) <= set(keys.all_keys())
+
+
+def test_same_seed_same_run_bit_for_bit(finished: Finished, store: Store) -> None:
+    model = finished.result.config.model
+    again = Finished(store, train(model, **DIGITS))
+    timed = "epoch_seconds"
+    first = {name: v for name, v in finished.result.history.items() if name != timed}
+    assert {name: v for name, v in again.result.history.items() if name != timed} == first
+    assert again.result.test_loss == finished.result.test_loss
+    assert again.predictions()["probability"].tobytes() == (
+        finished.predictions()["probability"].tobytes()
+    )
+
+
+def test_another_seed_is_another_run(finished: Finished, store: Store) -> None:
+    other = train(finished.result.config.model, seed=1, **DIGITS)
+    assert other.history["loss"] != finished.result.history["loss"]
+
+
+def test_held_out_images_validate(store: Store, digits: Dataset) -> None:
+    result = train("mlp", validation_split=0.25, dataset="digits", epochs=1)
+    held = digits.hold_out(0.25).validation
+    assert held is not None
+    inputs = store.client.get_run(result.run_id).inputs.dataset_inputs
+    found = {entry.tags[0].value: entry.dataset.digest for entry in inputs}
+    assert found["validation"] == held.digest[:36]
+    with active_store(store):
+        model = mlflow.tensorflow.load_model(result.model_uri)
+    predicted = model.predict(held.images.astype(np.float32) / 255, verbose=0).argmax(axis=1)
+    assert result.history["val_accuracy"] == [pytest.approx(np.mean(predicted == held.labels))]
+
+
+def test_the_optimizer_and_its_learning_rate_are_used(store: Store) -> None:
+    result = train("mlp", optimizer="sgd", learning_rate=0.02, dataset="digits", epochs=1)
+    assert result.history["learning_rate"] == [0.02]
+    run = store.only_run()
+    assert (run.data.params["optimizer"], run.data.params["learning_rate"]) == ("sgd", "0.02")
+    model = mlflow.tensorflow.load_model(result.model_uri)
+    assert isinstance(model.optimizer, keras.optimizers.SGD)
+
+
+def test_on_a_server_as_in_a_file(server: Store, finished: Finished) -> None:
+    with active_store(server):
+        done = Finished(server, train(finished.result.config.model, **DIGITS))
+    assert done.run.info.status == "FINISHED"
+    local, remote = finished.run.data, done.run.data
+    assert remote.params == local.params
+    assert set(remote.metrics) == set(local.metrics)
+    assert remote.metrics["test_loss"] == local.metrics["test_loss"]
+    assert done.artifact("measurements.json").stat().st_size > 0
+    assert done.artifact("plots/confusion_matrix.png").stat().st_size > 0
+    test_the_logged_model_is_complete(done)
+
+
+class TestEnds:
+    """How a run ends that does not go well."""
+
+    def test_a_failing_callback(self, store: Store) -> None:
+        class Breaks(keras.callbacks.Callback):  # type: ignore[misc]
+            def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+                if epoch == 1:
+                    raise RuntimeError("no more\nsecond line")
+
+        with pytest.raises(RuntimeError, match="no more"):
+            train("mlp", dataset="digits", epochs=3, callbacks=[Breaks()])
+        run = store.only_run()
+        assert run.info.status == "FAILED"
+        assert run.info.end_time
+        assert run.data.tags["fm_mlflow.error"] == "no more"
+        # What was logged before stays.
+        assert len(store.client.get_metric_history(run.info.run_id, "loss")) == 1
+        assert store.client.download_artifacts(run.info.run_id, "model_summary.txt")
+
+    def test_ctrl_c(self, store: Store) -> None:
+        class Stops(keras.callbacks.Callback):  # type: ignore[misc]
+            def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train("mlp", callbacks=[Stops()], **DIGITS)
+        run = store.only_run()
+        assert run.info.status == "KILLED"
+        assert run.data.tags["fm_mlflow.error"] == "KeyboardInterrupt"
+
+    def test_a_loss_that_is_no_number(self, store: Store) -> None:
+        with pytest.raises(TrainingError, match="loss became (nan|inf) at epoch 1"):
+            train("mlp", learning_rate=1e30, **DIGITS)
+        run = store.only_run()
+        assert run.info.status == "FAILED"
+        assert "at epoch 1; try a smaller" in run.data.tags["fm_mlflow.error"]
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"model": "nowhere.py:build"},
+            {"model": "json:loads"},
+            {"dataset": "idx", "data_dir": "nowhere"},
+            {"validation_split": 0.00001},
+            {"epochs": 0},
+        ],
+    )
+    def test_bad_input_leaves_no_run(self, store: Store, settings: dict[str, Any]) -> None:
+        with pytest.raises(InputError):
+            train(**{"dataset": "digits", **settings})
+        assert store.client.search_runs(["0"]) == []
+
+    def test_no_server(self) -> None:
+        uri = f"http://ann:longsecret@127.0.0.1:{free_port()}"
+        nobody = Store(uri, folder=None)  # type: ignore[arg-type]
+        with active_store(nobody), pytest.raises(TrackingError) as error:
+            train("mlp", **DIGITS)
+        assert "does not answer" in str(error.value)
+        assert "longsecret" not in str(error.value)
+
+
+class TestRunsOfOthers:
+    """Joining a run that the caller opened."""
+
+    def test_the_callers_run_is_joined_and_left_open(self, store: Store) -> None:
+        with mlflow.start_run(run_name="my study") as mine:
+            result = train("mlp", **DIGITS)
+            assert mlflow.active_run() is not None
+            mlflow.log_metric("afterwards", 1)
+        run = store.only_run()
+        assert run.info.run_id == mine.info.run_id == result.run_id
+        assert run.info.status == "FINISHED"
+        assert run.info.run_name == result.run_name == "my study"
+        assert run.data.tags["fm_mlflow.kind"] == "training"
+        assert {"afterwards", "test_accuracy"} <= set(run.data.metrics)
+
+    def test_a_second_training_in_one_run_is_refused(self, store: Store) -> None:
+        with mlflow.start_run():
+            mlflow.set_tag("fm_mlflow.kind", "training")
+            with pytest.raises(InputError, match="nested=True"):
+                train("mlp", **DIGITS)
+        assert store.only_run().info.status == "FINISHED"  # the caller caught it
+
+    def test_nested_runs(self, store: Store) -> None:
+        with mlflow.start_run() as parent, mlflow.start_run(nested=True):
+            result = train("mlp", **DIGITS)
+        child = store.client.get_run(result.run_id)
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.info.run_name == "mlp, 2 epochs, seed 0"
+
+    def test_other_spellings_of_a_parameter_are_accepted(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = store.client.create_run("0")
+        for name, value in (("learning_rate", "1e-3"), ("epochs", "02"), ("data_dir", "''")):
+            store.client.log_param(run.info.run_id, name, value)
+        monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+        result = train("mlp", learning_rate=0.001, **DIGITS)
+        assert result.run_id == run.info.run_id
+        joined = store.only_run()
+        assert joined.info.status == "FINISHED"  # handed over, so it is ours to close
+        assert joined.data.params["learning_rate"] == "1e-3"
+        assert joined.data.params["batch_size"] == "64"
+
+    def test_another_value_of_a_parameter_is_refused(self, store: Store) -> None:
+        with mlflow.start_run():
+            mlflow.log_param("epochs", 7)
+            with pytest.raises(InputError, match=r"^epochs: received '2', accepted: 7, which run"):
+                train("mlp", **DIGITS)
+
+    def test_users_own_logging_reaches_the_run(self, store: Store) -> None:
+        class Logs(keras.callbacks.Callback):  # type: ignore[misc]
+            def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+                mlflow.log_metric("mine", 42)
+
+        train("mlp", callbacks=[Logs()], **DIGITS)
+        assert store.only_run().data.metrics["mine"] == 42
+
+
+def test_secrets_stay_out_of_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+    message = "403 for wJalrXUtnFEMI at postgresql://ann:hunter22@db/mlflow"
+
+    class Leaks(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+            raise RuntimeError(message)
+
+    with pytest.raises(RuntimeError):
+        train("mlp", callbacks=[Leaks()], **DIGITS)
+    stored = (store.folder / "mlflow.db").read_bytes()
+    assert b"403 for *** at postgresql://ann:***@db/mlflow" in stored
+    assert b"wJalrXUtnFEMI" not in stored
+    assert b"hunter22" not in stored
+
+
+def test_the_real_data(fashion_mnist_folder: Any, store: Store) -> None:
+    result = train("mlp", epochs=1, data_dir=str(fashion_mnist_folder))
+    assert 0.82 < result.test_accuracy < 0.88
+    model = mlflow.pyfunc.load_model(result.model_uri)
+    from fm_mlflow.data import load_dataset
+
+    test = load_dataset("fashion_mnist", str(fashion_mnist_folder)).test
+    outputs = model.predict(test.images.astype(np.float32) / 255)
+    assert np.mean(outputs.argmax(axis=1) == test.labels) == result.test_accuracy
+    assert model.metadata.metadata["class_names"][9] == "Ankle boot"
