@@ -40,6 +40,8 @@ def main(args: list[str] | None = None) -> NoReturn:
                 cli.main(arguments, prog_name="fm-mlflow", standalone_mode=False)
             except click.exceptions.Exit as done:
                 code = done.exit_code
+            except click.Abort as aborted:  # click's wrapping of a KeyboardInterrupt
+                code = _fail(aborted.__cause__ or aborted, arguments, inherited_run)
             except (Exception, KeyboardInterrupt) as error:
                 code = _fail(error, arguments, inherited_run)
     except KeyboardInterrupt as late:  # a signal while the first one was being dealt with
@@ -49,7 +51,7 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 def _fail(error: BaseException, arguments: list[str], inherited_run: str | None) -> int:
     """Say in one line what went wrong, leave no inherited run open, return the exit code."""
-    error = _as_ours(error)
+    error = _as_ours(error, arguments)
     if inherited_run is not None:
         # `mlflow run` created the run before it called us; nobody else will tell it the cause.
         from fm_mlflow.tracking.run import close_inherited_run
@@ -65,10 +67,10 @@ def _fail(error: BaseException, arguments: list[str], inherited_run: str | None)
     return _exit_code(error)
 
 
-def _as_ours(error: BaseException) -> BaseException:
+def _as_ours(error: BaseException, arguments: list[str]) -> BaseException:
     """Give errors that are not ours the shape of ours: one line, what and what to do."""
     if isinstance(error, click.UsageError):
-        return _usage_error(error)
+        return _usage_error(error, arguments)
     if isinstance(error, (FmMlflowError, KeyboardInterrupt)):
         return error
     unexpected = FmMlflowError(
@@ -78,13 +80,14 @@ def _as_ours(error: BaseException) -> BaseException:
     return unexpected
 
 
-def _usage_error(error: click.UsageError) -> InputError:
+def _usage_error(error: click.UsageError, arguments: list[str]) -> InputError:
     context = error.ctx
     if isinstance(error, click.NoSuchOption):
         names = _option_names(context) if context else ""
         return InputError(error.option_name, error.option_name, f"one of the options {names}")
     if isinstance(context and context.command, click.Group):
-        return InputError("command", " ".join(sys.argv[1:2]), f"one of {', '.join(cli.commands)}")
+        given = next((word for word in arguments if not word.startswith("-")), "")
+        return InputError("command", given, f"one of {', '.join(cli.commands)}")
     return InputError("command line", error.format_message(), "what --help lists")
 
 
@@ -161,7 +164,6 @@ def train(as_json: bool, **options: str | None) -> None:
     given = {name: value for name, value in options.items() if value is not None}
     config = parse(TrainConfig, given)
 
-    from fm_mlflow.quiet import import_tensorflow
     from fm_mlflow.report.progress import console_progress
     from fm_mlflow.report.terminal import print_training_result
     from fm_mlflow.train import train as train_model
@@ -169,8 +171,6 @@ def train(as_json: bool, **options: str | None) -> None:
     # stdout carries the result alone: whatever a library or a model prints goes to stderr.
     stdout = sys.stdout
     with redirect_stdout(sys.stderr), console_progress(Console(stderr=True)) as progress:
-        progress.stage("importing TensorFlow")
-        import_tensorflow()
         result = train_model(progress=progress, **config.model_dump())
     if as_json:
         click.echo(json.dumps(result.to_dict()), file=stdout)

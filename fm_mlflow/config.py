@@ -18,7 +18,7 @@ from fm_mlflow.errors import InputError
 BUILTIN_MODELS = ("mlp", "cnn")
 """Names of the built-in models; `fm_mlflow.models` holds how each is built."""
 
-MODEL_REFERENCE = re.compile(r"(?P<module>.+):(?P<function>[A-Za-z_][\w.]*)")
+MODEL_REFERENCE = re.compile(r"(?P<module>.+):(?P<function>[A-Za-z_<][\w.<>]*)")
 """A user's own model: `package.module:function` or `path/to/file.py:function`."""
 
 _MODEL_ACCEPTED = (

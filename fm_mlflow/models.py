@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -111,8 +111,9 @@ def build_model(
         model = BUILDERS[config.model](dataset.image_shape, len(dataset.class_names))
     else:
         if function is None:
-            function, code_paths = _find_function(config.model)
+            function = _find_function(config.model)
         model = _call(function, config.model)
+        code_paths = _code_of(function)
     input_shape = _check_input(model, config.model, dataset.image_shape)
     outputs = _check_output(model, config.model, dataset, input_shape)
     gives_logits = not _are_probabilities(outputs)
@@ -133,7 +134,7 @@ def _set_seed(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _find_function(reference: str) -> tuple[Callable[[], Any], tuple[Path, ...]]:
+def _find_function(reference: str) -> Callable[[], Any]:
     match = MODEL_REFERENCE.fullmatch(reference)
     if match is None:
         raise ModelError(reference, "package.module:function or path/to/file.py:function")
@@ -143,7 +144,7 @@ def _find_function(reference: str) -> tuple[Callable[[], Any], tuple[Path, ...]]
         function = getattr(function, name, None)
     if not callable(function):
         raise ModelError(reference, f"a function that {match['module']} has; it has no {name!r}")
-    return function, _code_of(module)
+    return cast("Callable[[], Any]", function)
 
 
 def _import(name: str, reference: str) -> ModuleType:
@@ -192,15 +193,24 @@ def _import_file(path: Path, reference: str) -> ModuleType:
     return module
 
 
-def _code_of(module: ModuleType) -> tuple[Path, ...]:
-    """Return a user's own source, to be saved with the model; nothing for installed packages."""
+def _code_of(function: Callable[[], Any]) -> tuple[Path, ...]:
+    """Return a user's own source, to be saved with the model; nothing for installed packages.
+
+    That is what has been imported from the folder of the function's module: a class of the model
+    may be defined in any of its neighbours.
+    """
+    module = sys.modules[function.__module__]
     file = getattr(module, "__file__", None)
-    if file is None or "site-packages" in Path(file).parts:
+    if file is None or module.__name__ == "__main__":  # MLflow pickles what is defined there
         return ()
-    if "." in module.__name__:  # the whole top-level package, so that its imports work
-        package = sys.modules[module.__name__.partition(".")[0]]
-        return tuple(Path(folder) for folder in list(package.__path__)[:1])
-    return (Path(file),)
+    depth = module.__name__.count(".") + (Path(file).name == "__init__.py")
+    folder = Path(file).resolve().parents[depth]
+    sources = set()
+    for loaded in list(sys.modules.values()):
+        path = Path(getattr(loaded, "__file__", None) or "/").resolve()
+        if folder in path.parents and "site-packages" not in path.parts:
+            sources.add(folder / path.relative_to(folder).parts[0])
+    return tuple(sorted(sources - {Path(__file__).resolve().parent}))
 
 
 def _call(function: Callable[[], Any], reference: str) -> keras.Model:

@@ -11,6 +11,7 @@ _SHORTEST_SECRET = 6
 _URI_PASSWORD = re.compile(r"(?P<start>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/]+@", re.IGNORECASE)
 _URI_USER_TOKEN = re.compile(r"(?P<start>\bhttps?://)[^\s/:@]+@", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE)
+_TRACE_LINES = ("File ", "[[", "Detected at", "at ", "Stack trace", "(", "<")
 
 
 def redact(text: str) -> str:
@@ -45,4 +46,9 @@ def redact_logs() -> None:
 def one_line(error: BaseException) -> str:
     """Return an error as one redacted line: its first line, or its type where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return redact(lines[0] if lines else type(error).__name__)
+    if not lines:
+        return type(error).__name__
+    if lines[0].endswith(":"):  # TensorFlow's "Graph execution error:" says why at its end
+        reasons = [line for line in lines[1:] if not line.startswith(_TRACE_LINES)]
+        return redact(" ".join([lines[0], *reasons[-1:]]))
+    return redact(lines[0])

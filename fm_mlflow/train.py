@@ -15,6 +15,7 @@ from fm_mlflow.data import Dataset, Subset, load_dataset
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.measurement import Measurement
+from fm_mlflow.quiet import import_tensorflow
 from fm_mlflow.report.describe import describe_training
 from fm_mlflow.report.progress import ProgressListener
 from fm_mlflow.results import TrainResult
@@ -73,6 +74,9 @@ def train(
         progress.stage("loading the data")
         dataset = load_dataset(config.dataset, config.data_dir, progress.download)
         dataset = dataset.hold_out(config.validation_split)
+
+        progress.stage("importing TensorFlow")
+        import_tensorflow()
 
         progress.stage("building the model")
         from fm_mlflow.models import build_model

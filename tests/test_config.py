@@ -64,7 +64,7 @@ def test_refusal_says_what_was_received_and_what_is_accepted(
     "settings", [{"dataset": "idx"}, {"dataset": "digits", "data_dir": "somewhere"}]
 )
 def test_data_dir_and_dataset_must_fit(settings: dict[str, str]) -> None:
-    with pytest.raises(InputError, match="^data_dir: received"):
+    with pytest.raises(InputError, match=r"^data_dir: received"):
         parse(TrainConfig, settings)
 
 

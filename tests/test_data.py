@@ -167,7 +167,7 @@ def test_a_folder_with_missing_files_is_refused(files: dict[str, bytes], tmp_pat
     (folder / f"{NAMES[3]}.gz").unlink()
     with pytest.raises(InputError, match=f"^data_dir: received .*missing: {NAMES[3]}"):
         load_dataset("fashion_mnist", str(folder))
-    with pytest.raises(InputError, match="^data_dir: received .*missing: train-images"):
+    with pytest.raises(InputError, match=r"^data_dir: received .*missing: train-images"):
         load_dataset("fashion_mnist", str(tmp_path / "nowhere"))
 
 
@@ -224,9 +224,7 @@ def test_an_interrupted_download_leaves_nothing(files: dict[str, bytes], mirror:
 def test_idx_takes_any_names_that_say_what_they_are(tmp_path: Path) -> None:
     folder = tmp_path / "letters"
     renamed = {
-        name.replace("train", "emnist-letters-train").replace(
-            "t10k", "emnist-letters-test"
-        ): content
+        f"emnist-letters-{name.replace('t10k', 'test')}": content
         for name, content in small_files().items()
     }
     loaded = load_dataset("idx", str(write(folder, renamed)))
@@ -290,5 +288,5 @@ def test_hold_out_takes_the_last_share() -> None:
 
 @pytest.mark.parametrize("share", [0.0001, 0.9999])
 def test_hold_out_leaves_images_on_both_sides(share: float) -> None:
-    with pytest.raises(InputError, match="^validation_split: received"):
+    with pytest.raises(InputError, match=r"^validation_split: received"):
         load_dataset("digits").hold_out(share)

@@ -93,7 +93,7 @@ def test_a_shell_that_a_person_types_into_is_not_watched() -> None:
 
 
 def test_only_the_first_signal_counts() -> None:
-    with pytest.raises(Interrupted, match="SIGTERM"), lifecycle.guard():
+    def interrupted_twice() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
@@ -101,13 +101,21 @@ def test_only_the_first_signal_counts() -> None:
             os.kill(os.getpid(), signal.SIGINT)  # while the first one is being dealt with
             time.sleep(0.1)
 
+    with lifecycle.guard(), pytest.raises(Interrupted, match="SIGTERM"):
+        interrupted_twice()
+
 
 def test_a_shield_defers_the_interruption() -> None:
     finished = []
-    with pytest.raises(Interrupted), lifecycle.guard(), lifecycle.shield():
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.1)
-        finished.append(True)
+
+    def close() -> None:
+        with lifecycle.shield():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            finished.append(True)
+
+    with lifecycle.guard(), pytest.raises(Interrupted):
+        close()
     assert finished
 
 

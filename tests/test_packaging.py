@@ -45,8 +45,8 @@ def pinned_version(name: str, python: str) -> str:
 
 
 def declared() -> list[Requirement]:
-    extras = PYPROJECT["optional-dependencies"].values()
-    return [Requirement(text) for text in [*PYPROJECT["dependencies"], *sum(extras, [])]]
+    groups = [PYPROJECT["dependencies"], *PYPROJECT["optional-dependencies"].values()]
+    return [Requirement(text) for group in groups for text in group]
 
 
 def test_conda_environment_installs_what_pyproject_declares() -> None:

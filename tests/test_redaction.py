@@ -39,6 +39,10 @@ def test_an_error_becomes_one_safe_line() -> None:
     error = ValueError("\n cannot open db://a:longpass@h/x \n\n more")
     assert one_line(error) == "cannot open db://a:***@h/x"
     assert one_line(ValueError()) == "ValueError"
+    graph = RuntimeError(
+        'Graph execution error:\n\nFile "a.py", line 3\n\nBad shapes\n\t [[{{n}}]]'
+    )
+    assert one_line(graph) == "Graph execution error: Bad shapes"
 
 
 @pytest.fixture

@@ -352,7 +352,9 @@ def _short(digest: str) -> str:
 
 def _dataset_source(source: str) -> Any:
     from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.sources import LocalArtifactDatasetSource
+    from mlflow.data.sources import (  # type: ignore[attr-defined]  # made at import time
+        LocalArtifactDatasetSource,
+    )
 
     if Path(source).is_dir():
         return LocalArtifactDatasetSource(str(Path(source).resolve()))
@@ -361,6 +363,7 @@ def _dataset_source(source: str) -> Any:
 
 def _requirements() -> list[str]:
     """What loading the model needs, as installed here. MLflow would take 7 s to guess it."""
-    distributions = importlib.metadata.packages_distributions()
-    installed = [distributions[module][0] for module in ("mlflow", "tensorflow", "keras", "numpy")]
-    return [f"{name}=={importlib.metadata.version(name)}" for name in dict.fromkeys(installed)]
+    # TensorFlow's package has several names (tensorflow-cpu, …); MLflow's is shared by its parts.
+    tensorflow = importlib.metadata.packages_distributions()["tensorflow"][0]
+    names = ["mlflow", tensorflow, "keras", "numpy"]
+    return [f"{name}=={importlib.metadata.version(name)}" for name in names]

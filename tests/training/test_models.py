@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,10 +43,8 @@ def test_mlp_is_the_reference(digits: Dataset) -> None:
     ]
     assert [layer.activation.__name__ for layer in model.layers[1:]] == ["relu", "relu", "softmax"]
     assert isinstance(model.optimizer, keras.optimizers.Adam)
-    assert model.optimizer.get_config() == {
-        **keras.optimizers.Adam(0.001).get_config(),
-        "learning_rate": np.float32(0.001),
-    }
+    defaults = keras.optimizers.Adam(learning_rate=0.001, name="adam").get_config()
+    assert model.optimizer.get_config() == defaults
 
 
 def test_cnn_is_the_reference(digits: Dataset) -> None:
@@ -160,9 +159,14 @@ def test_a_schedule_is_named(digits: Dataset) -> None:
 
 def test_accuracy_goes_by_one_name(store: Store) -> None:
     result = train(
-        lambda: compiled(metrics=[keras.metrics.SparseCategoricalAccuracy(), "mae"]), **DIGITS
+        lambda: compiled(
+            metrics=[keras.metrics.SparseCategoricalAccuracy(), "sparse_top_k_categorical_accuracy"]
+        ),
+        **DIGITS,
     )
-    assert {"accuracy", "val_accuracy", "mae", "val_mae"} <= set(result.history)
+    assert {"accuracy", "val_accuracy", "val_sparse_top_k_categorical_accuracy"} <= set(
+        result.history
+    )
     assert "sparse_categorical_accuracy" not in result.history
 
 
@@ -262,10 +266,9 @@ print(model.predict(np.zeros((1, 28, 28), np.float32)).shape)
 """
 
 
-def test_a_users_file_with_a_layer_of_its_own(
-    store: Store, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("mine")
+def test_a_users_file_with_a_layer_of_its_own(store: Store) -> None:
+    folder = store.folder / "mine"
+    folder.mkdir()
     (folder / "my_net.py").write_text(CUSTOM)
     (folder / "helper_of_my_net.py").write_text("UNITS = 10\n")
     result = train(f"{folder}/my_net.py:build", **DIGITS)
@@ -274,6 +277,8 @@ def test_a_users_file_with_a_layer_of_its_own(
     for file in folder.iterdir():
         if file.is_file():
             file.unlink()
+        else:
+            shutil.rmtree(file)
     done = subprocess.run(
         [sys.executable, "-c", STRANGER, store.uri, result.model_uri],
         capture_output=True,
@@ -281,7 +286,7 @@ def test_a_users_file_with_a_layer_of_its_own(
         check=False,
         cwd=Path("/"),
     )
-    assert done.stdout == "(1, 10)\n", done.stderr
+    assert done.stdout.endswith("(1, 10)\n"), done.stderr
 
 
 def test_a_module_in_the_working_directory(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -138,7 +139,7 @@ def test_the_logged_model_is_complete(finished: Finished) -> None:
     assert example.shape == (2, *shape[1:])
     assert info.metadata == {"class_names": list("0123456789")}
     # Linked metrics are what the Models tab shows.
-    metrics = {metric.key: metric for metric in logged.metrics}
+    metrics = {metric.key: metric for metric in logged.metrics or []}
     assert metrics["test_accuracy"].value == finished.result.test_accuracy
     assert metrics["test_accuracy"].dataset_name == "digits"
     assert metrics["size/h5_mib"].value == finished.result.metrics["size/h5_mib"]
@@ -147,14 +148,15 @@ def test_the_logged_model_is_complete(finished: Finished) -> None:
 def test_requirements_are_exact(finished: Finished) -> None:
     with active_store(finished.store):
         path = mlflow.pyfunc.get_model_dependencies(finished.result.model_uri)
-    lines = open(path).read().splitlines()
+    lines = Path(path).read_text().splitlines()
     assert f"keras=={keras.__version__}" in lines
     assert {line.split("==")[0] for line in lines} == {"mlflow", "tensorflow", "keras", "numpy"}
 
 
 def test_data_sets_are_inputs(finished: Finished, digits: Dataset) -> None:
-    inputs = finished.run.inputs.dataset_inputs
-    found = {entry.tags[0].value: entry.dataset for entry in inputs}
+    inputs = finished.run.inputs
+    assert inputs is not None
+    found = {entry.tags[0].value: entry.dataset for entry in inputs.dataset_inputs}
     assert set(found) == {"training", "test"}
     assert found["training"].digest == digits.train.digest[:36]
     assert found["test"].digest == digits.test.digest[:36]
@@ -212,8 +214,9 @@ def test_held_out_images_validate(store: Store, digits: Dataset) -> None:
     result = train("mlp", validation_split=0.25, dataset="digits", epochs=1)
     held = digits.hold_out(0.25).validation
     assert held is not None
-    inputs = store.client.get_run(result.run_id).inputs.dataset_inputs
-    found = {entry.tags[0].value: entry.dataset.digest for entry in inputs}
+    inputs = store.client.get_run(result.run_id).inputs
+    assert inputs is not None
+    found = {entry.tags[0].value: entry.dataset.digest for entry in inputs.dataset_inputs}
     assert found["validation"] == held.digest[:36]
     with active_store(store):
         model = mlflow.tensorflow.load_model(result.model_uri)
@@ -274,7 +277,7 @@ class TestEnds:
         assert run.data.tags["fm_mlflow.error"] == "KeyboardInterrupt"
 
     def test_a_loss_that_is_no_number(self, store: Store) -> None:
-        with pytest.raises(TrainingError, match="loss became (nan|inf) at epoch 1"):
+        with pytest.raises(TrainingError, match=r"loss became (nan|inf) at epoch 1"):
             train("mlp", learning_rate=1e30, **DIGITS)
         run = store.only_run()
         assert run.info.status == "FAILED"
@@ -347,7 +350,8 @@ class TestRunsOfOthers:
         assert joined.data.params["learning_rate"] == "1e-3"
         assert joined.data.params["batch_size"] == "64"
 
-    def test_another_value_of_a_parameter_is_refused(self, store: Store) -> None:
+    @pytest.mark.usefixtures("store")
+    def test_another_value_of_a_parameter_is_refused(self) -> None:
         with mlflow.start_run():
             mlflow.log_param("epochs", 7)
             with pytest.raises(InputError, match=r"^epochs: received '2', accepted: 7, which run"):

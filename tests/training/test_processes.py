@@ -1,0 +1,167 @@
+"""The command as its users meet it: real processes, real signals, real `mlflow run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import PROJECT, Store, fm_mlflow, wait_for
+
+LONG = ["train", "--dataset", "digits", "--epochs", "100000"]
+
+
+def test_json_is_all_of_stdout(store: Store) -> None:
+    done = fm_mlflow("train", "--dataset", "digits", "--epochs", "1", "--json", store=store)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    run = store.only_run()
+    assert run.info.status == "FINISHED"
+    assert result["run_id"] == run.info.run_id
+    assert result["test_accuracy"] == run.data.metrics["test_accuracy"]
+    assert result["config"]["epochs"] == 1
+    # Piped progress: plain lines, one an epoch, and nothing of other libraries.
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if line.startswith("epoch ")] == [lines[3]]
+    assert lines[:3] == ["loading the data", "importing TensorFlow", "building the model"]
+    assert len(lines) == 5, done.stderr
+    assert "\x1b" not in done.stderr
+
+
+@contextmanager
+def training(store: Store, *command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A training process that has finished its first epoch."""
+    log = store.folder / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command or [sys.executable, "-m", "fm_mlflow", *LONG],
+            cwd=store.folder,
+            env=store.environment(**environment),
+            stdout=output,
+            stderr=output,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+
+        def first_epoch() -> bool:
+            assert process.poll() is None, log.read_text()
+            return "epoch " in log.read_text()
+
+        wait_for(first_epoch, "the first epoch")
+        yield process
+    finally:
+        for child in (
+            [*psutil.Process(process.pid).children(recursive=True)]
+            if (process.poll() is None)
+            else []
+        ):
+            child.kill()
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_killed(store: Store, signum: signal.Signals, code: int) -> None:
+    with training(store) as process:
+        process.send_signal(signum)
+        assert process.wait(timeout=30) == code
+    run = store.only_run()
+    assert run.info.status == "KILLED"
+    assert run.data.tags["fm_mlflow.error"] == f"interrupted by {signum.name}"
+    assert run.data.metrics["loss"] > 0
+    assert store.client.download_artifacts(run.info.run_id, "model_summary.txt")
+    log = (store.folder / "log").read_text()
+    assert log.splitlines()[-1] == f"fm-mlflow: interrupted by {signum.name}"
+    assert "Traceback" not in log
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The command line that makes `mlflow run .` use this Python, whatever PATH says."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "python").symlink_to(sys.executable)
+    return folder
+
+
+def mlflow_run(project: Path, *parameters: str, entry_point: str = "main") -> tuple[list[str], str]:
+    command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", entry_point]
+    for parameter in parameters:
+        command += ["-P", parameter]
+    # Not a virtual environment's python by link alone: its packages come along.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return [*command, "--env-manager", "local"], path
+
+
+def test_mlflow_run_is_joined(store: Store, project: Path) -> None:
+    command, path = mlflow_run(
+        project, "model=cnn", "dataset=digits", "epochs=1", "learning_rate=1e-3", "seed=3"
+    )
+    done = subprocess.run(
+        command,
+        cwd=store.folder,
+        env=store.environment(PATH=path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    run = store.only_run()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "cnn, 1 epoch, seed 3"
+    assert run.data.tags["mlflow.project.entryPoint"] == "main"
+    assert run.data.tags["fm_mlflow.kind"] == "training"
+    assert run.data.params["learning_rate"] == "1e-3"  # as MLflow logged it
+    assert run.data.params["loss"] == "sparse_categorical_crossentropy"
+    assert run.data.metrics["parameters/trainable"] == 56_714
+    assert f"mlflow ui --backend-store-uri {store.uri}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("parameter", "cause"),
+    [
+        ("epochs=0", "epochs: received '0', accepted: a whole number from 1"),
+        ("momentum=0.9", "--momentum: received '--momentum', accepted: one of the options --model"),
+    ],
+)
+def test_bad_input_fails_the_run_that_mlflow_made(
+    store: Store, project: Path, parameter: str, cause: str
+) -> None:
+    command, path = mlflow_run(project, "dataset=digits", parameter)
+    done = subprocess.run(
+        command,
+        cwd=store.folder,
+        env=store.environment(PATH=path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    run = store.only_run()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["fm_mlflow.error"].startswith(cause)
+    assert f"fm-mlflow: {cause}" in done.stderr
+
+
+def test_the_death_of_mlflow_run_kills_the_run(store: Store, project: Path) -> None:
+    command, path = mlflow_run(project, "dataset=digits", "epochs=100000")
+    with training(store, *command, PATH=path) as parent:
+        children = psutil.Process(parent.pid).children(recursive=True)
+        parent.kill()
+        parent.wait()
+        _, alive = psutil.wait_procs(children, timeout=20)
+        assert alive == []
+    run = store.only_run()
+    assert run.info.status == "KILLED"
+    assert run.data.tags["fm_mlflow.error"] == (
+        f"the process that started this run ended (pid {parent.pid})"
+    )
