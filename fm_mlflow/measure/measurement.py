@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from fm_mlflow.keys import Key
 
@@ -25,6 +26,8 @@ class Measurement:
         spread: Standard deviation of the readings, in the same unit; 0 for an exact count,
             None where a single reading shows none.
         reason: Why there is no value.
+        interval: 95% interval of the value, in the same unit, where the method gives one.
+        details: What else belongs to the figure, by name; plain values only.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Measurement:
     samples: int = 1
     spread: float | None = None
     reason: str | None = None
+    interval: tuple[float, float] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def exact(cls, key: Key, value: float, method: str) -> Measurement:
