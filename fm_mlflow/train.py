@@ -108,7 +108,7 @@ def _log_setting(run: TrackedRun, config: TrainConfig, dataset: Dataset, built: 
             run.log_dataset(dataset.name, subset, context, dataset.source)
     with run.artifacts() as folder:
         lines: list[str] = []
-        built.model.summary(print_fn=lambda line, **_: lines.append(line), line_length=100)
+        built.model.summary(print_fn=lambda line, **_: lines.append(line))
         (folder / keys.MODEL_SUMMARY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -64,4 +64,4 @@ def metrics(measurements: Iterable[Measurement]) -> dict[str, float]:
 def to_json(measurements: Iterable[Measurement]) -> str:
     """Return the contents of `measurements.json`."""
     document = {"format": 1, "measurements": [asdict(m) for m in measurements]}
-    return json.dumps(document, indent=2) + "\n"
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -149,9 +149,9 @@ def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
     parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
     for name, label in (
         (keys.LOSS, "loss"),
-        (keys.ACCURACY, "accuracy"),
-        (keys.VAL_LOSS, "val loss"),
-        (keys.VAL_ACCURACY, "val accuracy"),
+        (keys.ACCURACY, "acc"),
+        (keys.VAL_LOSS, "validation loss"),
+        (keys.VAL_ACCURACY, "acc"),
     ):
         if name in metrics:
             parts.append(f"{label} {metrics[name]:.4f}")

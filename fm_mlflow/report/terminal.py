@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.padding import Padding
@@ -15,6 +16,9 @@ from fm_mlflow.report.figures import training_figures
 from fm_mlflow.results import TrainResult
 
 REGISTERED_MODEL = "fashion-mnist-classifier"
+
+# MLflow's UI opens on its view of language models unless told otherwise.
+_TRAINING_VIEW = "workflowType=machine_learning"
 
 
 def print_training_result(console: Console, result: TrainResult) -> None:
@@ -44,13 +48,18 @@ def next_commands(result: TrainResult) -> list[tuple[str, str]]:
     """Return what to do next with a run: a label and the exact command, store included."""
     store = _shell_uri(result.tracking_uri)
     register = f'import mlflow; mlflow.register_model("{result.model_uri}", "{REGISTERED_MODEL}")'
+    page = f"/#/experiments/{result.experiment_id}/runs/{result.run_id}?{_TRAINING_VIEW}"
     if result.tracking_uri.startswith(("http://", "https://")):
-        page = f"#/experiments/{result.experiment_id}/runs/{result.run_id}"
-        browse = f"{result.tracking_uri.rstrip('/')}/{page}"
+        server = urlsplit(result.tracking_uri)
+        address = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl()
+        browse = [("Browse it", address.rstrip("/") + page)]
     else:
-        browse = f"mlflow ui --backend-store-uri {store}"
+        browse = [
+            ("Browse it", f"mlflow ui --backend-store-uri {store}"),
+            ("and open", f"http://127.0.0.1:5000{page}"),
+        ]
     return [
-        ("Browse it", browse),
+        *browse,
         (
             "Compare it with the other runs, as CSV",
             f"MLFLOW_TRACKING_URI={store} mlflow experiments csv -x {result.experiment_id}",

@@ -170,6 +170,7 @@ def test_every_artifact_is_there(finished: Finished) -> None:
     summary = finished.artifact("model_summary.txt").read_text()
     trainable = REFERENCE[finished.result.config.model]["parameters/trainable"]
     assert f"Trainable params: {trainable:,}" in summary
+    assert "Param #" in summary  # no column is cut off
     for plot in ("plots/learning_curve.png", "plots/confusion_matrix.png"):
         with Image.open(finished.artifact(plot)) as image:
             assert min(image.size) > 400
