@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import suppress
 from functools import update_wrapper
 from typing import Any, NoReturn
 
@@ -17,8 +17,9 @@ from rich.console import Console
 
 from fm_mlflow import __version__
 from fm_mlflow.config import TrainConfig, parse
-from fm_mlflow.errors import FmMlflowError, InputError, Interrupted
+from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
 from fm_mlflow.lifecycle import guard
+from fm_mlflow.quiet import stdout_to_stderr
 from fm_mlflow.redaction import one_line, redact, redact_logs
 
 # What these libraries say on stderr helps their developers; a user who wants it sets the variable.
@@ -42,7 +43,7 @@ def main(args: list[str] | None = None) -> NoReturn:
                 code = done.exit_code
             except click.Abort as aborted:  # click's wrapping of a KeyboardInterrupt
                 code = _fail(aborted.__cause__ or aborted, arguments, inherited_run)
-            except (Exception, KeyboardInterrupt) as error:
+            except (Exception, KeyboardInterrupt, SystemExit) as error:
                 code = _fail(error, arguments, inherited_run)
     except KeyboardInterrupt as late:  # a signal while the first one was being dealt with
         code = _exit_code(late)
@@ -52,18 +53,19 @@ def main(args: list[str] | None = None) -> NoReturn:
 def _fail(error: BaseException, arguments: list[str], inherited_run: str | None) -> int:
     """Say in one line what went wrong, leave no inherited run open, return the exit code."""
     error = _as_ours(error, arguments)
+    if "--debug" in arguments:
+        trace = "".join(traceback.format_exception(error))
+        click.echo(redact(trace), err=True, nl=False)
+    click.echo(f"fm-mlflow: {one_line(error)}", err=True)
     if inherited_run is not None:
         # `mlflow run` created the run before it called us; nobody else will tell it the cause.
         from fm_mlflow.tracking.run import close_inherited_run
 
         try:
             close_inherited_run(inherited_run, error)
-        except FmMlflowError as failure:
-            click.echo(f"fm-mlflow: {one_line(failure)}", err=True)
-    if "--debug" in arguments:
-        trace = "".join(traceback.format_exception(error))
-        click.echo(redact(trace), err=True, nl=False)
-    click.echo(f"fm-mlflow: {one_line(error)}", err=True)
+        except TrackingError as failure:
+            if not isinstance(error, TrackingError):  # else it is what we said already
+                click.echo(f"fm-mlflow: {one_line(failure)}", err=True)
     return _exit_code(error)
 
 
@@ -73,9 +75,7 @@ def _as_ours(error: BaseException, arguments: list[str]) -> BaseException:
         return _usage_error(error, arguments)
     if isinstance(error, (FmMlflowError, KeyboardInterrupt)):
         return error
-    unexpected = FmMlflowError(
-        f"{type(error).__name__}: {one_line(error)} (--debug shows the traceback)"
-    )
+    unexpected = FmMlflowError(f"{one_line(error)} (--debug shows the traceback)")
     unexpected.__cause__ = error
     return unexpected
 
@@ -166,13 +166,17 @@ def train(as_json: bool, **options: str | None) -> None:
 
     from fm_mlflow.report.progress import console_progress
     from fm_mlflow.report.terminal import print_training_result
+    from fm_mlflow.results import finite
     from fm_mlflow.train import train as train_model
 
-    # stdout carries the result alone: whatever a library or a model prints goes to stderr.
-    stdout = sys.stdout
-    with redirect_stdout(sys.stderr), console_progress(Console(stderr=True)) as progress:
+    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
         result = train_model(progress=progress, **config.model_dump())
-    if as_json:
-        click.echo(json.dumps(result.to_dict()), file=stdout)
-    else:
-        print_training_result(Console(file=stdout), result)
+    # The run is complete; a reader who has gone (`| head`) does not change that.
+    with suppress(BrokenPipeError):
+        if as_json:
+            sys.stdout.write(json.dumps(finite(result.to_dict()), allow_nan=False) + "\n")
+        else:
+            print_training_result(Console(), result)
+        sys.stdout.flush()
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -123,8 +123,8 @@ class Dataset:
     def hold_out(self, fraction: float) -> Dataset:
         """Return the data set with the last `fraction` of the training images for validation.
 
-        As `validation_split` of Keras: no shuffling, so that every seed validates on the same
-        images. A fraction of 0 changes nothing.
+        No shuffling, as in Keras, so that every seed validates on the same images. The share is
+        rounded to whole images; 0 changes nothing.
 
         Raises:
             InputError: One of the two parts would be empty.
@@ -199,7 +199,9 @@ def _search_path() -> list[Path]:
 
 def _keras_cache() -> Path:
     home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path.home() / ".keras") / "datasets" / "fashion-mnist"
+    # Not Path.home(), which fails for a user without a home, as in some containers.
+    folder = Path(home or os.path.expanduser("~/.keras"))
+    return folder / "datasets" / "fashion-mnist"
 
 
 def _missing(folder: Path) -> list[str]:
@@ -207,7 +209,12 @@ def _missing(folder: Path) -> list[str]:
 
 
 def _existing_or_none(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
+    try:
+        return next(
+            (path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None
+        )
+    except (OSError, ValueError):  # no possible path: too long, or with a null byte
+        return None
 
 
 def _existing(folder: Path, name: str) -> Path:
@@ -316,7 +323,7 @@ def _read_idx(
 
 def _idx(folder: Path) -> Dataset:
     """Load four IDX files by what their names say: train/test (or t10k), images/labels."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError("data_dir", str(folder), "an existing folder with four IDX files")
     arrays = []
     for part, words in (("train", ("train",)), ("test", ("t10k", "test"))):
@@ -362,13 +369,15 @@ def _assemble(
                 f"{source}: {len(images)} {part} images but {len(labels)} labels: "
                 "the files do not belong together"
             )
-        if len(images) == 0:
+        if images.size == 0:
             raise DataError(f"{source}: there are no {part} images")
         if labels.max() >= len(class_names):
             raise DataError(
                 f"{source}: a {part} label is {labels.max()}, but there are only "
                 f"{len(class_names)} classes"
             )
+    if len(class_names) < 2:
+        raise DataError(f"{source}: all labels are 0; two classes or more are expected")
     if train_images.shape[1:] != test_images.shape[1:]:
         raise DataError(
             f"{source}: training images are {train_images.shape[1:]}, "

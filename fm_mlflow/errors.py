@@ -23,7 +23,8 @@ class InputError(FmMlflowError):
     exit_code = 2
 
     def __init__(self, parameter: str, received: object, accepted: str) -> None:
-        super().__init__(f"{parameter}: received {received!r}, accepted: {accepted}")
+        message = f"{parameter}: received {received!r}, accepted: {accepted}"
+        super().__init__(" ".join(message.split()))
         self.parameter = parameter
 
 

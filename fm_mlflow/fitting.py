@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,9 @@ from typing_extensions import override
 from fm_mlflow import keys
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.models import ACCURACY_METRICS
+
+# MLflow takes letters, digits and these in the name of a metric.
+_REFUSED_IN_NAMES = re.compile(r"[^\w\-. /:]")
 
 OnEpoch = Callable[[int, "dict[str, float]"], None]
 OnBatch = Callable[[int, int], None]
@@ -73,7 +77,7 @@ def fit(
         callbacks: Keras callbacks of the user's.
 
     Raises:
-        TrainingError: The loss is no longer a finite number; the epoch was reported first.
+        TrainingError: A loss is no longer a finite number; the epoch was reported first.
     """
     # Anything may have drawn random numbers since the model was built (MLflow names runs so).
     keras.utils.set_random_seed(seed)
@@ -112,7 +116,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unt
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        metrics = {_logged_name(name): float(value) for name, value in (logs or {}).items()}
+        metrics = _logged(logs or {})
         # Its shortest float32 spelling: 0.001, not 0.0010000000474974513.
         rate = np.float32(self.model.optimizer.learning_rate)
         metrics[keys.LEARNING_RATE] = float(str(rate))
@@ -120,13 +124,20 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unt
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(value)
         self._on_epoch(epoch + 1, metrics)
-        if not math.isfinite(metrics[keys.LOSS]):
-            raise TrainingError(
-                f"loss became {metrics[keys.LOSS]} at epoch {epoch + 1}; "
-                "try a smaller --learning-rate"
-            )
+        for name in (keys.LOSS, keys.VAL_LOSS):
+            if not math.isfinite(metrics.get(name, 0)):
+                raise TrainingError(
+                    f"{name} became {metrics[name]} at epoch {epoch + 1}; "
+                    "try a smaller --learning-rate"
+                )
 
 
-def _logged_name(name: str) -> str:
-    prefix, bare = ("val_", name[4:]) if name.startswith("val_") else ("", name)
-    return prefix + (keys.ACCURACY if bare in ACCURACY_METRICS else bare)
+def _logged(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Return Keras' logs by logged name: accuracy goes by one, and all suit the store."""
+    accuracy = next((name for name in ACCURACY_METRICS if name in logs), None)
+    metrics = {}
+    for name, value in logs.items():
+        prefix, bare = ("val_", name[4:]) if name.startswith("val_") else ("", name)
+        logged = keys.ACCURACY if bare == accuracy else _REFUSED_IN_NAMES.sub("_", bare)
+        metrics[f"{prefix}{logged}"] = float(value)
+    return metrics

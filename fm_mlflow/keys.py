@@ -93,6 +93,9 @@ PREDICTIONS_FILE = Key(
     "`label` (n,), `probability` (n, classes), in test order",
 )
 
+COMPILED_PREFIX = "compiled/"
+"""Before `optimizer` and `learning_rate` where they are a compiled model's own, not the options."""
+
 MODEL_NAME = "model"
 """Name of the logged MLflow model."""
 

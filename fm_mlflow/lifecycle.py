@@ -5,9 +5,11 @@ Both end as one `Interrupted`, raised in the main thread, so that a run is close
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,7 +18,9 @@ import psutil
 
 from fm_mlflow.errors import Interrupted
 
-LAUNCHER_POLL_SECONDS = 1.0
+LAUNCHER_POLL_SECONDS = 1.5
+_ECHO_SECONDS = 1.0
+_PATIENCE = 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHELLS = {"sh", "bash", "dash", "zsh", "cmd", "cmd.exe"}
 
@@ -28,19 +32,26 @@ class _Stop:
 
     def __init__(self) -> None:
         self.launcher_ended: str | None = None
-        self.asked = False
-        self.shielded = False
+        self.asked_at = -math.inf
+        self.shields = 0
+        self.held_back = 0
         self.pending: Interrupted | None = None
 
     def handle(self, signum: int, _frame: FrameType | None) -> None:
-        """Raise `Interrupted` once; what comes while the run is being closed is too late."""
-        if self.asked:
-            return
-        self.asked = True
+        """Raise `Interrupted`, or hold it back while the run is opened or closed.
+
+        One request may come as two signals (Ctrl-C reaches us and `mlflow run`, which then
+        terminates us), so an echo is ignored; whoever asks again later is heard again.
+        """
         interruption = Interrupted(signum, self.launcher_ended)
-        if self.shielded:
-            self.pending = interruption
+        if self.shields:
+            self.held_back += self.launcher_ended is None  # a person asks, not our own watch
+            self.pending = self.pending or interruption
+            if self.held_back < _PATIENCE:
+                return
+        elif time.monotonic() - self.asked_at < _ECHO_SECONDS:
             return
+        self.asked_at = time.monotonic()
         raise interruption
 
 
@@ -80,16 +91,23 @@ def guard() -> Iterator[None]:
 
 
 @contextmanager
-def shield() -> Iterator[None]:
-    """Hold an interruption back while the run is written to its end, then raise it."""
+def shield(*, forget: bool = False) -> Iterator[None]:
+    """Hold an interruption back while a run is opened or closed, then raise it.
+
+    The third request breaks through: the store may hang.
+
+    Args:
+        forget: Drop it instead: what was to be interrupted is complete.
+    """
     stop = _stop
-    stop.shielded = True
+    stop.shields += 1
     try:
         yield
     finally:
-        stop.shielded = False
-    if stop.pending is not None:
+        stop.shields -= 1
+        stop.held_back = 0
         pending, stop.pending = stop.pending, None
+    if pending is not None and not forget:
         raise pending
 
 
@@ -114,9 +132,9 @@ def _watch(launcher: psutil.Process, stop: _Stop, done: threading.Event) -> None
     while not done.wait(LAUNCHER_POLL_SECONDS):
         if not _is_alive(launcher):
             stop.launcher_ended = f"the process that started this run ended (pid {launcher.pid})"
-            # Through the signal handler, because only the main thread can be interrupted.
+            # Through the signal handler, because only the main thread can be interrupted; again
+            # and again, because what it was doing may have swallowed the interruption.
             os.kill(os.getpid(), signal.SIGTERM)
-            return
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from fm_mlflow.config import MODEL_REFERENCE, TrainConfig
+from fm_mlflow.config import TrainConfig
 from fm_mlflow.data import Dataset
 from fm_mlflow.errors import ModelError
+from fm_mlflow.user_source import UserSource, find_function, source_of
 
 ACCURACY_METRICS = ("accuracy", "acc", "sparse_categorical_accuracy")
 """What a user's compiled model may call its accuracy; it is logged as `accuracy`."""
+
+_CHANNELS = "channels_last"  # whatever the user's keras.json says
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,18 @@ class BuiltModel:
         input_shape: (height, width) or (height, width, 1).
         gives_logits: Its outputs are not probabilities; a softmax makes them so.
         params: What the run logs of it: optimizer, loss and, unless scheduled, learning rate.
-        code_paths: Files that a stranger needs to load it (a user's own module).
+        was_compiled: Its author compiled it: optimizer, loss and learning rate are the author's.
+        code_paths: Files that a stranger needs to load it (a user's own modules).
+        requirements: Packages that these import, as pip takes them.
     """
 
     model: keras.Model
     input_shape: tuple[int, ...]
     gives_logits: bool
     params: dict[str, Any]
+    was_compiled: bool = False
     code_paths: tuple[Path, ...] = ()
+    requirements: tuple[str, ...] = ()
 
     def inputs(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Grey levels 0-255 of shape (n, height, width) -> what the model takes, 0 to 1."""
@@ -74,11 +78,11 @@ def cnn(image_shape: tuple[int, int], classes: int) -> keras.Model:
     return keras.Sequential(
         [
             keras.Input((*image_shape, 1)),
-            layers.Conv2D(16, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(32, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
+            layers.Conv2D(16, 3, activation="relu", data_format=_CHANNELS),
+            layers.MaxPooling2D(2, data_format=_CHANNELS),
+            layers.Conv2D(32, 3, activation="relu", data_format=_CHANNELS),
+            layers.MaxPooling2D(2, data_format=_CHANNELS),
+            layers.Flatten(data_format=_CHANNELS),
             layers.Dense(64, activation="relu"),
             layers.Dense(classes, activation="softmax"),
         ],
@@ -106,23 +110,27 @@ def build_model(
             model's input, output or loss does not fit the data.
     """
     _set_seed(config.seed)
-    code_paths: tuple[Path, ...] = ()
+    source = UserSource()
     if function is None and config.model in BUILDERS:
-        model = BUILDERS[config.model](dataset.image_shape, len(dataset.class_names))
+        builder = BUILDERS[config.model]
+        model = _call(lambda: builder(dataset.image_shape, len(dataset.class_names)), config.model)
     else:
-        if function is None:
-            function = _find_function(config.model)
+        function = function or find_function(config.model)
         model = _call(function, config.model)
-        code_paths = _code_of(function)
+        source = source_of(function)
     input_shape = _check_input(model, config.model, dataset.image_shape)
     outputs = _check_output(model, config.model, dataset, input_shape)
     gives_logits = not _are_probabilities(outputs)
-    params = (
-        _compile(model, config, gives_logits) if not model.compiled else _compiled_params(model)
+    was_compiled = bool(model.compiled)
+    if was_compiled:
+        params = _compiled_params(model)
+        _check_loss(model, config.model, dataset, outputs, gives_logits)
+    else:
+        params = _compile(model, config, gives_logits)
+    _check_saving(model, config.model)
+    return BuiltModel(
+        model, input_shape, gives_logits, params, was_compiled, source.paths, source.requirements
     )
-    built = BuiltModel(model, input_shape, gives_logits, params, code_paths)
-    _check_loss(built, config.model, dataset)
-    return built
 
 
 def _set_seed(seed: int) -> None:
@@ -134,89 +142,10 @@ def _set_seed(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _find_function(reference: str) -> Callable[[], Any]:
-    match = MODEL_REFERENCE.fullmatch(reference)
-    if match is None:
-        raise ModelError(reference, "package.module:function or path/to/file.py:function")
-    module = _import(match["module"], reference)
-    function: Any = module
-    for name in match["function"].split("."):
-        function = getattr(function, name, None)
-    if not callable(function):
-        raise ModelError(reference, f"a function that {match['module']} has; it has no {name!r}")
-    return cast("Callable[[], Any]", function)
-
-
-def _import(name: str, reference: str) -> ModuleType:
-    """Import `package.module` or `path/to/file.py`, the working directory included."""
-    is_file = name.endswith(".py")
-    path = Path(name).resolve()
-    if is_file and not path.is_file():
-        raise ModelError(reference, f"the path of an existing file; there is no {path}")
-    # As `python -m` and `python file.py` would do; appended, so that nothing is shadowed.
-    folder = str(path.parent if is_file else Path.cwd())
-    if folder not in sys.path:
-        sys.path.append(folder)
-    try:
-        if not is_file:
-            return importlib.import_module(name)
-        return _import_file(path, reference)
-    except ModelError:
-        raise
-    except ModuleNotFoundError as error:
-        raise ModelError(reference, f"an importable module ({error})") from error
-    except Exception as error:
-        raise ModelError(
-            reference, f"a module that imports; it raised {type(error).__name__}: {error}"
-        ) from error
-
-
-def _import_file(path: Path, reference: str) -> ModuleType:
-    """Import a file under its own name, so that a saved model finds its classes again."""
-    known = sys.modules.get(path.stem)
-    if known is not None:
-        if getattr(known, "__file__", None) == str(path):
-            return known
-        raise ModelError(
-            reference, f"a file whose name is free; a module {path.stem!r} is loaded already"
-        )
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ModelError(reference, "a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[path.stem]
-        raise
-    return module
-
-
-def _code_of(function: Callable[[], Any]) -> tuple[Path, ...]:
-    """Return a user's own source, to be saved with the model; nothing for installed packages.
-
-    That is what has been imported from the folder of the function's module: a class of the model
-    may be defined in any of its neighbours.
-    """
-    module = sys.modules[function.__module__]
-    file = getattr(module, "__file__", None)
-    if file is None or module.__name__ == "__main__":  # MLflow pickles what is defined there
-        return ()
-    depth = module.__name__.count(".") + (Path(file).name == "__init__.py")
-    folder = Path(file).resolve().parents[depth]
-    sources = set()
-    for loaded in list(sys.modules.values()):
-        path = Path(getattr(loaded, "__file__", None) or "/").resolve()
-        if folder in path.parents and "site-packages" not in path.parts:
-            sources.add(folder / path.relative_to(folder).parts[0])
-    return tuple(sorted(sources - {Path(__file__).resolve().parent}))
-
-
 def _call(function: Callable[[], Any], reference: str) -> keras.Model:
     try:
         model = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             reference,
             f"a function without arguments that returns a Keras model; "
@@ -282,7 +211,8 @@ def _compile(model: keras.Model, config: TrainConfig, gives_logits: bool) -> dic
     optimizer = keras.optimizers.get(config.optimizer)
     optimizer.learning_rate = config.learning_rate
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=gives_logits)
-    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
     return {
         "optimizer": config.optimizer,
         "loss": loss.name + (" (from logits)" if gives_logits else ""),
@@ -292,7 +222,8 @@ def _compile(model: keras.Model, config: TrainConfig, gives_logits: bool) -> dic
 
 def _compiled_params(model: keras.Model) -> dict[str, Any]:
     """Return what its author compiled the model with: that is what trains it."""
-    optimizer = model.optimizer
+    # Mixed precision wraps the optimizer in one that scales the loss.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     loss = model.loss
     name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", None))
     params = {"optimizer": optimizer.__class__.__name__.lower(), "loss": name or str(loss)}
@@ -305,19 +236,49 @@ def _compiled_params(model: keras.Model) -> dict[str, Any]:
     return {**params, "learning_rate": float(str(np.float32(rate)))}
 
 
-def _check_loss(built: BuiltModel, reference: str, dataset: Dataset) -> None:
+def _check_loss(
+    model: keras.Model,
+    reference: str,
+    dataset: Dataset,
+    outputs: NDArray[np.float32],
+    gives_logits: bool,
+) -> None:
     """Compute the loss of two real images, so that an unfit loss shows before the run starts."""
-    inputs = built.inputs(dataset.train.images[:2])
-    labels = dataset.train.labels[:2].astype(np.int32)
+    labels = dataset.train.labels[: len(outputs)].astype(np.int32)
     try:
-        outputs = built.model(inputs, training=False)
-        built.model.compute_loss(x=inputs, y=labels, y_pred=outputs, training=False)
+        model.compute_loss(y=labels, y_pred=keras.ops.convert_to_tensor(outputs), training=False)
     except Exception as error:
         raise ModelError(
             reference,
             "a model compiled with a loss for class numbers, such as "
             f"sparse_categorical_crossentropy; its loss raised {_first_line(error)}",
         ) from error
+    config = model.loss.get_config() if isinstance(model.loss, keras.losses.Loss) else {}
+    expects_logits = config.get("from_logits", gives_logits)
+    if model.loss == "sparse_categorical_crossentropy":
+        expects_logits = False
+    if expects_logits != gives_logits:
+        kinds = {True: "logits", False: "probabilities"}
+        raise ModelError(
+            reference,
+            f"a model whose loss takes what it gives; it gives {kinds[gives_logits]}, its loss "
+            f"expects {kinds[expects_logits]} (from_logits)",
+        )
+
+
+def _check_saving(model: keras.Model, reference: str) -> None:
+    """Save and load the model once: what cannot be loaded must not be trained first."""
+    with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
+        path = Path(folder) / "model.keras"
+        try:
+            model.save(path)
+            keras.saving.load_model(path, compile=False)
+        except Exception as error:  # any class may refuse to be saved or found again
+            raise ModelError(
+                reference,
+                "a model that Keras can save and load again; it raised "
+                f"{type(error).__name__}: {_first_line(error)}",
+            ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's start-up messages off a user's screen."""
+"""Keeps what other code prints out of our results and off a user's screen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+
+from fm_mlflow.errors import InputError
 
 
 def import_tensorflow() -> None:
@@ -15,11 +17,15 @@ def import_tensorflow() -> None:
     They come from C++ before its log is set up ("could not find cuda drivers"). Shown after all
     when the import fails, and never hidden where the user set TF_CPP_MIN_LOG_LEVEL below 3.
     """
+    # Keras reads it once; nothing else here works with another backend.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     with _stderr_held_back(hold=os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"):
-        import keras  # noqa: F401
+        import keras
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    if keras.backend.backend() != "tensorflow":
+        raise InputError("KERAS_BACKEND", keras.backend.backend(), "tensorflow")
 
 
 @contextmanager
@@ -43,3 +49,17 @@ def _stderr_held_back(*, hold: bool) -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(visible, 2)
             os.close(visible)
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send to stderr whatever is printed, by child processes too: stdout is for results."""
+    sys.stdout.flush()
+    results = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(results, 1)
+        os.close(results)

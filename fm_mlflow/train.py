@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from fm_mlflow import keys
 from fm_mlflow.config import TrainConfig, parse
 from fm_mlflow.data import Dataset, Subset, load_dataset
+from fm_mlflow.errors import ModelError, TrainingError
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.measurement import Measurement
@@ -67,8 +69,7 @@ def train(
     """
     started = time.perf_counter()
     function = model if callable(model) else None
-    name = f"{model.__module__}:{model.__qualname__}" if callable(model) else model
-    config = parse(TrainConfig, {"model": name, **settings})
+    config = parse(TrainConfig, {"model": _reference(model), **settings})
     progress = progress or ProgressListener()
     with guard():
         progress.stage("loading the data")
@@ -90,16 +91,28 @@ def train(
             return _log_outcome(run, config, dataset, built, fitted, started)
 
 
+def _reference(model: object) -> object:
+    """Return what names a model in the store: itself, or where its function stands."""
+    if not callable(model):
+        return model
+    if not hasattr(model, "__qualname__"):
+        accepted = "a name, or a function (def or lambda) that returns a Keras model"
+        raise ModelError(type(model).__name__, accepted)
+    return f"{model.__module__}:{model.__qualname__}"
+
+
 def run_name(config: TrainConfig) -> str:
-    """Name a run by what a reader of the runs table looks for."""
+    """Name a run by what a reader of the runs table looks for; a path by its last part."""
+    model = config.model.replace("\\", "/").rpartition("/")[2]
     epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
-    return f"{config.model}, {epochs}, seed {config.seed}"
+    return f"{model}, {epochs}, seed {config.seed}"
 
 
 def _log_setting(run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel) -> None:
     """Log all that is known before training, so that even a run that fails has it."""
     settings = config.model_dump(exclude={"data_dir", "learning_rate", "optimizer"})
-    run.log_params({**settings, **built.params})
+    run.log_params(settings)
+    run.log_params(built.params, of_compiled_model=built.was_compiled)
     run.set_tags({keys.MODEL: config.model, keys.DATASET_DIGEST: dataset.digest})
     run.describe(describe_training(config, dataset))
     contexts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
@@ -178,9 +191,12 @@ def _log_outcome(
         output_example=np.asarray(built.model(test.inputs[:_EXAMPLES_LOGGED], training=False)),
         class_names=dataset.class_names,
         code_paths=built.code_paths,
+        requirements=built.requirements,
         params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
     )
     run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
+    if not math.isfinite(outcome[keys.TEST_LOSS]):
+        raise TrainingError(f"test_loss is {outcome[keys.TEST_LOSS]} after training")
     _log_plots(run, config, dataset, fitted, probabilities, predicted)
 
     costs = _costs(built.model, fitted, started)

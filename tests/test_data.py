@@ -263,6 +263,19 @@ def test_idx_without_images(tmp_path: Path) -> None:
         load_dataset("idx", str(write(tmp_path / "data", {**small_files(), **empty})))
 
 
+def test_idx_needs_two_classes(tmp_path: Path) -> None:
+    zeros = {NAMES[1]: idx(np.zeros(20, np.uint8)), NAMES[3]: idx(np.zeros(10, np.uint8))}
+    with pytest.raises(DataError, match="two classes or more"):
+        load_dataset("idx", str(write(tmp_path / "data", {**small_files(), **zeros})))
+
+
+def test_a_path_that_cannot_be(files: dict[str, bytes]) -> None:
+    with pytest.raises(InputError, match=r"^data_dir"):
+        load_dataset("fashion_mnist", "x" * 5000)
+    with pytest.raises(InputError, match=r"^data_dir"):
+        load_dataset("idx", "nul\0")
+
+
 def test_digits() -> None:
     loaded = load_dataset("digits")
     assert (len(loaded.train), len(loaded.test)) == (1437, 360)

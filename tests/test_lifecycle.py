@@ -92,7 +92,7 @@ def test_a_shell_that_a_person_types_into_is_not_watched() -> None:
     assert done.stdout == "None\n"
 
 
-def test_only_the_first_signal_counts() -> None:
+def test_an_echo_of_the_first_signal_is_ignored() -> None:
     def interrupted_twice() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -117,6 +117,37 @@ def test_a_shield_defers_the_interruption() -> None:
     with lifecycle.guard(), pytest.raises(Interrupted):
         close()
     assert finished
+
+
+def test_a_shield_that_completes_forgets() -> None:
+    with lifecycle.guard(), lifecycle.shield(forget=True):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+
+def test_the_third_request_breaks_through_a_shield() -> None:
+    def hang() -> None:
+        with lifecycle.shield():
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
+            pytest.fail("the shield held")
+
+    with lifecycle.guard(), pytest.raises(Interrupted):
+        hang()
+
+
+def test_a_swallowed_interruption_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "_ECHO_SECONDS", 0.0)
+
+    def interrupted() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    with lifecycle.guard():
+        for _ in range(2):
+            with pytest.raises(Interrupted):
+                interrupted()
 
 
 def test_handlers_are_given_back() -> None:

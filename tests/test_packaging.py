@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from importlib.metadata import packages_distributions
 from typing import Any
 
 import pytest
@@ -29,6 +28,9 @@ CONDA = yaml.safe_load((PROJECT / "conda.yaml").read_text())
 ENTRY_POINTS = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points"]
 CONSTRAINTS = [Requirement(line) for line in (PROJECT / "constraints.txt").read_text().splitlines()]
 SUPPORTED_PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+OTHER_NAMES = {"sklearn": "scikit-learn"}
+"""Distributions that are not called as what they are imported as."""
 
 ENTRY_POINT_COMMANDS = {"main": ("train", TrainConfig)}
 
@@ -87,9 +89,7 @@ def test_imported_packages_and_declared_packages_are_the_same() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.partition(".")[0])
     imported -= {*sys.stdlib_module_names, "fm_mlflow"}
-    distributions = packages_distributions()
-    # mlflow-skinny is the part of mlflow that holds the same import package.
-    names = {canonicalize_name(sorted(distributions[module])[0]) for module in imported}
+    names = {canonicalize_name(OTHER_NAMES.get(module, module)) for module in imported}
     assert names == {canonicalize_name(Requirement(d).name) for d in PYPROJECT["dependencies"]}
 
 

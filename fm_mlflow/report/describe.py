@@ -32,7 +32,8 @@ def describe_training(
     if metrics:
         lines += ["", "| | |", "|---|---|"]
         lines += [f"| {label} | {text} |" for label, text in training_figures(metrics)]
-    lines += ["", "Repeat it:", "", f"    {training_command(config)}"]
+    if "<" not in config.model and not config.model.startswith("__main__:"):  # else: from Python
+        lines += ["", "Repeat it:", "", f"    {training_command(config)}"]
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from fm_mlflow import keys
 # Okabe and Ito's palette: told apart by colour-blind readers.
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"
 _DPI = 150
+_MOST_CLASSES_WITH_NUMBERS = 25
 
 
 def save_learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
@@ -34,7 +35,7 @@ def save_learning_curve(history: Mapping[str, Sequence[float]], title: str, path
         if training in history or validation in history
     ]
     figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     for index, (label, training, validation) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), index)
         for name, text, colour, marker in (
@@ -71,17 +72,19 @@ def save_confusion_matrix(
     """
     counts = confusion_counts(labels, predicted, len(class_names))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(5.0, 1.5 + 0.6 * len(class_names))
+    readable = len(class_names) <= _MOST_CLASSES_WITH_NUMBERS
+    side = max(5.0, 1.5 + 0.6 * min(len(class_names), _MOST_CLASSES_WITH_NUMBERS))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=45, ha="right")
-    axes.set_yticks(ticks, class_names)
+    if readable:
+        ticks = range(len(class_names))
+        axes.set_xticks(ticks, class_names, rotation=45, ha="right")
+        axes.set_yticks(ticks, class_names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(title)
-    for row, column in np.argwhere(counts > 0):
+    axes.set_title(title, parse_math=False)
+    for row, column in np.argwhere(counts > 0) if readable else ():
         axes.text(
             column,
             row,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import IO
 
@@ -63,8 +64,10 @@ class PlainProgress(ProgressListener):
         """Leave nothing behind."""
 
     def _line(self, text: str) -> None:
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        # A reader who has gone (`2>&1 | head`) is no reason to stop a training.
+        with suppress(BrokenPipeError):
+            self._stream.write(text + "\n")
+            self._stream.flush()
 
     @override
     def stage(self, text: str) -> None:

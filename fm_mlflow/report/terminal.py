@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from fm_mlflow.redaction import HIDDEN
 from fm_mlflow.report.describe import dataset_title
@@ -81,5 +82,5 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> Padding:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for label, text in pairs:
-        table.add_row(label, text)
+        table.add_row(label, Text(text))
     return Padding(table, (0, 0, 1, 2), expand=False)

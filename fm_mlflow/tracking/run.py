@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import io
 import logging
 import os
-import re
 import shlex
 import tempfile
 import time
@@ -17,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import mlflow
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunInfo, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
@@ -35,12 +34,9 @@ _MAX_PARAM_LENGTH = 6000
 _MAX_TAG_LENGTH = 5000
 _MAX_DATASET_DIGEST_LENGTH = 36
 
-# MLflow names a run that nobody named after an adjective, an animal and a number.
-_GENERATED_RUN_NAME = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")
-
 
 class TrackedRun:
-    """A run in the tracking store, from its opening to its true end.
+    """A run in the tracking store, from its opening to its true end; a context manager.
 
     Three ways in: a run that the caller opened is joined and left open; a run that `mlflow run`
     handed over (MLFLOW_RUN_ID) is joined and closed; otherwise a run is created and closed. On the
@@ -50,59 +46,34 @@ class TrackedRun:
     The run is also MLflow's active run meanwhile, so that a user's own `mlflow.log_*` calls, in a
     callback say, reach it.
 
+    Entering raises TrackingError where the store cannot be reached or refuses, and InputError where
+    the run to be joined cannot take a tracked run; that run is then left as it is.
+
     Args:
         kind: Value of the tag `fm_mlflow.kind`.
         name: Name of the run, unless it was given one already.
-
-    Raises:
-        TrackingError: The store cannot be reached or refuses.
-        InputError: The caller's run holds a tracked run already.
     """
 
     def __init__(self, kind: str, name: str) -> None:
-        with _store_errors("open a run"):
-            caller_run = mlflow.active_run()
-            if caller_run is None:
-                check_reachable()
-            self._owned = caller_run is None
-            joined = not self._owned or "MLFLOW_RUN_ID" in os.environ
-            self._run = caller_run or mlflow.start_run(run_name=None if joined else name)
-            self._client = MlflowClient()
-            self._known = self._client.get_run(self.run_id) if joined else self._run
-        self._model_id: str | None = None
-        given = self._known.info.run_name if joined else None
-        self.name = given if given and not _GENERATED_RUN_NAME.fullmatch(given) else name
+        self._kind = kind
+        self.name = name
         """The run's name: the one it was given, else ours."""
-        try:
-            if joined:
-                self._check_joinable()
-            self.set_tags({keys.KIND: kind, keys.VERSION: __version__, MLFLOW_RUN_NAME: self.name})
-        except BaseException as error:
-            self._close(error)
-            raise
-
-    @property
-    def run_id(self) -> str:
-        """The run's id in the store."""
-        return str(self._run.info.run_id)
-
-    @property
-    def experiment_id(self) -> str:
-        """The id of the run's experiment."""
-        return str(self._run.info.experiment_id)
-
-    @property
-    def artifact_uri(self) -> str:
-        """Where the run's artifacts are."""
-        return str(self._run.info.artifact_uri)
-
-    @property
-    def model_id(self) -> str | None:
-        """The id of the logged model, once there is one."""
-        return self._model_id
+        self._owned = True
+        self._run: Run | None = None
+        self._logged_params: Mapping[str, str] = {}
+        self._model_id: str | None = None
+        self._client = MlflowClient()
 
     def __enter__(self) -> TrackedRun:
-        """Return the open run."""
+        """Open or join the run."""
+        try:
+            # A signal between the store's answer and ours would leave the run open for ever.
+            with shield(), _store_errors("open a run"):
+                self._open()
+        except BaseException as error:
+            if self._run is not None:
+                self._close(error)
+            raise
         return self
 
     def __exit__(
@@ -114,46 +85,108 @@ class TrackedRun:
         """Close the run as it truly ended."""
         self._close(error)
 
-    def _check_joinable(self) -> None:
-        if keys.KIND in self._known.data.tags:
-            raise InputError(
-                "run",
-                self.run_id,
-                "a run that holds no other fm_mlflow run; open one run (nested=True) for each",
-            )
+    def _open(self) -> None:
+        caller_run = mlflow.active_run()
+        self._owned = caller_run is None
+        if caller_run is None:
+            check_reachable()
+        run_id = caller_run.info.run_id if caller_run else os.environ.get("MLFLOW_RUN_ID")
+        tags: dict[str, str] = {keys.KIND: self._kind, keys.VERSION: __version__}
+        if run_id is None:
+            self._run = mlflow.start_run(run_name=self.name)
+        else:
+            existing = self._client.get_run(run_id)
+            self._check_joinable(existing)
+            self._run = caller_run or mlflow.start_run()
+            self._logged_params = existing.data.params
+            if _is_generated(existing.info.run_name):
+                tags[MLFLOW_RUN_NAME] = self.name
+            else:
+                self.name = existing.info.run_name
+        self.set_tags(tags)
+
+    def _check_joinable(self, run: Run) -> None:
+        run_id = run.info.run_id
+        if keys.KIND in run.data.tags:
+            accepted = "a run that holds no fm_mlflow run yet; open one (nested=True) for each"
+            raise InputError("run", run_id, accepted)
+        if RunStatus.is_terminated(RunStatus.from_string(run.info.status)):
+            raise InputError("run", run_id, f"a run that has not ended; it is {run.info.status}")
 
     def _close(self, error: BaseException | None) -> None:
-        with shield():
+        # What has come to its end is complete: an interruption now changes nothing.
+        with shield(forget=error is None):
             if error is not None:
                 # The store may be what failed: that must not hide the first error.
                 try:
                     self.set_tags({keys.ERROR: one_line(error)})
                 except TrackingError as failure:
-                    _log.warning(
-                        "run %s: its error could not be recorded: %s", self.run_id, failure
-                    )
+                    _log.warning("run %s: its error is not recorded: %s", self.run_id, failure)
             if not self._owned:
                 return
             try:
                 with _store_errors("close the run"):
-                    mlflow.end_run(status=_status(error))
+                    self._end(_status(error))
             except TrackingError as failure:
                 if error is None:
                     raise
                 _log.warning("run %s is not closed: %s", self.run_id, failure)
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
+    def _end(self, status: str) -> None:
+        """End our run, and before it those that a callback has left open within it."""
+        while (active := mlflow.active_run()) is not None:
+            mlflow.end_run(status)
+            if active.info.run_id == self.run_id:
+                return
+        # A callback ended our run: then it bears the status of that moment.
+        self._client.set_terminated(self.run_id, status)
+
+    @property
+    def _info(self) -> RunInfo:
+        if self._run is None:
+            raise RuntimeError("a TrackedRun is open inside its `with` block only")
+        return self._run.info
+
+    @property
+    def run_id(self) -> str:
+        """The run's id in the store."""
+        return str(self._info.run_id)
+
+    @property
+    def experiment_id(self) -> str:
+        """The id of the run's experiment."""
+        return str(self._info.experiment_id)
+
+    @property
+    def artifact_uri(self) -> str:
+        """Where the run's artifacts are."""
+        return str(self._info.artifact_uri)
+
+    @property
+    def model_id(self) -> str | None:
+        """The id of the logged model, once there is one."""
+        return self._model_id
+
+    def log_params(self, params: Mapping[str, Any], *, of_compiled_model: bool = False) -> None:
         """Log parameters; those that `mlflow run` logged already may be spelt differently.
+
+        Args:
+            params: Values by name.
+            of_compiled_model: They are what a user compiled the model with. Where `mlflow run` has
+                logged the option of that name, which then does not count, they are logged as
+                `compiled/<name>`.
 
         Raises:
             InputError: The run holds another value of a parameter already.
         """
         new = []
         for name, value in params.items():
-            text = str(value)[:_MAX_PARAM_LENGTH]
-            logged = self._known.data.params.get(name)
+            text = redact(str(value))[:_MAX_PARAM_LENGTH]
+            logged = self._logged_params.get(name)
             if logged is None:
-                new.append(Param(name, redact(text)))
+                new.append(Param(name, text))
+            elif of_compiled_model:
+                new.append(Param(f"{keys.COMPILED_PREFIX}{name}", text))
             elif not _same_value(logged, text):
                 raise InputError(
                     name,
@@ -243,6 +276,7 @@ class TrackedRun:
         output_example: Any,
         class_names: tuple[str, ...],
         code_paths: tuple[Path, ...] = (),
+        requirements: tuple[str, ...] = (),
         params: Mapping[str, Any] | None = None,
     ) -> str:
         """Log a trained Keras model as the MLflow model `model`; metrics can be linked to it after.
@@ -253,6 +287,7 @@ class TrackedRun:
             output_example: The model's outputs for them, shape (n, classes).
             class_names: Travel with the model as metadata, in label order.
             code_paths: A user's own source files that loading needs.
+            requirements: Packages that these need, as pip takes them.
             params: Shown on the model's page.
 
         Returns:
@@ -268,7 +303,7 @@ class TrackedRun:
                 name=keys.MODEL_NAME,
                 signature=infer_signature(input_example, output_example),
                 input_example=input_example,
-                pip_requirements=_requirements(),
+                pip_requirements=_requirements(requirements),
                 metadata={"class_names": list(class_names)},
                 code_paths=[str(path) for path in code_paths] or None,
                 params={name: str(value) for name, value in (params or {}).items()},
@@ -279,10 +314,13 @@ class TrackedRun:
 
 def close_inherited_run(run_id: str, error: BaseException) -> None:
     """Close the run that `mlflow run` created, when we failed before we could join it."""
+    check_reachable()
     with _store_errors("close the run"):
         client = MlflowClient()
-        status = client.get_run(run_id).info.status
-        if not RunStatus.is_terminated(RunStatus.from_string(status)):
+        run = client.get_run(run_id)
+        # A run with a kind is a TrackedRun's, maybe another process's: not ours to close.
+        ended = RunStatus.is_terminated(RunStatus.from_string(run.info.status))
+        if not ended and keys.KIND not in run.data.tags:
             client.set_tag(run_id, keys.ERROR, one_line(error))
             client.set_terminated(run_id, _status(error))
 
@@ -300,6 +338,8 @@ def check_reachable() -> None:
         return
     try:
         requests.head(uri, timeout=10, allow_redirects=False)
+    except requests.exceptions.SSLError:
+        return  # it answers; whether it is trusted is for MLflow's own settings to say
     except requests.RequestException as error:
         raise TrackingError(
             f"the tracking server {redact(uri)} does not answer ({type(error).__name__}); "
@@ -323,6 +363,19 @@ def _store_errors(action: str) -> Iterator[None]:
         raise
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise TrackingError(f"cannot {action} in {tracking_uri()}: {one_line(error)}") from error
+
+
+def _is_generated(name: str | None) -> bool:
+    """Tell whether MLflow named a run that nobody named: two words of its lists and a number."""
+    from mlflow.utils import name_utils
+
+    words = (name or "").split("-")
+    return not name or (
+        len(words) == 3
+        and words[0] in name_utils._GENERATOR_PREDICATES
+        and words[1] in name_utils._GENERATOR_NOUNS
+        and words[2].isdigit()
+    )
 
 
 def _status(error: BaseException | None) -> str:
@@ -361,9 +414,8 @@ def _dataset_source(source: str) -> Any:
     return CodeDatasetSource(tags={"source": source})
 
 
-def _requirements() -> list[str]:
+def _requirements(more: tuple[str, ...]) -> list[str]:
     """What loading the model needs, as installed here. MLflow would take 7 s to guess it."""
-    # TensorFlow's package has several names (tensorflow-cpu, …); MLflow's is shared by its parts.
-    tensorflow = importlib.metadata.packages_distributions()["tensorflow"][0]
-    names = ["mlflow", tensorflow, "keras", "numpy"]
-    return [f"{name}=={importlib.metadata.version(name)}" for name in names]
+    # By module, because TensorFlow's distribution goes by several names (tensorflow-cpu, …).
+    modules = (importlib.import_module(name) for name in ("mlflow", "tensorflow", "keras", "numpy"))
+    return [*(f"{module.__name__}=={module.__version__}" for module in modules), *more]

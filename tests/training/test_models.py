@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -67,11 +68,18 @@ def build(function: Callable[[], object], digits: Dataset) -> BuiltModel:
 
 
 def net(
-    *, outputs: int = 10, shape: tuple[int, ...] = (28, 28), last: str | None = "softmax"
+    *,
+    outputs: int = 10,
+    shape: tuple[int, ...] = (28, 28),
+    last: str | None = "softmax",
+    loss: str = "",
 ) -> keras.Model:
-    return keras.Sequential(
+    model = keras.Sequential(
         [keras.Input(shape), layers.Flatten(), layers.Dense(outputs, activation=last)]
     )
+    if loss:
+        model.compile(loss=loss)
+    return model
 
 
 def compiled(loss: object = "sparse_categorical_crossentropy", **settings: object) -> keras.Model:
@@ -81,8 +89,8 @@ def compiled(loss: object = "sparse_categorical_crossentropy", **settings: objec
 
 
 class Subclassed(keras.Model):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)  # what Keras passes when it loads the model
         self.flatten, self.dense = layers.Flatten(), layers.Dense(10, activation="softmax")
 
     def call(self, inputs: object) -> object:
@@ -201,6 +209,20 @@ def test_a_model_without_an_accuracy_metric(store: Store) -> None:
             "one input of shape",
         ),
         (lambda: compiled("categorical_crossentropy"), "a loss for class numbers"),
+        (lambda: compiled(keras.losses.SparseCategoricalCrossentropy(True)), "expects logits"),
+        (lambda: net(last=None, loss="sparse_categorical_crossentropy"), "it gives logits, its"),
+        (
+            lambda: keras.Sequential(
+                [
+                    keras.Input((28, 28)),
+                    layers.Lambda(lambda x: x),
+                    layers.Flatten(),
+                    layers.Dense(10),
+                ]
+            ),
+            "save and load again",
+        ),
+        (lambda: sys.exit(0), "it raised SystemExit"),
         (lambda: 42, "a function that returns a Keras model; it returned int"),
         (lambda: 1 / 0, "it raised ZeroDivisionError: division by zero"),
         (lambda missing: missing, "a function without arguments .* it raised TypeError"),
@@ -299,3 +321,36 @@ def test_a_module_in_the_working_directory(store: Store) -> None:
     result = train("module_of_mine:build", **DIGITS)
     loaded = mlflow.tensorflow.load_model(result.model_uri)
     assert loaded.count_params() == 7850
+
+
+def test_an_edited_file_is_read_again(digits: Dataset, store: Store) -> None:
+    file = store.folder / "edited_net.py"
+    for units in (8, 64):
+        file.write_text(
+            "import keras\n"
+            "import scipy\n"
+            "def build():\n"
+            "    return keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(),\n"
+            f"                             keras.layers.Dense({units}), keras.layers.Dense(10)])\n"
+        )
+        built = build_model(TrainConfig(model=f"{file}:build", dataset="digits"), digits)
+        assert built.model.layers[1].units == units
+        assert built.code_paths == (file,)
+        assert built.requirements == (f"scipy=={version('scipy')}",)
+
+
+def test_a_model_that_is_no_function(store: Store) -> None:
+    with pytest.raises(ModelError, match=r"a function .def or lambda. that returns"):
+        train(net(), **DIGITS)
+    assert store.client.search_runs(["0"]) == []
+
+
+def test_mixed_precision(digits: Dataset) -> None:
+    def function() -> keras.Model:
+        model = net()
+        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05))
+        model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy")
+        return model
+
+    params = build(function, digits).params
+    assert (params["optimizer"], params["learning_rate"]) == ("sgd", 0.05)

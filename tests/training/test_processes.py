@@ -19,8 +19,21 @@ from tests.conftest import PROJECT, Store, fm_mlflow, wait_for
 LONG = ["train", "--dataset", "digits", "--epochs", "100000"]
 
 
+PRINTS = """
+import os, keras
+print("hello from python")
+os.system("echo hello from a child process")
+def build():
+    return keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
+"""
+
+
 def test_json_is_all_of_stdout(store: Store) -> None:
-    done = fm_mlflow("train", "--dataset", "digits", "--epochs", "1", "--json", store=store)
+    (store.folder / "prints.py").write_text(PRINTS)
+    done = fm_mlflow(
+        *("train", "--dataset", "digits", "--epochs", "1", "--json", "--model", "prints.py:build"),
+        store=store,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     run = store.only_run()
@@ -29,7 +42,8 @@ def test_json_is_all_of_stdout(store: Store) -> None:
     assert result["test_accuracy"] == run.data.metrics["test_accuracy"]
     assert result["config"]["epochs"] == 1
     # Piped progress: plain lines, one an epoch, and nothing of other libraries.
-    lines = done.stderr.splitlines()
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("hello")]
+    assert len(lines) == len(done.stderr.splitlines()) - 2
     assert [line for line in lines if line.startswith("epoch ")] == [lines[3]]
     assert lines[:3] == ["loading the data", "importing TensorFlow", "building the model"]
     assert len(lines) == 5, done.stderr

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fm_mlflow import InputError, TrackingError, TrainingError, keys, train
+from fm_mlflow import InputError, Interrupted, TrackingError, TrainingError, keys, train
 from fm_mlflow.data import Dataset
 from tests.conftest import Store, active_store, free_port
 from tests.training.conftest import DIGITS, Finished
@@ -261,7 +264,7 @@ class TestEnds:
         run = store.only_run()
         assert run.info.status == "FAILED"
         assert run.info.end_time
-        assert run.data.tags["fm_mlflow.error"] == "no more"
+        assert run.data.tags["fm_mlflow.error"] == "RuntimeError: no more"
         # What was logged before stays.
         assert len(store.client.get_metric_history(run.info.run_id, "loss")) == 1
         assert store.client.download_artifacts(run.info.run_id, "model_summary.txt")
@@ -284,10 +287,51 @@ class TestEnds:
         assert run.info.status == "FAILED"
         assert "at epoch 1; try a smaller" in run.data.tags["fm_mlflow.error"]
 
+    def test_only_the_validation_loss_is_no_number(self, store: Store) -> None:
+        with pytest.raises(TrainingError, match="val_loss became nan at epoch 1"):
+            train("mlp", learning_rate=1e30, batch_size=5000, **DIGITS)
+        assert store.only_run().info.status == "FAILED"
+
+    @pytest.mark.parametrize("ends_it", [False, True], ids=["nested run", "ended run"])
+    def test_a_callback_that_meddles_with_runs(self, store: Store, ends_it: bool) -> None:
+        class Meddles(keras.callbacks.Callback):  # type: ignore[misc]
+            def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+                if ends_it:
+                    mlflow.end_run()
+                else:
+                    mlflow.start_run(nested=True)
+                raise RuntimeError("boom")
+
+        with pytest.raises(RuntimeError, match="boom"):
+            train("mlp", callbacks=[Meddles()], **DIGITS)
+        assert mlflow.active_run() is None
+        runs = store.client.search_runs(["0"])
+        assert len(runs) == (1 if ends_it else 2)
+        assert {run.info.status for run in runs} == {"FAILED"}
+
+    def test_a_signal_while_the_run_is_opened(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start_run = mlflow.start_run
+
+        def interrupted(*args: Any, **settings: Any) -> Any:
+            run = start_run(*args, **settings)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+            return run
+
+        monkeypatch.setattr(mlflow, "start_run", interrupted)
+        with pytest.raises(Interrupted):
+            train("mlp", **DIGITS)
+        run = store.only_run()
+        assert run.info.status == "KILLED"
+        assert run.data.tags["fm_mlflow.error"] == "interrupted by SIGTERM"
+
     @pytest.mark.parametrize(
         "settings",
         [
             {"model": "nowhere.py:build"},
+            {"model": "x" * 300 + ".py:build"},
             {"model": "json:loads"},
             {"dataset": "idx", "data_dir": "nowhere"},
             {"validation_split": 0.00001},
@@ -328,7 +372,43 @@ class TestRunsOfOthers:
             mlflow.set_tag("fm_mlflow.kind", "training")
             with pytest.raises(InputError, match="nested=True"):
                 train("mlp", **DIGITS)
-        assert store.only_run().info.status == "FINISHED"  # the caller caught it
+        run = store.only_run()
+        assert run.info.status == "FINISHED"  # the caller caught it
+        assert "fm_mlflow.error" not in run.data.tags  # and the first training was fine
+
+    def test_a_run_that_has_ended_is_left_alone(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_id = store.client.create_run("0").info.run_id
+        store.client.set_terminated(run_id, "FINISHED")
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        with pytest.raises(InputError, match="a run that has not ended; it is FINISHED"):
+            train("mlp", **DIGITS)
+        run = store.only_run()
+        assert run.info.status == "FINISHED"
+        assert run.data.tags.keys().isdisjoint({"fm_mlflow.error", "fm_mlflow.kind"})
+
+    def test_a_name_that_looks_generated_is_kept(self, store: Store) -> None:
+        with mlflow.start_run(run_name="cnn-baseline-1"):
+            assert train("mlp", **DIGITS).run_name == "cnn-baseline-1"
+
+    def test_a_compiled_model_within_mlflow_run(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = store.client.create_run("0")
+        for name, value in (("learning_rate", "0.001"), ("optimizer", "adam")):
+            store.client.log_param(run.info.run_id, name, value)  # the project's defaults
+        monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+
+        def build() -> keras.Model:
+            flat = [keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)]
+            model = keras.Sequential([*flat, keras.layers.Softmax()])
+            model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
+            return model
+
+        train(build, **DIGITS)
+        params = store.only_run().data.params
+        assert (params["compiled/optimizer"], params["compiled/learning_rate"]) == ("sgd", "0.05")
 
     def test_nested_runs(self, store: Store) -> None:
         with mlflow.start_run() as parent, mlflow.start_run(nested=True):

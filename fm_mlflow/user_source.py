@@ -1,0 +1,153 @@
+"""A user's own code: finding the function that builds a model, and what it takes to load it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from fm_mlflow.config import MODEL_REFERENCE
+from fm_mlflow.errors import ModelError
+
+_ALWAYS_REQUIRED = {"mlflow", "tensorflow", "keras", "numpy", "fm_mlflow"}
+
+_contents: dict[Path, str] = {}
+"""Digest of each user's file as it was imported, to notice an edit."""
+
+
+@dataclass(frozen=True)
+class UserSource:
+    """What must travel with a model so that it loads elsewhere.
+
+    Attributes:
+        paths: Files, and folders of packages, of the user's own.
+        requirements: Distributions that they import, `name==version`.
+    """
+
+    paths: tuple[Path, ...] = ()
+    requirements: tuple[str, ...] = ()
+
+
+def find_function(reference: str) -> Callable[[], Any]:
+    """Import what `package.module:function` or `path/to/file.py:function` names.
+
+    Raises:
+        ModelError: There is no such module or function, or importing it fails.
+    """
+    match = MODEL_REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ModelError(reference, "package.module:function or path/to/file.py:function")
+    function: Any = _import(match["module"], reference)
+    for name in match["function"].split("."):
+        function = getattr(function, name, None)
+    if not callable(function):
+        raise ModelError(reference, f"a function that {match['module']} has; it has no {name!r}")
+    return cast("Callable[[], Any]", function)
+
+
+def _import(name: str, reference: str) -> ModuleType:
+    """Import `package.module` or `path/to/file.py`, the working directory included."""
+    is_file = name.endswith(".py")
+    path = Path(name).absolute()
+    if is_file and not _exists(path):
+        raise ModelError(reference, f"the path of an existing file; there is no {path}")
+    # As `python -m` and `python file.py` would do; appended, so that nothing is shadowed.
+    folder = str(path.parent if is_file else Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        return _import_file(path, reference) if is_file else importlib.import_module(name)
+    except ModelError:
+        raise
+    except ModuleNotFoundError as error:
+        raise ModelError(reference, f"an importable module ({error})") from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            reference, f"a module that imports; it raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no possible path: too long, or with a null byte
+        return False
+
+
+def _import_file(path: Path, reference: str) -> ModuleType:
+    """Import a file under its own name, so that a saved model finds its classes again."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    known = sys.modules.get(path.stem)
+    if known is not None:
+        if getattr(known, "__file__", None) != str(path):
+            raise ModelError(
+                reference, f"a file whose name is free; a module {path.stem!r} is loaded already"
+            )
+        if _contents.get(path) == digest:
+            return known
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ModelError(reference, "a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    _contents[path] = digest
+    return module
+
+
+def source_of(function: Callable[[], Any]) -> UserSource:
+    """Return what a function's model needs of the user's own; nothing for installed packages.
+
+    That is what has been imported from the folder of the function's module: a class of the model
+    may be defined in any of its neighbours.
+    """
+    module = sys.modules[function.__module__]
+    file = getattr(module, "__file__", None)
+    if file is None or module.__name__ == "__main__":  # MLflow pickles what is defined there
+        return UserSource()
+    depth = module.__name__.count(".") + (Path(file).name == "__init__.py")
+    folder = Path(file).absolute().parents[depth]
+    sources, files = set(), []
+    for name, loaded in list(sys.modules.items()):
+        path = Path(getattr(loaded, "__file__", None) or "/").absolute()
+        top = name.partition(".")[0]
+        if top == "fm_mlflow" or folder not in path.parents or _is_installed(path):
+            continue
+        # Only what goes by its name in this folder: a whole Python may lie further down.
+        if path.relative_to(folder).parts[0] in (top, f"{top}.py"):
+            sources.add(folder / path.relative_to(folder).parts[0])
+            files.append(path)
+    return UserSource(tuple(sorted(sources)), tuple(sorted(_requirements(files))))
+
+
+def _is_installed(path: Path) -> bool:
+    return "site-packages" in path.parts or "dist-packages" in path.parts
+
+
+def _requirements(files: Iterable[Path]) -> set[str]:
+    """Return the distributions that the files import, beyond what every model needs."""
+    imported = set()
+    for file in files:
+        if file.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    imported -= _ALWAYS_REQUIRED
+    distributions = metadata.packages_distributions()
+    names = {distributions[module][0] for module in imported if module in distributions}
+    return {f"{name}=={metadata.version(name)}" for name in names}

@@ -1,0 +1,32 @@
+"""Plots stay within bounds, whatever the data and the names are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fm_mlflow.report.plots import confusion_counts, save_confusion_matrix, save_learning_curve
+
+
+def test_counts() -> None:
+    labels, predicted = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0])
+    assert confusion_counts(labels, predicted, 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("classes", [2, 10, 200])
+def test_the_matrix_stays_within_bounds(tmp_path: Path, classes: int) -> None:
+    labels = np.arange(classes)
+    path = tmp_path / "matrix.png"
+    save_confusion_matrix(labels, labels, [str(n) for n in labels], "p$^$.py:build", path)
+    with Image.open(path) as image:
+        assert 500 < max(image.size) < 3000
+
+
+def test_a_name_is_no_formula(tmp_path: Path) -> None:
+    path = tmp_path / "curve.png"
+    save_learning_curve({"loss": [1.0, 0.5], "val_loss": [1.0, 0.6]}, "p$^$.py:build", path)
+    with Image.open(path) as image:
+        assert image.width > 400
