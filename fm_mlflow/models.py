@@ -283,4 +283,5 @@ def _check_saving(model: keras.Model, reference: str) -> None:
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    # Keras appends the whole configuration.
+    return lines[0].partition(" Full object config:")[0] if lines else type(error).__name__
