@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final
@@ -22,6 +22,7 @@ from fm_mlflow.measure.memory_allocator import (
     allocator_peaks,
     reset_allocator_peaks,
 )
+from fm_mlflow.measure.memory_phase import KERNEL, OpenPhase, PhaseMemory
 from fm_mlflow.measure.memory_system import HighWater, high_water_of, resident_bytes
 from fm_mlflow.measure.memory_timeline import Point, Timeline, write_timeline
 
@@ -33,62 +34,11 @@ TRAINING: Final = "training"
 EVALUATION: Final = "evaluation"
 
 _TRAINING_PHASES = (FIRST_STEP, TRAINING)
-_KERNEL, _SAMPLER = "kernel", "sampler"
 
 
 def resident_mib() -> float:
     """Return the resident memory of this process now, in MiB: `memory/rss_mib`."""
     return resident_bytes() / MIB
-
-
-@dataclass(frozen=True)
-class PhaseMemory:
-    """What a phase held.
-
-    Attributes:
-        name: The phase.
-        start_seconds: When it began, after the monitor did.
-        seconds: How long it took.
-        start_rss_mib: Resident memory at its start, in MiB.
-        end_rss_mib: Resident memory at its end, in MiB.
-        end_anonymous_mib: Of it, what no file backs; None where the system does not say.
-        peak_rss_mib: The highest resident memory within it, in MiB.
-        peak_source: `kernel` if the kernel's mark is this phase's own, else `sampler`.
-    """
-
-    name: str
-    start_seconds: float
-    seconds: float
-    start_rss_mib: float
-    end_rss_mib: float
-    end_anonymous_mib: float | None
-    peak_rss_mib: float
-    peak_source: str
-
-
-@dataclass
-class _OpenPhase:
-    """A phase under way; sizes in bytes.
-
-    The kernel's mark is the phase's own if it was low at the start (`mark_is_own`), or as soon as
-    it is above where it was then.
-    """
-
-    name: str
-    started: float
-    start_resident: int
-    start_mark: int
-    mark_is_own: bool
-    sampled_peak: int
-    kernel_peak: int = 0
-
-    def note_mark(self, mark: int) -> None:
-        if self.mark_is_own or mark > self.start_mark:
-            self.kernel_peak = max(self.kernel_peak, mark)
-
-    @property
-    def peak(self) -> int:
-        return max(self.kernel_peak, self.sampled_peak)
 
 
 class _Process:
@@ -132,7 +82,7 @@ class MemoryMonitor:
         self._high_water = high_water_of() if high_water is None else high_water
         self._timeline = Timeline()
         self._ended: list[PhaseMemory] = []
-        self._phase: _OpenPhase | None = None
+        self._phase: OpenPhase | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="memory-monitor", daemon=True)
         self._started = 0.0
@@ -184,7 +134,7 @@ class MemoryMonitor:
                 reset_allocator_peaks()
             was_reset = self._high_water.reset()
             mark, resident = self._high_water.read(), resident_bytes()
-            self._phase = _OpenPhase(
+            self._phase = OpenPhase(
                 name=name,
                 started=self._seconds(),
                 start_resident=resident,
@@ -252,7 +202,7 @@ class MemoryMonitor:
 
     def _training(self) -> Measurement:
         phases = [phase for phase in self._ended if phase.name in _TRAINING_PHASES]
-        if all(phase.peak_source == _KERNEL for phase in phases):
+        if all(phase.peak_source == KERNEL for phase in phases):
             source = f"{self._high_water.source}, reset as training begins"
         else:
             source = (
@@ -276,7 +226,7 @@ class MemoryMonitor:
         return _mib(key, self._allocator[device], method, TRAINING)
 
     def _sampler_text(self) -> str:
-        return f"highest of readings every {self._sample_seconds * 1000:g} ms (psutil)"
+        return f"highest of readings of RSS every {self._sample_seconds * 1000:g} ms"
 
     def _isolation_text(self) -> str:
         if self.isolated:
@@ -289,12 +239,13 @@ class MemoryMonitor:
         return time.perf_counter() - self._started
 
     def _sample(self) -> None:
-        while not self._stop.wait(self._sample_seconds):
-            resident = resident_bytes()
-            with _process.lock:
-                self._add_reading(resident)
-                self._samples += 1
-                self._sampler_seconds = time.thread_time()
+        with self._high_water.resident_reader() as resident_now:
+            while not self._stop.wait(self._sample_seconds):
+                resident = resident_now()
+                with _process.lock:
+                    self._add_reading(resident)
+                    self._samples += 1
+                    self._sampler_seconds = time.thread_time()
 
     def _add_reading(self, resident: int) -> None:
         self._sampled_peak = max(self._sampled_peak, resident)
@@ -319,18 +270,7 @@ class MemoryMonitor:
         phase, self._phase = self._phase, None
         if phase is None:
             return
-        self._ended.append(
-            PhaseMemory(
-                name=phase.name,
-                start_seconds=phase.started,
-                seconds=self._seconds() - phase.started,
-                start_rss_mib=phase.start_resident / MIB,
-                end_rss_mib=resident / MIB,
-                end_anonymous_mib=None if anonymous is None else anonymous / MIB,
-                peak_rss_mib=phase.peak / MIB,
-                peak_source=_KERNEL if phase.kernel_peak else _SAMPLER,
-            )
-        )
+        self._ended.append(phase.end(self._seconds(), resident, anonymous))
         if phase.name in _TRAINING_PHASES:
             self._training_peak = max(self._training_peak or 0, phase.peak)
             # The sampler's as well: other code may have reset the mark.
@@ -348,5 +288,7 @@ def _mib(
 ) -> Measurement:
     """Return a reading in MiB of an amount in bytes; without it, say that the phase is missing."""
     if amount is None:
-        return Measurement.missing(key, method, f"there was no phase {phase!r}, or it has not ended")
+        return Measurement.missing(
+            key, method, f"there was no phase {phase!r}, or it has not ended"
+        )
     return Measurement(str(key), amount / MIB, key.unit, method, details=dict(details))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -19,7 +22,13 @@ _RESET_SLACK_BYTES = 4 * 1024**2
 
 def resident_bytes() -> int:
     """Return the resident memory (RSS) of this process now; takes about 20 microseconds."""
-    return int(psutil.Process().memory_info().rss)
+    return int(_process(os.getpid()).memory_info().rss)
+
+
+@lru_cache(maxsize=1)
+def _process(pid: int) -> psutil.Process:
+    """Looking a process up takes ten times as long as reading its memory."""
+    return psutil.Process(pid)
 
 
 class HighWater:
@@ -44,6 +53,11 @@ class HighWater:
     def anonymous(self) -> int | None:
         """Return the resident bytes that no file backs, or None where the system does not say."""
         return None
+
+    @contextmanager
+    def resident_reader(self) -> Iterator[Callable[[], int]]:
+        """Give the cheapest way to read the resident bytes again and again."""
+        yield resident_bytes
 
 
 class LinuxHighWater(HighWater):
@@ -84,6 +98,14 @@ class LinuxHighWater(HighWater):
         if mark is None or resident is None:
             return False
         return mark <= resident * _RESET_SLACK + _RESET_SLACK_BYTES
+
+    @override
+    @contextmanager
+    def resident_reader(self) -> Iterator[Callable[[], int]]:
+        # The file that psutil reads, kept open: a sixth of the time when it is not in the caches.
+        with (_OWN / "statm").open("rb", buffering=0) as file:
+            descriptor, page = file.fileno(), os.sysconf("SC_PAGE_SIZE")
+            yield lambda: int(os.pread(descriptor, 128, 0).split()[1]) * page
 
     def _fields(self) -> dict[str, int]:
         try:
@@ -131,7 +153,7 @@ class WindowsHighWater(HighWater):
 
     @override
     def read(self) -> int | None:
-        return getattr(psutil.Process().memory_info(), "peak_wset", None)
+        return getattr(_process(os.getpid()).memory_info(), "peak_wset", None)
 
 
 def high_water_of(platform: str = sys.platform) -> HighWater:
