@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ _WARM_UP_CALLS = 20
 _WARM_UP_SHARE = 0.2
 _LONGEST = 5
 _PREDICT_CALLS = 10
+_SHOWN = 300
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _QUANTILES = {keys.LATENCY_P50: 0.5, keys.LATENCY_P95: 0.95, keys.LATENCY_P99: 0.99}
 _CALL = "one image in a tensor, through tf.function, output brought to NumPy, after warm-up"
 _ORDER = "95% interval by order statistics"
@@ -170,7 +173,7 @@ def _traced_call(model: keras.Model, inputs: Any) -> Callable[[], object]:
 def _time_predict(model: keras.Model, image: Any, seconds: float) -> _Timings:
     array = tf.nest.map_structure(lambda tensor: tensor.numpy(), image)
     call = lambda: model.predict(array, verbose=0)  # noqa: E731 - as the other calls
-    return _time_calls(call, seconds, at_least=1, at_most=_PREDICT_CALLS, warm_up=2)
+    return _time_calls(call, seconds, at_least=5, at_most=_PREDICT_CALLS, warm_up=1)
 
 
 def _time_calls(
@@ -208,5 +211,7 @@ def _spread(values: Sequence[float]) -> float | None:
 
 
 def _describe(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    """Return an error as one line; TensorFlow puts a traceback before the cause, and colours."""
+    text = " ".join(_COLOUR.sub("", str(error)).split())
+    shown = text if len(text) <= _SHOWN else f"… {text[-_SHOWN:]}"
+    return f"{type(error).__name__}: {shown}"
