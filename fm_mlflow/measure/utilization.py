@@ -15,7 +15,7 @@ from fm_mlflow.measure.quantiles import sample_quantile
 _SIDES = (512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288)
 _PRODUCTS = 12
 _TRIALS = 3
-_SHARE = 0.8
+_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ def measure_matmul_rate(seconds: float = 0.5) -> MatmulRate:
             small ones on a fast machine do not measure the call.
     """
     side = _SIDES[0]
-    for side in _SIDES:
+    for larger in _SIDES[1:]:
         best = max(_rates(side, _TRIALS))
-        if _PRODUCTS * 2 * (1.5 * side) ** 3 / (best * 1e9) > seconds * _SHARE:
-            break  # the next larger would take too long
+        if _PRODUCTS * 2 * larger**3 / (best * 1e9) > seconds * _SHARE:
+            break
+        side = larger
     rates = _rates(side, _PRODUCTS)
     return MatmulRate(
         gflops=statistics.median(rates),
