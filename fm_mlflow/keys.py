@@ -38,6 +38,21 @@ DATASET_DIGEST = Key(
     "fm_mlflow.dataset_digest", _TAG, "SHA-256", "contents of the whole data set, in hexadecimal"
 )
 ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
+_MACHINE = "fm_mlflow.machine."
+MACHINE_CPU = Key(_MACHINE + "cpu", _TAG, "text", "processor that the run was on")
+MACHINE_CORES = Key(_MACHINE + "cores", _TAG, "text", "logical cores; those the process may use")
+MACHINE_MEMORY = Key(_MACHINE + "memory", _TAG, "GiB", "physical memory")
+MACHINE_THREADS = Key(
+    _MACHINE + "threads", _TAG, "text", "TensorFlow's threads within and between operations"
+)
+MACHINE_VERSIONS = Key(
+    _MACHINE + "versions", _TAG, "text", "Python, TensorFlow, Keras and NumPy versions"
+)
+MACHINE_ONEDNN = Key(_MACHINE + "onednn", _TAG, "text", "the setting TF_ENABLE_ONEDNN_OPTS")
+MACHINE_SYSTEM = Key(_MACHINE + "system", _TAG, "text", "operating system and architecture")
+MACHINE_LOAD = Key(
+    _MACHINE + "load", _TAG, "processes", "load average of the minute before the run"
+)
 
 # One point an epoch
 LOSS = Key("loss", _EPOCH, "nats", "training loss, mean over the epoch's batches")
@@ -46,6 +61,7 @@ VAL_LOSS = Key("val_loss", _EPOCH, "nats", "validation loss at the epoch's end")
 VAL_ACCURACY = Key("val_accuracy", _EPOCH, "fraction", "validation accuracy at the epoch's end")
 LEARNING_RATE = Key("learning_rate", _EPOCH, "1", "learning rate at the epoch's end")
 EPOCH_SECONDS = Key("epoch_seconds", _EPOCH, "s", "wall time of the epoch, validation included")
+MEMORY_RSS = Key("memory/rss_mib", _EPOCH, "MiB", "resident memory at the epoch's end")
 
 # One value a run
 TEST_LOSS = Key("test_loss", _RUN, "nats", "loss on the whole test set, after training")
@@ -69,6 +85,52 @@ ESTIMATE_TRAINING_FLOPS = Key(
 ESTIMATE_TRAINING_MEMORY = Key(
     "estimate/training_memory_mib", _RUN, "MiB", "3 x 4 bytes x kernel weights (rule of thumb)"
 )
+MEMORY_PEAK = Key(
+    "memory/peak_rss_mib",
+    _RUN,
+    "MiB",
+    "highest resident memory of the process, from its start to the end of training",
+)
+MEMORY_BASELINE = Key(
+    "memory/baseline_rss_mib",
+    _RUN,
+    "MiB",
+    "resident memory with libraries and data loaded, before the model is built",
+)
+MEMORY_TRAINING = Key(
+    "memory/training_rss_mib", _RUN, "MiB", "highest resident memory in training - baseline"
+)
+MEMORY_ALLOCATOR_PEAK = Key(
+    "memory/allocator_peak_mib",
+    _RUN,
+    "MiB",
+    "most that TensorFlow's allocator for the host had handed out in training",
+)
+MEMORY_DEVICE_PEAK = Key(
+    "memory/device_peak_mib",
+    _RUN,
+    "MiB",
+    "most that TensorFlow's allocator for the first GPU had handed out in training",
+)
+LATENCY_P50 = Key(
+    "latency/p50_ms", _RUN, "ms", "one image, warm, traced call, output materialised: median"
+)
+LATENCY_P95 = Key("latency/p95_ms", _RUN, "ms", "the same: 95% of the calls are at most so long")
+LATENCY_P99 = Key(
+    "latency/p99_ms", _RUN, "ms", "the same: 99% of the calls, if there are enough of them"
+)
+THROUGHPUT_INFERENCE = Key(
+    "throughput/inference_per_second", _RUN, "images/s", "traced calls on a warm batch"
+)
+THROUGHPUT_TRAINING = Key(
+    "throughput/training_per_second", _RUN, "images/s", "training images over an epoch's time"
+)
+MFU = Key(
+    "utilization/mfu_percent",
+    _RUN,
+    "%",
+    "`flops/training_core` x training images/s over the machine's matrix-product rate",
+)
 FIT_SECONDS = Key("time/fit_seconds", _RUN, "s", "wall time of the whole fit, tracing included")
 TOTAL_SECONDS = Key(
     "time/total_seconds", _RUN, "s", "wall time from the call to the last logged artifact"
@@ -85,6 +147,12 @@ MODEL_SUMMARY_FILE = Key("model_summary.txt", _FILE, "text", "layers, output sha
 LEARNING_CURVE_FILE = Key("plots/learning_curve.png", _FILE, "image", "loss and accuracy by epoch")
 CONFUSION_MATRIX_FILE = Key(
     "plots/confusion_matrix.png", _FILE, "image", "test images by true and predicted class"
+)
+MEMORY_TIMELINE_FILE = Key(
+    "memory/timeline.csv", _FILE, "CSV", "seconds, resident memory in MiB, phase of the run"
+)
+MEMORY_PLOT_FILE = Key(
+    "plots/memory.png", _FILE, "image", "resident memory over time, phases and peak marked"
 )
 PREDICTIONS_FILE = Key(
     "predictions/test.npz",

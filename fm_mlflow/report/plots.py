@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -52,6 +53,67 @@ def save_learning_curve(history: Mapping[str, Sequence[float]], title: str, path
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=_DPI)
+
+
+def save_memory_timeline(
+    points: Sequence[tuple[float, float, str]], peak_mib: float, title: str, path: Path
+) -> None:
+    """Plot resident memory over time, with the phases of the run and the peak marked.
+
+    Args:
+        points: Seconds, resident memory in MiB, phase; in order of time, at least one.
+        peak_mib: The highest resident memory, which no point needs to have met.
+        title: Shown above the plot.
+        path: PNG file to write.
+    """
+    seconds = [point[0] for point in points]
+    resident = [point[1] for point in points]
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.add_subplot()
+    axes.fill_between(seconds, resident, color=_TRAINING, alpha=0.15, linewidth=0)
+    axes.plot(seconds, resident, color=_TRAINING)
+    axes.axhline(peak_mib, color=_VALIDATION, linestyle="--", linewidth=1)
+    axes.annotate(
+        f"peak {peak_mib:,.0f} MiB",
+        (seconds[0], peak_mib),
+        (2, 3),
+        textcoords="offset points",
+        color=_VALIDATION,
+    )
+    axes.set_xlim(seconds[0], max(seconds[-1], seconds[0] + 0.001))
+    axes.set_ylim(0, max(peak_mib, *resident) * 1.12)
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("resident memory (MiB)")
+    axes.grid(alpha=0.3)
+    _mark_phases(axes, points)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _mark_phases(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Draw a line where each phase begins, and its name under the axes' top, below one another.
+
+    Phases may last a moment: names on one line would overlap.
+    """
+    first, last = points[0][0], points[-1][0]
+    starts: list[tuple[float, str]] = []
+    for seconds, _, phase in points:
+        if phase and (not starts or starts[-1][1] != phase):
+            starts.append((seconds, phase))
+    for index, (start, phase) in enumerate(starts):
+        end = starts[index + 1][0] if index + 1 < len(starts) else last
+        axes.axvline(start, color="black", linewidth=0.8, alpha=0.5)
+        # Near the right border there is no room to the right of the line.
+        is_late = start - first > 0.85 * (last - first)
+        axes.annotate(
+            f"{phase} ({end - start:.1f} s)",
+            (start, 0),
+            (-4 if is_late else 4, 6 + 12 * (len(starts) - 1 - index)),
+            textcoords="offset points",
+            horizontalalignment="right" if is_late else "left",
+            fontsize=8,
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
+        )
 
 
 def save_confusion_matrix(

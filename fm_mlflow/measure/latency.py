@@ -1,0 +1,217 @@
+"""How long a Keras model takes to predict, and how many predictions a second it gives."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fm_mlflow import keys
+from fm_mlflow.keys import Key
+from fm_mlflow.measure.measurement import Measurement
+from fm_mlflow.measure.quantiles import readings_needed, sample_quantile
+
+_WARM_UP_CALLS = 20
+_WARM_UP_SHARE = 0.2
+_LONGEST = 5
+_PREDICT_CALLS = 10
+_SHOWN = 300
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_QUANTILES = {keys.LATENCY_P50: 0.5, keys.LATENCY_P95: 0.95, keys.LATENCY_P99: 0.99}
+_CALL = "one image in a tensor, through tf.function, output brought to NumPy, after warm-up"
+_ORDER = "95% interval by order statistics"
+
+
+@dataclass(frozen=True)
+class _Timings:
+    """What a series of calls took, in seconds; the first call (it traces) and the rest."""
+
+    first: float
+    warm: list[float]
+
+
+def measure_latency(
+    model: keras.Model, example: Any, *, batch_size: int = 256, seconds: float = 0.6
+) -> list[Measurement]:
+    """Time a built Keras model's predictions: one image at a time, then in batches.
+
+    Args:
+        model: Any Keras model that can be called on `example`.
+        example: Input of shape (n, *input_shape), n >= 1: what `model.predict` takes, so also
+            a list or a dict of arrays. Its first row is the image; rows are repeated to a batch.
+        batch_size: Images a call, for the throughput.
+        seconds: Time for the calls that are counted. The latency of a slow model takes up to
+            5 times as long, because fewer than 72 calls show no 95th percentile.
+
+    Returns:
+        `latency/p50_ms`, `latency/p95_ms`, `latency/p99_ms` and
+        `throughput/inference_per_second`, in ms and images a second. Missing, with the reason,
+        where the model fails or the sample does not support the figure. The first call, which
+        traces the model, and `model.predict` on the same image are in the details of the first.
+    """
+    return [
+        *_latency(model, example, seconds),
+        _inference_throughput(model, example, batch_size, seconds / 2),
+    ]
+
+
+def training_throughput(images: int, epoch_seconds: Sequence[float]) -> Measurement:
+    """Compute `throughput/training_per_second` from what the epochs took.
+
+    Args:
+        images: Images of an epoch.
+        epoch_seconds: Time of each epoch's training steps, validation left out, in order.
+
+    Returns:
+        Images over the median of the epochs; the first, which traces the model, is left out where
+        there are others.
+    """
+    key = keys.THROUGHPUT_TRAINING
+    if not epoch_seconds:
+        return Measurement.missing(key, "images of an epoch / its seconds", "no epoch has ended")
+    counted = list(epoch_seconds[1:]) or list(epoch_seconds)
+    which = "epochs but the first" if len(epoch_seconds) > 1 else "the only epoch, tracing included"
+    rates = [images / each for each in counted]
+    return Measurement(
+        str(key),
+        statistics.median(rates),
+        key.unit,
+        f"images of an epoch / seconds of its training steps, median of {which}",
+        samples=len(rates),
+        spread=_spread(rates),
+        interval=sample_quantile(rates, 0.5).interval,
+        details={"images": images, "epoch_seconds": list(epoch_seconds)},
+    )
+
+
+def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measurement]:
+    image = tf.nest.map_structure(lambda array: tf.constant(np.asarray(array)[:1]), example)
+    # As many calls as the 95th percentile needs, even if each is slow.
+    at_least = readings_needed(_QUANTILES[keys.LATENCY_P95])
+    try:
+        timings = _time_calls(_traced_call(model, image), seconds, at_least)
+        predict = _time_predict(model, image, seconds / 4)
+    except Exception as error:  # any class may fail in its own way
+        reason = f"the call failed: {_describe(error)}"
+        return [Measurement.missing(key, _CALL, reason) for key in _QUANTILES]
+    details = {
+        "first_call_ms": timings.first * 1000,
+        "model_predict_first_call_ms": predict.first * 1000,
+        "model_predict_p50_ms": statistics.median(predict.warm) * 1000,
+        "model_predict_calls": len(predict.warm),
+    }
+    return [_quantile(key, timings.warm, details) for key in _QUANTILES]
+
+
+def _quantile(key: Key, seconds: list[float], details: dict[str, float]) -> Measurement:
+    share = _QUANTILES[key]
+    milliseconds = [1000 * each for each in seconds]
+    quantile = sample_quantile(milliseconds, share)
+    method = f"{100 * share:g}th percentile of calls: {_CALL}; {_ORDER}"
+    if quantile.interval is None:
+        reason = (
+            f"{len(seconds)} calls show no {100 * share:g}th percentile; "
+            f"it takes {readings_needed(share)} or more"
+        )
+        return Measurement.missing(key, method, reason)
+    return Measurement(
+        str(key),
+        quantile.value,
+        key.unit,
+        method,
+        samples=len(seconds),
+        spread=_spread(milliseconds),
+        interval=quantile.interval,
+        details=details if key == keys.LATENCY_P50 else {},
+    )
+
+
+def _inference_throughput(
+    model: keras.Model, example: Any, batch_size: int, seconds: float
+) -> Measurement:
+    key = keys.THROUGHPUT_INFERENCE
+    method = (
+        f"{batch_size} / median time of a call on {batch_size} images in a tensor, through "
+        f"tf.function, output brought to NumPy, after warm-up; {_ORDER}"
+    )
+    try:
+        batch = tf.nest.map_structure(lambda array: _repeated(array, batch_size), example)
+        timings = _time_calls(_traced_call(model, batch), seconds, at_least=1)
+    except Exception as error:  # also where the batch does not fit into memory
+        return Measurement.missing(key, method, f"the call failed: {_describe(error)}")
+    rates = [batch_size / each for each in timings.warm]
+    return Measurement(
+        str(key),
+        statistics.median(rates),
+        key.unit,
+        method,
+        samples=len(rates),
+        spread=_spread(rates),
+        interval=sample_quantile(rates, 0.5).interval,
+        details={"batch_size": batch_size, "first_call_ms": timings.first * 1000},
+    )
+
+
+def _repeated(array: Any, rows: int) -> tf.Tensor:
+    array = np.asarray(array)
+    return tf.constant(np.resize(array, (rows, *array.shape[1:])))
+
+
+def _traced_call(model: keras.Model, inputs: Any) -> Callable[[], object]:
+    """Return a call that predicts and waits until the output is here."""
+    call = tf.function(lambda images: model(images, training=False))
+    return lambda: [output.numpy() for output in tf.nest.flatten(call(inputs))]
+
+
+def _time_predict(model: keras.Model, image: Any, seconds: float) -> _Timings:
+    array = tf.nest.map_structure(lambda tensor: tensor.numpy(), image)
+    call = lambda: model.predict(array, verbose=0)  # noqa: E731 - as the other calls
+    return _time_calls(call, seconds, at_least=5, at_most=_PREDICT_CALLS, warm_up=1)
+
+
+def _time_calls(
+    call: Callable[[], object],
+    seconds: float,
+    at_least: int,
+    at_most: int | None = None,
+    warm_up: int = _WARM_UP_CALLS,
+) -> _Timings:
+    """Call once, then to warm up, then for so many seconds: each call timed by itself."""
+    clock = time.perf_counter
+    began = clock()
+    call()
+    first = clock() - began
+    began = clock()
+    for _ in range(warm_up):
+        call()
+        if clock() - began > seconds * _WARM_UP_SHARE:
+            break
+    warm: list[float] = []
+    began = before = clock()
+    while at_most is None or len(warm) < at_most:
+        call()
+        now = clock()
+        warm.append(now - before)
+        elapsed = now - began
+        if elapsed > seconds and (len(warm) >= at_least or elapsed > _LONGEST * seconds):
+            break
+        before = clock()
+    return _Timings(first, warm)
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _describe(error: Exception) -> str:
+    """Return an error as one line; TensorFlow puts a traceback before the cause, and colours."""
+    text = " ".join(_COLOUR.sub("", str(error)).split())
+    shown = text if len(text) <= _SHOWN else f"… {text[-_SHOWN:]}"
+    return f"{type(error).__name__}: {shown}"

@@ -1,0 +1,154 @@
+"""What a run was measured on: figures of two runs compare only if this is the same."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from fm_mlflow import keys
+
+_CPUINFO = Path("/proc/cpuinfo")
+_GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine and the settings that decide how fast it computes.
+
+    Attributes:
+        cpu: Processor, as the system names it.
+        logical_cores: Of the machine.
+        usable_cores: That this process may be scheduled on; a container's quota is not in it.
+        memory_gib: Physical memory, in GiB.
+        intra_op_threads: TensorFlow's threads within an operation; 0 lets it choose, None where
+            TensorFlow is not loaded.
+        inter_op_threads: TensorFlow's threads between operations, likewise.
+        gpus: Devices that TensorFlow sees; None where it is not loaded.
+        python: Version.
+        tensorflow: Version; None where it is not installed.
+        keras: Version; None where it is not installed.
+        numpy: Version.
+        onednn: Value of TF_ENABLE_ONEDNN_OPTS; None where unset: TensorFlow's own choice.
+        system: Operating system and architecture.
+        load_average: Processes running or waiting over the minute before; None on Windows.
+    """
+
+    cpu: str
+    logical_cores: int
+    usable_cores: int
+    memory_gib: float
+    intra_op_threads: int | None
+    inter_op_threads: int | None
+    gpus: tuple[str, ...] | None
+    python: str
+    tensorflow: str | None
+    keras: str | None
+    numpy: str | None
+    onednn: str | None
+    system: str
+    load_average: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for `measurements.json`."""
+        return asdict(self)
+
+    def tags(self) -> dict[str, str]:
+        """Return the run's tags, by logged name."""
+        if self.intra_op_threads is None:
+            threads = "TensorFlow not loaded"
+        else:
+            threads = (
+                f"{_count(self.intra_op_threads)} within, {_count(self.inter_op_threads)} between"
+            )
+        versions = {
+            "Python": self.python,
+            "TensorFlow": self.tensorflow,
+            "Keras": self.keras,
+            "NumPy": self.numpy,
+        }
+        known = {name: version for name, version in versions.items() if version is not None}
+        return {
+            keys.MACHINE_CPU: self.cpu,
+            keys.MACHINE_CORES: f"{self.logical_cores}, {self.usable_cores} usable",
+            keys.MACHINE_MEMORY: f"{self.memory_gib:.1f}",
+            keys.MACHINE_THREADS: threads,
+            keys.MACHINE_VERSIONS: ", ".join(f"{name} {known[name]}" for name in known),
+            keys.MACHINE_ONEDNN: self.onednn if self.onednn is not None else "not set",
+            keys.MACHINE_SYSTEM: self.system,
+            keys.MACHINE_LOAD: (
+                "unknown" if self.load_average is None else f"{self.load_average:.2f}"
+            ),
+        }
+
+
+def load_average() -> float | None:
+    """Return the processes running or waiting over the last minute; None on Windows.
+
+    Read it as the run starts: later it shows the run itself.
+    """
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def describe_machine(load: float | None = None) -> Machine:
+    """Describe this machine; TensorFlow is asked only if it is loaded already.
+
+    Args:
+        load: What `load_average()` said as the run started; by default read now.
+    """
+    intra_op, inter_op, gpus = _tensorflow_settings()
+    logical = os.cpu_count() or 1
+    return Machine(
+        cpu=_cpu_name(),
+        logical_cores=logical,
+        usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical,
+        memory_gib=psutil.virtual_memory().total / _GIB,
+        intra_op_threads=intra_op,
+        inter_op_threads=inter_op,
+        gpus=gpus,
+        python=platform.python_version(),
+        tensorflow=_version("tensorflow"),
+        keras=_version("keras"),
+        numpy=_version("numpy"),
+        onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+        system=f"{platform.system()} {platform.release()}, {platform.machine()}",
+        load_average=load_average() if load is None else load,
+    )
+
+
+def _cpu_name(cpuinfo: Path = _CPUINFO) -> str:
+    if cpuinfo.is_file():  # Python's own name for a Linux processor is its architecture
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _tensorflow_settings() -> tuple[int | None, int | None, tuple[str, ...] | None]:
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None:
+        return None, None, None
+    config = tensorflow.config
+    return (
+        config.threading.get_intra_op_parallelism_threads(),
+        config.threading.get_inter_op_parallelism_threads(),
+        tuple(device.name for device in config.list_physical_devices("GPU")),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # for example tensorflow-cpu in its place
+        return None
+
+
+def _count(threads: int | None) -> str:
+    return str(threads) if threads else "automatic"

@@ -1,0 +1,294 @@
+"""How much memory a process holds, phase by phase; needs neither TensorFlow nor MLflow.
+
+Peaks are the kernel's own, not a sampler's: a sampler misses what is freed between two readings.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Final
+
+from fm_mlflow import keys
+from fm_mlflow.keys import Key
+from fm_mlflow.measure.measurement import MIB, Measurement
+from fm_mlflow.measure.memory_allocator import (
+    DEVICE,
+    HOST,
+    allocator_peaks,
+    reset_allocator_peaks,
+)
+from fm_mlflow.measure.memory_phase import KERNEL, OpenPhase, PhaseMemory
+from fm_mlflow.measure.memory_system import HighWater, high_water_of, resident_bytes
+from fm_mlflow.measure.memory_timeline import Point, Timeline, write_timeline
+
+LIBRARIES: Final = "libraries"
+DATA: Final = "data"
+MODEL: Final = "model"
+FIRST_STEP: Final = "first step"
+TRAINING: Final = "training"
+EVALUATION: Final = "evaluation"
+
+_TRAINING_PHASES = (FIRST_STEP, TRAINING)
+
+
+def resident_mib() -> float:
+    """Return the resident memory of this process now, in MiB: `memory/rss_mib`."""
+    return resident_bytes() / MIB
+
+
+class _Process:
+    """What all monitors of this process share, because the kernel's mark is one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.open: list[MemoryMonitor] = []
+        self.peak = 0
+        self.trainings = 0
+
+
+_process = _Process()
+
+
+class MemoryMonitor:
+    """Measures the resident memory of this process, phase by phase, on any code.
+
+    Figures come from the kernel at the borders of the phases. A thread reads the resident memory
+    every `sample_seconds`; it draws the timeline and stands in for the kernel's mark only where
+    there is none or it cannot be reset, and then the method says so.
+
+    Monitors may be nested or overlap: they share the kernel's mark and tell each other before one
+    resets it. Other code that resets it is not noticed.
+
+    Args:
+        sample_seconds: Between two points of the timeline.
+        high_water: The system's high-water mark; by default this platform's.
+
+    Example:
+        >>> with MemoryMonitor() as monitor:
+        ...     monitor.phase("data")
+        ...     images = load()
+        ...     monitor.phase("training")
+        ...     fit(images)
+        >>> [(phase.name, phase.peak_rss_mib) for phase in monitor.phases]
+    """
+
+    def __init__(self, sample_seconds: float = 0.05, high_water: HighWater | None = None) -> None:
+        self._sample_seconds = sample_seconds
+        self._high_water = high_water_of() if high_water is None else high_water
+        self._timeline = Timeline()
+        self._ended: list[PhaseMemory] = []
+        self._phase: OpenPhase | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="memory-monitor", daemon=True)
+        self._started = 0.0
+        self._samples = 0
+        self._sampler_seconds = 0.0
+        self._sampled_peak = 0
+        self._baseline: int | None = None
+        self._training_peak: int | None = None
+        self._peak_to_training_end: int | None = None
+        self._allocator: dict[str, int] = {}
+        self._earlier_trainings: int | None = None
+
+    def __enter__(self) -> MemoryMonitor:
+        """Start the clock and the sampler.
+
+        Raises:
+            RuntimeError: The monitor was used before.
+        """
+        if self._thread.ident is not None:
+            raise RuntimeError("a MemoryMonitor measures once; make a new one")
+        with _process.lock:
+            self._started = time.perf_counter()
+            _process.open.append(self)
+            self._read_mark()
+            self._add_reading(resident_bytes())
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the last phase and the sampler."""
+        self._stop.set()
+        self._thread.join()
+        with _process.lock:
+            self._end_phase()
+            _process.open.remove(self)
+
+    def phase(self, name: str) -> None:
+        """End the phase under way and begin another; a name may come more than once."""
+        with _process.lock:
+            self._end_phase()
+            if name in _TRAINING_PHASES and self._earlier_trainings is None:
+                self._earlier_trainings = _process.trainings
+                _process.trainings += 1
+                reset_allocator_peaks()
+            was_reset = self._high_water.reset()
+            mark, resident = self._high_water.read(), resident_bytes()
+            self._phase = OpenPhase(
+                name=name,
+                started=self._seconds(),
+                start_resident=resident,
+                start_mark=mark or 0,
+                mark_is_own=mark is not None and (was_reset or mark <= resident),
+                sampled_peak=resident,
+            )
+            if name == MODEL and self._baseline is None:
+                self._baseline = resident
+            self._add_reading(resident)
+
+    @property
+    def phases(self) -> tuple[PhaseMemory, ...]:
+        """The phases that have ended, in order."""
+        return tuple(self._ended)
+
+    @property
+    def timeline(self) -> tuple[Point, ...]:
+        """Resident memory over time, in order."""
+        with _process.lock:
+            return self._timeline.points()
+
+    @property
+    def isolated(self) -> bool:
+        """Whether no other monitored training went before, in this process."""
+        return not self._earlier_trainings
+
+    def write_timeline(self, path: Path) -> None:
+        """Write `memory/timeline.csv`; its folder must exist."""
+        write_timeline(self.timeline, path)
+
+    def measurements(self) -> list[Measurement]:
+        """Return `memory/peak_rss_mib`, baseline, training, allocator and device peak, in MiB.
+
+        Call it when the phase `training` has ended, inside the monitor or after it. What lacks the
+        phase that it needs is missing and says so. The phases are in the details of the first.
+        """
+        with _process.lock:
+            return [
+                self._peak(),
+                self._resident_baseline(),
+                self._training(),
+                self._allocated(keys.MEMORY_ALLOCATOR_PEAK, HOST),
+                self._allocated(keys.MEMORY_DEVICE_PEAK, DEVICE),
+            ]
+
+    def _peak(self) -> Measurement:
+        if self._high_water.read() is None:
+            source = f"{self._sampler_text()} ({self._high_water.source})"
+            since = "the start of the monitor"
+        else:
+            source, since = self._high_water.source, "the start of the process"
+        method = f"{source}, from {since} to the end of training{self._isolation_text()}"
+        details = {
+            "isolated": self.isolated,
+            "phases": [asdict(phase) for phase in self._ended],
+            "samples": self._samples,
+            "sampler_cpu_seconds": self._sampler_seconds,
+        }
+        return _mib(keys.MEMORY_PEAK, self._peak_to_training_end, method, TRAINING, details)
+
+    def _resident_baseline(self) -> Measurement:
+        method = f"resident memory as the model's building begins (psutil){self._isolation_text()}"
+        return _mib(keys.MEMORY_BASELINE, self._baseline, method, MODEL)
+
+    def _training(self) -> Measurement:
+        phases = [phase for phase in self._ended if phase.name in _TRAINING_PHASES]
+        if all(phase.peak_source == KERNEL for phase in phases):
+            source = f"{self._high_water.source}, reset as training begins"
+        else:
+            source = (
+                f"{self._sampler_text()}, or {self._high_water.source} where it rose "
+                "(it could not be reset)"
+            )
+        method = f"{source}; minus {keys.MEMORY_BASELINE}{self._isolation_text()}"
+        details = {"isolated": self.isolated}
+        if self._baseline is None:
+            return _mib(keys.MEMORY_TRAINING, None, method, MODEL)
+        above = None if self._training_peak is None else self._training_peak - self._baseline
+        return _mib(keys.MEMORY_TRAINING, above, method, TRAINING, details)
+
+    def _allocated(self, key: Key, device: str) -> Measurement:
+        method = f"peak of TensorFlow's allocator for {device} (get_memory_info) in training"
+        if self._training_peak is None:
+            return _mib(key, None, method, TRAINING)
+        if device not in self._allocator:
+            reason = f"TensorFlow has no {device} here or its allocator keeps no statistics"
+            return Measurement.missing(key, method, reason)
+        return _mib(key, self._allocator[device], method, TRAINING)
+
+    def _sampler_text(self) -> str:
+        return f"highest of readings of RSS every {self._sample_seconds * 1000:g} ms"
+
+    def _isolation_text(self) -> str:
+        if self.isolated:
+            return ""
+        return (
+            "; not isolated: this process had trained before, and what it kept is in the baseline"
+        )
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _sample(self) -> None:
+        with self._high_water.resident_reader() as resident_now:
+            while not self._stop.wait(self._sample_seconds):
+                resident = resident_now()
+                with _process.lock:
+                    self._add_reading(resident)
+                    self._samples += 1
+                    self._sampler_seconds = time.thread_time()
+
+    def _add_reading(self, resident: int) -> None:
+        self._sampled_peak = max(self._sampled_peak, resident)
+        if self._phase is not None:
+            self._phase.sampled_peak = max(self._phase.sampled_peak, resident)
+        self._timeline.add(self._seconds(), resident, self._phase.name if self._phase else "")
+
+    def _read_mark(self) -> None:
+        """Give the kernel's mark to every monitor whose phase it belongs to."""
+        mark = self._high_water.read()
+        if mark is None:
+            return
+        _process.peak = max(_process.peak, mark)
+        for monitor in _process.open:
+            if monitor._phase is not None:
+                monitor._phase.note_mark(mark)
+
+    def _end_phase(self) -> None:
+        resident, anonymous = resident_bytes(), self._high_water.anonymous()
+        self._add_reading(resident)
+        self._read_mark()
+        phase, self._phase = self._phase, None
+        if phase is None:
+            return
+        self._ended.append(phase.end(self._seconds(), resident, anonymous))
+        if phase.name in _TRAINING_PHASES:
+            self._training_peak = max(self._training_peak or 0, phase.peak)
+            # The sampler's as well: other code may have reset the mark.
+            self._peak_to_training_end = max(_process.peak, self._sampled_peak)
+            for device, peak in allocator_peaks().items():
+                self._allocator[device] = max(self._allocator.get(device, 0), peak)
+
+
+def _mib(
+    key: Key,
+    amount: int | None,
+    method: str,
+    phase: str,
+    details: Mapping[str, Any] = MappingProxyType({}),
+) -> Measurement:
+    """Return a reading in MiB of an amount in bytes; without it, say that the phase is missing."""
+    if amount is None:
+        return Measurement.missing(
+            key, method, f"there was no phase {phase!r}, or it has not ended"
+        )
+    return Measurement(str(key), amount / MIB, key.unit, method, details=dict(details))

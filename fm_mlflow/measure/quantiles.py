@@ -1,0 +1,78 @@
+"""Quantiles of a sample with intervals that assume no shape of the distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_TAIL = 0.025
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """A quantile of a sample.
+
+    Attributes:
+        value: Linear between the two nearest readings (NumPy's default).
+        interval: 95% interval by order statistics; None where the sample is too small for one.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+def sample_quantile(readings: Sequence[float], share: float) -> Quantile:
+    """Estimate the value that a share of all readings does not exceed.
+
+    The number of n readings below the true quantile is binomial (n, share), whatever the
+    distribution of continuous, independent readings: so two of them, in order, enclose it.
+
+    Args:
+        readings: In any order; at least one.
+        share: Between 0 and 1.
+
+    Raises:
+        ValueError: There are no readings.
+    """
+    if not readings:
+        raise ValueError("a quantile needs at least one reading")
+    ordered = sorted(readings)
+    ranks = interval_ranks(len(ordered), share)
+    interval = None if ranks is None else (ordered[ranks[0] - 1], ordered[ranks[1] - 1])
+    return Quantile(float(np.quantile(ordered, share)), interval)
+
+
+def interval_ranks(count: int, share: float) -> tuple[int, int] | None:
+    """Return the ranks (from 1) of the readings that enclose a quantile with at least 95%.
+
+    Each side fails with at most 2.5%. None where even the extreme readings cannot give that.
+    """
+    # The reading of rank l is above the quantile if fewer than l are below it, and so on.
+    at_most = _binomial_cumulative(count, share)
+    low = int(np.searchsorted(at_most, _TAIL))
+    high = int(np.searchsorted(at_most, 1 - _TAIL)) + 1
+    return (low, high) if low >= 1 and high <= count else None
+
+
+def readings_needed(share: float) -> int:
+    """Return the smallest sample that has an interval for this quantile: 6 for the median."""
+    extreme = max(share, 1 - share)
+    return math.ceil(math.log(_TAIL) / math.log(extreme) - _ROUNDING)
+
+
+def _binomial_cumulative(count: int, share: float) -> NDArray[np.float64]:
+    """Return P(B <= k), k = 0 … count, for B binomial; scipy.stats takes a second to import."""
+    logs = [
+        math.lgamma(count + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(count - k + 1)
+        + k * math.log(share)
+        + (count - k) * math.log1p(-share)
+        for k in range(count + 1)
+    ]
+    return np.cumsum(np.exp(logs))

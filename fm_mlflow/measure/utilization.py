@@ -1,0 +1,105 @@
+"""How much of what this machine can do a training used."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from fm_mlflow import keys
+from fm_mlflow.measure.measurement import Measurement
+from fm_mlflow.measure.quantiles import sample_quantile
+
+_SIDES = (512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288)
+_PRODUCTS = 12
+_TRIALS = 3
+_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class MatmulRate:
+    """What this machine's float32 matrix product gives, multiply and add counted as 2.
+
+    Attributes:
+        gflops: 1e9 floating-point operations a second: the median of the products.
+        side: Rows and columns of the square matrices.
+        samples: How many products were timed.
+        spread: Standard deviation of their rates, in GFLOP/s.
+        interval: 95% interval of the median by order statistics, in GFLOP/s.
+    """
+
+    gflops: float
+    side: int
+    samples: int
+    spread: float
+    interval: tuple[float, float] | None
+
+
+def measure_matmul_rate(seconds: float = 0.5) -> MatmulRate:
+    """Time TensorFlow's float32 product of two square matrices on its default device.
+
+    Args:
+        seconds: About how long it may take in all; decides how large the matrices are, so that
+            small ones on a fast machine do not measure the call.
+    """
+    side = _SIDES[0]
+    for larger in _SIDES[1:]:
+        best = max(_rates(side, _TRIALS))
+        if _PRODUCTS * 2 * larger**3 / (best * 1e9) > seconds * _SHARE:
+            break
+        side = larger
+    rates = _rates(side, _PRODUCTS)
+    return MatmulRate(
+        gflops=statistics.median(rates),
+        side=side,
+        samples=len(rates),
+        spread=statistics.stdev(rates),
+        interval=sample_quantile(rates, 0.5).interval,
+    )
+
+
+def mfu_percent(
+    training_core_flops_per_image: float, images_per_second: float, rate: MatmulRate
+) -> Measurement:
+    """Compute `utilization/mfu_percent`: the share of the matrix-product rate that training used.
+
+    Args:
+        training_core_flops_per_image: `flops/training_core`: matrix products and convolutions.
+        images_per_second: `throughput/training_per_second`.
+        rate: Of this machine, measured in the same run.
+
+    Returns:
+        In percent; `details` has the rate in GFLOP/s, the matrices' side, and its spread.
+    """
+    key = keys.MFU
+    core = training_core_flops_per_image * images_per_second / 1e9
+    return Measurement(
+        str(key),
+        100 * core / rate.gflops,
+        key.unit,
+        f"flops/training_core x {keys.THROUGHPUT_TRAINING} / rate of TensorFlow's float32 product "
+        f"of {rate.side} x {rate.side} matrices, measured in this run",
+        details={
+            "training_core_gflops_per_second": core,
+            "matmul_gflops_per_second": rate.gflops,
+            "matmul_side": rate.side,
+            "matmul_samples": rate.samples,
+            "matmul_spread": rate.spread,
+            "matmul_interval": rate.interval,
+        },
+    )
+
+
+def _rates(side: int, products: int) -> list[float]:
+    """Return the rate of each product in GFLOP/s."""
+    left = tf.random.stateless_normal((side, side), seed=(0, 1))
+    right = tf.random.stateless_normal((side, side), seed=(0, 2))
+    rates = []
+    for _ in range(products):
+        began = time.perf_counter()
+        # One element is enough to wait for the product, on a GPU too.
+        tf.linalg.matmul(left, right)[0, 0].numpy()
+        rates.append(2 * side**3 / (time.perf_counter() - began) / 1e9)
+    return rates

@@ -1,0 +1,68 @@
+"""What a run was measured on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fm_mlflow import keys
+from fm_mlflow.measure.machine import _cpu_name, describe_machine, load_average
+
+
+def test_machine_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    machine = describe_machine(load=1.25)
+    assert machine.cpu
+    assert machine.logical_cores == os.cpu_count()
+    assert 1 <= machine.usable_cores <= machine.logical_cores
+    assert machine.memory_gib == psutil.virtual_memory().total / 1024**3
+    assert machine.tensorflow == metadata.version("tensorflow")
+    assert machine.keras == metadata.version("keras")
+    assert machine.numpy == metadata.version("numpy")
+    assert machine.onednn == "0"
+    assert machine.load_average == 1.25
+    assert json.loads(json.dumps(machine.to_dict()))["cpu"] == machine.cpu
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        machine.cpu = "another"  # type: ignore[misc]
+
+
+def test_tags_are_every_machine_key_and_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    tags = describe_machine(load=1.25).tags()
+    expected = {key for key in keys.all_keys() if key.startswith("fm_mlflow.machine.")}
+    assert set(tags) == expected
+    assert all(isinstance(text, str) and text for text in tags.values())
+    assert tags[keys.MACHINE_ONEDNN] == "not set"
+    assert tags[keys.MACHINE_LOAD] == "1.25"
+    assert f"Python {sys.version.split()[0]}" in tags[keys.MACHINE_VERSIONS]
+
+
+def test_load_average_is_the_systems() -> None:
+    assert load_average() == pytest.approx(os.getloadavg()[0], abs=2)
+
+
+def test_cpu_name_is_the_model_where_linux_has_one(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: A Fast One @ 3 GHz\n")
+    assert _cpu_name(cpuinfo) == "A Fast One @ 3 GHz"
+    cpuinfo.write_text("processor\t: 0\n")
+    assert _cpu_name(cpuinfo)
+    assert _cpu_name(tmp_path / "nothing")
+
+
+def test_describing_does_not_load_tensorflow() -> None:
+    code = (
+        "import sys; from fm_mlflow.measure.machine import describe_machine as d\n"
+        "print(d().intra_op_threads, d().tags()['fm_mlflow.machine.threads'], "
+        "'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "None TensorFlow not loaded False"

@@ -1,0 +1,47 @@
+"""The machine's matrix-product rate, and the share of it that a training used."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from fm_mlflow import keys
+from fm_mlflow.measure import measurement
+from fm_mlflow.measure.machine import describe_machine
+from fm_mlflow.measure.utilization import MatmulRate, measure_matmul_rate, mfu_percent
+
+
+def test_rate_is_that_of_numpy_by_order_of_magnitude() -> None:
+    rate = measure_matmul_rate(seconds=0.2)
+    assert rate.side >= 512
+    assert rate.samples >= 6
+    assert rate.interval is not None
+    assert rate.interval[0] <= rate.gflops <= rate.interval[1]
+    left = np.ones((768, 768), np.float32)
+    began = time.perf_counter()
+    for _ in range(5):
+        left @ left
+    numpy_gflops = 5 * 2 * 768**3 / (time.perf_counter() - began) / 1e9
+    assert numpy_gflops / 10 < rate.gflops < numpy_gflops * 10
+
+
+def test_utilization_by_hand() -> None:
+    rate = MatmulRate(gflops=100, side=1024, samples=12, spread=2.0, interval=(98, 101))
+    # 1,000,000 FLOPs an image x 20,000 images/s = 20 GFLOP/s of 100.
+    found = mfu_percent(1_000_000, 20_000, rate)
+    assert found.name == keys.MFU
+    assert found.unit == "%"
+    assert found.value == pytest.approx(20)
+    assert found.details["matmul_gflops_per_second"] == 100
+    assert "1024 x 1024" in found.method
+    json.loads(measurement.to_json([found]))
+
+
+def test_machine_knows_tensorflows_threads() -> None:
+    machine = describe_machine()
+    assert machine.intra_op_threads is not None
+    assert machine.gpus is not None
+    assert "within" in machine.tags()[keys.MACHINE_THREADS]
