@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 
@@ -143,11 +143,13 @@ class _Origin:
         row: Number of the table's row.
         call: A bit for the call of the layer, 0 if of none.
         is_backward: It is part of the backward pass.
+        is_use: It is that call's own use of what it is given, not a sum for several users.
     """
 
     row: int | None
     call: int
     is_backward: bool
+    is_use: bool = True
 
 
 def _origins(live: list[Node]) -> dict[Node, _Origin]:
@@ -158,7 +160,7 @@ def _origins(live: list[Node]) -> dict[Node, _Origin]:
             origins[node] = _Origin(call[0], 1 << call[1], bool(_BACKWARD.search(node.name)))
         elif node.kind == "AddN":
             # The sum of what several users of a tensor pass back; TensorFlow does not say whose.
-            origins[node] = origins[node.inputs[0].node]
+            origins[node] = replace(origins[node.inputs[0].node], is_use=False)
         else:
             origins[node] = _Origin(None, 0, bool(_BACKWARD.search(node.name)))
     return origins
@@ -175,7 +177,7 @@ def _reached_calls(live: list[Node], origins: dict[Node, _Origin]) -> dict[Node,
         changed = False
         for node in reversed(live):
             origin = origins[node]
-            onward = reached[node] | (origin.call if origin.is_backward else 0)
+            onward = reached[node] | (origin.call if origin.is_backward and origin.is_use else 0)
             for ref in node.inputs:
                 if onward & ~reached[ref.node]:
                     reached[ref.node] |= onward
@@ -232,8 +234,8 @@ def _own_runs(
     if region.runs is not None:
         return region.runs
     if region.owner.kind == "While":
-        if spent[region]:
-            missing["While (unknown number of trips)"] += 1
+        # Its body and its condition are two regions.
+        missing["While (unknown number of trips)"] += not region.is_test
         return Fraction(1)
     siblings = branches[region.owner]
     dearest = max(siblings, key=lambda sibling: spent[sibling])

@@ -21,6 +21,7 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _LOOPS = ("While", "StatelessWhile")
 _CONDITIONS = ("If", "StatelessIf", "Case", "StatelessCase")
 _PASSED_ON = ("Identity", "IdentityN")
+_FORWARD_CONVOLUTIONS = ("Conv", "Conv2D", "Conv3D", "DepthwiseConv2dNative")
 
 
 @dataclass(eq=False)
@@ -31,11 +32,13 @@ class Region:
         owner: The loop or condition.
         runs: How often it runs each time its owner does; None where that is unknown.
         parent: The region that the owner is in.
+        is_test: It is not a loop's body but its condition.
     """
 
     owner: Node
     runs: Fraction | None
     parent: Region | None
+    is_test: bool = False
 
 
 @dataclass(eq=False)
@@ -50,6 +53,7 @@ class Node:
         dtypes: Of inputs and outputs together.
         region: The innermost loop or branch that it is in.
         op: The TensorFlow operation, where it stands for one.
+        positions: Of a convolution's gradient: what stands for the shape of its third input.
     """
 
     kind: str
@@ -59,13 +63,15 @@ class Node:
     dtypes: list[tf.DType]
     region: Region | None
     op: Any = None
+    positions: Shape = None
 
     @property
     def input_shapes(self) -> list[Shape]:
-        """Shape of each input."""
-        if self.op is not None:
-            return [_shape(tensor) for tensor in self.op.inputs]
-        return [ref.node.output_shapes[ref.index] for ref in self.inputs]
+        """Shape of each input; none of what stands for no TensorFlow operation."""
+        shapes = [_shape(tensor) for tensor in self.op.inputs] if self.op is not None else []
+        if self.positions is not None:
+            shapes[2] = self.positions
+        return shapes
 
     @property
     def is_floating(self) -> bool:
@@ -108,7 +114,20 @@ def flatten(function_graph: Any) -> FlatGraph:
     """
     builder = _Builder()
     builder.flat.outputs = builder.inline(function_graph, None, "", None)
+    _undo_space_to_batch(builder.flat)
     return builder.flat
+
+
+def _undo_space_to_batch(flat: FlatGraph) -> None:
+    """Give a dilated convolution the output positions that it is asked for.
+
+    TensorFlow moves the dilation into the batch, which rounds the sizes up to a multiple of it.
+    """
+    for node in flat.nodes:
+        if node.kind == "BatchToSpaceND" and node.inputs[0].node.kind in _FORWARD_CONVOLUTIONS:
+            node.inputs[0].node.output_shapes = node.output_shapes
+        elif "Backprop" in node.kind and node.inputs[2].node.kind == "SpaceToBatchND":
+            node.positions = node.inputs[2].node.input_shapes[0]
 
 
 def _shape(tensor: Any) -> Shape:
@@ -142,7 +161,7 @@ class _Builder:
         if op.type in _PASSED_ON:
             return inputs
         if op.type in _CALLS:
-            return self.inline(_function(op, graph, "f"), inputs, f"{name}/", region)
+            return self.inline(_function(op, graph, "f"), inputs, _call_name(op, name), region)
         if op.type in _LOOPS:
             return self._add_loop(op, graph, inputs, name, region)
         if op.type in _CONDITIONS:
@@ -177,6 +196,7 @@ class _Builder:
         condition, body = _function(op, graph, "cond"), _function(op, graph, "body")
         loop = self._node("While", name, [], [], region)
         inside, test = self._region(loop, None), self._region(loop, None)
+        test.is_test = True
         variables = [
             Ref(self._node("LoopVariable", name, [start, Ref(loop, 0)], [tensor], region), 0)
             for start, tensor in zip(inputs, body.inputs, strict=True)
@@ -225,6 +245,23 @@ def _in_order(graph: Any) -> list[Any]:
         else:
             waiting += before
     return list(ordered)
+
+
+def _call_name(op: Any, name: str) -> str:
+    """Return the prefix of what a call executes.
+
+    TensorFlow puts the call of a function's gradient into no name scope. It is made part of the
+    call that it is the gradient of, which it takes intermediate results from.
+    """
+    if "__backward_" in _called(op):
+        for tensor in op.inputs:
+            if tensor.op.type in _CALLS and "__forward_" in _called(tensor.op):
+                return f"{name}/gradient_tape/{tensor.op.name}/"
+    return f"{name}/"
+
+
+def _called(op: Any) -> str:
+    return str(op.get_attr("f").name)
 
 
 def _function(op: Any, graph: Any, attribute: str) -> Any:

@@ -106,19 +106,23 @@ class Values:
 
         Returns:
             The number of trips, None where it depends on data. What the counters end at is
-            known from then on: the gradient's loop runs as often as the forward one did.
+            known from then on: the gradient's loop runs as often as a counter of the forward one
+            says that it did.
         """
         needed = _counters(variables, proceed)
-        state: Known = {node: self.of(node.inputs[0]) for node in needed}
+        state: Known = {node: self.of(node.inputs[0]) for node in variables}
+        state = {
+            node: value for node, value in state.items() if value is not None or node in needed
+        }
         for trips in range(MAX_TRIPS):
             known = dict(state)
             go_on = self.of(proceed, known)
-            if go_on is None:
+            if go_on is None or any(state[node] is None for node in needed):
                 return None
             if not go_on:
                 self._known.update(state)
                 return trips
-            state = {node: self.of(node.inputs[2], known) for node in needed}
+            state = {node: self.of(node.inputs[2], known) for node in state}
         return None
 
     def truth(self, ref: Ref) -> list[Fraction | None]:
