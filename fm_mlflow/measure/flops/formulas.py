@@ -4,9 +4,9 @@ Convention: one addition, subtraction, multiplication, division, comparison or e
 (square root, exponential, tanh ...) of floating-point numbers is 1 FLOP, so that a multiply-add is
 2. *Core* FLOPs are those of matrix products and convolutions: 2 for each pair of numbers that is
 multiplied and summed. A convolution is counted by the positions of its output, in the backward
-passes too, and a tap that falls on zero padding is counted like any other: that is what a plain
-implementation executes. Arithmetic on integers and truth values, moving, copying, selecting and
-converting data, and drawing random numbers are not counted.
+passes too; a tap that falls on zero padding is counted like any other. Arithmetic on integers and
+truth values, moving, copying, selecting and converting data, and drawing random numbers are not
+counted.
 """
 
 from __future__ import annotations
@@ -238,9 +238,9 @@ _FREE = (
     " DiagPart DynamicPartition DynamicStitch EmptyTensorList EnsureShape ExpandDims"
     " ExtractImagePatches ExtractVolumePatches Fill Gather GatherNd GatherV2 Identity IdentityN If"
     " LoopVariable MatrixBandPart MatrixDiag MatrixDiagPartV3 MatrixDiagV3 MatrixSetDiagV3 Merge"
-    " MirrorPad NoOp OneHot OnesLike OptionalFromValue"
-    " OptionalGetValue OptionalHasValue OptionalNone Pack Pad PadV2 ParallelDynamicStitch Placeholder"
-    " PlaceholderWithDefault PreventGradient Print PrintV2 RandomStandardNormal RandomUniform"
+    " MirrorPad NoOp OneHot OnesLike OptionalFromValue OptionalGetValue OptionalHasValue"
+    " OptionalNone Pack Pad PadV2 ParallelDynamicStitch Placeholder PlaceholderWithDefault"
+    " PreventGradient Print PrintV2 RandomStandardNormal RandomUniform"
     " Range Rank ReadVariableOp Reshape ResizeNearestNeighbor ResourceGather ResourceGatherNd"
     " ResourceScatterNdUpdate ResourceScatterUpdate ResourceStridedSliceAssign Reverse"
     " ReverseSequence ReverseV2 Roll ScatterNd Select SelectV2 Shape ShapeN Size Slice Snapshot"

@@ -31,8 +31,8 @@ CONVENTION = (
 )
 _KERAS_FLOPS = f"profiled, one image, batch 1, keras-flops; {CONVENTION}"
 _OWN_COUNT = (
-    "counted in the traced prediction, one image, batch 1, because keras-flops does not see all of "
-    f"this model (it gives {{}}); {CONVENTION}"
+    "counted in the traced prediction, one image, batch 1; keras-flops' figure ({}) is not used: "
+    f"it is not between the products alone and all that this model does; {CONVENTION}"
 )
 _TRAINING = (
     "counted in the traced training step (loss, gradients, optimizer, metrics) at batch {}, what "
@@ -43,8 +43,8 @@ _FIT = (
     "`flops/training` over {} images x {} epochs, the optimizer's part once a step ({} steps of up "
     "to {} images), the rest in proportion to images; validation not included"
 )
-_ROUNDING = 1.01
-"""What keras-flops' own formulas for small things may differ by from ours before we doubt it."""
+_ROUNDING = 1.05
+"""What keras-flops may exceed our total by: it counts integers, and has formulas of its own."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _choose(upstream: int | None, counted: Count) -> tuple[int, str]:
     """
     if upstream is not None and counted.core <= upstream <= _ROUNDING * counted.total:
         return upstream, _KERAS_FLOPS
-    return round(counted.total), _OWN_COUNT.format("no figure" if upstream is None else upstream)
+    return round(counted.total), _OWN_COUNT.format("none" if upstream is None else upstream)
 
 
 def _details(coverage: float, unsupported: Mapping[str, int]) -> dict[str, Any]:

@@ -63,14 +63,15 @@ def layer_table(rows: list[Row], count: Count, batch_size: int) -> tuple[LayerFl
     for counted in count.operations:
         by_row.setdefault(counted.row, []).append(counted)
     parameters = _parameters(rows)
+    total = count.total
     table = []
     for number, row in enumerate(rows):
         is_shown = not row.is_container and row.kind != "InputLayer"
         if is_shown or number in by_row or parameters[number]:
             operations = by_row.get(number, [])
-            table.append(_row(row, parameters[number], operations, count.total, batch_size))
+            table.append(_row(row, parameters[number], operations, total, batch_size))
     if None in by_row:
-        table.append(_row(Row("(other)", ""), 0, by_row[None], count.total, batch_size))
+        table.append(_row(Row("(other)", ""), 0, by_row[None], total, batch_size))
     return tuple(table)
 
 
