@@ -15,7 +15,7 @@ import tensorflow as tf
 if TYPE_CHECKING:
     from fm_mlflow.measure.flops.graph import Node, Ref
 
-MAX_TRIPS = 1_000_000
+MAX_TRIPS = 100_000
 """A counted loop that runs longer is taken for endless."""
 
 _LARGEST = 64
@@ -74,7 +74,8 @@ class Values:
         if node in self._known:
             return self._known[node]
         value = self._evaluate(ref, known)
-        if len(node.output_shapes) == 1:
+        # What is unknown now may depend on a loop that has not been run yet.
+        if value is not None and len(node.output_shapes) == 1:
             memo[node] = value
         return value
 
@@ -94,6 +95,9 @@ class Values:
                     values[0], axis=axes, keepdims=node.attribute("keep_dims")
                 )
             return _FUNCTIONS[node.kind](*values)
+        if node.kind == "TensorListPopBack" and ref.index == 1:
+            pushed = _pushed_counter(node.inputs[0].node)
+            return None if pushed is None else self.of(pushed)
         # TensorFlow's own folding sees constants and static shapes, within one function.
         return tf.get_static_value(node.op.outputs[ref.index])
 
@@ -161,6 +165,22 @@ def _is_countable(tensor: Any) -> bool:
         and size is not None
         and (size <= _LARGEST)
     )
+
+
+def _pushed_counter(list_: Node) -> Ref | None:
+    """Find what a list was filled with, if it is what an inner loop's counter ends at.
+
+    The gradient of a loop in a loop is told so how often the inner one ran: the same each time, or
+    the counter's end would not be known.
+    """
+    while list_.kind == "LoopVariable":
+        push = list_.inputs[2].node if len(list_.inputs) > 2 else list_
+        if push.kind == "TensorListPushBack":
+            pushed = push.inputs[1]
+            is_inner = pushed.node.kind == "LoopVariable" and pushed.node.region is push.region
+            return pushed if is_inner else None
+        list_ = list_.inputs[0].node
+    return None
 
 
 def _counters(variables: list[Node], proceed: Ref) -> list[Node]:

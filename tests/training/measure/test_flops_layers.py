@@ -206,6 +206,15 @@ class Loop(layers.Layer):  # type: ignore[misc]  # keras is untyped
 
         if self.kind == "counted":
             return tf.while_loop(lambda i, _: i < 9, lambda i, x: (i + 2, product(x)), (0, x))[1]
+        if self.kind == "nested":
+            return tf.while_loop(
+                lambda i, _: i < 3,
+                lambda i, x: (
+                    i + 1,
+                    tf.while_loop(lambda j, _: j > 0, lambda j, x: (j - 1, product(x)), (2, x))[1],
+                ),
+                (0, x),
+            )[1]
         if self.kind == "endless":
             return tf.while_loop(lambda x: tf.reduce_sum(x) > 1, lambda x: (product(x),), (x,))[0]
         if self.kind == "branches":
@@ -219,7 +228,7 @@ class Loop(layers.Layer):  # type: ignore[misc]  # keras is untyped
 
 @pytest.mark.parametrize(
     ("kind", "products"),
-    [("counted", 5), ("branches", 2), ("known branch", 1), ("function", 1)],
+    [("counted", 5), ("nested", 6), ("branches", 2), ("known branch", 1), ("function", 1)],
 )
 def test_control_flow_is_followed(kind: str, products: int) -> None:
     row = row_of(Loop(kind), (4,), is_first=False)
