@@ -43,6 +43,18 @@ class TrainingError(FmMlflowError):
     """Training itself went wrong, for example because the loss stopped being a number."""
 
 
+class FlopsError(FmMlflowError):
+    """A model's FLOPs cannot be counted.
+
+    Args:
+        what: What is in the way.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"FLOPs: {what}; {remedy}")
+
+
 class TrackingError(FmMlflowError):
     """The tracking store refused or did not answer."""
 

@@ -76,6 +76,24 @@ SIZE_H5 = Key("size/h5_mib", _RUN, "MiB", "trained model as HDF5, with optimizer
 SIZE_INFERENCE = Key(
     "size/inference_mib", _RUN, "MiB", "what must be shipped to predict: no optimizer state"
 )
+FLOPS_INFERENCE = Key(
+    "flops/inference", _RUN, "FLOPs an image", "one prediction of one image, batch 1 (keras-flops)"
+)
+FLOPS_TRAINING = Key(
+    "flops/training",
+    _RUN,
+    "FLOPs an image",
+    "one real training step at the run's batch size / batch size",
+)
+FLOPS_TRAINING_CORE = Key(
+    "flops/training_core",
+    _RUN,
+    "FLOPs an image",
+    "of `flops/training`, matrix products and convolutions only",
+)
+FLOPS_TRAINING_TOTAL = Key(
+    "flops/training_total", _RUN, "FLOPs", "all training steps of the fit, without validation"
+)
 ESTIMATE_INFERENCE_FLOPS = Key(
     "estimate/inference_flops", _RUN, "FLOPs an image", "2 x kernel weights (rule of thumb)"
 )
@@ -144,6 +162,12 @@ MEASUREMENTS_FILE = Key(
     "every cost: value, unit, method, spread, or why not",
 )
 MODEL_SUMMARY_FILE = Key("model_summary.txt", _FILE, "text", "layers, output shapes, parameters")
+FLOPS_LAYERS_FILE = Key(
+    "flops/layers.csv",
+    _FILE,
+    "CSV",
+    "per layer and image: multiply-adds, FLOPs of the forward pass and of both gradients",
+)
 LEARNING_CURVE_FILE = Key("plots/learning_curve.png", _FILE, "image", "loss and accuracy by epoch")
 CONFUSION_MATRIX_FILE = Key(
     "plots/confusion_matrix.png", _FILE, "image", "test images by true and predicted class"

@@ -34,6 +34,7 @@ def loaded_by(code: str) -> list[str]:
         "import fm_mlflow",
         "import fm_mlflow.train",
         "from fm_mlflow import TrainConfig, InputError, train",
+        "from fm_mlflow.measure import Measurement",
         COMMAND.format(["--help"]),
         COMMAND.format(["train", "--help"]),
         COMMAND.format(["train", "--epochs", "0"]),

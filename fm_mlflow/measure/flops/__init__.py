@@ -1,0 +1,10 @@
+"""FLOPs, counted in the graphs that TensorFlow executes.
+
+A profiler in four parts: `formulas` (the formula table), `engine` on `graph` (the walk), `table`
+(results by layer, CSV) and `profile` (what a user calls). `keras_flops_compat` is a second
+opinion on one prediction.
+"""
+
+from fm_mlflow.measure.flops.profile import FlopsProfile, profile_flops
+
+__all__ = ["FlopsProfile", "profile_flops"]

@@ -1,0 +1,308 @@
+"""The formula table: what one execution of a TensorFlow operation costs, by its type.
+
+Convention: one addition, subtraction, multiplication, division, comparison or elementary function
+(square root, exponential, tanh ...) of floating-point numbers is 1 FLOP, so that a multiply-add is
+2. *Core* FLOPs are those of matrix products and convolutions: 2 for each pair of numbers that is
+multiplied and summed. A convolution is counted by the positions of its output, in the backward
+passes too; a tap that falls on zero padding is counted like any other. Arithmetic on integers and
+truth values, moving, copying, selecting and converting data, and drawing random numbers are not
+counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Shape = tuple[int | None, ...] | None
+"""Sizes of a tensor; None for an unknown size, or for an unknown rank."""
+
+
+class Operation(Protocol):
+    """What a formula may ask of an operation."""
+
+    @property
+    def kind(self) -> str:
+        """TensorFlow's name of the operation's type, such as `MatMul`."""
+
+    @property
+    def input_shapes(self) -> Sequence[Shape]:
+        """Shape of each input."""
+
+    @property
+    def output_shapes(self) -> Sequence[Shape]:
+        """Shape of each output."""
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether it takes or returns floating-point numbers."""
+
+    def attribute(self, name: str) -> Any:
+        """Value of an attribute of the operation."""
+
+
+class UnknownShapeError(Exception):
+    """A size that the formula needs is not known before the graph runs."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """FLOPs of one execution.
+
+    Attributes:
+        core: In matrix products and convolutions.
+        other: Everything else.
+    """
+
+    core: int = 0
+    other: int = 0
+
+
+Formula = Callable[[Operation], Cost]
+FREE = Cost()
+
+
+def known(shape: Shape) -> tuple[int, ...]:
+    """Return the sizes as numbers.
+
+    Raises:
+        UnknownShapeError: One of them is unknown.
+    """
+    if shape is None or any(size is None for size in shape):
+        raise UnknownShapeError
+    return tuple(size for size in shape if size is not None)
+
+
+def _size(shape: Shape) -> int:
+    return math.prod(known(shape))
+
+
+def _per_output(flops: int = 1) -> Formula:
+    return lambda op: Cost(other=flops * _size(op.output_shapes[0]))
+
+
+def _per_input(flops: int = 1, index: int = 0) -> Formula:
+    return lambda op: Cost(other=flops * _size(op.input_shapes[index]))
+
+
+def _broadcast(op: Operation) -> Cost:
+    """One FLOP an element of the larger operand: an output may be a truth value or a variable."""
+    return Cost(other=max(_size(shape) for shape in op.input_shapes))
+
+
+def _sum_of_tensors(op: Operation) -> Cost:
+    return Cost(other=(len(op.input_shapes) - 1) * _size(op.output_shapes[0]))
+
+
+def _reduction(op: Operation) -> Cost:
+    return Cost(other=_size(op.input_shapes[0]) - _size(op.output_shapes[0]))
+
+
+def _all_but_last(op: Operation) -> Cost:
+    """A mean: additions, then one division an output: as many as there are inputs."""
+    return Cost(other=_size(op.input_shapes[0]))
+
+
+def _matrix_product(transposed: str) -> Formula:
+    """Each output sums as many products as the left operand has columns (rows if transposed)."""
+
+    def formula(op: Operation) -> Cost:
+        left = known(op.input_shapes[0])
+        terms = left[-2] if op.attribute(transposed) else left[-1]
+        return Cost(core=2 * terms * _size(op.output_shapes[0]))
+
+    return formula
+
+
+def _einsum(op: Operation) -> Cost:
+    """All index combinations of two operands; one operand alone is a sum or a rearrangement."""
+    terms, output = op.attribute("equation").decode().replace(" ", "").split("->")
+    sizes: dict[str, int] = {}
+    operands = []
+    for term, shape in zip(terms.split(","), op.input_shapes, strict=True):
+        labels = _labels(term, len(known(shape)))
+        operands.append(labels)
+        for label, size in zip(labels, known(shape), strict=True):
+            sizes[label] = max(size, sizes.get(label, 1))  # an ellipsis broadcasts
+    if len(operands) == 1:
+        return _reduction(op)
+    kept = set(_labels(output, len(known(op.output_shapes[0]))))
+    pairs = set(operands[0]) & set(operands[1]) | kept
+    # What only one operand has and the output has not is summed before the product.
+    summed = sum(
+        _size(shape)
+        for labels, shape in zip(operands, op.input_shapes, strict=True)
+        if set(labels) - pairs
+    )
+    return Cost(core=2 * math.prod(sizes[label] for label in pairs), other=summed)
+
+
+def _labels(term: str, rank: int) -> list[str]:
+    """Name every axis; those of an ellipsis by their distance from its end."""
+    if "..." not in term:
+        return list(term)
+    before, after = term.split("...")
+    hidden = rank - len(before) - len(after)
+    return [*before, *(f"...{hidden - index}" for index in range(hidden)), *after]
+
+
+def _taps(filter_shape: Shape) -> int:
+    """Products that one output of a convolution sums: all of the filter but its last axis."""
+    return math.prod(known(filter_shape)[:-1])
+
+
+def _window(filter_shape: Shape) -> int:
+    """Products that one output of a depthwise convolution sums: the filter's height x width."""
+    return math.prod(known(filter_shape)[:2])
+
+
+def _convolution(taps: Callable[[Shape], int]) -> Formula:
+    return lambda op: Cost(core=2 * taps(op.input_shapes[1]) * _size(op.output_shapes[0]))
+
+
+def _input_gradient(taps: Callable[[Shape], int]) -> Formula:
+    """Inputs: sizes, filter, gradient of the output. By the output's positions."""
+    return lambda op: Cost(core=2 * taps(op.input_shapes[1]) * _size(op.input_shapes[2]))
+
+
+def _filter_gradient(taps: Callable[[Shape], int]) -> Formula:
+    """Inputs: input, filter's sizes, gradient of the output; it returns the filter's shape."""
+    return lambda op: Cost(core=2 * taps(op.output_shapes[0]) * _size(op.input_shapes[2]))
+
+
+def _pooling(extra: int, index: int | None) -> Formula:
+    """The window's elements (+ extra) at each position of the pooled tensor."""
+
+    def formula(op: Operation) -> Cost:
+        window: int = math.prod(op.attribute("ksize"))
+        pooled = op.output_shapes[0] if index is None else op.input_shapes[index]
+        return Cost(other=(window + extra) * _size(pooled))
+
+    return formula
+
+
+def _cross_entropy(op: Operation) -> Cost:
+    """Loss and gradient: max, subtract, exp, sum, divide, subtract an element; log, subtract a row.
+
+    Dense labels are multiplied and summed as well: 2 more an element.
+    """
+    rows, classes = known(op.input_shapes[0])
+    per_element = 6 if op.kind.startswith("Sparse") else 8
+    return Cost(other=rows * (per_element * classes + 2))
+
+
+def _batch_normalization(op: Operation) -> Cost:
+    """Scale and shift an element; in training mean (1) and variance (3) as well."""
+    per_element, per_channel = (6, 8) if op.attribute("is_training") else (2, 6)
+    size, channels = _size(op.input_shapes[0]), _size(op.input_shapes[1])
+    return Cost(other=per_element * size + per_channel * channels)
+
+
+def _batch_normalization_gradient(op: Operation) -> Cost:
+    """Gradients of shift (1), scale (4) and input (4 an element, 4 a channel)."""
+    return Cost(other=9 * _size(op.input_shapes[0]) + 4 * _size(op.input_shapes[2]))
+
+
+_PER_OUTPUT = {
+    1: "Abs Acos Acosh Asin Asinh Atan Atan2 Atanh BiasAdd Ceil Cos Cosh Cumprod Cumsum Digamma Erf"
+    " Erfc Erfinv Exp Expm1 Floor Igamma Igammac Inv IsFinite IsInf IsNan LeakyReluGrad Lgamma Log"
+    " Log1p Ndtri Neg NextAfter Reciprocal Relu ReluGrad Rint Round Rsqrt Sigmoid Sign Sin Sinh"
+    " Softplus Softsign Sqrt Square Tan Tanh Xdivy",
+    2: "ClipByValue Elu EluGrad LeakyRelu Relu6 Relu6Grad Selu SeluGrad SqrtGrad Xlogy Xlog1py",
+    3: "InvGrad ReciprocalGrad RsqrtGrad SigmoidGrad SoftplusGrad SoftsignGrad TanhGrad",
+    5: "LogSoftmax Softmax",
+    9: "ResizeBilinear",
+}
+_BROADCAST = (
+    "Add AddV2 ApproximateEqual Div DivNoNan Equal FloorDiv FloorMod Greater GreaterEqual Less"
+    " LessEqual Maximum Minimum Mod Mul MulNoNan NotEqual Pow RealDiv SquaredDifference Sub"
+    " TruncateDiv TruncateMod"
+)
+_PER_INPUT = "ArgMax ArgMin CumulativeLogsumexp EuclideanNorm ResizeNearestNeighborGrad"
+_PER_SECOND_INPUT = "AssignAddVariableOp AssignSubVariableOp InTopK InTopKV2"
+_PER_THIRD_INPUT = (
+    "ResourceScatterAdd ResourceScatterSub ResourceScatterMul ResourceScatterDiv"
+    " ResourceScatterMax ResourceScatterMin ResourceScatterNdAdd ResourceScatterNdSub"
+    " TensorScatterAdd TensorScatterSub TensorScatterMax TensorScatterMin"
+)
+_SEGMENTS = (
+    "SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum UnsortedSegmentMax"
+    " UnsortedSegmentMin UnsortedSegmentProd UnsortedSegmentSum"
+)
+_REDUCTIONS = "BiasAddGrad Max Min Prod Sum"
+_FREE = (
+    "Assert Assign AssignVariableOp BatchToSpaceND Bitcast BroadcastGradientArgs BroadcastTo Cast"
+    " CheckNumerics CheckNumericsV2 Concat ConcatV2 Const DepthToSpace DestroyResourceOp Diag"
+    " DiagPart DynamicPartition DynamicStitch EmptyTensorList EnsureShape ExpandDims"
+    " ExtractImagePatches ExtractVolumePatches Fill Gather GatherNd GatherV2 Identity IdentityN If"
+    " LoopVariable MatrixBandPart MatrixDiag MatrixDiagPartV3 MatrixDiagV3 MatrixSetDiagV3 Merge"
+    " MirrorPad NoOp OneHot OnesLike OptionalFromValue OptionalGetValue OptionalHasValue"
+    " OptionalNone Pack Pad PadV2 ParallelDynamicStitch Placeholder PlaceholderWithDefault"
+    " PreventGradient Print PrintV2 RandomStandardNormal RandomUniform"
+    " Range Rank ReadVariableOp Reshape ResizeNearestNeighbor ResourceGather ResourceGatherNd"
+    " ResourceScatterNdUpdate ResourceScatterUpdate ResourceStridedSliceAssign Reverse"
+    " ReverseSequence ReverseV2 Roll ScatterNd Select SelectV2 Shape ShapeN Size Slice Snapshot"
+    " SpaceToBatchND SpaceToDepth Split SplitV Squeeze StatelessMultinomial StatelessRandomNormal"
+    " StatelessRandomNormalV2 StatelessRandomUniform StatelessRandomUniformV2"
+    " StatelessTruncatedNormal StatelessTruncatedNormalV2 StopGradient StridedSlice"
+    " StridedSliceGrad TensorListConcatV2 TensorListElementShape TensorListFromTensor"
+    " TensorListGather TensorListGetItem TensorListLength TensorListPopBack TensorListPushBack"
+    " TensorListReserve TensorListResize TensorListScatter TensorListScatterIntoExistingList"
+    " TensorListScatterV2 TensorListSetItem TensorListSplit TensorListStack TensorScatterUpdate"
+    " Tile Transpose TruncatedNormal Unpack VarHandleOp VarIsInitializedOp Where While ZerosLike"
+)
+
+FORMULAS: dict[str, Formula] = {
+    "MatMul": _matrix_product("transpose_a"),
+    "BatchMatMul": _matrix_product("adj_x"),
+    "BatchMatMulV2": _matrix_product("adj_x"),
+    "BatchMatMulV3": _matrix_product("adj_x"),
+    "Einsum": _einsum,
+    **dict.fromkeys(("Conv", "Conv2D", "Conv3D"), _convolution(_taps)),
+    **dict.fromkeys(
+        ("Conv2DBackpropInput", "Conv3DBackpropInputV2"),
+        _input_gradient(_taps),
+    ),
+    **dict.fromkeys(("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"), _filter_gradient(_taps)),
+    "DepthwiseConv2dNative": _convolution(_window),
+    "DepthwiseConv2dNativeBackpropInput": _input_gradient(_window),
+    "DepthwiseConv2dNativeBackpropFilter": _filter_gradient(_window),
+    **dict.fromkeys(("AvgPool", "AvgPool3D", "MaxPool", "MaxPool3D"), _pooling(0, None)),
+    # The maximum of each window is found again (or the gradient divided), then added.
+    **dict.fromkeys(("MaxPoolGrad", "MaxPool3DGrad"), _pooling(1, 2)),
+    **dict.fromkeys(("AvgPoolGrad", "AvgPool3DGrad"), _pooling(1, 1)),
+    **dict.fromkeys(
+        ("SparseSoftmaxCrossEntropyWithLogits", "SoftmaxCrossEntropyWithLogits"), _cross_entropy
+    ),
+    "FusedBatchNormV3": _batch_normalization,
+    "FusedBatchNormGradV3": _batch_normalization_gradient,
+    "AddN": _sum_of_tensors,
+    "Mean": _all_but_last,
+    "L2Loss": _per_input(2),
+    "ResizeBilinearGrad": _per_input(8),
+    **dict.fromkeys(_BROADCAST.split(), _broadcast),
+    **dict.fromkeys(_REDUCTIONS.split(), _reduction),
+    **dict.fromkeys([*_PER_INPUT.split(), *_SEGMENTS.split()], _per_input()),
+    **dict.fromkeys(_PER_SECOND_INPUT.split(), _per_input(index=1)),
+    **dict.fromkeys(_PER_THIRD_INPUT.split(), _per_input(index=2)),
+    **{kind: _per_output(n) for n, kinds in _PER_OUTPUT.items() for kind in kinds.split()},
+    **dict.fromkeys(_FREE.split(), lambda _: FREE),
+}
+"""Formula by operation type; the free ones are in it, so that what is not is unsupported."""
+
+FREE_KINDS = frozenset(_FREE.split())
+CORE_KINDS = frozenset(kind for kind in FORMULAS if "MatMul" in kind or "Conv" in kind) | {"Einsum"}
+
+
+def cost(op: Operation) -> Cost | None:
+    """Return what one execution of an operation costs, None where there is no formula.
+
+    Raises:
+        UnknownShapeError: There is a formula, but a size that it needs is unknown.
+    """
+    if op.kind in FREE_KINDS or not op.is_floating:
+        return FREE
+    formula = FORMULAS.get(op.kind)
+    return None if formula is None else formula(op)

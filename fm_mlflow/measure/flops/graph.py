@@ -1,0 +1,273 @@
+"""A traced function as one flat graph: called functions, loops and branches opened up.
+
+A call leaves nothing behind: its body's operations take its place. A loop's body appears once, in a
+region that knows how often it runs; the loop's variables close the circle. Both branches of a
+condition appear, each in a region that knows how often it is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import tensorflow as tf
+
+from fm_mlflow.measure.flops.formulas import Shape
+from fm_mlflow.measure.flops.values import Values
+
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_LOOPS = ("While", "StatelessWhile")
+_CONDITIONS = ("If", "StatelessIf", "Case", "StatelessCase")
+_PASSED_ON = ("Identity", "IdentityN")
+_FORWARD_CONVOLUTIONS = ("Conv", "Conv2D", "Conv3D", "DepthwiseConv2dNative")
+
+
+@dataclass(eq=False)
+class Region:
+    """The body of a loop or one branch of a condition.
+
+    Attributes:
+        owner: The loop or condition.
+        runs: How often it runs each time its owner does; None where that is unknown.
+        parent: The region that the owner is in.
+        is_test: It is not a loop's body but its condition.
+    """
+
+    owner: Node
+    runs: Fraction | None
+    parent: Region | None
+    is_test: bool = False
+
+
+@dataclass(eq=False)
+class Node:
+    """An operation of the flat graph.
+
+    Attributes:
+        kind: TensorFlow's type, or `LoopVariable`, `While`, `If` or `Merge`.
+        name: Names of the calls that lead to it and its own, joined by "/".
+        inputs: Where its data come from.
+        output_shapes: Of each output.
+        dtypes: Of inputs and outputs together.
+        region: The innermost loop or branch that it is in.
+        op: The TensorFlow operation, where it stands for one.
+        positions: Of a convolution's gradient: what stands for the shape of its third input.
+    """
+
+    kind: str
+    name: str
+    inputs: list[Ref]
+    output_shapes: list[Shape]
+    dtypes: list[tf.DType]
+    region: Region | None
+    op: Any = None
+    positions: Shape = None
+
+    @property
+    def input_shapes(self) -> list[Shape]:
+        """Shape of each input; none of what stands for no TensorFlow operation."""
+        shapes = [_shape(tensor) for tensor in self.op.inputs] if self.op is not None else []
+        if self.positions is not None:
+            shapes[2] = self.positions
+        return shapes
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether it takes or returns floating-point or complex numbers."""
+        return any(dtype.is_floating or dtype.is_complex for dtype in self.dtypes)
+
+    def attribute(self, name: str) -> Any:
+        """Value of an attribute of the TensorFlow operation."""
+        return self.op.get_attr(name)
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One output of a node."""
+
+    node: Node
+    index: int
+
+
+@dataclass
+class FlatGraph:
+    """All operations of a traced function, and what it returns.
+
+    Attributes:
+        nodes: In an order in which every node follows its inputs (a loop's variables excepted).
+        outputs: What the function returns.
+        regions: All of them, outer before inner.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    outputs: list[Ref] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
+
+
+def flatten(function_graph: Any) -> FlatGraph:
+    """Open up a traced function.
+
+    Args:
+        function_graph: The `graph` of a `tf.types.experimental.ConcreteFunction`.
+    """
+    builder = _Builder()
+    builder.flat.outputs = builder.inline(function_graph, None, "", None)
+    _undo_space_to_batch(builder.flat)
+    return builder.flat
+
+
+def _undo_space_to_batch(flat: FlatGraph) -> None:
+    """Give a dilated convolution the output positions that it is asked for.
+
+    TensorFlow moves the dilation into the batch, which rounds the sizes up to a multiple of it.
+    """
+    for node in flat.nodes:
+        if node.kind == "BatchToSpaceND" and node.inputs[0].node.kind in _FORWARD_CONVOLUTIONS:
+            node.inputs[0].node.output_shapes = node.output_shapes
+        elif "Backprop" in node.kind and node.inputs[2].node.kind == "SpaceToBatchND":
+            node.positions = node.inputs[2].node.input_shapes[0]
+
+
+def _shape(tensor: Any) -> Shape:
+    return None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.flat = FlatGraph()
+        self.values = Values()
+
+    def inline(
+        self, graph: Any, arguments: list[Ref] | None, prefix: str, region: Region | None
+    ) -> list[Ref]:
+        """Add a function's operations and return its outputs."""
+        refs: dict[str, Ref] = {}
+        if arguments is not None:
+            refs = {tensor.name: ref for tensor, ref in zip(graph.inputs, arguments, strict=True)}
+        for op in _in_order(graph):
+            names = [tensor.name for tensor in op.outputs]
+            if names and all(name in refs for name in names):
+                continue  # an argument
+            inputs = [refs[tensor.name] for tensor in op.inputs]
+            outputs = self._add(op, graph, inputs, prefix + op.name, region)
+            refs.update(zip(names, outputs, strict=True))
+        return [refs[tensor.name] for tensor in graph.outputs]
+
+    def _add(
+        self, op: Any, graph: Any, inputs: list[Ref], name: str, region: Region | None
+    ) -> list[Ref]:
+        if op.type in _PASSED_ON:
+            return inputs
+        if op.type in _CALLS:
+            return self.inline(_function(op, graph, "f"), inputs, _call_name(op, name), region)
+        if op.type in _LOOPS:
+            return self._add_loop(op, graph, inputs, name, region)
+        if op.type in _CONDITIONS:
+            return self._add_condition(op, graph, inputs, name, region)
+        node = self._node(op.type, name, inputs, op.outputs, region)
+        node.op = op
+        node.dtypes += [tensor.dtype for tensor in op.inputs]
+        return [Ref(node, index) for index in range(len(op.outputs))]
+
+    def _node(
+        self,
+        kind: str,
+        name: str,
+        inputs: list[Ref],
+        outputs: Iterable[Any],
+        region: Region | None,
+    ) -> Node:
+        tensors = list(outputs)
+        shapes = [_shape(tensor) for tensor in tensors]
+        node = Node(kind, name, inputs, shapes, [tensor.dtype for tensor in tensors], region)
+        self.flat.nodes.append(node)
+        return node
+
+    def _region(self, owner: Node, runs: Fraction | None) -> Region:
+        region = Region(owner, runs, owner.region)
+        self.flat.regions.append(region)
+        return region
+
+    def _add_loop(
+        self, op: Any, graph: Any, inputs: list[Ref], name: str, region: Region | None
+    ) -> list[Ref]:
+        condition, body = _function(op, graph, "cond"), _function(op, graph, "body")
+        loop = self._node("While", name, [], [], region)
+        inside, test = self._region(loop, None), self._region(loop, None)
+        test.is_test = True
+        variables = [
+            Ref(self._node("LoopVariable", name, [start, Ref(loop, 0)], [tensor], region), 0)
+            for start, tensor in zip(inputs, body.inputs, strict=True)
+        ]
+        after = self.inline(body, variables, f"{name}/", inside)
+        for variable, ref in zip(variables, after, strict=True):
+            variable.node.inputs.append(ref)
+        (proceed,) = self.inline(condition, variables, f"{name}/", test)
+        loop.inputs.append(proceed)
+        trips = self.values.run_loop([ref.node for ref in variables], proceed)
+        if trips is not None:
+            inside.runs, test.runs = Fraction(trips), Fraction(trips + 1)
+        return variables
+
+    def _add_condition(
+        self, op: Any, graph: Any, inputs: list[Ref], name: str, region: Region | None
+    ) -> list[Ref]:
+        chooser, *arguments = inputs
+        condition = self._node("If", name, [chooser], [], region)
+        if op.type.endswith("Case"):
+            functions = [_named(graph, function.name) for function in op.get_attr("branches")]
+            taken = self.values.chosen(chooser, len(functions))
+        else:
+            functions = [_function(op, graph, f"{word}_branch") for word in ("then", "else")]
+            taken = self.values.truth(chooser)
+        branches = [
+            self.inline(function, arguments, f"{name}/", self._region(condition, runs))
+            for function, runs in zip(functions, taken, strict=True)
+        ]
+        outputs = []
+        for tensor, *results in zip(op.outputs, *branches, strict=True):
+            merge = self._node("Merge", name, [Ref(condition, 0), *results], [tensor], region)
+            outputs.append(Ref(merge, 0))
+        return outputs
+
+
+def _in_order(graph: Any) -> list[Any]:
+    """A graph's operations, each after its inputs: a loop gets some after it was made."""
+    ordered: dict[Any, None] = {}
+    waiting = list(reversed(graph.get_operations()))
+    while waiting:
+        op = waiting[-1]
+        before = [tensor.op for tensor in op.inputs if tensor.op not in ordered]
+        if op in ordered or not before:
+            ordered[waiting.pop()] = None
+        else:
+            waiting += before
+    return list(ordered)
+
+
+def _call_name(op: Any, name: str) -> str:
+    """Return the prefix of what a call executes.
+
+    TensorFlow puts the call of a function's gradient into no name scope. It is made part of the
+    call that it is the gradient of, which it takes intermediate results from.
+    """
+    if "__backward_" in _called(op):
+        for tensor in op.inputs:
+            if tensor.op.type in _CALLS and "__forward_" in _called(tensor.op):
+                return f"{name}/gradient_tape/{tensor.op.name}/"
+    return f"{name}/"
+
+
+def _called(op: Any) -> str:
+    return str(op.get_attr("f").name)
+
+
+def _function(op: Any, graph: Any, attribute: str) -> Any:
+    return _named(graph, op.get_attr(attribute).name)
+
+
+def _named(graph: Any, name: str) -> Any:
+    # There is no public way from a call in a graph to the graph of what it calls.
+    return graph._get_function(name).graph

@@ -1,0 +1,237 @@
+"""FLOPs of a Keras model: one prediction, one training step, a whole fit, each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from fm_mlflow import keys
+from fm_mlflow.errors import FlopsError, InputError
+from fm_mlflow.keys import Key
+from fm_mlflow.measure.flops import keras_flops_compat
+from fm_mlflow.measure.flops.engine import Count, count
+from fm_mlflow.measure.flops.graph import flatten
+from fm_mlflow.measure.flops.marks import Marks
+from fm_mlflow.measure.flops.table import OPTIMIZER, LayerFlops, layer_table, to_csv
+from fm_mlflow.measure.flops.trace import (
+    Structure,
+    input_specs,
+    target_specs,
+    trace_prediction,
+    trace_training_step,
+)
+from fm_mlflow.measure.measurement import Measurement
+
+CONVENTION = (
+    "1 multiply-add = 2 FLOPs; floating-point arithmetic, comparisons and elementary functions 1 "
+    "an element; moving, copying, converting data and drawing random numbers 0"
+)
+_KERAS_FLOPS = f"profiled, one image, batch 1, keras-flops; {CONVENTION}"
+_OWN_COUNT = (
+    "counted in the traced prediction, one image, batch 1; keras-flops' figure ({}) is not used: "
+    f"it is not between the products alone and all that this model does; {CONVENTION}"
+)
+_TRAINING = (
+    "counted in the traced training step (loss, gradients, optimizer, metrics) at batch {}, what "
+    f"executes only, / batch size; {CONVENTION}"
+)
+_CORE = "matrix products and convolutions of `flops/training`; 1 multiply-add = 2 FLOPs"
+_FIT = (
+    "`flops/training` over {} images x {} epochs, the optimizer's part once a step ({} steps of up "
+    "to {} images), the rest in proportion to images; validation not included"
+)
+_ROUNDING = 1.05
+"""What keras-flops may exceed our total by: it counts integers, and has formulas of its own."""
+
+
+@dataclass(frozen=True)
+class FlopsProfile:
+    """What a model costs in floating-point operations.
+
+    Attributes:
+        batch_size: Images a training step.
+        inference: FLOPs of one prediction of one image.
+        inference_method: Where that figure comes from: keras-flops, or our own count.
+        training: FLOPs of one training step per image, None for a model that is not compiled.
+        training_core: Of these, in matrix products and convolutions.
+        optimizer_step: FLOPs of the optimizer in one step, whatever the batch size.
+        layers: The table by layer; of the prediction where the model is not compiled.
+        unsupported: Operations that execute and have no count: how many there are, by type.
+        coverage: Of the operations that do arithmetic, the share that is counted, 0 to 1.
+        method: How the training figures came about, convention included.
+        keras_flops: What keras-flops says of one prediction, whether it is used or not.
+        inference_unsupported: As `unsupported`, of the prediction.
+        inference_coverage: As `coverage`, of the prediction.
+    """
+
+    batch_size: int
+    inference: int
+    inference_method: str
+    training: float | None
+    training_core: float | None
+    optimizer_step: float
+    layers: tuple[LayerFlops, ...]
+    unsupported: Mapping[str, int]
+    coverage: float
+    method: str
+    keras_flops: int | None = None
+    inference_unsupported: Mapping[str, int] = field(default_factory=dict)
+    inference_coverage: float = 1.0
+
+    def fit_flops(self, n_images: int, epochs: int) -> float | None:
+        """FLOPs of a whole fit, its smaller last batch included; None if not compiled.
+
+        All but the optimizer's part is taken in proportion to images.
+        """
+        if self.training is None:
+            return None
+        steps = epochs * -(-n_images // self.batch_size)
+        per_image = self.training - self.optimizer_step / self.batch_size
+        return epochs * n_images * per_image + steps * self.optimizer_step
+
+    def to_csv(self) -> str:
+        """Return `flops/layers.csv`: `layers` with a heading."""
+        return to_csv(self.layers)
+
+    def measurements(
+        self, n_images: int | None = None, epochs: int | None = None
+    ) -> list[Measurement]:
+        """Return the figures as measurements; `flops/training_total` if told the fit's size.
+
+        Args:
+            n_images: Images that the fit trains on.
+            epochs: Times that it sees each.
+        """
+        inference = _details(self.inference_coverage, self.inference_unsupported)
+        inference["keras_flops"] = self.keras_flops
+        training = _details(self.coverage, self.unsupported) | {"batch_size": self.batch_size}
+        found = [
+            _measurement(keys.FLOPS_INFERENCE, self.inference, self.inference_method, inference),
+            _measurement(keys.FLOPS_TRAINING, self.training, self.method, training),
+            _measurement(keys.FLOPS_TRAINING_CORE, self.training_core, _CORE, training),
+        ]
+        if n_images is not None and epochs is not None:
+            steps = -(-n_images // self.batch_size)
+            method = _FIT.format(n_images, epochs, epochs * steps, self.batch_size)
+            total = self.fit_flops(n_images, epochs)
+            found.append(_measurement(keys.FLOPS_TRAINING_TOTAL, total, method, training))
+        return found
+
+
+def profile_flops(
+    model: keras.Model,
+    batch_size: int,
+    *,
+    inputs: Structure = None,
+    targets: Structure = None,
+) -> FlopsProfile:
+    """Count the FLOPs of a built Keras model: a prediction and, if compiled, a training step.
+
+    The training step is `model.train_step` as `fit` runs it: loss, gradients, optimizer, metrics.
+    Counted is what executes: operations that an output or the update of a variable needs, in
+    called functions, branches and loops too (a loop as often as it runs). The convention is that
+    of `fm_mlflow.measure.flops.formulas`. The model is traced, not run: weights, optimizer state,
+    metrics and random states are as before.
+
+    Args:
+        model: Built; layers may be nested, shared or frozen.
+        batch_size: Images a training step.
+        inputs: An example of the model's inputs, or specs of them (anything with `shape` and
+            `dtype`, whose first size is replaced); needed where the model declares none, or not
+            their sizes.
+        targets: The same of the labels; needed where they are neither class numbers for a sparse
+            loss nor of the output's shape.
+
+    Raises:
+        InputError: The batch size is not a positive whole number.
+        FlopsError: The model is not built or cannot be traced, a size is unknown, or there is
+            nothing to count.
+    """
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise InputError("batch_size", batch_size, "a whole number from 1")
+    if not model.built:
+        raise FlopsError(f"the model {model.name!r} is not built", "call it once on an example")
+    one_image = input_specs(model, 1, inputs)
+    marks = Marks()
+    prediction = trace_prediction(model, one_image, marks)
+    counted = count(flatten(prediction.graph))
+    upstream = _keras_flops(model, one_image)
+    inference, inference_method = _choose(upstream, counted)
+    if not inference:
+        raise FlopsError(f"the model {model.name!r} does no arithmetic", "check its layers")
+    common: dict[str, Any] = {
+        "batch_size": batch_size,
+        "inference": inference,
+        "inference_method": inference_method,
+        "keras_flops": upstream,
+        "inference_unsupported": counted.unsupported,
+        "inference_coverage": counted.coverage,
+    }
+    if not model.compiled:
+        return FlopsProfile(
+            **common,
+            training=None,
+            training_core=None,
+            optimizer_step=0.0,
+            layers=layer_table(marks.rows, counted, 1),
+            unsupported={},
+            coverage=1.0,
+            method="counted in the traced training step",
+        )
+    marks = Marks()
+    step = trace_training_step(
+        model,
+        input_specs(model, batch_size, inputs),
+        target_specs(model, prediction.structured_outputs, batch_size, targets),
+        marks,
+    )
+    counted = count(flatten(step.graph))
+    layers = layer_table(marks.rows, counted, batch_size)
+    return FlopsProfile(
+        **common,
+        training=float(counted.total / batch_size),
+        training_core=float(counted.core / batch_size),
+        optimizer_step=batch_size
+        * sum(row.training_flops for row in layers if row.layer == OPTIMIZER),
+        layers=layers,
+        unsupported=counted.unsupported,
+        coverage=counted.coverage,
+        method=_TRAINING.format(batch_size),
+    )
+
+
+def _keras_flops(model: keras.Model, one_image: Structure) -> int | None:
+    """What keras-flops says; None where it fails."""
+    try:
+        return keras_flops_compat.get_flops(model, one_image)
+    except Exception:  # it is the second opinion of a model that we counted ourselves
+        return None
+
+
+def _choose(upstream: int | None, counted: Count) -> tuple[int, str]:
+    """Take keras-flops' figure unless it contradicts our own count of the same prediction.
+
+    It counts nothing in operations that it has no formula for (einsum, batched products, 3D
+    convolutions), a loop's body once, and transposed convolutions by their input: then it falls
+    short of the products and convolutions alone, or exceeds everything that there is.
+    """
+    if upstream is not None and counted.core <= upstream <= _ROUNDING * counted.total:
+        return upstream, _KERAS_FLOPS
+    return round(counted.total), _OWN_COUNT.format("none" if upstream is None else upstream)
+
+
+def _details(coverage: float, unsupported: Mapping[str, int]) -> dict[str, Any]:
+    return {"coverage": coverage, "unsupported": dict(unsupported)}
+
+
+def _measurement(
+    key: Key, value: float | None, method: str, details: Mapping[str, Any]
+) -> Measurement:
+    if value is None:
+        return Measurement.missing(key, method, "the model is not compiled")
+    if not value:
+        return Measurement.missing(key, method, "nothing of it executes")
+    return Measurement(str(key), value, key.unit, method, samples=1, spread=0.0, details=details)

@@ -1,0 +1,202 @@
+"""Values that are known before a graph runs: how often a loop runs, which branch is taken.
+
+Only what loop counters are made of is evaluated: small integers and truth values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from fm_mlflow.measure.flops.graph import Node, Ref
+
+MAX_TRIPS = 100_000
+"""A counted loop that runs longer is taken for endless."""
+
+_LARGEST = 64
+"""Elements of the largest tensor whose value is of interest."""
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "Add": np.add,
+    "AddV2": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "FloorDiv": np.floor_divide,
+    "FloorMod": np.mod,
+    "Maximum": np.maximum,
+    "Minimum": np.minimum,
+    "Neg": np.negative,
+    "Less": np.less,
+    "LessEqual": np.less_equal,
+    "Greater": np.greater,
+    "GreaterEqual": np.greater_equal,
+    "Equal": np.equal,
+    "NotEqual": np.not_equal,
+    "LogicalAnd": np.logical_and,
+    "LogicalOr": np.logical_or,
+    "LogicalNot": np.logical_not,
+    "Squeeze": np.squeeze,
+}
+_WITH_AXES: dict[str, Callable[..., Any]] = {
+    "Max": np.max,
+    "Min": np.min,
+    "Prod": np.prod,
+    "Sum": np.sum,
+    "All": np.all,
+    "Any": np.any,
+}
+
+Known = dict["Node", Any]
+
+
+class Values:
+    """Evaluates references of a flat graph."""
+
+    def __init__(self) -> None:
+        self._known: Known = {}
+
+    def of(self, ref: Ref, known: Known | None = None) -> Any:
+        """Return a NumPy value, or None where it is unknown.
+
+        Args:
+            ref: What to evaluate.
+            known: Values of nodes in the present trip of a loop.
+        """
+        memo = self._known if known is None else known
+        node = ref.node
+        if node in memo:
+            return memo[node]
+        if node in self._known:
+            return self._known[node]
+        value = self._evaluate(ref, known)
+        # What is unknown now may depend on a loop that has not been run yet.
+        if value is not None and len(node.output_shapes) == 1:
+            memo[node] = value
+        return value
+
+    def _evaluate(self, ref: Ref, known: Known | None) -> Any:
+        node = ref.node
+        if node.op is None or not _is_countable(node.op.outputs[ref.index]):
+            return None
+        if node.kind in _FUNCTIONS or node.kind in _WITH_AXES or node.kind == "Cast":
+            values = [self.of(source, known) for source in node.inputs]
+            if any(value is None for value in values):
+                return None
+            if node.kind == "Cast":
+                return values[0].astype(node.op.outputs[0].dtype.as_numpy_dtype)
+            if node.kind in _WITH_AXES:
+                axes = tuple(int(axis) for axis in np.ravel(values[1]))
+                return _WITH_AXES[node.kind](
+                    values[0], axis=axes, keepdims=node.attribute("keep_dims")
+                )
+            return _FUNCTIONS[node.kind](*values)
+        if node.kind == "TensorListPopBack" and ref.index == 1:
+            pushed = _pushed_counter(node.inputs[0].node)
+            return None if pushed is None else self.of(pushed)
+        # TensorFlow's own folding sees constants and static shapes, within one function.
+        return tf.get_static_value(node.op.outputs[ref.index])
+
+    def run_loop(self, variables: list[Node], proceed: Ref) -> int | None:
+        """Run a loop's counters, and nothing else of it.
+
+        Args:
+            variables: The loop's; the inputs of each are its start, the loop and its next value.
+            proceed: The loop's condition.
+
+        Returns:
+            The number of trips, None where it depends on data. What the counters end at is
+            known from then on: the gradient's loop runs as often as a counter of the forward one
+            says that it did.
+        """
+        needed = _counters(variables, proceed)
+        state: Known = {node: self.of(node.inputs[0]) for node in variables}
+        state = {
+            node: value for node, value in state.items() if value is not None or node in needed
+        }
+        for trips in range(MAX_TRIPS):
+            known = dict(state)
+            go_on = self.of(proceed, known)
+            if go_on is None or any(state[node] is None for node in needed):
+                return None
+            if not go_on:
+                self._known.update(state)
+                return trips
+            state = {node: self.of(node.inputs[2], known) for node in state}
+        return None
+
+    def truth(self, ref: Ref) -> list[Fraction | None]:
+        """How often a condition's two branches are taken: each 0 or 1, or every n-th time."""
+        value = self.of(ref)
+        if value is not None:
+            share: Fraction | None = Fraction(bool(value))
+        else:
+            share = self._every_nth(ref)
+        return [share, None if share is None else 1 - share]
+
+    def chosen(self, ref: Ref, count: int) -> list[Fraction | None]:
+        """How often each of several branches is taken: 0 or 1."""
+        value = self.of(ref)
+        if value is None:
+            return [None] * count
+        index = int(value) if 0 <= value < count else count - 1
+        return [Fraction(branch == index) for branch in range(count)]
+
+    def _every_nth(self, ref: Ref) -> Fraction | None:
+        """Recognise `counter % n == r`: an optimizer that accumulates gradients asks that."""
+        if ref.node.kind != "Equal":
+            return None
+        for remainder in ref.node.inputs:
+            if remainder.node.kind == "FloorMod":
+                divisor = self.of(remainder.node.inputs[1])
+                if divisor is not None and divisor > 0:
+                    return Fraction(1, int(divisor))
+        return None
+
+
+def _is_countable(tensor: Any) -> bool:
+    size = tensor.shape.num_elements()
+    return (
+        (tensor.dtype.is_integer or tensor.dtype.is_bool)
+        and size is not None
+        and (size <= _LARGEST)
+    )
+
+
+def _pushed_counter(list_: Node) -> Ref | None:
+    """Find what a list was filled with, if it is what an inner loop's counter ends at.
+
+    The gradient of a loop in a loop is told so how often the inner one ran: the same each time, or
+    the counter's end would not be known.
+    """
+    while list_.kind == "LoopVariable":
+        push = list_.inputs[2].node if len(list_.inputs) > 2 else list_
+        if push.kind == "TensorListPushBack":
+            pushed = push.inputs[1]
+            is_inner = pushed.node.kind == "LoopVariable" and pushed.node.region is push.region
+            return pushed if is_inner else None
+        list_ = list_.inputs[0].node
+    return None
+
+
+def _counters(variables: list[Node], proceed: Ref) -> list[Node]:
+    """The loop variables that decide how often it runs, directly or through each other."""
+    own = set(variables)
+    found: dict[Node, None] = {}
+    seen: set[Node] = set()
+    waiting = [proceed]
+    while waiting:
+        node = waiting.pop().node
+        if node in seen:
+            continue
+        seen.add(node)
+        if node in own:
+            found[node] = None
+            waiting.append(node.inputs[2])
+        elif node.kind in _FUNCTIONS or node.kind in _WITH_AXES or node.kind == "Cast":
+            waiting += node.inputs
+    return list(found)
