@@ -18,6 +18,11 @@ from fm_mlflow.errors import InputError
 BUILTIN_MODELS = ("mlp", "cnn")
 """Names of the built-in models; `fm_mlflow.models` holds how each is built."""
 
+MEASURED_PARTS = ("flops", "latency", "memory")
+"""Costs that take time to measure; sizes, times and counts are always there."""
+
+_MEASURE_ACCEPTED = f"any of {', '.join(MEASURED_PARTS)}, separated by commas; or none"
+
 MODEL_REFERENCE = re.compile(r"(?P<module>.+):(?P<function>[A-Za-z_<][\w.<>]*)")
 """A user's own model: `package.module:function` or `path/to/file.py:function`."""
 
@@ -66,8 +71,21 @@ class TrainConfig(BaseModel):
         "cache and /usr/share/datasets/fashion-mnist, then downloads.",
     )
 
+    measure: str = Field(
+        ",".join(MEASURED_PARTS),
+        description=f"Costs to measure: any of {', '.join(MEASURED_PARTS)}, with commas; or none.",
+        json_schema_extra={"accepted": _MEASURE_ACCEPTED},
+    )
+
+    @property
+    def measured_parts(self) -> frozenset[str]:
+        """The costs to measure, of `MEASURED_PARTS`."""
+        return frozenset() if self.measure == "none" else frozenset(self.measure.split(","))
+
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
+        if not self.measured_parts <= set(MEASURED_PARTS):
+            raise InputError("measure", self.measure, _MEASURE_ACCEPTED)
         if self.model not in BUILTIN_MODELS and not MODEL_REFERENCE.fullmatch(self.model):
             raise InputError("model", self.model, _MODEL_ACCEPTED)
         if self.dataset == "idx" and not self.data_dir:

@@ -70,6 +70,15 @@ class Subset:
     images: ByteArray
     labels: ByteArray
 
+    @cached_property
+    def scaled(self) -> NDArray[np.float32]:
+        """The images as models take them: 0 to 1, float32, shape (n, height, width)."""
+        return np.divide(self.images, 255, dtype=np.float32)
+
+    def head(self, count: int) -> Subset:
+        """Return the first `count` images."""
+        return Subset(self.images[:count], self.labels[:count])
+
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.labels)

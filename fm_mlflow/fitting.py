@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -45,10 +45,12 @@ class FitResult:
     Attributes:
         history: One value an epoch for each metric, by logged name.
         seconds: Wall time of the whole fit.
+        training_seconds: Wall time of each epoch's training steps, validation left out.
     """
 
-    history: dict[str, list[float]] = field(default_factory=dict)
-    seconds: float = 0.0
+    history: dict[str, list[float]]
+    seconds: float
+    training_seconds: list[float]
 
 
 def fit(
@@ -92,7 +94,8 @@ def fit(
         callbacks=[*callbacks, reporter],
         verbose=0,
     )
-    return FitResult(reporter.history, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return FitResult(reporter.history, seconds, reporter.training_seconds)
 
 
 class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
@@ -101,6 +104,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unt
     def __init__(self, on_epoch: OnEpoch, on_batch: OnBatch | None) -> None:
         super().__init__()
         self.history: dict[str, list[float]] = {}
+        self.training_seconds: list[float] = []
         self._on_epoch = on_epoch
         self._on_batch = on_batch
         self._started = 0.0
@@ -113,6 +117,10 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unt
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._on_batch:
             self._on_batch(batch + 1, self.params["steps"])
+
+    @override
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.training_seconds.append(time.perf_counter() - self._started)
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

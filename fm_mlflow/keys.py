@@ -73,6 +73,13 @@ PARAMETERS_NON_TRAINABLE = Key(
     "parameters/non_trainable", _RUN, "count", "parameters that training does not change"
 )
 SIZE_H5 = Key("size/h5_mib", _RUN, "MiB", "trained model as HDF5, with optimizer state")
+SIZE_PARAMETERS = Key(
+    "size/parameters_mib", _RUN, "MiB", "parameters x bytes of their type: the least possible"
+)
+SIZE_WEIGHTS = Key("size/weights_mib", _RUN, "MiB", "weights alone, as Keras saves them")
+SIZE_MLFLOW_MODEL = Key(
+    "size/mlflow_model_mib", _RUN, "MiB", "the logged MLflow model with all its files"
+)
 SIZE_INFERENCE = Key(
     "size/inference_mib", _RUN, "MiB", "what must be shipped to predict: no optimizer state"
 )

@@ -14,7 +14,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from fm_mlflow.config import TrainConfig
-from fm_mlflow.data import Dataset
+from fm_mlflow.data import Dataset, Subset
 from fm_mlflow.errors import ModelError
 from fm_mlflow.user_source import UserSource, find_function, source_of
 
@@ -46,10 +46,9 @@ class BuiltModel:
     code_paths: tuple[Path, ...] = ()
     requirements: tuple[str, ...] = ()
 
-    def inputs(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Grey levels 0-255 of shape (n, height, width) -> what the model takes, 0 to 1."""
-        scaled = np.divide(images, 255, dtype=np.float32)
-        return scaled.reshape(len(images), *self.input_shape)
+    def inputs(self, subset: Subset) -> NDArray[np.float32]:
+        """Images as the model takes them: 0 to 1, shape (n, *input_shape)."""
+        return subset.scaled.reshape(len(subset), *self.input_shape)
 
     def probabilities(self, inputs: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
         """Predict: probabilities of shape (n, classes)."""
@@ -185,8 +184,8 @@ def _check_output(
     model: keras.Model, reference: str, dataset: Dataset, input_shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """Call the model on two real images: its outputs, shape (2, classes)."""
-    sample = np.divide(dataset.train.images[:2], 255, dtype=np.float32)
-    sample = sample.reshape(len(sample), *input_shape)
+    images = dataset.train.head(2)
+    sample = images.scaled.reshape(len(images), *input_shape)
     classes = len(dataset.class_names)
     try:
         outputs = model(sample, training=False)

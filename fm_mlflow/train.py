@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.config import TrainConfig, parse
 from fm_mlflow.data import Dataset, Subset, load_dataset
-from fm_mlflow.errors import ModelError, TrainingError
+from fm_mlflow.errors import ModelError
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.measure import measurement
-from fm_mlflow.measure.measurement import Measurement
+from fm_mlflow.measure.machine import describe_machine, load_average
+from fm_mlflow.measure.memory import (
+    DATA,
+    EVALUATION,
+    FIRST_STEP,
+    LIBRARIES,
+    MODEL,
+    TRAINING,
+    MemoryMonitor,
+    resident_mib,
+)
 from fm_mlflow.quiet import import_tensorflow
 from fm_mlflow.report.describe import describe_training
 from fm_mlflow.report.progress import ProgressListener
 from fm_mlflow.results import TrainResult
+from fm_mlflow.training_log import (
+    LoggedOutcome,
+    clocks,
+    log_costs,
+    log_outcome,
+    log_setting,
+    run_name,
+)
 
 if TYPE_CHECKING:
     import keras
 
     from fm_mlflow.fitting import Examples, FitResult
+    from fm_mlflow.measure.training import TrainingCosts
     from fm_mlflow.models import BuiltModel
     from fm_mlflow.tracking.run import TrackedRun
 
-_EXAMPLES_LOGGED = 2
-_PREDICTION_BATCH = 1000
+_EXAMPLES_MEASURED = 256
 
 
 def train(
@@ -51,7 +68,7 @@ def train(
         progress: Hears how the run goes on; by default nothing is said.
         callbacks: Keras callbacks of your own.
         **settings: The other fields of `TrainConfig`: epochs, batch_size, learning_rate,
-            optimizer, seed, validation_split, dataset, data_dir.
+            optimizer, seed, validation_split, dataset, data_dir, measure.
 
     Returns:
         The run, its metrics and its learning curve.
@@ -71,24 +88,40 @@ def train(
     function = model if callable(model) else None
     config = parse(TrainConfig, {"model": _reference(model), **settings})
     progress = progress or ProgressListener()
-    with guard():
+    load = load_average()  # before we are the load
+    parts = config.measured_parts
+    with guard(), _memory_monitor(parts) as memory:
+        enter = memory.phase if memory else _unmeasured
+        enter(DATA)
         progress.stage("loading the data")
         dataset = load_dataset(config.dataset, config.data_dir, progress.download)
         dataset = dataset.hold_out(config.validation_split)
+        _scale(dataset)
 
+        enter(LIBRARIES)
         progress.stage("importing TensorFlow")
         import_tensorflow()
-
-        progress.stage("building the model")
         from fm_mlflow.models import build_model
         from fm_mlflow.tracking.run import TrackedRun
 
+        enter(MODEL)
+        progress.stage("building the model")
         built = build_model(config, dataset, function)
         with TrackedRun(keys.KIND_TRAINING, run_name(config)) as run:
-            _log_setting(run, config, dataset, built)
-            fitted = _fit(run, config, dataset, built, progress, callbacks)
+            machine = describe_machine(load)
+            log_setting(run, config, dataset, built, machine)
+            fitted = _fit(run, config, dataset, built, progress, callbacks, enter)
+            enter(EVALUATION)
             progress.stage("evaluating and logging the model")
-            return _log_outcome(run, config, dataset, built, fitted, started)
+            logged = log_outcome(run, config, dataset, built, fitted)
+            enter("measuring")
+            progress.stage("measuring what it costs")
+            costs = _measure(config, dataset, built, fitted, memory)
+            measured = [*costs.measurements, *clocks(fitted, logged, started)]
+            log_costs(run, config, measured, costs.flops, memory, machine)
+            metrics = {**logged.outcome, **measurement.metrics(measured)}
+            run.describe(describe_training(config, dataset, metrics))
+            return _result(run, config, dataset, logged, fitted, metrics)
 
 
 def _reference(model: object) -> object:
@@ -101,28 +134,24 @@ def _reference(model: object) -> object:
     return f"{model.__module__}:{model.__qualname__}"
 
 
-def run_name(config: TrainConfig) -> str:
-    """Name a run by what a reader of the runs table looks for; a path by its last part."""
-    model = config.model.replace("\\", "/").rpartition("/")[2]
-    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
-    return f"{model}, {epochs}, seed {config.seed}"
+@contextmanager
+def _memory_monitor(parts: frozenset[str]) -> Iterator[MemoryMonitor | None]:
+    if "memory" not in parts:
+        yield None
+        return
+    with MemoryMonitor() as memory:
+        yield memory
 
 
-def _log_setting(run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel) -> None:
-    """Log all that is known before training, so that even a run that fails has it."""
-    settings = config.model_dump(exclude={"data_dir", "learning_rate", "optimizer"})
-    run.log_params(settings)
-    run.log_params(built.params, of_compiled_model=built.was_compiled)
-    run.set_tags({keys.MODEL: config.model, keys.DATASET_DIGEST: dataset.digest})
-    run.describe(describe_training(config, dataset))
-    contexts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    for context, subset in contexts.items():
+def _unmeasured(_phase: str) -> None:
+    """Stand in for `MemoryMonitor.phase` where memory is not measured."""
+
+
+def _scale(dataset: Dataset) -> None:
+    """Make the float images now: they are data, not something that the model costs."""
+    for subset in (dataset.train, dataset.validation, dataset.test):
         if subset is not None:
-            run.log_dataset(dataset.name, subset, context, dataset.source)
-    with run.artifacts() as folder:
-        lines: list[str] = []
-        built.model.summary(print_fn=lambda line, **_: lines.append(line))
-        (folder / keys.MODEL_SUMMARY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            _ = subset.scaled
 
 
 def _fit(
@@ -132,24 +161,34 @@ def _fit(
     built: BuiltModel,
     progress: ProgressListener,
     callbacks: Sequence[keras.callbacks.Callback],
+    enter: Callable[[str], None],
 ) -> FitResult:
     from fm_mlflow.fitting import fit
 
     epoch_now = 1
+    is_first_step = True
 
     def on_batch(done: int, total: int) -> None:
+        nonlocal is_first_step
+        if is_first_step:
+            is_first_step = False
+            enter(TRAINING)
         progress.batch(epoch_now, config.epochs, done, total)
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         nonlocal epoch_now
         epoch_now = epoch + 1
+        if "memory" in config.measured_parts:
+            metrics = {**metrics, keys.MEMORY_RSS: resident_mib()}
         run.log_metrics(metrics, step=epoch)
         progress.epoch(epoch, config.epochs, metrics)
 
+    training, validation = dataset.train, dataset.validation or dataset.test
+    enter(FIRST_STEP)
     return fit(
         built.model,
-        _examples(built, dataset.train),
-        _examples(built, dataset.validation or dataset.test),
+        _examples(built, training),
+        _examples(built, validation),
         epochs=config.epochs,
         batch_size=config.batch_size,
         seed=config.seed,
@@ -162,105 +201,51 @@ def _fit(
 def _examples(built: BuiltModel, subset: Subset) -> Examples:
     from fm_mlflow.fitting import Examples
 
-    return Examples(built.inputs(subset.images), subset.labels.astype(np.int32))
+    return Examples(built.inputs(subset), subset.labels.astype(np.int32))
 
 
-def _log_outcome(
-    run: TrackedRun,
+def _measure(
     config: TrainConfig,
     dataset: Dataset,
     built: BuiltModel,
     fitted: FitResult,
-    started: float,
+    memory: MemoryMonitor | None,
+) -> TrainingCosts:
+    from fm_mlflow.measure.training import Trained, training_costs
+
+    trained = Trained(
+        model=built.model,
+        inputs=built.inputs(dataset.test.head(_EXAMPLES_MEASURED)),
+        images=len(dataset.train),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        training_seconds=fitted.training_seconds,
+        memory=memory,
+    )
+    return training_costs(trained, config.measured_parts)
+
+
+def _result(
+    run: TrackedRun,
+    config: TrainConfig,
+    dataset: Dataset,
+    logged: LoggedOutcome,
+    fitted: FitResult,
+    metrics: dict[str, float],
 ) -> TrainResult:
     from fm_mlflow.tracking.run import tracking_uri
 
-    test = _examples(built, dataset.test)
-    probabilities = built.probabilities(test.inputs, _PREDICTION_BATCH)
-    predicted = probabilities.argmax(axis=1)
-    evaluated = built.model.evaluate(
-        test.inputs, test.labels, batch_size=_PREDICTION_BATCH, verbose=0, return_dict=True
-    )
-    outcome: dict[str, float] = {
-        keys.TEST_LOSS: float(evaluated["loss"]),
-        keys.TEST_ACCURACY: float(np.mean(predicted == dataset.test.labels)),
-    }
-    model_uri = run.log_model(
-        built.model,
-        input_example=test.inputs[:_EXAMPLES_LOGGED],
-        output_example=np.asarray(built.model(test.inputs[:_EXAMPLES_LOGGED], training=False)),
-        class_names=dataset.class_names,
-        code_paths=built.code_paths,
-        requirements=built.requirements,
-        params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
-    )
-    run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
-    if not math.isfinite(outcome[keys.TEST_LOSS]):
-        raise TrainingError(f"test_loss is {outcome[keys.TEST_LOSS]} after training")
-    _log_plots(run, config, dataset, fitted, probabilities, predicted)
-
-    costs = _costs(built.model, fitted, started)
-    run.log_metrics(measurement.metrics(costs), of_model=True)
-    with run.artifacts() as folder:
-        (folder / keys.MEASUREMENTS_FILE).write_text(measurement.to_json(costs), encoding="utf-8")
-    metrics = {**outcome, **measurement.metrics(costs)}
-    run.describe(describe_training(config, dataset, metrics))
     return TrainResult(
         run_id=run.run_id,
         run_name=run.name,
         experiment_id=run.experiment_id,
         tracking_uri=tracking_uri(),
         artifact_uri=run.artifact_uri,
-        model_uri=model_uri,
+        model_uri=logged.model_uri,
         config=config,
         dataset_digest=dataset.digest,
-        test_loss=outcome[keys.TEST_LOSS],
-        test_accuracy=outcome[keys.TEST_ACCURACY],
+        test_loss=logged.outcome[keys.TEST_LOSS],
+        test_accuracy=logged.outcome[keys.TEST_ACCURACY],
         metrics=metrics,
         history=fitted.history,
     )
-
-
-def _log_plots(
-    run: TrackedRun,
-    config: TrainConfig,
-    dataset: Dataset,
-    fitted: FitResult,
-    probabilities: NDArray[np.float32],
-    predicted: NDArray[np.integer],
-) -> None:
-    from fm_mlflow.report.plots import save_confusion_matrix, save_learning_curve
-
-    with run.artifacts() as folder:
-        for file in (keys.LEARNING_CURVE_FILE, keys.PREDICTIONS_FILE):
-            (folder / file).parent.mkdir()
-        title = run_name(config)
-        save_learning_curve(fitted.history, title, folder / keys.LEARNING_CURVE_FILE)
-        save_confusion_matrix(
-            dataset.test.labels,
-            predicted,
-            dataset.class_names,
-            title,
-            folder / keys.CONFUSION_MATRIX_FILE,
-        )
-        np.savez_compressed(
-            folder / keys.PREDICTIONS_FILE, label=dataset.test.labels, probability=probabilities
-        )
-
-
-def _costs(model: keras.Model, fitted: FitResult, started: float) -> list[Measurement]:
-    from fm_mlflow.measure.estimate import estimates
-    from fm_mlflow.measure.size import file_sizes, parameter_counts
-
-    clock = "monotonic clock around"
-    return [
-        *parameter_counts(model),
-        *file_sizes(model),
-        *estimates(model),
-        Measurement.single(keys.FIT_SECONDS, fitted.seconds, f"{clock} the fit, tracing included"),
-        Measurement.single(
-            keys.TOTAL_SECONDS,
-            time.perf_counter() - started,
-            f"{clock} the whole call, up to the logging of this value",
-        ),
-    ]

@@ -260,7 +260,7 @@ def test_measurements_are_complete() -> None:
         phase.name for phase in monitor.phases
     ]
     assert (peak.value or 0) >= max(phase.peak_rss_mib for phase in monitor.phases[:-1])
-    json.loads(measurement.to_json(found.values()))
+    json.loads(measurement.to_json(found.values(), {}))
 
 
 def test_what_lacks_its_phase_is_missing_and_says_so() -> None:

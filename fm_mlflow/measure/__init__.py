@@ -9,11 +9,27 @@ from fm_mlflow.measure.measurement import Measurement
 
 if TYPE_CHECKING:
     from fm_mlflow.measure.flops import FlopsProfile, profile_flops
+    from fm_mlflow.measure.latency import measure_latency
+    from fm_mlflow.measure.memory import MemoryMonitor
+    from fm_mlflow.measure.size import model_sizes
 
-# Where each public name lives that needs TensorFlow; imported on first use.
-_HOMES = {"FlopsProfile": "flops", "profile_flops": "flops"}
+# Where each other public name lives; imported on first use, because most need TensorFlow.
+_HOMES = {
+    "FlopsProfile": "flops",
+    "MemoryMonitor": "memory",
+    "measure_latency": "latency",
+    "model_sizes": "size",
+    "profile_flops": "flops",
+}
 
-__all__ = ["FlopsProfile", "Measurement", "profile_flops"]
+__all__ = [
+    "FlopsProfile",
+    "Measurement",
+    "MemoryMonitor",
+    "measure_latency",
+    "model_sizes",
+    "profile_flops",
+]
 
 
 def __getattr__(name: str) -> Any:

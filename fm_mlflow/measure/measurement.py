@@ -61,7 +61,11 @@ def metrics(measurements: Iterable[Measurement]) -> dict[str, float]:
     return {m.name: m.value for m in measurements if m.value is not None}
 
 
-def to_json(measurements: Iterable[Measurement]) -> str:
-    """Return the contents of `measurements.json`."""
-    document = {"format": 1, "measurements": [asdict(m) for m in measurements]}
+def to_json(measurements: Iterable[Measurement], machine: Mapping[str, Any]) -> str:
+    """Return the contents of `measurements.json`: every cost, and what it was measured on."""
+    document = {
+        "format": 1,
+        "machine": dict(machine),
+        "measurements": [asdict(m) for m in measurements],
+    }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

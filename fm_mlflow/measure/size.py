@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from fm_mlflow import keys
 from fm_mlflow.keys import Key
@@ -29,29 +30,48 @@ def parameter_counts(model: keras.Model) -> list[Measurement]:
     ]
 
 
-def file_sizes(model: keras.Model) -> list[Measurement]:
-    """Save a compiled, trained model as HDF5 with and without its optimizer state.
+def model_sizes(model: keras.Model) -> list[Measurement]:
+    """Measure how large a built Keras model is; HDF5 figures need it compiled to differ.
 
     Returns:
-        `size/h5_mib` and `size/inference_mib`, in MiB = bytes / 1024².
+        Parameter counts, and in MiB = bytes / 1024²: `size/parameters_mib`, `size/weights_mib`,
+        `size/inference_mib` and `size/h5_mib`.
     """
+    in_memory = sum(
+        math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights
+    )
     return [
-        _h5_size(model, keys.SIZE_H5, with_optimizer=True),
-        _h5_size(model, keys.SIZE_INFERENCE, with_optimizer=False),
+        *parameter_counts(model),
+        Measurement.exact(
+            keys.SIZE_PARAMETERS, in_memory / MIB, "each weight's count x bytes of its type, summed"
+        ),
+        _saved_size(
+            keys.SIZE_WEIGHTS,
+            "size of the file of weights that Keras saves, / 1024²",
+            lambda folder: model.save_weights(folder / "model.weights.h5"),
+        ),
+        _saved_size(
+            keys.SIZE_INFERENCE,
+            "size of the file that Keras saves as HDF5 without optimizer state, / 1024²",
+            lambda folder: model.save(folder / "model.h5", include_optimizer=False),
+        ),
+        _saved_size(
+            keys.SIZE_H5,
+            "size of the file that Keras saves as HDF5 with optimizer state, / 1024²",
+            lambda folder: model.save(folder / "model.h5", include_optimizer=True),
+        ),
     ]
 
 
-def _h5_size(model: keras.Model, key: Key, *, with_optimizer: bool) -> Measurement:
-    state = "with" if with_optimizer else "without"
-    method = f"size of the file that Keras saves as HDF5 {state} optimizer state, / 1024²"
-    with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder, _without_legacy_warning():
-        path = Path(folder) / "model.h5"
+def _saved_size(key: Key, method: str, save: Callable[[Path], object]) -> Measurement:
+    with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as name, _without_legacy_warning():
+        folder = Path(name)
         try:
-            model.save(path, include_optimizer=with_optimizer)
+            save(folder)
         except Exception as error:  # any class may refuse to be described in HDF5
-            reason = f"Keras cannot save it as HDF5: {type(error).__name__}: {error}"
+            reason = f"Keras cannot save it so: {type(error).__name__}: {error}"
             return Measurement.missing(key, method, reason)
-        return Measurement.exact(key, path.stat().st_size / MIB, method)
+        return Measurement.exact(key, sum(f.stat().st_size for f in folder.iterdir()) / MIB, method)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data import Dataset
-from fm_mlflow.report.figures import training_figures
+from fm_mlflow.report.figures import measured_and_estimated, training_figures
 
 DATASET_TITLES = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
 
@@ -32,6 +32,8 @@ def describe_training(
     if metrics:
         lines += ["", "| | |", "|---|---|"]
         lines += [f"| {label} | {text} |" for label, text in training_figures(metrics)]
+        lines += ["", "| | measured | rule of thumb |", "|---|---|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in measured_and_estimated(metrics)]
     if "<" not in config.model and not config.model.startswith("__main__:"):  # else: from Python
         lines += ["", "Repeat it:", "", f"    {training_command(config)}"]
     return "\n".join(lines)
@@ -42,7 +44,7 @@ def training_command(config: TrainConfig) -> str:
     command = ["fm-mlflow", "train", "--model", config.model]
     for name, field in TrainConfig.model_fields.items():
         value = getattr(config, name)
-        if name not in ("model", "data_dir") and value != field.default:
+        if name not in ("model", "data_dir", "measure") and value != field.default:
             command += [f"--{name.replace('_', '-')}", str(value)]
     if config.dataset == "idx":
         command += ["--data-dir", "FOLDER"]

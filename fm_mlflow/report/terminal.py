@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fm_mlflow.redaction import HIDDEN
 from fm_mlflow.report.describe import dataset_title
-from fm_mlflow.report.figures import training_figures
+from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results import TrainResult
 
 REGISTERED_MODEL = "fashion-mnist-classifier"
@@ -29,6 +29,7 @@ def print_training_result(console: Console, result: TrainResult) -> None:
         f"{result.run_name} on {dataset_title(result.config)}", style="bold", markup=False
     )
     console.print(_pairs(training_figures(result.metrics)), highlight=False)
+    console.print(_measured_beside_estimated(result.metrics), highlight=False)
     console.print(
         _pairs(
             [
@@ -43,6 +44,17 @@ def print_training_result(console: Console, result: TrainResult) -> None:
         console.print(f"{label}:", style="bold", markup=False)
         # Never wrapped: a command is there to be copied.
         console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _measured_beside_estimated(metrics: Mapping[str, float]) -> Padding:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    table.add_row("", Text("measured", "dim"), Text("rule of thumb", "dim"))
+    for label, measured, estimate in measured_and_estimated(metrics):
+        table.add_row(label, Text(measured), Text(estimate))
+    return Padding(table, (0, 0, 1, 2), expand=False)
 
 
 def next_commands(result: TrainResult) -> list[tuple[str, str]]:

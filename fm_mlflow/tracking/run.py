@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,6 +34,19 @@ _log = logging.getLogger(__name__)
 _MAX_PARAM_LENGTH = 6000
 _MAX_TAG_LENGTH = 5000
 _MAX_DATASET_DIGEST_LENGTH = 36
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model in the store.
+
+    Attributes:
+        uri: `models:/<model id>`.
+        size_bytes: All its files together, as MLflow counts them; None where it does not.
+    """
+
+    uri: str
+    size_bytes: int | None
 
 
 class TrackedRun:
@@ -278,7 +292,7 @@ class TrackedRun:
         code_paths: tuple[Path, ...] = (),
         requirements: tuple[str, ...] = (),
         params: Mapping[str, Any] | None = None,
-    ) -> str:
+    ) -> LoggedModel:
         """Log a trained Keras model as the MLflow model `model`; metrics can be linked to it after.
 
         Args:
@@ -291,10 +305,10 @@ class TrackedRun:
             params: Shown on the model's page.
 
         Returns:
-            The model's URI, `models:/<model id>`.
+            The model's URI, `models:/<model id>`, and its size.
         """
-        # Local, because it imports TensorFlow: comparing and registering must not.
-        from mlflow.models import infer_signature
+        # Local, because they import TensorFlow: comparing and registering must not.
+        from mlflow.models import Model, infer_signature
 
         # MLflow tries the example, and Keras draws a progress bar on stdout for that.
         with _store_errors("log the model"), redirect_stdout(io.StringIO()):
@@ -308,8 +322,9 @@ class TrackedRun:
                 code_paths=[str(path) for path in code_paths] or None,
                 params={name: str(value) for name, value in (params or {}).items()},
             )
+            size = Model.load(info.model_uri).model_size_bytes
         self._model_id = info.model_id
-        return str(info.model_uri)
+        return LoggedModel(str(info.model_uri), size)
 
 
 def close_inherited_run(run_id: str, error: BaseException) -> None:

@@ -110,7 +110,7 @@ def test_images_with_and_without_a_channel(digits: Dataset, shape: tuple[int, ..
 
     built = build(function, digits)
     assert built.input_shape == ((28, 28) if len(shape) == 2 else (28, 28, 1))
-    inputs = built.inputs(digits.test.images[:3])
+    inputs = built.inputs(digits.test.head(3))
     assert inputs.dtype == np.float32
     assert inputs.shape == (3, *built.input_shape)
     assert inputs.max() == 1
@@ -134,7 +134,7 @@ def test_logits_are_recognised(digits: Dataset, store: Store) -> None:
     built = build(lambda: net(last=None), digits)
     assert built.gives_logits
     assert built.params["loss"] == "sparse_categorical_crossentropy (from logits)"
-    inputs = built.inputs(digits.test.images[:5])
+    inputs = built.inputs(digits.test.head(5))
     probabilities = built.probabilities(inputs, 5)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert not build(net, digits).gives_logits

@@ -79,7 +79,7 @@ def test_measurements_are_complete(of_mlp: dict[str, Measurement]) -> None:
     assert details["first_call_ms"] > value_of(of_mlp[keys.LATENCY_P50])
     assert details["model_predict_p50_ms"] > value_of(of_mlp[keys.LATENCY_P50])
     assert of_mlp[keys.THROUGHPUT_INFERENCE].details["batch_size"] == 32
-    json.loads(measurement.to_json(of_mlp.values()))
+    json.loads(measurement.to_json(of_mlp.values(), {}))
 
 
 def test_plain_loop_finds_the_same_order_of_magnitude(of_mlp: dict[str, Measurement]) -> None:

@@ -37,7 +37,7 @@ def test_utilization_by_hand() -> None:
     assert found.value == pytest.approx(20)
     assert found.details["matmul_gflops_per_second"] == 100
     assert "1024 x 1024" in found.method
-    json.loads(measurement.to_json([found]))
+    json.loads(measurement.to_json([found], {}))
 
 
 def test_machine_knows_tensorflows_threads() -> None:
