@@ -76,7 +76,9 @@ SIZE_H5 = Key("size/h5_mib", _RUN, "MiB", "trained model as HDF5, with optimizer
 SIZE_PARAMETERS = Key(
     "size/parameters_mib", _RUN, "MiB", "parameters x bytes of their type: the least possible"
 )
-SIZE_WEIGHTS = Key("size/weights_mib", _RUN, "MiB", "weights alone, as Keras saves them")
+SIZE_WEIGHTS = Key(
+    "size/weights_mib", _RUN, "MiB", "Keras' weights file, which holds the optimizer's state too"
+)
 SIZE_MLFLOW_MODEL = Key(
     "size/mlflow_model_mib", _RUN, "MiB", "the logged MLflow model with all its files"
 )

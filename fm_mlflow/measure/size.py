@@ -47,7 +47,7 @@ def model_sizes(model: keras.Model) -> list[Measurement]:
         ),
         _saved_size(
             keys.SIZE_WEIGHTS,
-            "size of the file of weights that Keras saves, / 1024²",
+            "size of Keras' .weights.h5, optimizer state included where compiled, / 1024²",
             lambda folder: model.save_weights(folder / "model.weights.h5"),
         ),
         _saved_size(
