@@ -15,7 +15,9 @@ from fm_mlflow.data import Dataset, load_dataset
 from tests.conftest import Store, active_store, make_store
 
 Settings = dict[str, Any]
-DIGITS: Settings = {"dataset": "digits", "epochs": 2}
+MEASURED: Settings = {"dataset": "digits", "epochs": 2}
+DIGITS: Settings = {**MEASURED, "measure": "none"}
+"""Most tests look at other things than costs, which take seconds to measure."""
 
 
 @dataclass(frozen=True)
@@ -50,4 +52,4 @@ def finished(
     """A training of each built-in model, in a SQLite store."""
     store = make_store(store_template, tmp_path_factory.mktemp(request.param))
     with active_store(store):
-        return Finished(store, train(request.param, **DIGITS))
+        return Finished(store, train(request.param, **MEASURED))

@@ -45,7 +45,7 @@ def test_mlp_is_the_reference(digits: Dataset) -> None:
     assert [layer.activation.__name__ for layer in model.layers[1:]] == ["relu", "relu", "softmax"]
     assert isinstance(model.optimizer, keras.optimizers.Adam)
     defaults = keras.optimizers.Adam(learning_rate=0.001, name="adam").get_config()
-    assert model.optimizer.get_config() == defaults
+    assert {**model.optimizer.get_config(), "name": "adam"} == defaults
 
 
 def test_cnn_is_the_reference(digits: Dataset) -> None:
@@ -139,7 +139,7 @@ def test_logits_are_recognised(digits: Dataset, store: Store) -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert not build(net, digits).gives_logits
     # A loss that took logits for probabilities would not get far.
-    result = train(lambda: net(last=None), dataset="digits", epochs=3)
+    result = train(lambda: net(last=None), dataset="digits", epochs=3, measure="none")
     assert result.test_accuracy > 0.8
 
 

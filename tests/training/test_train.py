@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from PIL import Image
 from fm_mlflow import InputError, Interrupted, TrackingError, TrainingError, keys, train
 from fm_mlflow.data import Dataset
 from tests.conftest import Store, active_store, free_port
-from tests.training.conftest import DIGITS, Finished
+from tests.training.conftest import DIGITS, MEASURED, Finished
 
 # Parameter counts, sizes and estimates of the reference notebook.
 REFERENCE = {
@@ -29,6 +30,8 @@ REFERENCE = {
         "estimate/training_flops": 1_408_512,
         "estimate/training_memory_mib": pytest.approx(2.69, abs=0.005),
         "size/h5_mib": pytest.approx(2.72, abs=0.005),
+        "flops/inference": 469_948,
+        "flops/training_core": 1_007_104,
     },
     "cnn": {
         "parameters/trainable": 56_714,
@@ -37,6 +40,8 @@ REFERENCE = {
         "estimate/training_flops": 339_552,
         "estimate/training_memory_mib": pytest.approx(0.65, abs=0.005),
         "size/h5_mib": pytest.approx(0.69, abs=0.005),
+        "flops/inference": 1_442_332,
+        "flops/training_core": 4_045_824,
     },
 }
 
@@ -184,13 +189,64 @@ def test_measurements_explain_every_cost(finished: Finished) -> None:
     document = json.loads(finished.artifact("measurements.json").read_text())
     logged = finished.run.data.metrics
     by_name = {entry["name"]: entry for entry in document["measurements"]}
-    assert {"size/h5_mib", "size/inference_mib", "time/fit_seconds"} <= set(by_name)
+    costs = {str(key) for key in keys.all_keys() if key.group == keys.FIT_SECONDS.group}
+    assert set(by_name) == costs - {"test_loss", "test_accuracy"}
     for name, entry in by_name.items():
-        assert entry["value"] == logged[name]
         assert entry["unit"]
         assert entry["method"]
+        if entry["value"] is None:
+            assert entry["reason"]
+            assert name not in logged  # never as 0
+        else:
+            assert entry["value"] == logged[name]
+    assert {name for name in by_name if name not in logged} <= {
+        "memory/allocator_peak_mib",
+        "memory/device_peak_mib",
+        "latency/p99_ms",
+    }
     assert by_name["time/fit_seconds"]["spread"] is None  # one reading shows no spread
     assert by_name["parameters/trainable"]["spread"] == 0
+    assert by_name["flops/training"]["details"]["coverage"] == 1
+    assert document["machine"]["logical_cores"] == os.cpu_count()
+
+
+def test_memory_is_told_by_phase(finished: Finished) -> None:
+    document = json.loads(finished.artifact("measurements.json").read_text())
+    by_name = {entry["name"]: entry for entry in document["measurements"]}
+    phases = by_name["memory/peak_rss_mib"]["details"]["phases"]
+    names = ["data", "libraries", "model", "first step", "training", "evaluation"]
+    assert [phase["name"] for phase in phases] == names
+    logged = finished.run.data.metrics
+    above = max(phase["peak_rss_mib"] for phase in phases[3:5]) - phases[2]["start_rss_mib"]
+    assert logged["memory/training_rss_mib"] == pytest.approx(above)
+    assert logged["memory/baseline_rss_mib"] < logged["memory/peak_rss_mib"]
+    points = finished.store.client.get_metric_history(finished.result.run_id, "memory/rss_mib")
+    assert [point.step for point in points] == [1, 2]
+
+
+def test_the_table_by_layer_adds_up(finished: Finished) -> None:
+    with finished.artifact("flops/layers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    logged = finished.run.data.metrics
+    for column, name in (
+        ("training_flops", "flops/training"),
+        ("training_core_flops", "flops/training_core"),
+        ("parameters", "parameters/trainable"),
+    ):
+        assert sum(float(row[column] or 0) for row in rows) == pytest.approx(logged[name])
+
+
+@pytest.mark.parametrize("part", ["flops", "latency", "memory"])
+def test_parts_can_be_left_out(store: Store, part: str) -> None:
+    others = sorted({"flops", "latency", "memory"} - {part})
+    result = train("mlp", measure=",".join(others), dataset="digits", epochs=1)
+    done = Finished(store, result)
+    groups = {name.partition("/")[0] for name in done.run.data.metrics}
+    assert part not in groups
+    assert set(others) <= groups
+    document = json.loads(done.artifact("measurements.json").read_text())
+    reasons = [entry["reason"] for entry in document["measurements"] if part in entry["name"]]
+    assert "left out by --measure" in reasons
 
 
 def test_every_logged_metric_has_a_key(finished: Finished) -> None:
@@ -215,7 +271,7 @@ def test_another_seed_is_another_run(finished: Finished, store: Store) -> None:
 
 
 def test_held_out_images_validate(store: Store, digits: Dataset) -> None:
-    result = train("mlp", validation_split=0.25, dataset="digits", epochs=1)
+    result = train("mlp", validation_split=0.25, **{**DIGITS, "epochs": 1})
     held = digits.hold_out(0.25).validation
     assert held is not None
     inputs = store.client.get_run(result.run_id).inputs
@@ -229,7 +285,7 @@ def test_held_out_images_validate(store: Store, digits: Dataset) -> None:
 
 
 def test_the_optimizer_and_its_learning_rate_are_used(store: Store) -> None:
-    result = train("mlp", optimizer="sgd", learning_rate=0.02, dataset="digits", epochs=1)
+    result = train("mlp", optimizer="sgd", learning_rate=0.02, **{**DIGITS, "epochs": 1})
     assert result.history["learning_rate"] == [0.02]
     run = store.only_run()
     assert (run.data.params["optimizer"], run.data.params["learning_rate"]) == ("sgd", "0.02")
@@ -239,7 +295,7 @@ def test_the_optimizer_and_its_learning_rate_are_used(store: Store) -> None:
 
 def test_on_a_server_as_in_a_file(server: Store, finished: Finished) -> None:
     with active_store(server):
-        done = Finished(server, train(finished.result.config.model, **DIGITS))
+        done = Finished(server, train(finished.result.config.model, **MEASURED))
     assert done.run.info.status == "FINISHED"
     local, remote = finished.run.data, done.run.data
     assert remote.params == local.params
