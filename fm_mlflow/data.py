@@ -1,61 +1,24 @@
-"""Image data sets as NumPy arrays: found, verified and, where necessary, downloaded.
-
-Fashion-MNIST is Copyright Zalando SE, MIT licence, https://github.com/zalandoresearch/fashion-mnist.
-"""
+"""Image data sets as NumPy arrays: found, verified and, where necessary, downloaded."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fm_mlflow import fashion_mnist
 from fm_mlflow.errors import DataError, InputError
+from fm_mlflow.idx import read_idx
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    ByteArray = NDArray[np.uint8]
-
-FASHION_MNIST_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-
-# SHA-256 of the decompressed files: they hold whatever the compression.
-FASHION_MNIST_SHA256 = {
-    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-}
-
-DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-DOWNLOAD_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
-"""Where Keras downloads the same four files from; FM_MLFLOW_DATA_URL names a mirror."""
-
-_WHAT_TO_DO = (
-    "put the four .gz files in a folder and name it with --data-dir or FM_MLFLOW_DATA_DIR, "
-    "install Debian's package dataset-fashion-mnist, or use --dataset digits"
-)
-
-DownloadProgress = Callable[[str, int, "int | None"], None]
-"""Called as (file name, bytes so far, bytes in all or None where the server does not say)."""
+    from fm_mlflow.idx import ByteArray
 
 
 @dataclass(frozen=True)
@@ -156,7 +119,7 @@ class Dataset:
 
 
 def load_dataset(
-    name: str, data_dir: str = "", on_download: DownloadProgress | None = None
+    name: str, data_dir: str = "", on_download: fashion_mnist.DownloadProgress | None = None
 ) -> Dataset:
     """Load and verify a data set.
 
@@ -173,161 +136,8 @@ def load_dataset(
         return _digits()
     if name == "idx":
         return _idx(Path(data_dir))
-    return _fashion_mnist(data_dir, on_download)
-
-
-def _fashion_mnist(data_dir: str, on_download: DownloadProgress | None) -> Dataset:
-    folder = _find_fashion_mnist(data_dir) or _download_fashion_mnist(on_download)
-    arrays = [
-        _read_idx(_existing(folder, name), expected_sha256=sha256)
-        for name, sha256 in FASHION_MNIST_SHA256.items()
-    ]
-    return _assemble("fashion_mnist", arrays, FASHION_MNIST_CLASSES, str(folder))
-
-
-def _find_fashion_mnist(data_dir: str) -> Path | None:
-    """Return the first folder that holds the files, or None where they must be downloaded."""
-    if data_dir:
-        folder = Path(data_dir)
-        missing = _missing(folder)
-        if missing:
-            raise InputError(
-                "data_dir",
-                data_dir,
-                f"a folder with the four files of Fashion-MNIST, .gz or not "
-                f"(missing: {', '.join(missing)})",
-            )
-        return folder
-    return next((folder for folder in _search_path() if not _missing(folder)), None)
-
-
-def _search_path() -> list[Path]:
-    named = os.environ.get("FM_MLFLOW_DATA_DIR")
-    return [*([Path(named)] if named else []), _keras_cache(), DEBIAN_FOLDER]
-
-
-def _keras_cache() -> Path:
-    home = os.environ.get("KERAS_HOME")
-    # Not Path.home(), which fails for a user without a home, as in some containers.
-    folder = Path(home or os.path.expanduser("~/.keras"))
-    return folder / "datasets" / "fashion-mnist"
-
-
-def _missing(folder: Path) -> list[str]:
-    return [name for name in FASHION_MNIST_SHA256 if _existing_or_none(folder, name) is None]
-
-
-def _existing_or_none(folder: Path, name: str) -> Path | None:
-    try:
-        return next(
-            (path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None
-        )
-    except (OSError, ValueError):  # no possible path: too long, or with a null byte
-        return None
-
-
-def _existing(folder: Path, name: str) -> Path:
-    path = _existing_or_none(folder, name)
-    if path is None:  # deleted since the search
-        raise DataError(f"{folder / name} is missing; {_WHAT_TO_DO}")
-    return path
-
-
-def _download_fashion_mnist(on_progress: DownloadProgress | None) -> Path:
-    """Download what is missing into the Keras cache; a file counts once it is verified."""
-    folder = _keras_cache()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _missing(folder):
-            _download(name, folder, on_progress)
-    except OSError as error:
-        raise DataError(
-            f"cannot write Fashion-MNIST to {folder}: {error}; {_WHAT_TO_DO}"
-        ) from error
-    return folder
-
-
-def _download(name: str, folder: Path, on_progress: DownloadProgress | None) -> None:
-    import requests  # only a machine without the data needs it
-
-    base = os.environ.get("FM_MLFLOW_DATA_URL", DOWNLOAD_URL).rstrip("/")
-    url = f"{base}/{name}.gz"
-    # The process id keeps two downloads at once apart; os.replace makes the last step atomic.
-    partial = folder / f".{name}.{os.getpid()}.part.gz"
-    searched = ", ".join(str(place) for place in _search_path())
-    try:
-        with requests.get(url, stream=True, timeout=30) as response:
-            response.raise_for_status()
-            length = response.headers.get("Content-Length")
-            total = int(length) if length else None
-            done = 0
-            with partial.open("wb") as file:
-                for chunk in response.iter_content(1 << 18):
-                    file.write(chunk)
-                    done += len(chunk)
-                    if on_progress:
-                        on_progress(f"{name}.gz", done, total)
-        _read_idx(partial, expected_sha256=FASHION_MNIST_SHA256[name], shown_as=url)
-        partial.replace(folder / f"{name}.gz")
-    except requests.RequestException as error:
-        raise DataError(
-            f"Fashion-MNIST is in none of {searched}, and {url} cannot be downloaded "
-            f"({_first_cause(error)}); {_WHAT_TO_DO}"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _first_cause(error: BaseException) -> str:
-    """Return the innermost reason of a chain of network errors, on one line."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"HTTP {response.status_code}"
-    reason: Any = error
-    while (inner := getattr(reason, "reason", None) or reason.__context__) is not None and (
-        isinstance(inner, BaseException)
-    ):
-        reason = inner
-    return " ".join(str(reason).split()) or type(reason).__name__
-
-
-def _read_idx(
-    path: Path, *, expected_sha256: str | None = None, shown_as: str | None = None
-) -> ByteArray:
-    """Read an IDX file of unsigned bytes, gzip-compressed or not.
-
-    Format: two zero bytes, 0x08 for uint8, the number of axes, each axis' length as a big-endian
-    32-bit number, then the values.
-    """
-    shown = shown_as or str(path)
-    repair = f"delete it and fetch it again ({_WHAT_TO_DO})" if expected_sha256 else "replace it"
-    try:
-        raw = path.read_bytes()
-        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except EOFError as error:
-        raise DataError(f"{shown} is truncated at {path.stat().st_size} bytes; {repair}") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{shown} is corrupted ({error}); {repair}") from error
-    except OSError as error:
-        raise DataError(f"cannot read {shown}: {error.strerror}") from error
-
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or not 1 <= content[3] <= 3:
-        raise DataError(f"{shown} is not an IDX file of unsigned bytes; {repair}")
-    axes = content[3]
-    header = 4 + 4 * axes
-    if len(content) < header:
-        raise DataError(f"{shown} is truncated within its header; {repair}")
-    shape = tuple(int(n) for n in np.frombuffer(content, ">u4", count=axes, offset=4))
-    promised = header + int(np.prod(shape, dtype=np.int64))
-    if len(content) != promised:
-        what = "truncated" if len(content) < promised else "longer than its header says"
-        raise DataError(f"{shown} is {what}: {len(content)} bytes, {promised} expected; {repair}")
-    if expected_sha256 and (actual := hashlib.sha256(content).hexdigest()) != expected_sha256:
-        raise DataError(
-            f"{shown} is not Fashion-MNIST's file: the SHA-256 of its contents is {actual[:12]}…, "
-            f"expected {expected_sha256[:12]}…; {repair}, or use --dataset idx for data of your own"
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    arrays, folder = fashion_mnist.load_files(data_dir, on_download)
+    return _assemble(name, arrays, fashion_mnist.CLASSES, str(folder))
 
 
 def _idx(folder: Path) -> Dataset:
@@ -353,7 +163,7 @@ def _idx(folder: Path) -> Dataset:
                     f"{words[0]}-{kind}-idx{3 if kind == 'images' else 1}-ubyte, .gz or not "
                     f"(found: {', '.join(path.name for path in found) or 'none'})",
                 )
-            arrays.append(_read_idx(found[0]))
+            arrays.append(read_idx(found[0], repair="replace it"))
     labels = arrays[1]
     classes = int(labels.max()) + 1 if labels.size else 0
     return _assemble("idx", arrays, tuple(str(n) for n in range(classes)), str(folder))

@@ -81,8 +81,7 @@ def train(
 
     Example:
         >>> result = fm_mlflow.train("cnn", epochs=5, seed=1)
-        >>> result.test_accuracy
-        0.8912
+        >>> result.test_accuracy, result.metrics["flops/training_core"]
     """
     started = time.perf_counter()
     function = model if callable(model) else None

@@ -18,7 +18,7 @@ import pytest
 import requests
 from mlflow.tracking import MlflowClient
 
-from fm_mlflow import data
+from fm_mlflow import fashion_mnist
 
 PROJECT = Path(__file__).parents[1]
 START_SECONDS = 120
@@ -176,7 +176,9 @@ def fm_mlflow(
 @pytest.fixture
 def fashion_mnist_folder() -> Path:
     """The real data, where this machine has them (FM_MLFLOW_DATA_DIR names their folder)."""
-    folder = next((place for place in data._search_path() if not data._missing(place)), None)
+    folder = next(
+        (place for place in fashion_mnist.search_path() if not fashion_mnist.missing(place)), None
+    )
     if folder is None:
         pytest.skip("Fashion-MNIST is not on this machine: set FM_MLFLOW_DATA_DIR to its folder")
     return folder

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fm_mlflow import data
+from fm_mlflow import fashion_mnist
 from fm_mlflow.data import load_dataset
 from fm_mlflow.errors import DataError, InputError
 from tests.conftest import free_port
 
-NAMES = list(data.FASHION_MNIST_SHA256)
+NAMES = list(fashion_mnist.SHA256)
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:
@@ -48,8 +48,8 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
     """A small stand-in for the four files, known by its own checksums; nothing else is found."""
     contents = small_files()
     sums = {name: hashlib.sha256(contents[name]).hexdigest() for name in NAMES}
-    monkeypatch.setattr(data, "FASHION_MNIST_SHA256", sums)
-    monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist, "SHA256", sums)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("FM_MLFLOW_DATA_URL", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("FM_MLFLOW_DATA_DIR", raising=False)
@@ -204,7 +204,7 @@ def test_a_bad_download_leaves_nothing(files: dict[str, bytes], mirror: Path) ->
     (mirror / f"{NAMES[0]}.gz").write_bytes(b"<html>sign in</html>")
     with pytest.raises(DataError, match=r"http://127.*is not an IDX file"):
         load_dataset("fashion_mnist")
-    assert list(data._keras_cache().iterdir()) == []
+    assert list(fashion_mnist._keras_cache().iterdir()) == []
     (mirror / f"{NAMES[0]}.gz").unlink()
     with pytest.raises(DataError, match="HTTP 404"):
         load_dataset("fashion_mnist")
@@ -218,7 +218,7 @@ def test_an_interrupted_download_leaves_nothing(files: dict[str, bytes], mirror:
 
     with pytest.raises(KeyboardInterrupt):
         load_dataset("fashion_mnist", on_download=interrupt)
-    assert list(data._keras_cache().iterdir()) == []
+    assert list(fashion_mnist._keras_cache().iterdir()) == []
 
 
 def test_idx_takes_any_names_that_say_what_they_are(tmp_path: Path) -> None:
