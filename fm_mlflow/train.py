@@ -232,7 +232,7 @@ def _result(
     fitted: FitResult,
     metrics: dict[str, float],
 ) -> TrainResult:
-    from fm_mlflow.tracking.run import tracking_uri
+    from fm_mlflow.tracking.store import tracking_uri
 
     return TrainResult(
         run_id=run.run_id,

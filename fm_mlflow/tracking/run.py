@@ -18,15 +18,15 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Metric, Param, Run, RunInfo, RunStatus, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from fm_mlflow import __version__, keys
 from fm_mlflow.data import Subset
-from fm_mlflow.errors import FmMlflowError, InputError, TrackingError
+from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.lifecycle import shield
 from fm_mlflow.redaction import one_line, redact
+from fm_mlflow.tracking.store import check_reachable, store_errors
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class TrackedRun:
         """Open or join the run."""
         try:
             # A signal between the store's answer and ours would leave the run open for ever.
-            with shield(), _store_errors("open a run"):
+            with shield(), store_errors("open a run"):
                 self._open()
         except BaseException as error:
             if self._run is not None:
@@ -139,7 +139,7 @@ class TrackedRun:
             if not self._owned:
                 return
             try:
-                with _store_errors("close the run"):
+                with store_errors("close the run"):
                     self._end(_status(error))
             except TrackingError as failure:
                 if error is None:
@@ -207,7 +207,7 @@ class TrackedRun:
                     text,
                     f"{logged}, which run {self.run_id} holds already and MLflow never changes",
                 )
-        with _store_errors("log parameters"):
+        with store_errors("log parameters"):
             self._client.log_batch(self.run_id, params=new)
 
     def log_metrics(
@@ -242,13 +242,13 @@ class TrackedRun:
             )
             for name, value in metrics.items()
         ]
-        with _store_errors("log metrics"):
+        with store_errors("log metrics"):
             self._client.log_batch(self.run_id, metrics=batch)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, redacted."""
         batch = [RunTag(key, redact(value)[:_MAX_TAG_LENGTH]) for key, value in tags.items()]
-        with _store_errors("set tags"):
+        with store_errors("set tags"):
             self._client.log_batch(self.run_id, tags=batch)
 
     def describe(self, markdown: str) -> None:
@@ -271,7 +271,7 @@ class TrackedRun:
             name=name,
             digest=_short(subset.digest),
         )
-        with _store_errors("log a data set"):
+        with store_errors("log a data set"):
             mlflow.log_input(dataset, context=context)
 
     @contextmanager
@@ -279,7 +279,7 @@ class TrackedRun:
         """Give an empty folder; what is written into it becomes artifacts of the run."""
         with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
             yield Path(folder)
-            with _store_errors("log artifacts"):
+            with store_errors("log artifacts"):
                 self._client.log_artifacts(self.run_id, folder)
 
     def log_model(
@@ -311,7 +311,7 @@ class TrackedRun:
         from mlflow.models import Model, infer_signature
 
         # MLflow tries the example, and Keras draws a progress bar on stdout for that.
-        with _store_errors("log the model"), redirect_stdout(io.StringIO()):
+        with store_errors("log the model"), redirect_stdout(io.StringIO()):
             info = mlflow.tensorflow.log_model(
                 model,
                 name=keys.MODEL_NAME,
@@ -330,7 +330,7 @@ class TrackedRun:
 def close_inherited_run(run_id: str, error: BaseException) -> None:
     """Close the run that `mlflow run` created, when we failed before we could join it."""
     check_reachable()
-    with _store_errors("close the run"):
+    with store_errors("close the run"):
         client = MlflowClient()
         run = client.get_run(run_id)
         # A run with a kind is a TrackedRun's, maybe another process's: not ours to close.
@@ -338,46 +338,6 @@ def close_inherited_run(run_id: str, error: BaseException) -> None:
         if not ended and keys.KIND not in run.data.tags:
             client.set_tag(run_id, keys.ERROR, one_line(error))
             client.set_terminated(run_id, _status(error))
-
-
-def check_reachable() -> None:
-    """Fail at once where MLflow would retry for minutes: nothing listens at the tracking URI.
-
-    Raises:
-        TrackingError: No connection.
-    """
-    import requests
-
-    uri = mlflow.get_tracking_uri()
-    if not uri.startswith(("http://", "https://")):
-        return
-    try:
-        requests.head(uri, timeout=10, allow_redirects=False)
-    except requests.exceptions.SSLError:
-        return  # it answers; whether it is trusted is for MLflow's own settings to say
-    except requests.RequestException as error:
-        raise TrackingError(
-            f"the tracking server {redact(uri)} does not answer ({type(error).__name__}); "
-            "check MLFLOW_TRACKING_URI and that the server runs"
-        ) from error
-
-
-def tracking_uri() -> str:
-    """The active tracking URI with any password hidden."""
-    return redact(mlflow.get_tracking_uri())
-
-
-@contextmanager
-def _store_errors(action: str) -> Iterator[None]:
-    """Give whatever the store raises one shape: what was tried, where, why."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except FmMlflowError:
-        raise
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise TrackingError(f"cannot {action} in {tracking_uri()}: {one_line(error)}") from error
 
 
 def _is_generated(name: str | None) -> bool:
