@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -23,6 +24,15 @@ from fm_mlflow import fashion_mnist
 PROJECT = Path(__file__).parents[1]
 START_SECONDS = 120
 """How long a process may take until it shows that it works: TensorFlow imports slowly."""
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT, in the processes that tests start too.
+
+    A shell starts its background jobs with SIGINT ignored; the command respects that, as every
+    program should, but tests of Ctrl-C could then show nothing.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
