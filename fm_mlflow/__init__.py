@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from fm_mlflow.results import TrainResult
-    from fm_mlflow.train import train
+    from fm_mlflow.training import train
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,7 @@ _HOMES = {
     "TrainConfig": "config",
     "TrainResult": "results",
     "TrainingError": "errors",
-    "train": "train",
+    "train": "training",
 }
 
 __all__ = [

@@ -167,7 +167,7 @@ def train(as_json: bool, **options: str | None) -> None:
     from fm_mlflow.report.progress import console_progress
     from fm_mlflow.report.terminal import print_training_result
     from fm_mlflow.results import finite
-    from fm_mlflow.train import train as train_model
+    from fm_mlflow.training import train as train_model
 
     with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
         result = train_model(progress=progress, **config.model_dump())

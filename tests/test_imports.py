@@ -32,7 +32,7 @@ def loaded_by(code: str) -> list[str]:
     "code",
     [
         "import fm_mlflow",
-        "import fm_mlflow.train",
+        "import fm_mlflow.training",
         "from fm_mlflow import TrainConfig, InputError, train",
         "from fm_mlflow.measure import Measurement",
         COMMAND.format(["--help"]),
