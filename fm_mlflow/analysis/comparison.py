@@ -1,0 +1,246 @@
+"""What the analysis gives: everything that a report says, as plain values.
+
+Terminal, Markdown, CSV, HTML and JSON are five renderings of one `Comparison`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fm_mlflow.analysis.records import SkippedRun, TrainingRun
+
+VerdictWord = Literal["a_better", "b_better", "not_distinguishable"]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One metric over the runs of a group.
+
+    Attributes:
+        n: Runs that have it.
+        mean: Their mean.
+        sd: Sample standard deviation; None for one run.
+        ci_low: Lower end of the 95% t-interval of the mean; None for one run.
+        ci_high: Upper end, likewise.
+        values: One value a run, by seed.
+    """
+
+    n: int
+    mean: float
+    sd: float | None
+    ci_low: float | None
+    ci_high: float | None
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one model that differ in nothing but the seed.
+
+    Attributes:
+        name: Unique in the comparison: the model, and what sets the group apart from the other
+            groups of that model.
+        model: What was trained.
+        config: Every parameter that shapes the result, without model and seed.
+        runs: By seed, then start.
+        metrics: By logged name. A metric that no run has is absent: "not measured".
+        ranked: Whether accuracies can be held against those of the other ranked groups: same
+            test data, and a test accuracy there.
+        detailed: Whether it is among the most accurate, which are compared pair by pair.
+        curves: For each run, per-epoch metrics by name, (step, value); detailed groups only.
+        missing: By logged name, why a cost has no value, where a run says.
+    """
+
+    name: str
+    model: str
+    config: Mapping[str, str]
+    runs: tuple[TrainingRun, ...]
+    metrics: Mapping[str, Statistic]
+    ranked: bool = True
+    detailed: bool = True
+    curves: tuple[Mapping[str, Sequence[tuple[int, float]]], ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the evidence says of two groups in one metric.
+
+    Attributes:
+        a: Name of a group.
+        b: Name of another.
+        metric: Logged name.
+        difference: Mean of a - mean of b, in the metric's unit.
+        ci_low: Lower end of its 95% interval; None where the runs give none.
+        ci_high: Upper end, likewise.
+        interval: How the interval came about, in words; empty without one.
+        p_value: Of the test, adjusted by Holm for all pairs of this metric; None where no test is
+            needed (exact counts) or possible.
+        p_unadjusted: Before that adjustment.
+        test: Name of the test, in words.
+        verdict: Who is better (for a cost: lower), at p < 0.05.
+        probability_of_improvement: Share of pairs of runs in which a is better, ties half.
+        words: One sentence that says it, as strong as the evidence and no stronger.
+        seeds_needed: Where no result of so few seeds could have been significant: how many of
+            each could; else None.
+        counts: McNemar: images that only a has right, that only b has right.
+    """
+
+    a: str
+    b: str
+    metric: str
+    difference: float
+    ci_low: float | None
+    ci_high: float | None
+    interval: str
+    p_value: float | None
+    p_unadjusted: float | None
+    test: str
+    verdict: VerdictWord
+    probability_of_improvement: float | None
+    words: str
+    seeds_needed: int | None = None
+    counts: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Front:
+    """The Pareto front of test accuracy against one cost.
+
+    Attributes:
+        metric: Logged name of the cost.
+        on_front: Names of the groups that no other dominates, most accurate first.
+        dominated: For each other group, by whom it is dominated: no less accurate and no dearer,
+            in one of them clearly (intervals apart).
+        left_out: For each group that cannot be ranked by this cost, why.
+        reason: Why nobody is ranked by it (it depends on the machine, say); empty otherwise.
+    """
+
+    metric: str
+    on_front: tuple[str, ...]
+    dominated: Mapping[str, tuple[str, ...]]
+    left_out: Mapping[str, str]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The decision.
+
+    Attributes:
+        model: Name of the group; None where no group qualifies.
+        run_id: The run of it to take; None likewise.
+        reason: Why it, in one or two sentences that start with a capital letter.
+        cost: Logged name of the cost that decides between those that cannot be told apart.
+        contenders: Groups not distinguishable in accuracy from the most accurate, itself included.
+        excluded: For each group that a bound excludes, which bound and its value.
+    """
+
+    model: str | None
+    run_id: str | None
+    reason: str
+    cost: str
+    contenders: tuple[str, ...]
+    excluded: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TargetCost:
+    """What it took a group to first reach an accuracy in validation.
+
+    Attributes:
+        model: Name of the group.
+        reached: Runs that reached it.
+        runs: Runs that have a learning curve.
+        epochs: Epochs until then, over the runs that reached it; None where none did.
+        seconds: Seconds of these epochs; None likewise or where not measured.
+        flops: FLOPs of training until then; None likewise.
+    """
+
+    model: str
+    reached: int
+    runs: int
+    epochs: Statistic | None
+    seconds: Statistic | None
+    flops: Statistic | None
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """How a group's runs did on each class of the test set.
+
+    Attributes:
+        model: Name of the group.
+        runs: Runs whose predictions could be read.
+        accuracy: Per class, in label order: share of its images classified correctly, over runs.
+        confusion: Test images by true (row) and predicted (column) class, summed over the runs.
+    """
+
+    model: str
+    runs: int
+    accuracy: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question of the report and its answer from the data."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """How to make this report again, and what it is about.
+
+    Attributes:
+        commands: Shell commands: the trainings, then this comparison.
+        versions: Of fm_mlflow and the libraries that logged and compared, by name.
+        data_digests: Of the data sets compared, each with the number of runs.
+        commits: Of the source that the runs were made with, each with the number of runs.
+    """
+
+    commands: tuple[str, ...]
+    versions: Mapping[str, str]
+    data_digests: Mapping[str, int]
+    commits: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The whole comparison.
+
+    Attributes:
+        experiment: Name of the experiment, or of what else was compared.
+        summary: The answer, in two sentences.
+        groups: Most accurate first; those that are not ranked last.
+        verdicts: Pairs of detailed, ranked groups; test accuracy first, then costs.
+        fronts: One for each cost.
+        best: The decision.
+        target_accuracy: What `targets` is about; None without learning curves.
+        targets: One for each detailed group.
+        class_names: In label order; numbers as text where unknown.
+        by_class: One for each detailed group that has predictions.
+        answers: The reference's four questions.
+        warnings: What a reader must know before believing, one sentence each.
+        skipped: Runs left out, and why.
+        repeat: How to make it again.
+    """
+
+    experiment: str
+    summary: str
+    groups: tuple[Group, ...]
+    verdicts: tuple[Verdict, ...]
+    fronts: tuple[Front, ...]
+    best: Best
+    target_accuracy: float | None
+    targets: tuple[TargetCost, ...]
+    class_names: tuple[str, ...]
+    by_class: tuple[ByClass, ...]
+    answers: tuple[Answer, ...]
+    warnings: tuple[str, ...]
+    skipped: tuple[SkippedRun, ...]
+    repeat: Repeat

@@ -1,0 +1,96 @@
+"""What the analysis takes: training runs as plain records, whoever logged them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One finished training run.
+
+    Attributes:
+        run_id: Its id in the tracking store.
+        name: Its name, as somebody gave it: any text.
+        model: What it trained; for a run without our tags, the name that stands for its model.
+        config: Every parameter that shapes the result, normalised (`1e-3` is `0.001`), without
+            the model and the seed.
+        seed: The seed, where the run says.
+        metrics: Last value of each metric, by logged name (`fm_mlflow.keys`); never NaN for a
+            metric that was not measured: it is absent then.
+        data_digest: Digest of the contents of the data set, None where the run does not say.
+        machine: What decides how fast and in how much memory it ran, by tag name without the
+            prefix (`cpu`, `cores`, `threads`, `versions`, …); empty where the run does not say.
+        jobs: Trainings that ran at the same time on its machine, itself included; 1 if unknown.
+        version: The fm_mlflow that logged it, None for a run of others.
+        commit: Commit of the source that it ran, where MLflow knows.
+        start_time: Milliseconds since 1970; only for putting runs in order.
+        model_uri: The logged model, `models:/<id>`, where there is one.
+    """
+
+    run_id: str
+    name: str
+    model: str
+    config: Mapping[str, str]
+    seed: int | None
+    metrics: Mapping[str, float]
+    data_digest: str | None = None
+    machine: Mapping[str, str] = field(default_factory=dict)
+    jobs: int = 1
+    version: str | None = None
+    commit: str | None = None
+    start_time: int = 0
+    model_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class SkippedRun:
+    """A run that the comparison does not use, and why."""
+
+    run_id: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a run's model said of the test images.
+
+    Attributes:
+        label: True classes, shape (n,).
+        predicted: Most probable classes, shape (n,).
+    """
+
+    label: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each image was classified correctly, shape (n,)."""
+        return self.predicted == self.label
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """What is read of a run only where the report looks closer.
+
+    Attributes:
+        curves: Per-epoch metrics by logged name: (step, value), in order of steps.
+        predictions: On the test set; None where the run has none that can be read.
+        class_names: In label order; empty where unknown.
+        measurements: `measurements.json` by metric name: unit, method, interval, reason, …
+        layers: `flops/layers.csv`, one mapping a row, text as it stands there.
+        problems: What could not be read, in words.
+    """
+
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    predictions: Predictions | None = None
+    class_names: tuple[str, ...] = ()
+    measurements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    layers: Sequence[Mapping[str, str]] = ()
+    problems: tuple[str, ...] = ()
