@@ -106,7 +106,7 @@ def config_options(config_class: type[BaseModel]) -> Callable[[Any], Any]:
 
     def decorate(command: Any) -> Any:
         for name, field in reversed(config_class.model_fields.items()):
-            default = f" [default: {field.default}]" if field.default != "" else ""
+            default = f" [default: {field.default}]" if field.default not in ("", None) else ""
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 name,

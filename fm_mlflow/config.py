@@ -10,7 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from fm_mlflow.errors import InputError
@@ -29,6 +36,8 @@ MODEL_REFERENCE = re.compile(r"(?P<module>.+):(?P<function>[A-Za-z_<][\w.<>]*)")
 _MODEL_ACCEPTED = (
     f"{', '.join(BUILTIN_MODELS)}, package.module:function or path/to/file.py:function"
 )
+
+T = TypeVar("T")
 
 ModelName = Annotated[str, Field(json_schema_extra={"accepted": _MODEL_ACCEPTED})]
 
@@ -95,6 +104,76 @@ class TrainConfig(BaseModel):
         return self
 
 
+Optional = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
+"""A setting without a default; empty means not given, because `mlflow run` always gives it."""
+
+CostName = Literal[
+    "flops/training",
+    "flops/inference",
+    "parameters/trainable",
+    "memory/peak_rss_mib",
+    "size/inference_mib",
+    "latency/p50_ms",
+    "time/fit_seconds",
+]
+"""Costs that a comparison weighs accuracy against (`fm_mlflow.analysis.costs`)."""
+
+
+class Bounds(BaseModel):
+    """What a model may cost at most. A model in which the cost was not measured exceeds it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    max_training_flops: Optional[float] = Field(
+        None, gt=0, description="Most FLOPs to train on an image."
+    )
+    max_flops: Optional[float] = Field(None, gt=0, description="Most FLOPs to predict an image.")
+    max_parameters: Optional[float] = Field(None, gt=0, description="Most trainable parameters.")
+    max_peak_rss_mib: Optional[float] = Field(
+        None, gt=0, description="Most resident memory of a training process, in MiB."
+    )
+    max_size_mib: Optional[float] = Field(
+        None, gt=0, description="Largest size of what is shipped to predict, in MiB."
+    )
+    max_latency_ms: Optional[float] = Field(
+        None, gt=0, description="Longest median latency of one image, in ms."
+    )
+    max_fit_seconds: Optional[float] = Field(None, gt=0, description="Longest fit, in seconds.")
+
+
+class Choice(Bounds):
+    """Which runs are compared, and by which rule the best is chosen."""
+
+    experiment: str = Field(
+        "", description="Experiment to compare; empty takes the active one, or that of the runs."
+    )
+    runs: str = Field(
+        "",
+        description="Ids of the runs to compare, with commas; runs logged by others too.",
+    )
+    models: str = Field("", description="Only these models, with commas.")
+    filter: str = Field("", description="MLflow filter of the runs: params.epochs = '5'.")
+    cost: CostName = Field(
+        "flops/inference",
+        description="Cost that decides between models of indistinguishable accuracy.",
+    )
+
+
+class CompareConfig(Choice):
+    """Everything that shapes one comparison. Frozen; unknown names are refused."""
+
+    target_accuracy: Optional[float] = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Validation accuracy for the cost to reach it; empty takes one that all reach.",
+    )
+    top: int = Field(
+        10, ge=2, description="Most accurate models that are compared pair by pair, with curves."
+    )
+    output: str = Field("comparison", description="Folder for the report's files.")
+
+
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
@@ -124,7 +203,8 @@ def accepted(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         return ", ".join(str(choice) for choice in get_args(field.annotation))
     kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "text"}
-    return " ".join([kinds[field.annotation], *_bounds(field.metadata)])
+    kind = next((kind for kind in get_args(field.annotation)), field.annotation)
+    return " ".join([kinds[kind], *_bounds(field.metadata)])
 
 
 def _bounds(metadata: Iterable[object]) -> Iterable[str]:

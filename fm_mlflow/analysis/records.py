@@ -72,7 +72,7 @@ class Predictions:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Whether each image was classified correctly, shape (n,)."""
-        return self.predicted == self.label
+        return np.equal(self.predicted, self.label)
 
 
 @dataclass(frozen=True)
