@@ -29,6 +29,7 @@ _EPOCH = "Metrics, one point an epoch (step 1 … epochs)"
 _RUN = "Metrics, one value a run"
 _TAG = "Tags"
 _FILE = "Artifacts"
+_COMPARISON = "Artifacts of a comparison"
 
 # Tags
 KIND = Key("fm_mlflow.kind", _TAG, "word", "what the run is: training, comparison, benchmark")
@@ -37,21 +38,33 @@ VERSION = Key("fm_mlflow.version", _TAG, "version", "the fm_mlflow that logged t
 DATASET_DIGEST = Key(
     "fm_mlflow.dataset_digest", _TAG, "SHA-256", "contents of the whole data set, in hexadecimal"
 )
+JOBS = Key(
+    "fm_mlflow.jobs",
+    _TAG,
+    "count",
+    "trainings that a benchmark let run at a time, this one included",
+)
+COMPARED_RUNS = Key(
+    "fm_mlflow.compared_runs", _TAG, "count", "runs that a comparison is about; its JSON names them"
+)
+BEST_RUN = Key("fm_mlflow.best_run", _TAG, "run id", "the run that a comparison chose")
 ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
-_MACHINE = "fm_mlflow.machine."
-MACHINE_CPU = Key(_MACHINE + "cpu", _TAG, "text", "processor that the run was on")
-MACHINE_CORES = Key(_MACHINE + "cores", _TAG, "text", "logical cores; those the process may use")
-MACHINE_MEMORY = Key(_MACHINE + "memory", _TAG, "GiB", "physical memory")
+MACHINE_PREFIX = "fm_mlflow.machine."
+MACHINE_CPU = Key(MACHINE_PREFIX + "cpu", _TAG, "text", "processor that the run was on")
+MACHINE_CORES = Key(
+    MACHINE_PREFIX + "cores", _TAG, "text", "logical cores; those the process may use"
+)
+MACHINE_MEMORY = Key(MACHINE_PREFIX + "memory", _TAG, "GiB", "physical memory")
 MACHINE_THREADS = Key(
-    _MACHINE + "threads", _TAG, "text", "TensorFlow's threads within and between operations"
+    MACHINE_PREFIX + "threads", _TAG, "text", "TensorFlow's threads within and between operations"
 )
 MACHINE_VERSIONS = Key(
-    _MACHINE + "versions", _TAG, "text", "Python, TensorFlow, Keras and NumPy versions"
+    MACHINE_PREFIX + "versions", _TAG, "text", "Python, TensorFlow, Keras and NumPy versions"
 )
-MACHINE_ONEDNN = Key(_MACHINE + "onednn", _TAG, "text", "the setting TF_ENABLE_ONEDNN_OPTS")
-MACHINE_SYSTEM = Key(_MACHINE + "system", _TAG, "text", "operating system and architecture")
+MACHINE_ONEDNN = Key(MACHINE_PREFIX + "onednn", _TAG, "text", "the setting TF_ENABLE_ONEDNN_OPTS")
+MACHINE_SYSTEM = Key(MACHINE_PREFIX + "system", _TAG, "text", "operating system and architecture")
 MACHINE_LOAD = Key(
-    _MACHINE + "load", _TAG, "processes", "load average of the minute before the run"
+    MACHINE_PREFIX + "load", _TAG, "processes", "load average of the minute before the run"
 )
 
 # One point an epoch
@@ -193,6 +206,14 @@ PREDICTIONS_FILE = Key(
     "NumPy",
     "`label` (n,), `probability` (n, classes), in test order",
 )
+REPORT_HTML_FILE = Key("report.html", _COMPARISON, "HTML", "the final report, one file, no network")
+REPORT_MARKDOWN_FILE = Key("report.md", _COMPARISON, "Markdown", "the final report as text")
+COMPARISON_CSV_FILE = Key(
+    "comparison.csv", _COMPARISON, "CSV", "one row a model: every metric with n, mean, SD, interval"
+)
+COMPARISON_JSON_FILE = Key(
+    "comparison.json", _COMPARISON, "JSON", "everything in the report, for programs"
+)
 
 COMPILED_PREFIX = "compiled/"
 """Before `optimizer` and `learning_rate` where they are a compiled model's own, not the options."""
@@ -202,6 +223,12 @@ MODEL_NAME = "model"
 
 KIND_TRAINING = "training"
 """Value of the tag `fm_mlflow.kind` on a training run."""
+
+KIND_COMPARISON = "comparison"
+"""The same on a comparison."""
+
+KIND_BENCHMARK = "benchmark"
+"""The same on the parent run of a benchmark's trainings."""
 
 
 def all_keys() -> list[Key]:
