@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from fm_mlflow.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fm_mlflow.config import TrainConfig
+    from fm_mlflow.comparing import CompareResult, compare
+    from fm_mlflow.config import CompareConfig, TrainConfig
     from fm_mlflow.errors import (
+        ComparisonError,
         DataError,
         FmMlflowError,
         InputError,
@@ -24,6 +26,9 @@ __version__ = "0.1.0"
 
 # Where each public name lives; imported on first use, so that `import fm_mlflow` costs nothing.
 _HOMES = {
+    "CompareConfig": "config",
+    "CompareResult": "comparing",
+    "ComparisonError": "errors",
     "DataError": "errors",
     "FmMlflowError": "errors",
     "InputError": "errors",
@@ -33,10 +38,14 @@ _HOMES = {
     "TrainConfig": "config",
     "TrainResult": "results",
     "TrainingError": "errors",
+    "compare": "comparing",
     "train": "training",
 }
 
 __all__ = [
+    "CompareConfig",
+    "CompareResult",
+    "ComparisonError",
     "DataError",
     "FmMlflowError",
     "InputError",
@@ -46,6 +55,7 @@ __all__ = [
     "TrainConfig",
     "TrainResult",
     "TrainingError",
+    "compare",
     "train",
 ]
 

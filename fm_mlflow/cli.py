@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from fm_mlflow import __version__
-from fm_mlflow.config import TrainConfig, parse
+from fm_mlflow.config import CompareConfig, TrainConfig, parse
 from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.quiet import stdout_to_stderr
@@ -166,17 +166,45 @@ def train(as_json: bool, **options: str | None) -> None:
 
     from fm_mlflow.report.progress import console_progress
     from fm_mlflow.report.terminal import print_training_result
-    from fm_mlflow.results import finite
     from fm_mlflow.training import train as train_model
 
     with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
         result = train_model(progress=progress, **config.model_dump())
+    _show(result, print_training_result, as_json)
+
+
+@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@config_options(CompareConfig)
+@output_options
+@_quietly
+def compare(as_json: bool, **options: str | None) -> None:
+    """Compare the training runs of a store and write the final report.
+
+    Which model is best, what each costs and how sure that is: report.html, report.md,
+    comparison.csv and comparison.json, in the output folder and in a run of the store.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    config = parse(CompareConfig, given)
+
+    from fm_mlflow.comparing import compare as compare_runs
+    from fm_mlflow.report.comparison_terminal import print_comparison
+    from fm_mlflow.report.progress import console_progress
+
+    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+        result = compare_runs(progress=progress, **config.model_dump())
+    _show(result, print_comparison, as_json)
+
+
+def _show(result: Any, print_result: Callable[[Console, Any], None], as_json: bool) -> None:
+    """Write a workflow's result to stdout, for a person or as one JSON object."""
+    from fm_mlflow.results import finite
+
     # The run is complete; a reader who has gone (`| head`) does not change that.
     with suppress(BrokenPipeError):
         if as_json:
             sys.stdout.write(json.dumps(finite(result.to_dict()), allow_nan=False) + "\n")
         else:
-            print_training_result(Console(), result)
+            print_result(Console(), result)
         sys.stdout.flush()
         return
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -55,6 +55,10 @@ class FlopsError(FmMlflowError):
         super().__init__(f"FLOPs: {what}; {remedy}")
 
 
+class ComparisonError(FmMlflowError):
+    """There is nothing to compare, or no model that qualifies, or nowhere to write the report."""
+
+
 class TrackingError(FmMlflowError):
     """The tracking store refused or did not answer."""
 

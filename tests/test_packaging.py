@@ -12,10 +12,11 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from pydantic import BaseModel
 
 from fm_mlflow import keys
 from fm_mlflow.cli import cli
-from fm_mlflow.config import TrainConfig
+from fm_mlflow.config import CompareConfig, TrainConfig
 from tests.conftest import PROJECT
 
 if sys.version_info >= (3, 11):
@@ -29,10 +30,13 @@ ENTRY_POINTS = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points
 CONSTRAINTS = [Requirement(line) for line in (PROJECT / "constraints.txt").read_text().splitlines()]
 SUPPORTED_PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
-OTHER_NAMES = {"sklearn": "scikit-learn"}
+OTHER_NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 """Distributions that are not called as what they are imported as."""
 
-ENTRY_POINT_COMMANDS = {"main": ("train", TrainConfig)}
+ENTRY_POINT_COMMANDS: dict[str, tuple[str, type[BaseModel]]] = {
+    "main": ("train", TrainConfig),
+    "compare": ("compare", CompareConfig),
+}
 
 
 def pinned_version(name: str, python: str) -> str:
@@ -98,7 +102,8 @@ def test_entry_point_has_the_parameters_and_defaults_of_its_config(entry_point: 
     command, config = ENTRY_POINT_COMMANDS[entry_point]
     parameters: dict[str, Any] = ENTRY_POINTS[entry_point]["parameters"]
     assert {name: spec["default"] for name, spec in parameters.items()} == {
-        name: field.default for name, field in config.model_fields.items()
+        name: "" if field.default is None else field.default
+        for name, field in config.model_fields.items()
     }
     types = {int: "int", float: "float"}
     for name, field in config.model_fields.items():
