@@ -30,6 +30,7 @@ class TrainingRun:
         version: The fm_mlflow that logged it, None for a run of others.
         commit: Commit of the source that it ran, where MLflow knows.
         start_time: Milliseconds since 1970; only for putting runs in order.
+        artifact_uri: Where its artifacts are.
         model_uri: The logged model, `models:/<id>`, where there is one.
     """
 
@@ -45,6 +46,7 @@ class TrainingRun:
     version: str | None = None
     commit: str | None = None
     start_time: int = 0
+    artifact_uri: str = ""
     model_uri: str | None = None
 
 

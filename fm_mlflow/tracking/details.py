@@ -80,7 +80,7 @@ def _load(client: MlflowClient, run: TrainingRun, folder: Path) -> RunDetails:
 
 def _address(client: MlflowClient, run: TrainingRun, artifact: str) -> str:
     if artifact != _MODEL_FILE:
-        return f"runs:/{run.run_id}/{artifact}"
+        return f"{run.artifact_uri}/{artifact}"
     model_id = str(run.model_uri).removeprefix("models:/")
     return f"{client.get_logged_model(model_id).artifact_location}/{artifact}"
 

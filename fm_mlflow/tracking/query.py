@@ -200,6 +200,7 @@ def _record(run: Run) -> TrainingRun:
         version=tags.get(keys.VERSION),
         commit=tags.get(MLFLOW_GIT_COMMIT),
         start_time=run.info.start_time or 0,
+        artifact_uri=run.info.artifact_uri or "",
         model_uri=f"models:/{outputs[0].model_id}" if outputs else None,
     )
 
