@@ -63,6 +63,11 @@ class Group:
     curves: tuple[Mapping[str, Sequence[tuple[int, float]]], ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def data_digest(self) -> str | None:
+        """Digest of the data that its runs share; None where they do not say."""
+        return self.runs[0].data_digest
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -174,13 +179,14 @@ class ByClass:
     Attributes:
         model: Name of the group.
         runs: Runs whose predictions could be read.
-        accuracy: Per class, in label order: share of its images classified correctly, over runs.
+        accuracy: Per class, in label order: share of its images classified correctly, over runs;
+            None for a class without test images.
         confusion: Test images by true (row) and predicted (column) class, summed over the runs.
     """
 
     model: str
     runs: int
-    accuracy: tuple[float, ...]
+    accuracy: tuple[float | None, ...]
     confusion: tuple[tuple[int, ...], ...]
 
 

@@ -1,0 +1,142 @@
+"""The decision: which group to take, and which run of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.comparison import Best, Group, Verdict
+from fm_mlflow.analysis.costs import COSTS, Cost
+from fm_mlflow.analysis.machines import incomparable
+from fm_mlflow.analysis.records import RunDetails, TrainingRun
+from fm_mlflow.analysis.selection import exceeded
+from fm_mlflow.analysis.verdicts import accuracy_verdicts
+from fm_mlflow.analysis.words import capitalised, counted, figure, listed
+from fm_mlflow.config import Choice
+
+
+def choose_best(
+    groups: Sequence[Group], details: Mapping[str, RunDetails], choice: Choice
+) -> tuple[tuple[Verdict, ...], Best]:
+    """Choose the most accurate group within bounds; of those as good as it, the cheapest.
+
+    Args:
+        groups: As `select_groups` gives them; with the bounds of `choice`, because only detailed
+            groups are compared and can be chosen.
+        details: Of the runs of detailed groups, by run id; what lacks weakens the evidence.
+        choice: The cost that decides, and the bounds.
+
+    Returns:
+        The verdicts on test accuracy of all pairs of detailed groups, and the decision.
+    """
+    verdicts = accuracy_verdicts(groups, details)
+    return verdicts, _decide(groups, verdicts, choice)
+
+
+def _decide(groups: Sequence[Group], verdicts: Sequence[Verdict], choice: Choice) -> Best:
+    ranked = [group for group in groups if group.ranked]
+    excluded = {group.name: reason for group in ranked if (reason := exceeded(group, choice))}
+    candidates = [group for group in ranked if group.detailed and group.name not in excluded]
+    if not candidates:
+        reason = (
+            f"Every model exceeds a bound ({counted(len(ranked), 'model')})."
+            if ranked
+            else "No model has a test accuracy."
+        )
+        return Best(None, None, reason, choice.cost, (), excluded)
+    leader = candidates[0]
+    undecided = {
+        frozenset((verdict.a, verdict.b)): verdict
+        for verdict in verdicts
+        if verdict.verdict == "not_distinguishable"
+    }
+    contenders = [
+        group
+        for group in candidates
+        if group is leader or frozenset((group.name, leader.name)) in undecided
+    ]
+    cost = next(cost for cost in COSTS if cost.key == choice.cost)
+    chosen, why = _cheapest(contenders, cost)
+    weak = any(
+        undecided[frozenset((group.name, leader.name))].seeds_needed is not None
+        for group in contenders
+        if group is not leader
+    )
+    run, which = _run_of(chosen)
+    reason = f"{_rank(leader, chosen, contenders, candidates, why, weak)} {which}"
+    return Best(
+        chosen.name,
+        run.run_id,
+        reason,
+        choice.cost,
+        tuple(group.name for group in contenders),
+        excluded,
+    )
+
+
+def _cheapest(contenders: Sequence[Group], cost: Cost) -> tuple[Group, str]:
+    """Return the cheapest of groups, most accurate first, and what speaks for it."""
+    leader = contenders[0]
+    priced = [group for group in contenders if cost.key in group.metrics]
+    if not priced:
+        return leader, f"{cost.title} is not measured in any, so the most accurate is taken"
+    reason = incomparable(cost, [run for group in priced for run in group.runs])
+    if reason:
+        return leader, f"{cost.title} cannot decide, because {reason}; the most accurate is taken"
+    # min takes the first of equals: the more accurate.
+    cheapest = min(priced, key=lambda group: group.metrics[cost.key].mean)
+    price = figure(cost.key, cheapest.metrics[cost.key].mean)
+    words = f"it is the cheapest of them by {cost.title} ({price})"
+    if len(priced) < len(contenders):
+        unpriced = [group.name for group in contenders if group not in priced]
+        words += f", which is not measured in {listed(unpriced)}"
+    return cheapest, words
+
+
+def _rank(
+    leader: Group,
+    chosen: Group,
+    contenders: Sequence[Group],
+    candidates: Sequence[Group],
+    why: str,
+    weak: bool,
+) -> str:
+    accuracy = leader.metrics[keys.TEST_ACCURACY]
+    value = figure(keys.TEST_ACCURACY, accuracy.mean)
+    over = f"mean of {accuracy.n} runs" if accuracy.n > 1 else "one run"
+    if len(candidates) == 1:
+        return f"The only model to choose from: test accuracy {value} ({over})."
+    if len(contenders) == 1:
+        return (
+            f"Clearly the most accurate of {len(candidates)}: test accuracy {value} ({over}), "
+            "distinguishable from every other."
+        )
+    others = [group.name for group in contenders if group is not leader]
+    few = ", with too few seeds to tell" if weak else ""
+    named = f"{leader.name} ({value}, {over})"
+    head = f"The most accurate, {named}, is not distinguishable from {listed(others)}{few}"
+    return f"{head}; {why}." if chosen is leader else f"{head}; {chosen.name}: {why}."
+
+
+def _run_of(group: Group) -> tuple[TrainingRun, str]:
+    """Return the run to take, and by which rule."""
+    scored = [run for run in group.runs if keys.TEST_ACCURACY in run.metrics]
+    if len(scored) == 1:
+        return scored[0], f"Run {scored[0].run_id} is its only one."
+    if _held_out(group) and all(keys.VAL_ACCURACY in run.metrics for run in scored):
+        metric, what = keys.VAL_ACCURACY, "final accuracy on the held-out validation images"
+        caution = ""
+    else:
+        metric, what = keys.TEST_ACCURACY, "test accuracy"
+        mean = figure(metric, group.metrics[metric].mean)
+        caution = f"; picked by the test set, it flatters: expect {mean}"
+    run = max(scored, key=lambda run: run.metrics[metric])
+    value = figure(metric, run.metrics[metric])
+    return run, capitalised(f"run {run.run_id} of it has the highest {what} ({value}){caution}.")
+
+
+def _held_out(group: Group) -> bool:
+    try:
+        return float(group.config.get("validation_split", "0")) > 0
+    except ValueError:  # somebody else's parameter of that name
+        return False

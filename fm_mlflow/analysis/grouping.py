@@ -1,0 +1,164 @@
+"""Runs of one model that differ in nothing but the seed belong together."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.comparison import Group
+from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.records import SkippedRun, TrainingRun
+from fm_mlflow.analysis.statistic import describe_groups
+
+_UNKNOWN = "unknown"
+_SHORTEST_DIGEST = 8
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What `group_runs` gives.
+
+    Attributes:
+        groups: Most accurate first; neither ranked nor detailed before `select_groups` says so.
+        repeated: Runs that are not independent of another one of their group.
+    """
+
+    groups: tuple[Group, ...]
+    repeated: tuple[SkippedRun, ...]
+
+
+def group_runs(runs: Iterable[TrainingRun]) -> Grouping:
+    """Group runs by model, parameters other than the seed, and data.
+
+    Of several runs with the same seed one counts, because the others say the same once more: the
+    one in which most of what is compared was measured, the latest of these. Runs that do not say
+    their seed count one each.
+    """
+    members: dict[Hashable, list[TrainingRun]] = defaultdict(list)
+    for run in runs:
+        members[run.model, frozenset(run.config.items()), run.data_digest].append(run)
+    repeated: list[SkippedRun] = []
+    independent = [_independent(group, repeated) for group in members.values()]
+    # By contents, so that nothing depends on the order in which the store gave the runs.
+    independent.sort(
+        key=lambda group: (
+            group[0].model,
+            sorted(group[0].config.items()),
+            group[0].data_digest or "",
+        )
+    )
+    names = _names(independent)
+    groups = [
+        Group(
+            name,
+            group[0].model,
+            group[0].config,
+            tuple(group),
+            metrics,
+            ranked=False,
+            detailed=False,
+        )
+        for name, group, metrics in zip(
+            names, independent, describe_groups(independent), strict=True
+        )
+    ]
+    return Grouping(
+        tuple(sorted(groups, key=most_accurate_first)),
+        tuple(sorted(repeated, key=lambda run: (run.name, run.run_id))),
+    )
+
+
+def most_accurate_first(group: Group) -> tuple[float, str]:
+    """Sort key: by mean test accuracy, those without one last; equals by name."""
+    accuracy = group.metrics.get(keys.TEST_ACCURACY)
+    return (-accuracy.mean if accuracy else float("inf"), group.name)
+
+
+def _independent(runs: Sequence[TrainingRun], repeated: list[SkippedRun]) -> list[TrainingRun]:
+    """Return the runs that count, in order; the others go to `repeated`."""
+    kept: dict[Hashable, TrainingRun] = {}
+    for run in sorted(runs, key=_completeness, reverse=True):
+        # A run without a seed is a key of its own.
+        twin = kept.setdefault(("run", run.run_id) if run.seed is None else run.seed, run)
+        if twin is not run:
+            repeated.append(
+                SkippedRun(
+                    run.run_id,
+                    run.name,
+                    f"same seed as run {twin.run_id}; not independent evidence",
+                )
+            )
+    return sorted(kept.values(), key=_by_seed)
+
+
+def _completeness(run: TrainingRun) -> tuple[int, int, str]:
+    compared = (keys.TEST_ACCURACY, *(cost.key for cost in COSTS))
+    return (sum(name in run.metrics for name in compared), run.start_time, run.run_id)
+
+
+def _by_seed(run: TrainingRun) -> tuple[bool, int, int, str]:
+    return (run.seed is None, run.seed or 0, run.start_time, run.run_id)
+
+
+def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
+    """Name each group by its model and by what sets it apart from the others of that model."""
+    by_model: dict[str, list[TrainingRun]] = defaultdict(list)
+    for group in groups:
+        by_model[group[0].model].append(group[0])
+    differing = {
+        model: _differing([run.config for run in firsts]) for model, firsts in by_model.items()
+    }
+    names = []
+    for group in groups:
+        first = group[0]
+        parts = [f"{name} {first.config.get(name, _UNKNOWN)}" for name in differing[first.model]]
+        names.append(_named(first.model, parts))
+    digits = _digest_digits({group[0].data_digest for group in groups})
+    taken = Counter(names)
+    for index, group in enumerate(groups):
+        if taken[names[index]] > 1:
+            digest = (group[0].data_digest or _UNKNOWN)[:digits]
+            names[index] = (
+                f"{names[index][:-1]}, data {digest})"
+                if differing[group[0].model]
+                else _named(names[index], [f"data {digest}"])
+            )
+    return _numbered(names)
+
+
+def _differing(configs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the parameters in which configurations differ, alphabetically."""
+    names = {name for config in configs for name in config}
+    return sorted(name for name in names if len({config.get(name) for config in configs}) > 1)
+
+
+def _named(model: str, parts: Sequence[str]) -> str:
+    text = f"{model} ({', '.join(parts)})" if parts else model
+    return " ".join(text.split())  # a name has to fit into a sentence
+
+
+def _digest_digits(digests: Iterable[str | None]) -> int:
+    known = {digest for digest in digests if digest is not None}
+    longest = max(map(len, known), default=0)
+    return next(
+        (
+            digits
+            for digits in range(_SHORTEST_DIGEST, longest)
+            if len({digest[:digits] for digest in known}) == len(known)
+        ),
+        max(longest, len(_UNKNOWN)),
+    )
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Make names unique whatever somebody called a model or a parameter."""
+    unique: dict[str, None] = {}
+    for name in names:
+        number, candidate = 1, name
+        while candidate in unique:
+            number += 1
+            candidate = f"{name} #{number}"
+        unique[candidate] = None
+    return list(unique)

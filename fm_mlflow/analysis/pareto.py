@@ -1,0 +1,131 @@
+"""Which groups nobody beats in both accuracy and a cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.comparison import Front, Group
+from fm_mlflow.analysis.costs import COSTS, Cost
+from fm_mlflow.analysis.machines import incomparable, machine_of
+from fm_mlflow.analysis.records import RunDetails
+from fm_mlflow.analysis.statistic import Interval, wilson
+
+_NO_INTERVAL = Interval(-np.inf, np.inf)
+"""Of a value whose uncertainty is unknown: it is clearly apart from nothing."""
+
+
+@dataclass(frozen=True)
+class _Position:
+    """Where a group stands; `counted` costs have no uncertainty."""
+
+    group: Group
+    accuracy: Interval
+    cost: Interval
+    counted: bool
+
+
+def fronts(
+    groups: Sequence[Group], details: Mapping[str, RunDetails], test_images: int
+) -> tuple[Front, ...]:
+    """Find the Pareto front of test accuracy against each cost, over all ranked groups.
+
+    Args:
+        groups: Most accurate first.
+        details: By run id, where they were loaded.
+        test_images: Size of the test set that the ranked groups share; 0 if unknown.
+    """
+    ranked = [group for group in groups if group.ranked]
+    return tuple(_front(ranked, details, test_images, cost) for cost in COSTS)
+
+
+def _front(
+    ranked: Sequence[Group], details: Mapping[str, RunDetails], test_images: int, cost: Cost
+) -> Front:
+    left_out = {}
+    having = []
+    for group in ranked:
+        if cost.key not in group.metrics:
+            left_out[group.name] = group.missing.get(cost.key, "not measured")
+        elif not cost.counted and not all(machine_of(run) for run in group.runs):
+            left_out[group.name] = "its runs do not say on which machine they were"
+        else:
+            having.append(group)
+    reason = incomparable(cost, [run for group in having for run in group.runs])
+    if reason:
+        return Front(cost.key, (), {}, left_out, reason)
+    positions = [_position(group, details, test_images, cost) for group in having]
+    dominated = _dominated(positions)
+    on_front = tuple(group.name for group in having if group.name not in dominated)
+    return Front(cost.key, on_front, dominated, left_out)
+
+
+def _position(
+    group: Group, details: Mapping[str, RunDetails], test_images: int, cost: Cost
+) -> _Position:
+    statistic = group.metrics[cost.key]
+    counted = cost.counted and min(statistic.values) == max(statistic.values)
+    return _Position(
+        group,
+        _accuracy_interval(group, test_images),
+        Interval(statistic.mean, statistic.mean)
+        if counted
+        else _cost_interval(group, details, cost),
+        counted,
+    )
+
+
+def _accuracy_interval(group: Group, test_images: int) -> Interval:
+    statistic = group.metrics[keys.TEST_ACCURACY]
+    if statistic.ci_low is not None and statistic.ci_high is not None:
+        return Interval(statistic.ci_low, statistic.ci_high)
+    if test_images and 0 <= statistic.mean <= 1:
+        return wilson(statistic.mean, test_images)
+    return _NO_INTERVAL
+
+
+def _cost_interval(group: Group, details: Mapping[str, RunDetails], cost: Cost) -> Interval:
+    statistic = group.metrics[cost.key]
+    if statistic.ci_low is not None and statistic.ci_high is not None:
+        return Interval(statistic.ci_low, statistic.ci_high)
+    for run in group.runs:
+        if cost.key in run.metrics and run.run_id in details:
+            measured = details[run.run_id].measurements.get(cost.key, {}).get("interval")
+            if isinstance(measured, (list, tuple)) and len(measured) == 2:
+                return Interval(float(measured[0]), float(measured[1]))
+    return _NO_INTERVAL
+
+
+def _dominated(positions: Sequence[_Position]) -> dict[str, tuple[str, ...]]:
+    """Return, for each group that is dominated, those on the front that dominate it.
+
+    Domination by anybody implies domination by somebody on the front: it is transitive.
+    """
+    if not positions:
+        return {}
+    accuracy_low = np.array([each.accuracy.low for each in positions])
+    accuracy_high = np.array([each.accuracy.high for each in positions])
+    cost_low = np.array([each.cost.low for each in positions])
+    cost_high = np.array([each.cost.high for each in positions])
+    counted = np.array([each.counted for each in positions])
+
+    def dominators(index: int) -> NDArray[np.bool_]:
+        clearly_cheaper = cost_high < cost_low[index]
+        same_count = counted & counted[index] & (cost_low == cost_low[index])
+        clearly_more_accurate = accuracy_low > accuracy_high[index]
+        dominating: NDArray[np.bool_] = clearly_more_accurate & (clearly_cheaper | same_count)
+        return dominating
+
+    by = [dominators(index) for index in range(len(positions))]
+    on_front = np.array([not each.any() for each in by])
+    return {
+        position.group.name: tuple(
+            positions[other].group.name for other in np.flatnonzero(each & on_front).tolist()
+        )
+        for position, each in zip(positions, by, strict=True)
+        if each.any()
+    }

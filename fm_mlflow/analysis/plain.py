@@ -1,0 +1,58 @@
+"""A comparison as plain values: `comparison.json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fm_mlflow.analysis.comparison import Comparison, Group, Statistic
+from fm_mlflow.results import finite
+
+
+def to_json_dict(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as values that JSON can hold; what is not a number is None."""
+    document: dict[str, Any] = {
+        "experiment": comparison.experiment,
+        "summary": comparison.summary,
+        "models": [_model(group) for group in comparison.groups],
+        "verdicts": [asdict(verdict) for verdict in comparison.verdicts],
+        "pareto": {front.metric: list(front.on_front) for front in comparison.fronts},
+        "pareto_details": {
+            front.metric: {
+                "dominated": dict(front.dominated),
+                "left_out": dict(front.left_out),
+                "reason": front.reason,
+            }
+            for front in comparison.fronts
+        },
+        "best": asdict(comparison.best),
+        "target_accuracy": comparison.target_accuracy,
+        "targets": [asdict(target) for target in comparison.targets],
+        "class_names": comparison.class_names,
+        "by_class": [asdict(each) for each in comparison.by_class],
+        "answers": [asdict(answer) for answer in comparison.answers],
+        "warnings": comparison.warnings,
+        "skipped": [asdict(run) for run in comparison.skipped],
+        "repeat": asdict(comparison.repeat),
+    }
+    plain: dict[str, Any] = finite(document)
+    return plain
+
+
+def _model(group: Group) -> dict[str, Any]:
+    return {
+        "model": group.name,
+        "architecture": group.model,
+        "config": dict(group.config),
+        "dataset_digest": group.data_digest,
+        "run_ids": [run.run_id for run in group.runs],
+        "seeds": [run.seed for run in group.runs],
+        "ranked": group.ranked,
+        "detailed": group.detailed,
+        "metrics": {name: _statistic(each) for name, each in group.metrics.items()},
+        "missing": dict(group.missing),
+    }
+
+
+def _statistic(statistic: Statistic) -> dict[str, Any]:
+    return dict(vars(statistic))  # asdict copies each of a hundred thousand

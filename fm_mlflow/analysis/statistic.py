@@ -1,0 +1,114 @@
+"""One metric over the runs of a group: mean, spread and t-interval, for many groups at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special  # scipy.stats takes a second to import
+
+from fm_mlflow.analysis.comparison import Statistic
+from fm_mlflow.analysis.records import TrainingRun
+
+LEVEL = 0.95
+"""Of every interval."""
+
+_UPPER = (1 + LEVEL) / 2
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From `low` to `high`, both included."""
+
+    low: float
+    high: float
+
+
+@lru_cache(maxsize=4096)
+def t_quantile(degrees: float) -> float:
+    """Return Student's t that a share of (1 + LEVEL) / 2 does not exceed; `degrees` > 0."""
+    return float(special.stdtrit(degrees, _UPPER))
+
+
+def wilson(share: float, count: int) -> Interval:
+    """Return the 95% interval of a binomial share (Wilson, 1927): 0.894 to 0.906 for 0.9 of 10,000.
+
+    Args:
+        share: Observed, 0 to 1.
+        count: Of independent observations, at least 1.
+    """
+    z = float(special.ndtri(_UPPER))
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def describe(values: Sequence[float]) -> Statistic:
+    """Summarise finite values, one a run; at least one."""
+    (statistic,) = _describe_segments(list(values), np.array([len(values)]))
+    return statistic
+
+
+def describe_groups(groups: Sequence[Sequence[TrainingRun]]) -> list[dict[str, Statistic]]:
+    """Summarise every metric of every group; values that are not finite are left out.
+
+    Args:
+        groups: The runs of each group, in the order in which their values shall stand.
+
+    Returns:
+        For each group, statistics by metric name, names in alphabetical order.
+    """
+    described: list[dict[str, Statistic]] = [{} for _ in groups]
+    members = [(index, run.metrics) for index, runs in enumerate(groups) for run in runs]
+    for name in sorted({name for _, metrics in members for name in metrics}):
+        owners: list[int] = []
+        values: list[float] = []
+        for index, metrics in members:
+            value = metrics.get(name)
+            if value is not None and math.isfinite(value):
+                owners.append(index)
+                values.append(float(value))
+        counts = np.bincount(owners, minlength=len(groups)) if owners else np.zeros(0, np.int64)
+        present = np.flatnonzero(counts)
+        for index, statistic in zip(
+            present.tolist(), _describe_segments(values, counts[present]), strict=True
+        ):
+            described[index][name] = statistic
+    return described
+
+
+def _describe_segments(values: list[float], counts: NDArray[np.int64]) -> list[Statistic]:
+    """Summarise consecutive segments of values; `counts` are their lengths, each at least 1."""
+    if not values:
+        return []
+    array = np.array(values, dtype=np.float64)
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    low, high = np.minimum.reduceat(array, starts), np.maximum.reduceat(array, starts)
+    # Rounding must not move the mean of equal counts away from them.
+    mean = np.clip(np.add.reduceat(array, starts) / counts, low, high)
+    squares = np.add.reduceat((array - np.repeat(mean, counts)) ** 2, starts)
+    sd = np.sqrt(squares / np.maximum(counts - 1, 1))
+    sizes, which = np.unique(counts, return_inverse=True)
+    quantiles = np.array([t_quantile(size - 1) if size > 1 else 0.0 for size in sizes.tolist()])
+    half = quantiles[which] * sd / np.sqrt(counts)
+    rows = zip(
+        counts.tolist(),
+        mean.tolist(),
+        sd.tolist(),
+        (mean - half).tolist(),
+        (mean + half).tolist(),
+        starts.tolist(),
+        ends.tolist(),
+        strict=True,
+    )
+    return [
+        Statistic(n, mean_, sd_, low_, high_, tuple(values[start:end]))
+        if n > 1
+        else Statistic(n, mean_, None, None, None, (values[start],))
+        for n, mean_, sd_, low_, high_, start, end in rows
+    ]
