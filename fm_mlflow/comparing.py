@@ -142,7 +142,7 @@ def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
     found = find_runs(config)
     if not found.runs:
         raise ComparisonError(_nothing(found.experiment, found.skipped))
-    grouping = group_runs(found.runs, config.top)
+    grouping = group_runs(found.runs, config.top, config)
     progress.stage(f"reading the runs of {_counted(len(grouping.detailed), 'model')}")
     details = load_details(run for group in grouping.detailed for run in group.runs)
     progress.stage("comparing")

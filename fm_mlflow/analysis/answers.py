@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from fm_mlflow import keys
@@ -266,7 +267,7 @@ def _class_gains(
         for first, second, name in zip(
             found[convolutional.name], found[other.name], class_names, strict=True
         )
-        if first is not None and second is not None
+        if not math.isnan(first - second)
     ]
     gains.sort(key=lambda gain: (-gain[0], gain[1]))
     best = [f"{name} ({gain:+.3f})" for gain, name in gains[:_CLASSES_NAMED] if gain > 0]

@@ -164,13 +164,18 @@ def _method(method: object) -> str:
 
 
 def _problems(runs: Iterable[TrainingRun], details: Mapping[str, RunDetails]) -> Iterator[str]:
+    """Give each kind of problem once, with the cause in the first run that has it."""
+    causes: dict[str, str] = {}
     affected: dict[str, list[TrainingRun]] = defaultdict(list)
     for run in runs:
-        if run.run_id in details:
-            for problem in details[run.run_id].problems:
-                affected[problem].append(run)
-    for problem, having in affected.items():
-        yield f"{_runs(having)}: {problem.rstrip('.')}."
+        for problem in details[run.run_id].problems if run.run_id in details else ():
+            kind, _, cause = problem.partition(": ")
+            causes.setdefault(kind, cause.rstrip("."))
+            affected[kind].append(run)
+    for kind, having in affected.items():
+        first = "the first, " if len(having) > 1 else ""
+        cause = f" ({first}{causes[kind]})" if causes[kind] else ""
+        yield f"{_runs(having)}: {kind.rstrip('.')}{cause}."
 
 
 def _differing(

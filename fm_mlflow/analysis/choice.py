@@ -21,7 +21,7 @@ def choose_best(
     """Choose the most accurate group within bounds; of those as good as it, the cheapest.
 
     Args:
-        groups: As `select_groups` gives them; with the bounds of `choice`, because only detailed
+        groups: As `group_runs` gives them; with the bounds of `choice`, because only detailed
             groups are compared and can be chosen.
         details: Of the runs of detailed groups, by run id; what lacks weakens the evidence.
         choice: The cost that decides, and the bounds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ def by_class(
             confusion = np.sum([_confusion(each, classes) for each in predictions], axis=0)
             sizes = confusion.sum(axis=1)
             accuracy = tuple(
-                int(confusion[label, label]) / int(sizes[label]) if sizes[label] else None
+                int(confusion[label, label]) / int(sizes[label]) if sizes[label] else math.nan
                 for label in range(classes)
             )
             rows = tuple(tuple(row) for row in confusion.tolist())

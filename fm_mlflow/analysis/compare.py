@@ -30,7 +30,7 @@ def compare(
 
     Args:
         experiment: Name of the experiment, or of what else is compared.
-        groups: As `select_groups` gives them, with the top and the bounds of `config`.
+        groups: As `group_runs` gives them, with the top and the bounds of `config`.
         details: Of the runs of detailed groups, by run id; what lacks weakens the evidence.
         skipped: Runs left out, those that `group_runs` gave included.
         config: The rule of the decision and the target accuracy.

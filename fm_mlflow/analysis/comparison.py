@@ -180,13 +180,13 @@ class ByClass:
         model: Name of the group.
         runs: Runs whose predictions could be read.
         accuracy: Per class, in label order: share of its images classified correctly, over runs;
-            None for a class without test images.
+            NaN for a class without test images.
         confusion: Test images by true (row) and predicted (column) class, summed over the runs.
     """
 
     model: str
     runs: int
-    accuracy: tuple[float | None, ...]
+    accuracy: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...]
 
 

@@ -10,7 +10,9 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
+from fm_mlflow.analysis.selection import select_groups
 from fm_mlflow.analysis.statistic import describe_groups
+from fm_mlflow.config import Bounds
 
 _UNKNOWN = "unknown"
 _SHORTEST_DIGEST = 8
@@ -21,20 +23,31 @@ class Grouping:
     """What `group_runs` gives.
 
     Attributes:
-        groups: Most accurate first; neither ranked nor detailed before `select_groups` says so.
-        repeated: Runs that are not independent of another one of their group.
+        groups: Most accurate first, those that are not ranked last.
+        skipped: Runs that are not independent of another one of their group.
     """
 
     groups: tuple[Group, ...]
-    repeated: tuple[SkippedRun, ...]
+    skipped: tuple[SkippedRun, ...]
+
+    @property
+    def detailed(self) -> tuple[Group, ...]:
+        """The groups whose runs' details the comparison needs."""
+        return tuple(group for group in self.groups if group.detailed)
 
 
-def group_runs(runs: Iterable[TrainingRun]) -> Grouping:
+def group_runs(runs: Iterable[TrainingRun], top: int, bounds: Bounds | None = None) -> Grouping:
     """Group runs by model, parameters other than the seed, and data.
 
     Of several runs with the same seed one counts, because the others say the same once more: the
     one in which most of what is compared was measured, the latest of these. Runs that do not say
     their seed count one each.
+
+    Args:
+        runs: In any order.
+        top: How many of the most accurate groups are looked at in detail; as many again where
+            bounds exclude some of these.
+        bounds: What the best may cost.
     """
     members: dict[Hashable, list[TrainingRun]] = defaultdict(list)
     for run in runs:
@@ -65,15 +78,9 @@ def group_runs(runs: Iterable[TrainingRun]) -> Grouping:
         )
     ]
     return Grouping(
-        tuple(sorted(groups, key=most_accurate_first)),
+        select_groups(groups, top, bounds),
         tuple(sorted(repeated, key=lambda run: (run.name, run.run_id))),
     )
-
-
-def most_accurate_first(group: Group) -> tuple[float, str]:
-    """Sort key: by mean test accuracy, those without one last; equals by name."""
-    accuracy = group.metrics.get(keys.TEST_ACCURACY)
-    return (-accuracy.mean if accuracy else float("inf"), group.name)
 
 
 def _independent(runs: Sequence[TrainingRun], repeated: list[SkippedRun]) -> list[TrainingRun]:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS
-from fm_mlflow.analysis.grouping import most_accurate_first
 from fm_mlflow.analysis.words import figure
 from fm_mlflow.config import Bounds
 
@@ -22,7 +21,7 @@ def select_groups(
     Ranked are those with a test accuracy on the data that most runs were tested on.
 
     Args:
-        groups: As `group_runs` gives them.
+        groups: In any order.
         top: How many to mark as detailed; as many again where bounds exclude some of these.
         bounds: What the best may cost.
 
@@ -32,16 +31,22 @@ def select_groups(
     main = _main_digest(groups)
     ranked = sorted(
         (g for g in groups if keys.TEST_ACCURACY in g.metrics and g.data_digest == main),
-        key=most_accurate_first,
+        key=_most_accurate_first,
     )
     affordable = [g for g in ranked if bounds is None or not exceeded(g, bounds)]
     detailed = {g.name for g in (*ranked[:top], *affordable[:top])}
     names = {g.name for g in ranked}
-    others = sorted((g for g in groups if g.name not in names), key=most_accurate_first)
+    others = sorted((g for g in groups if g.name not in names), key=_most_accurate_first)
     return (
         *(replace(g, ranked=True, detailed=g.name in detailed) for g in ranked),
         *(replace(g, ranked=False, detailed=False) for g in others),
     )
+
+
+def _most_accurate_first(group: Group) -> tuple[float, str]:
+    """Sort key: by mean test accuracy, those without one last; equals by name."""
+    accuracy = group.metrics.get(keys.TEST_ACCURACY)
+    return (-accuracy.mean if accuracy else float("inf"), group.name)
 
 
 def _main_digest(groups: Sequence[Group]) -> str | None:

@@ -7,25 +7,29 @@ from collections.abc import Sequence
 from fm_mlflow import keys
 
 _UNITS = {str(key): key.unit for key in keys.all_keys()}
-_FORMS = {
-    "fraction": (".4f", ""),
-    "nats": (".4f", ""),
-    "count": (",.0f", ""),
-    "FLOPs": (",.0f", ""),
-    "FLOPs an image": (",.0f", ""),
-    "MiB": (",.2f", " MiB"),
-    "ms": (",.3f", " ms"),
-    "s": (",.1f", " s"),
-    "images/s": (",.0f", " images/s"),
-    "%": (".1f", "%"),
-}
+_SAID_BY_THE_NAME = ("fraction", "nats", "count", "FLOPs", "FLOPs an image", "1")
 _LISTED = 3
 
 
 def figure(name: str, value: float) -> str:
-    """Return a metric's value as text, with its unit where the number alone would not say it."""
-    form, unit = _FORMS.get(_UNITS.get(name, ""), (".4g", ""))
-    return f"{value:{form}}{unit}"
+    """Return a metric's value as text, with its unit where the metric's title does not say it."""
+    unit = _UNITS.get(name, "")
+    text = f"{value:,.{_decimals(unit, abs(value))}f}"
+    return text if unit in _SAID_BY_THE_NAME else f"{text} {unit}".rstrip()
+
+
+def _decimals(unit: str, size: float) -> int:
+    match unit:
+        case "fraction" | "nats":
+            return 4
+        case "count" | "FLOPs" | "FLOPs an image":
+            return 0
+        case "MiB":
+            return 2 if size < 1000 else 0
+        case "ms":
+            return 2 if size >= 0.1 or size == 0 else 4
+        case _:
+            return 1 if size >= 1 or size == 0 else 3
 
 
 def times(more: float, less: float) -> str:
