@@ -22,6 +22,11 @@ from pathlib import Path
 import numpy as np
 
 SEEDS = 5
+IMAGES = 10_000
+CLASSES = 10
+WITH_ARTIFACTS = 40
+"""Configurations, the most accurate ones; a comparison reads the files of ten."""
+
 TABLES = ("runs", "metrics", "latest_metrics", "params", "tags")
 
 SEARCH = """
@@ -107,7 +112,7 @@ def _run(code: str, uri: str, folder: Path) -> dict[str, float]:
 
 
 def make_store(folder: Path, runs: int, points: int) -> str:
-    """Log two trainings through MLflow, then copy their rows; the ten best have artifacts."""
+    """Log two trainings through MLflow, then copy their rows; the most accurate have files too."""
     from mlflow.tracking import MlflowClient
 
     from tests.simulated import Simulated, log_run
@@ -133,12 +138,18 @@ def make_store(folder: Path, runs: int, points: int) -> str:
                 run_id = f"{number:032x}"
                 score = round(accuracy + random.normal(0, 0.001), 4)
                 _copy(connection, rows, template, run_id, configuration, seed, score, points)
-                if configuration < 10:
-                    shutil.copytree(
-                        folder / "runs" / template / "artifacts",
-                        folder / "runs" / run_id / "artifacts",
-                    )
+                if configuration < WITH_ARTIFACTS:
+                    artifacts = folder / "runs" / run_id / "artifacts"
+                    shutil.copytree(folder / "runs" / template / "artifacts", artifacts)
+                    _write_predictions(artifacts / "predictions" / "test.npz", score, random)
     return f"sqlite:///{database}"
+
+
+def _write_predictions(path: Path, accuracy: float, random: np.random.Generator) -> None:
+    label = np.arange(IMAGES) % CLASSES
+    is_wrong = random.permutation(IMAGES) >= round(accuracy * IMAGES)
+    probability = np.eye(CLASSES, dtype=np.float32)[(label + is_wrong) % CLASSES]
+    np.savez_compressed(path, label=label, probability=probability)
 
 
 def _rows(
