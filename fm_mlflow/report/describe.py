@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data import Dataset
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
+from fm_mlflow.report.text import markdown
 
 DATASET_TITLES = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
 
@@ -25,7 +26,7 @@ def describe_training(
     held_out = dataset.validation
     validated = f"{len(held_out):,} held-out images" if held_out else "the test set"
     lines = [
-        f"**{_escaped(config.model)}** on {dataset_title(config)}: {len(dataset.train):,} training "
+        f"**{markdown(config.model)}** on {dataset_title(config)}: {len(dataset.train):,} training "
         f"images, {config.epochs} epochs, batches of {config.batch_size}, seed {config.seed}. "
         f"Validated after each epoch on {validated}."
     ]
@@ -54,7 +55,3 @@ def training_command(config: TrainConfig) -> str:
 def dataset_title(config: TrainConfig) -> str:
     """Name the data set as a person would."""
     return DATASET_TITLES.get(config.dataset, "IDX files")
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+!|" else c for c in text)

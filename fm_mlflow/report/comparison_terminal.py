@@ -1,0 +1,148 @@
+"""A comparison on a terminal: what there is to know at once, within 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.comparison import Comparison
+from fm_mlflow.report import contents
+from fm_mlflow.report.contents import Cell, Table
+from fm_mlflow.report.text import printable
+
+_MOST_VERDICTS = 10
+_NARROWEST_TEXT = 12
+
+
+def print_comparison(
+    console: Console, comparison: Comparison, files: Mapping[str, str] | None = None
+) -> None:
+    """Show the answer, the figures behind it and where the whole report is.
+
+    Args:
+        console: Where to.
+        comparison: What came out.
+        files: Where the report was written: what it is ("report", …) and the path or address.
+    """
+    printer = _Printer(console)
+    printer.line(f"{comparison.experiment}: {contents.subtitle(comparison)}", "bold")
+    printer.line(comparison.summary)
+    if comparison.warnings:
+        printer.heading(contents.counted(len(comparison.warnings), "warning"), "bold yellow")
+        printer.points(comparison.warnings)
+    printer.table("Results", contents.results(comparison))
+    _print_decision(printer, comparison)
+    printer.table("The notebook's estimates", contents.estimates(comparison))
+    printer.table("Accuracy against cost", contents.fronts(comparison))
+    targets = contents.targets(comparison)
+    printer.table(targets.title, targets)
+    if comparison.answers:
+        printer.heading("Questions and answers")
+        for each in comparison.answers:
+            printer.line(each.question, "italic")
+            printer.line(each.answer)
+    _print_evidence(printer, comparison)
+    if comparison.skipped:
+        printer.heading(f"{contents.counted(len(comparison.skipped), 'run')} skipped")
+        printer.points(f"{each.count:,}: {each.reason}" for each in contents.skipped(comparison))
+    for what, where in (files or {}).items():
+        # Never wrapped: a path is there to be copied.
+        printer.line(f"{what}: {where}", wrapped=False)
+
+
+def _print_decision(printer: _Printer, comparison: Comparison) -> None:
+    best = comparison.best
+    printer.heading("Decision")
+    printer.line(best.model if best.model is not None else "No model is chosen.", "bold")
+    printer.line(best.reason)
+    if best.run_id is not None:
+        printer.line(f"run {best.run_id}")
+    printer.points(f"{name}: {why}" for name, why in contents.first(best.excluded.items()))
+
+
+def _print_evidence(printer: _Printer, comparison: Comparison) -> None:
+    words = [v.words for v in comparison.verdicts if v.metric == keys.TEST_ACCURACY]
+    if words:
+        printer.heading("Evidence")
+        printer.points(words[:_MOST_VERDICTS])
+        if more := len(comparison.verdicts) - len(words[:_MOST_VERDICTS]):
+            printer.line(f"{contents.counted(more, 'more verdict')} in the report.", "dim")
+
+
+class _Printer:
+    """Prints any text as text: no markup, no highlighting, no control characters."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def line(self, text: str, style: str = "", *, wrapped: bool = True) -> None:
+        self._console.print(Text(printable(text), style), soft_wrap=not wrapped)
+
+    def heading(self, text: str, style: str = "bold") -> None:
+        self._console.print()
+        self.line(text, style)
+
+    def points(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            lines = Text(printable(text)).wrap(self._console, self._console.width - 2)
+            for number, line in enumerate(lines):
+                line.rstrip()
+                self._console.print(Text("  " if number else "- ").append_text(line))
+
+    def table(self, heading: str, table: Table) -> None:
+        if not table.rows:
+            return
+        self.heading(heading)
+        shown = _table(table)
+        if self._console.measure(shown).minimum <= self._console.width:
+            self._console.print(shown)
+        else:
+            self._one_by_one(table)
+        for note in table.notes:
+            self.line(note, "dim")
+
+    def _one_by_one(self, table: Table) -> None:
+        """A row that is too wide for the terminal becomes a list."""
+        for row in table.rows:
+            self.line(" ".join(filter(None, (row[0].text, row[0].more))))
+            for column, cell in zip(table.columns[1:], row[1:], strict=True):
+                text = " ".join(filter(None, (cell.text, cell.more)))
+                if text:
+                    self.line(f"  {column.title}: {text}")
+
+
+def _table(table: Table) -> RichTable:
+    shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for position, column in enumerate(table.columns):
+        cells = [row[position] for row in table.rows]
+        words = max(len(word) for word in column.title.split())
+        if column.numeric:
+            # Figures are never broken over lines; their heads are, between words.
+            width = max(words, *(max(len(cell.text), len(cell.more)) for cell in cells))
+            heads = textwrap.wrap(column.title, width)
+        else:
+            width, heads = min(_NARROWEST_TEXT, max(len(cell.text) for cell in cells)), []
+        shown.add_column(
+            Text("\n".join(heads) or column.title),
+            justify="right" if column.numeric else "left",
+            vertical="top",
+            overflow="fold",
+            no_wrap=column.numeric,
+            min_width=max(width, words),
+        )
+    for row in table.rows:
+        shown.add_row(*(_shown(cell) for cell in row))
+    return shown
+
+
+def _shown(cell: Cell) -> Text:
+    text = Text(printable(cell.text), "dim" if cell.is_missing else "")
+    if cell.more:
+        text.append(f"\n{printable(cell.more)}", "dim")
+    return text
