@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fm_mlflow.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fm_mlflow.comparing import CompareResult, compare
+    from fm_mlflow.comparing import compare
     from fm_mlflow.config import CompareConfig, TrainConfig
     from fm_mlflow.errors import (
         ComparisonError,
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         TrackingError,
         TrainingError,
     )
-    from fm_mlflow.results import TrainResult
+    from fm_mlflow.results import CompareResult, TrainResult
     from fm_mlflow.training import train
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 # Where each public name lives; imported on first use, so that `import fm_mlflow` costs nothing.
 _HOMES = {
     "CompareConfig": "config",
-    "CompareResult": "comparing",
+    "CompareResult": "results",
     "ComparisonError": "errors",
     "DataError": "errors",
     "FmMlflowError": "errors",

@@ -187,12 +187,12 @@ def compare(as_json: bool, **options: str | None) -> None:
     config = parse(CompareConfig, given)
 
     from fm_mlflow.comparing import compare as compare_runs
-    from fm_mlflow.report.comparison_terminal import print_comparison
+    from fm_mlflow.report.comparison_terminal import print_compare_result
     from fm_mlflow.report.progress import console_progress
 
     with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
         result = compare_runs(progress=progress, **config.model_dump())
-    _show(result, print_comparison, as_json)
+    _show(result, print_compare_result, as_json)
 
 
 def _show(result: Any, print_result: Callable[[Console, Any], None], as_json: bool) -> None:

@@ -18,7 +18,7 @@ from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.report.describe import training_command
 from fm_mlflow.report.progress import ProgressListener
-from fm_mlflow.results import finite
+from fm_mlflow.results import CompareResult, finite
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.comparison import Best, Comparison, Group, Repeat
@@ -26,37 +26,6 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
 _MOST_NAMES_IN_TITLE = 4
-
-
-@dataclass(frozen=True)
-class CompareResult:
-    """A comparison, and where its report is.
-
-    Attributes:
-        run_id: The run of kind `comparison` that holds the report.
-        tracking_uri: The store, any password hidden.
-        artifact_uri: Where the run's artifacts are.
-        files: The report's files in the output folder, by name.
-        comparison: Everything that they say.
-    """
-
-    run_id: str
-    tracking_uri: str
-    artifact_uri: str
-    files: Mapping[str, Path]
-    comparison: Comparison
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
-        from fm_mlflow.analysis.to_json import to_json_dict
-
-        return {
-            "run_id": self.run_id,
-            "tracking_uri": self.tracking_uri,
-            "artifact_uri": self.artifact_uri,
-            "files": {name: str(path) for name, path in self.files.items()},
-            **to_json_dict(self.comparison),
-        }
 
 
 @dataclass(frozen=True)
@@ -264,4 +233,11 @@ def _log(
         with run.artifacts() as folder:
             for name, text in texts.items():
                 (folder / name).write_text(text, encoding="utf-8", newline="")
-        return CompareResult(run.run_id, tracking_uri(), run.artifact_uri, files, comparison)
+        return CompareResult(
+            run.run_id,
+            run.experiment_id,
+            tracking_uri(),
+            run.artifact_uri,
+            {name: str(path) for name, path in files.items()},
+            comparison,
+        )

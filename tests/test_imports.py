@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from tests.conftest import Store
+from tests.simulated import Simulated, log_run
+
 LOADED = """
 import sys
 print(*sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "keras", "mlflow"}))
@@ -38,6 +41,7 @@ def loaded_by(code: str) -> list[str]:
         COMMAND.format(["--help"]),
         COMMAND.format(["train", "--help"]),
         COMMAND.format(["train", "--epochs", "0"]),
+        COMMAND.format(["compare", "--help"]),
     ],
 )
 def test_neither_tensorflow_nor_mlflow_is_imported(code: str) -> None:
@@ -46,6 +50,15 @@ def test_neither_tensorflow_nor_mlflow_is_imported(code: str) -> None:
 
 def test_tracking_runs_does_not_import_tensorflow() -> None:
     assert loaded_by("import fm_mlflow.tracking.run") == ["mlflow"]
+
+
+def test_comparing_does_not_import_tensorflow(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    log_run(store.client, Simulated())
+    assert loaded_by(COMMAND.format(["compare"])) == ["mlflow"]
+    assert (store.folder / "comparison" / "report.html").exists()
 
 
 def test_the_check_sees_an_import() -> None:

@@ -72,8 +72,8 @@ def test_the_summary_names_figures_and_place() -> None:
 def test_commands_name_the_store_but_no_secret(uri: str, browse: str, store: str) -> None:
     commands = dict(next_commands(result(uri)))
     assert commands["Browse it"] == browse
-    assert commands["Compare it with the other runs, as CSV"].startswith(
-        f"MLFLOW_TRACKING_URI={store} mlflow "
+    assert commands["Compare it with the other runs"] == (
+        f"MLFLOW_TRACKING_URI={store} fm-mlflow compare --experiment 7"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from rich import box
 from rich.console import Console
@@ -14,22 +14,25 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.report import contents
 from fm_mlflow.report.contents import Cell, Table
+from fm_mlflow.report.terminal import browse_commands, print_commands
 from fm_mlflow.report.text import printable
+from fm_mlflow.results import CompareResult
 
 _MOST_VERDICTS = 10
 _NARROWEST_TEXT = 12
 
 
-def print_comparison(
-    console: Console, comparison: Comparison, files: Mapping[str, str] | None = None
-) -> None:
-    """Show the answer, the figures behind it and where the whole report is.
+def print_compare_result(console: Console, result: CompareResult) -> None:
+    """Show the answer, the figures behind it, where the whole report is and what to do next."""
+    print_comparison(console, result.comparison)
+    commands = [("The whole report", result.files[keys.REPORT_HTML_FILE])]
+    commands += browse_commands(result.tracking_uri, result.experiment_id, result.run_id)
+    console.print()
+    print_commands(console, commands)
 
-    Args:
-        console: Where to.
-        comparison: What came out.
-        files: Where the report was written: what it is ("report", …) and the path or address.
-    """
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Show the answer and the figures behind it."""
     printer = _Printer(console)
     printer.line(f"{comparison.experiment}: {contents.subtitle(comparison)}", "bold")
     printer.line(comparison.summary)
@@ -51,9 +54,6 @@ def print_comparison(
     if comparison.skipped:
         printer.heading(f"{contents.counted(len(comparison.skipped), 'run')} skipped")
         printer.points(f"{each.count:,}: {each.reason}" for each in contents.skipped(comparison))
-    for what, where in (files or {}).items():
-        # Never wrapped: a path is there to be copied.
-        printer.line(f"{what}: {where}", wrapped=False)
 
 
 def _print_decision(printer: _Printer, comparison: Comparison) -> None:

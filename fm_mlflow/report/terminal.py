@@ -40,10 +40,7 @@ def print_training_result(console: Console, result: TrainResult) -> None:
         ),
         highlight=False,
     )
-    for label, command in next_commands(result):
-        console.print(f"{label}:", style="bold", markup=False)
-        # Never wrapped: a command is there to be copied.
-        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+    print_commands(console, next_commands(result))
 
 
 def _measured_beside_estimated(metrics: Mapping[str, float]) -> Padding:
@@ -59,23 +56,13 @@ def _measured_beside_estimated(metrics: Mapping[str, float]) -> Padding:
 
 def next_commands(result: TrainResult) -> list[tuple[str, str]]:
     """Return what to do next with a run: a label and the exact command, store included."""
-    store = _shell_uri(result.tracking_uri)
+    store = shell_uri(result.tracking_uri)
     register = f'import mlflow; mlflow.register_model("{result.model_uri}", "{REGISTERED_MODEL}")'
-    page = f"/#/experiments/{result.experiment_id}/runs/{result.run_id}?{_TRAINING_VIEW}"
-    if result.tracking_uri.startswith(("http://", "https://")):
-        server = urlsplit(result.tracking_uri)
-        address = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl()
-        browse = [("Browse it", address.rstrip("/") + page)]
-    else:
-        browse = [
-            ("Browse it", f"mlflow ui --backend-store-uri {store}"),
-            ("and open", f"http://127.0.0.1:5000{page}"),
-        ]
     return [
-        *browse,
+        *browse_commands(result.tracking_uri, result.experiment_id, result.run_id),
         (
-            "Compare it with the other runs, as CSV",
-            f"MLFLOW_TRACKING_URI={store} mlflow experiments csv -x {result.experiment_id}",
+            "Compare it with the other runs",
+            f"MLFLOW_TRACKING_URI={store} fm-mlflow compare --experiment {result.experiment_id}",
         ),
         (
             "Register its model",
@@ -84,7 +71,27 @@ def next_commands(result: TrainResult) -> list[tuple[str, str]]:
     ]
 
 
-def _shell_uri(uri: str) -> str:
+def browse_commands(tracking_uri: str, experiment_id: str, run_id: str) -> list[tuple[str, str]]:
+    """Return how to open a run in MLflow's UI: a label and the command or address."""
+    page = f"/#/experiments/{experiment_id}/runs/{run_id}?{_TRAINING_VIEW}"
+    if tracking_uri.startswith(("http://", "https://")):
+        server = urlsplit(tracking_uri)
+        address = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl()
+        return [("Browse it", address.rstrip("/") + page)]
+    return [
+        ("Browse it", f"mlflow ui --backend-store-uri {shell_uri(tracking_uri)}"),
+        ("and open", f"http://127.0.0.1:5000{page}"),
+    ]
+
+
+def print_commands(console: Console, commands: Iterable[tuple[str, str]]) -> None:
+    """Show commands, each under its label, never wrapped: they are there to be copied."""
+    for label, command in commands:
+        console.print(f"{label}:", style="bold", markup=False)
+        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def shell_uri(uri: str) -> str:
     """Return a store for a shell; one with a password is left to the variable that holds it."""
     return '"$MLFLOW_TRACKING_URI"' if HIDDEN in uri else shlex.quote(uri)
 
