@@ -19,6 +19,9 @@ LEVEL = 0.95
 
 _UPPER = (1 + LEVEL) / 2
 
+_LARGEST = 1e150
+"""Beyond it, squares are not finite; neither are the values that a diverged run logs."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -54,7 +57,7 @@ def describe(values: Sequence[float]) -> Statistic:
 
 
 def describe_groups(groups: Sequence[Sequence[TrainingRun]]) -> list[dict[str, Statistic]]:
-    """Summarise every metric of every group; values that are not finite are left out.
+    """Summarise every metric of every group; values that are no numbers are left out.
 
     Args:
         groups: The runs of each group, in the order in which their values shall stand.
@@ -69,7 +72,7 @@ def describe_groups(groups: Sequence[Sequence[TrainingRun]]) -> list[dict[str, S
         values: list[float] = []
         for index, metrics in members:
             value = metrics.get(name)
-            if value is not None and math.isfinite(value):
+            if value is not None and -_LARGEST < value < _LARGEST:
                 owners.append(index)
                 values.append(float(value))
         counts = np.bincount(owners, minlength=len(groups)) if owners else np.zeros(0, np.int64)
