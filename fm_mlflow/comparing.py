@@ -18,7 +18,7 @@ from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.report.describe import training_command
 from fm_mlflow.report.progress import ProgressListener
-from fm_mlflow.results import CompareResult, finite
+from fm_mlflow.results import CompareResult
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.comparison import Best, Comparison, Group, Repeat
@@ -183,7 +183,7 @@ def _render(comparison: Comparison) -> dict[str, str]:
     from fm_mlflow.report.markdown import to_markdown
     from fm_mlflow.report.table import to_csv
 
-    document = finite(to_json_dict(comparison))
+    document = to_json_dict(comparison)
     return {
         keys.REPORT_HTML_FILE: to_html(comparison),
         keys.REPORT_MARKDOWN_FILE: to_markdown(comparison),

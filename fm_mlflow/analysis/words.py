@@ -15,6 +15,8 @@ def figure(name: str, value: float) -> str:
     """Return a metric's value as text, with its unit where the metric's title does not say it."""
     unit = _UNITS.get(name, "")
     text = f"{value:,.{_decimals(unit, abs(value))}f}"
+    if not any(c in "123456789" for c in text):
+        text = text.removeprefix("-")
     return text if unit in _SAID_BY_THE_NAME else f"{text} {unit}".rstrip()
 
 
