@@ -192,7 +192,10 @@ def compare(as_json: bool, **options: str | None) -> None:
 
     with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
         result = compare_runs(progress=progress, **config.model_dump())
-    _show(result, print_comparison, as_json)
+    places = {"run": result.run_id, "store": result.tracking_uri, **result.files}
+    _show(
+        result, lambda console, shown: print_comparison(console, shown.comparison, places), as_json
+    )
 
 
 def _show(result: Any, print_result: Callable[[Console, Any], None], as_json: bool) -> None:

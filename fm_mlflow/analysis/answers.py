@@ -10,7 +10,7 @@ from fm_mlflow.analysis.comparison import Answer, Best, ByClass, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.machines import incomparable
 from fm_mlflow.analysis.records import RunDetails
-from fm_mlflow.analysis.words import capitalised, figure, listed, times
+from fm_mlflow.words import capitalised, figure, listed, times
 
 MORE_ACCURATE = "Which model is more accurate?"
 FEWER_PARAMETERS = "Which model has fewer parameters?"

@@ -29,7 +29,7 @@ from fm_mlflow.analysis.significance import (
     seeds_needed,
     smallest_p,
 )
-from fm_mlflow.analysis.words import capitalised, figure, p_text, times
+from fm_mlflow.words import capitalised, figure, p_text, times
 
 EXACT_COUNT = "exact count"
 MCNEMAR = "exact McNemar test"
