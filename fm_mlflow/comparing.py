@@ -19,6 +19,7 @@ from fm_mlflow.lifecycle import guard
 from fm_mlflow.report.describe import training_command
 from fm_mlflow.report.progress import ProgressListener
 from fm_mlflow.results import CompareResult
+from fm_mlflow.words import counted
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.comparison import Best, Comparison, Group, Repeat
@@ -112,7 +113,7 @@ def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
     if not found.runs:
         raise ComparisonError(_nothing(found.experiment, found.skipped))
     grouping = group_runs(found.runs, config.top, config)
-    progress.stage(f"reading the runs of {_counted(len(grouping.detailed), 'model')}")
+    progress.stage(f"reading the runs of {counted(len(grouping.detailed), 'model')}")
     details = load_details(run for group in grouping.detailed for run in group.runs)
     progress.stage("comparing")
     skipped = [*found.skipped, *grouping.skipped]
@@ -124,12 +125,8 @@ def _nothing(experiment: str, skipped: Sequence[SkippedRun]) -> str:
     text = f"nothing to compare: '{experiment}' has no finished training run that was asked for"
     if skipped:
         reason, count = Counter(run.reason for run in skipped).most_common(1)[0]
-        text += f"; {_counted(len(skipped), 'run')} skipped, {count} because: {reason}"
+        text += f"; {counted(len(skipped), 'run')} skipped, {count} because: {reason}"
     return f"{text}; `fm-mlflow train` makes one"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _repeat(config: CompareConfig, groups: Sequence[Group], detailed: Sequence[Group]) -> Repeat:

@@ -11,7 +11,7 @@ from fm_mlflow.analysis.costs import COSTS, Cost
 from fm_mlflow.analysis.records import RunDetails
 from fm_mlflow.analysis.sentences import NOT_DISTINGUISHABLE
 from fm_mlflow.analysis.summary import most_accurate, scored
-from fm_mlflow.analysis.words import figure, listed, times
+from fm_mlflow.words import figure, listed, times
 
 MORE_ACCURATE = "Which model is more accurate?"
 FEWER_PARAMETERS = "Which model has fewer parameters?"

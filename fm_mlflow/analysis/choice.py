@@ -11,8 +11,8 @@ from fm_mlflow.analysis.machines import incomparable
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from fm_mlflow.analysis.selection import exceeded
 from fm_mlflow.analysis.verdicts import accuracy_verdicts
-from fm_mlflow.analysis.words import capitalised, counted, figure, listed
 from fm_mlflow.config import Choice
+from fm_mlflow.words import capitalised, counted, figure, listed
 
 
 def choose_best(

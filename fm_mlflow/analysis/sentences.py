@@ -8,7 +8,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group, Statistic, Verdict
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.significance import ALPHA
-from fm_mlflow.analysis.words import capitalised, figure, p_text, times
+from fm_mlflow.words import capitalised, figure, p_text, times
 
 NOT_DISTINGUISHABLE: Final = "not_distinguishable"
 

@@ -8,7 +8,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Best, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.sentences import NOT_DISTINGUISHABLE
-from fm_mlflow.analysis.words import figure, listed
+from fm_mlflow.words import figure, listed
 
 
 def summarise(groups: Sequence[Group], verdicts: Sequence[Verdict], best: Best) -> str:
