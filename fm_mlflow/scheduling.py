@@ -113,8 +113,7 @@ class Trainings:
         name = training_name(training.model, training.seed)
         # A signal between the creation of the run and its start would leave it open for ever.
         with shield():
-            tags: dict[str, str] = {keys.MODEL: training.model, keys.JOBS: str(self._slots)}
-            run_id = create_child(self._run, run_name(training), tags)
+            run_id = create_child(self._run, run_name(training), training.model, self._slots)
             self.run_ids.append(run_id)
             self._running[run_id] = training
             environment = environment_to_join(run_id, self._run.experiment_id)

@@ -17,6 +17,7 @@ from typing_extensions import override
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.report.board import Board, Row, duration
 from fm_mlflow.report.progress import LiveProgress, PlainProgress, ProgressListener
+from fm_mlflow.report.text import printable
 from fm_mlflow.results import BenchmarkTraining, model_name, training_name
 
 _REFRESHES_PER_SECOND = 4
@@ -53,6 +54,7 @@ class PlainBenchmark(BenchmarkListener):
         self._stages = PlainProgress(stream)
         self._board = Board()
         self._numbers: dict[tuple[str, int], int] = {}
+        self._total = 0
 
     def __enter__(self) -> PlainBenchmark:
         """Return the listener itself."""
@@ -79,32 +81,30 @@ class PlainBenchmark(BenchmarkListener):
         self, trainings: Sequence[TrainConfig], done: Sequence[BenchmarkTraining], jobs: int
     ) -> None:
         self._board.plan(trainings, done, jobs)
-        before = f", {len(done)} more done before" if done else ""
+        self._total = len(trainings)
+        count = "1 training" if len(trainings) == 1 else f"{len(trainings)} trainings"
         at_a_time = f", {jobs} at a time" if jobs > 1 else ""
-        self._line(f"{len(trainings)} trainings in random order{at_a_time}{before}")
+        before = f"; {len(done)} done before" if done else ""
+        self._line(f"{count} in random order{at_a_time}{before}")
 
     @override
     def started(self, training: TrainConfig) -> None:
         self._board.start(training)
         key = (training.model, training.seed)
         self._numbers[key] = len(self._numbers) + 1
-        self._line(f"{self._number(key)} {training_name(*key)}: started")
+        self._line(f"{self._number(key)} {printable(training_name(*key))}: started")
 
     @override
     def ended(self, outcome: BenchmarkTraining) -> None:
         self._board.end(outcome)
-        what = f"{self._number((outcome.model, outcome.seed))} {outcome.name}"
+        what = f"{self._number((outcome.model, outcome.seed))} {printable(outcome.name)}"
         if outcome.error is not None:
-            self._line(f"{what}: {outcome.status}: {outcome.error}")
+            self._line(f"{what}: {outcome.status}: {printable(outcome.error)}")
             return
         self._line(f"{what}: {_result(outcome.test_accuracy, outcome.seconds)}{self._left()}")
 
     def _number(self, key: tuple[str, int]) -> str:
-        total = sum(
-            row.state != "done" or (row.model, row.seed) in self._numbers
-            for row in self._board.rows
-        )
-        return f"{self._numbers[key]:>{len(str(total))}}/{total}"
+        return f"{self._numbers[key]:>{len(str(self._total))}}/{self._total}"
 
     def _left(self) -> str:
         left = self._board.remaining_seconds()
@@ -210,7 +210,7 @@ def trainings_table(board: Board) -> Table:
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
     table.add_column(no_wrap=True, overflow="ellipsis")
     for row in board.rows:
-        table.add_row(Text(row.name), Text(_state(board, row), _STYLES[row.state]))
+        table.add_row(Text(printable(row.name)), Text(_state(board, row), _STYLES[row.state]))
     return table
 
 
@@ -219,7 +219,7 @@ def _state(board: Board, row: Row) -> str:
         epoch = f"epoch {row.epoch}/{row.epochs}" if row.epoch else "starting"
         return f"{epoch}, {duration(board.elapsed(row))}"
     if row.state == "failed":
-        return f"failed: {row.error}"
+        return f"failed: {printable(row.error)}"
     return _result(row.accuracy, row.seconds) if row.state == "done" else "waiting"
 
 
@@ -237,7 +237,7 @@ def models_table(board: Board) -> Table:
         accuracies = [row.accuracy for row in rows if row.accuracy is not None]
         if accuracies:
             text.append(f"; mean accuracy {fmean(accuracies):.4f}")
-        table.add_row(Text(model_name(model)), text)
+        table.add_row(Text(printable(model_name(model))), text)
     return table
 
 

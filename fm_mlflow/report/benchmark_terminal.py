@@ -5,18 +5,23 @@ from __future__ import annotations
 from rich.console import Console
 
 from fm_mlflow.report.comparison_terminal import print_compare_result
-from fm_mlflow.report.terminal import pairs
+from fm_mlflow.report.terminal import browse_commands, pairs, print_commands
+from fm_mlflow.report.text import printable
 from fm_mlflow.results import BenchmarkResult
 
 
 def print_benchmark(console: Console, result: BenchmarkResult) -> None:
-    """Show the comparison, then which trainings it rests on and where they are."""
+    """Show which trainings there are and where, then what they say together."""
+    failed = len(result.failed)
+    counts = f"{len(result.trainings) - failed} finished" + (f", {failed} failed" if failed else "")
+    rows = [("trainings", counts)]
+    rows += [("failed", printable(f"{each.name}: {each.error}")) for each in result.failed]
+    rows += [("run", result.run_id), ("store", result.tracking_uri)]
+    console.print()
+    console.print(printable(result.run_name), style="bold", markup=False, highlight=False)
+    console.print(pairs(rows), highlight=False)
     if result.comparison is not None:
         print_compare_result(console, result.comparison)
-    finished = len(result.trainings) - len(result.failed)
-    figures = [("trainings", f"{finished} finished, {len(result.failed)} failed")]
-    figures += [("failed", f"{each.name}: {each.error}") for each in result.failed]
-    console.print()
-    console.print(result.run_name, style="bold", markup=False)
-    where = [("run", result.run_id), ("store", result.tracking_uri)]
-    console.print(pairs([*figures, *where]), highlight=False)
+    else:
+        commands = browse_commands(result.tracking_uri, result.experiment_id, result.run_id)
+        print_commands(console, commands)

@@ -107,14 +107,20 @@ def children_of(run_id: str) -> list[StoredRun]:
             token = page.token
             if not token:
                 break
-    # One that failed before it was under way has no kind.
-    return [run for run in map(_stored, runs) if run.kind in (None, keys.KIND_TRAINING)]
+    # By what `create_child` was told: one that failed before it was under way has no kind.
+    return [_stored(run) for run in runs if keys.JOBS in run.data.tags]
 
 
-def create_child(parent: TrackedRun, name: str, tags: Mapping[str, str]) -> str:
-    """Create a run within another, to be joined by another process; return its id.
+def create_child(parent: TrackedRun, name: str, model: str, jobs: int) -> str:
+    """Create a training's run within another, to be joined by another process; return its id.
 
     It has the same source (commit, project, user) as its parent.
+
+    Args:
+        parent: The run of the benchmark.
+        name: The child's name.
+        model: What it trains.
+        jobs: Trainings at a time.
     """
     client = MlflowClient()
     with store_errors("create a run"):
@@ -126,7 +132,12 @@ def create_child(parent: TrackedRun, name: str, tags: Mapping[str, str]) -> str:
         }
         run = client.create_run(
             parent.experiment_id,
-            tags={**source, **tags, MLFLOW_PARENT_RUN_ID: parent.run_id},
+            tags={
+                **source,
+                MLFLOW_PARENT_RUN_ID: parent.run_id,
+                keys.MODEL: redact(model),
+                keys.JOBS: str(jobs),
+            },
             run_name=name,
         )
     return str(run.info.run_id)
