@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from fm_mlflow.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from fm_mlflow.benchmarking import benchmark
     from fm_mlflow.comparing import compare
-    from fm_mlflow.config import CompareConfig, TrainConfig
+    from fm_mlflow.config import BenchmarkConfig, CompareConfig, TrainConfig
     from fm_mlflow.errors import (
+        BenchmarkError,
         ComparisonError,
         DataError,
         FmMlflowError,
@@ -19,13 +21,17 @@ if TYPE_CHECKING:
         TrackingError,
         TrainingError,
     )
-    from fm_mlflow.results import CompareResult, TrainResult
+    from fm_mlflow.results import BenchmarkResult, BenchmarkTraining, CompareResult, TrainResult
     from fm_mlflow.training import train
 
 __version__ = "0.1.0"
 
 # Where each public name lives; imported on first use, so that `import fm_mlflow` costs nothing.
 _HOMES = {
+    "BenchmarkConfig": "config",
+    "BenchmarkError": "errors",
+    "BenchmarkResult": "results",
+    "BenchmarkTraining": "results",
     "CompareConfig": "config",
     "CompareResult": "results",
     "ComparisonError": "errors",
@@ -38,11 +44,16 @@ _HOMES = {
     "TrainConfig": "config",
     "TrainResult": "results",
     "TrainingError": "errors",
+    "benchmark": "benchmarking",
     "compare": "comparing",
     "train": "training",
 }
 
 __all__ = [
+    "BenchmarkConfig",
+    "BenchmarkError",
+    "BenchmarkResult",
+    "BenchmarkTraining",
     "CompareConfig",
     "CompareResult",
     "ComparisonError",
@@ -55,6 +66,7 @@ __all__ = [
     "TrainConfig",
     "TrainResult",
     "TrainingError",
+    "benchmark",
     "compare",
     "train",
 ]

@@ -21,6 +21,7 @@ from fm_mlflow.measure.machine import Machine
 from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.report.describe import describe_training
+from fm_mlflow.results import model_name
 
 if TYPE_CHECKING:
     from fm_mlflow.fitting import FitResult
@@ -34,9 +35,8 @@ _PREDICTION_BATCH = 1000
 
 def run_name(config: TrainConfig) -> str:
     """Name a run by what a reader of the runs table looks for; a path by its last part."""
-    model = config.model.replace("\\", "/").rpartition("/")[2]
     epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
-    return f"{model}, {epochs}, seed {config.seed}"
+    return f"{model_name(config.model)}, {epochs}, seed {config.seed}"
 
 
 def log_setting(
