@@ -136,7 +136,7 @@ def _undo_space_to_batch(flat: FlatGraph) -> None:
 
 
 def _before_reshaping(ref: Ref) -> Node:
-    """Return what a tensor's numbers come from: one dimension is convolved as two, one of them 1."""
+    """Return what a tensor's numbers come from; a 1D convolution is a 2D one of height 1."""
     node = ref.node
     while node.kind in _SAME_SIZE:
         node = node.inputs[0].node
