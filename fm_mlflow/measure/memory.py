@@ -54,6 +54,12 @@ class _Process:
 _process = _Process()
 
 
+def note_training() -> None:
+    """Tell later monitors of a training that none measures: what it leaves is in their baseline."""
+    with _process.lock:
+        _process.trainings += 1
+
+
 class MemoryMonitor:
     """Measures the resident memory of this process, phase by phase, on any code.
 
@@ -125,8 +131,14 @@ class MemoryMonitor:
             _process.open.remove(self)
 
     def phase(self, name: str) -> None:
-        """End the phase under way and begin another; a name may come more than once."""
+        """End the phase under way and begin another; a name may come more than once.
+
+        Raises:
+            RuntimeError: The monitor has not been entered, or was left.
+        """
         with _process.lock:
+            if self not in _process.open:
+                raise RuntimeError("a phase begins inside `with MemoryMonitor()`")
             self._end_phase()
             if name in _TRAINING_PHASES and self._earlier_trainings is None:
                 self._earlier_trainings = _process.trainings
@@ -159,7 +171,7 @@ class MemoryMonitor:
 
     @property
     def isolated(self) -> bool:
-        """Whether no other monitored training went before, in this process."""
+        """Whether no training that is known went before, in this process."""
         return not self._earlier_trainings
 
     def write_timeline(self, path: Path) -> None:
