@@ -25,8 +25,8 @@ def reset_allocator_peaks() -> None:
 def allocator_peaks() -> dict[str, int]:
     """Return the peak in bytes of each device whose allocator keeps statistics, by its name.
 
-    TensorFlow's GPU allocator does; its CPU allocator only where TF_CPU_ALLOCATOR_USE_BFC made
-    TensorFlow use another one. Empty where TensorFlow has not been imported.
+    TensorFlow's GPU allocator does; of its CPU allocators oneDNN's, and the one that
+    TF_CPU_ALLOCATOR_USE_BFC chooses. Empty where TensorFlow has not been imported.
     """
     memory = _memory_functions()
     peaks: dict[str, int] = {}
