@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -380,6 +381,21 @@ def test_phases_are_plain_records() -> None:
     assert isinstance(phase, PhaseMemory)
     assert phase.seconds > 0
     assert phase.peak_rss_mib >= phase.end_rss_mib
+
+
+def test_allocator_that_counted_nothing_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As oneDNN's does, on processors that it suits, when no tensor has 256 KiB.
+    account = SimpleNamespace(
+        get_memory_info=lambda device: {"current": 0, "peak": 0},
+        reset_memory_stats=lambda device: None,
+    )
+    tensorflow = SimpleNamespace(config=SimpleNamespace(experimental=account))
+    monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
+    with MemoryMonitor() as monitor:
+        monitor.phase("training")
+    host = by_name(monitor)[keys.MEMORY_ALLOCATOR_PEAK]
+    assert (host.value, host.reason) == (None, "the allocator has counted nothing")
+    assert "leaves out tensors under 256 KiB" in host.method
 
 
 def test_allocator_is_read_where_tensorflow_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.measure.memory_allocator import (
     DEVICE,
     HOST,
+    HOST_STATISTICS,
     allocator_peaks,
     reset_allocator_peaks,
 )
@@ -230,11 +231,15 @@ class MemoryMonitor:
 
     def _allocated(self, key: Key, device: str) -> Measurement:
         method = f"peak of TensorFlow's allocator for {device} (get_memory_info) in training"
+        if device == HOST:
+            method += f"; {HOST_STATISTICS}"
         if self._training_peak is None:
             return _mib(key, None, method, TRAINING)
         if device not in self._allocator:
             reason = f"TensorFlow has no {device} here or its allocator keeps no statistics"
             return Measurement.missing(key, method, reason)
+        if not self._allocator[device]:
+            return Measurement.missing(key, method, "the allocator has counted nothing")
         return _mib(key, self._allocator[device], method, TRAINING)
 
     def _sampler_text(self) -> str:

@@ -7,6 +7,10 @@ from typing import Any
 
 HOST, DEVICE = "CPU:0", "GPU:0"
 DEVICES = (HOST, DEVICE)
+HOST_STATISTICS = (
+    "in chunks, which may be larger than what they hold; oneDNN's allocator leaves out tensors "
+    "under 256 KiB"
+)
 
 
 def reset_allocator_peaks() -> None:
