@@ -116,9 +116,9 @@ def test_percentile_that_the_sample_does_not_support_is_missing() -> None:
 
 def test_slow_model_ends_in_time() -> None:
     began = time.perf_counter()
-    found = by_name(measure_latency(sleeping(0.2), np.zeros((1, 4), np.float32), seconds=0.3))
-    assert time.perf_counter() - began < 10
-    assert value_of(found[keys.LATENCY_P50]) >= 200
+    found = by_name(measure_latency(sleeping(0.05), np.zeros((1, 4), np.float32), seconds=0.1))
+    assert time.perf_counter() - began < 5  # 72 calls alone would take 3.6 s
+    assert value_of(found[keys.LATENCY_P50]) >= 50
     assert found[keys.LATENCY_P95].value is None
 
 
