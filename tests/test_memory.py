@@ -386,8 +386,8 @@ def test_phases_are_plain_records() -> None:
 def test_allocator_that_counted_nothing_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     # As oneDNN's does, on processors that it suits, when no tensor has 256 KiB.
     account = SimpleNamespace(
-        get_memory_info=lambda device: {"current": 0, "peak": 0},
-        reset_memory_stats=lambda device: None,
+        get_memory_info=lambda _device: {"current": 0, "peak": 0},
+        reset_memory_stats=lambda _device: None,
     )
     tensorflow = SimpleNamespace(config=SimpleNamespace(experimental=account))
     monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
