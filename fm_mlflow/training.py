@@ -24,6 +24,7 @@ from fm_mlflow.measure.memory import (
     MODEL,
     TRAINING,
     MemoryMonitor,
+    note_training,
     resident_mib,
 )
 from fm_mlflow.quiet import import_tensorflow
@@ -142,8 +143,10 @@ def _memory_monitor(parts: frozenset[str]) -> Iterator[MemoryMonitor | None]:
         yield memory
 
 
-def _unmeasured(_phase: str) -> None:
+def _unmeasured(phase: str) -> None:
     """Stand in for `MemoryMonitor.phase` where memory is not measured."""
+    if phase == FIRST_STEP:
+        note_training()
 
 
 def _scale(dataset: Dataset) -> None:
@@ -212,11 +215,12 @@ def _measure(
 ) -> TrainingCosts:
     from fm_mlflow.measure.training import Trained, training_costs
 
+    examples = _examples(built, dataset.test.head(_EXAMPLES_MEASURED))
     trained = Trained(
         model=built.model,
-        inputs=built.inputs(dataset.test.head(_EXAMPLES_MEASURED)),
+        inputs=examples.inputs,
+        labels=examples.labels,
         images=len(dataset.train),
-        epochs=config.epochs,
         batch_size=config.batch_size,
         training_seconds=fitted.training_seconds,
         memory=memory,

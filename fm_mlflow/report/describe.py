@@ -28,7 +28,7 @@ def describe_training(
     validated = f"{len(held_out):,} held-out images" if held_out else "the test set"
     lines = [
         f"**{markdown(config.model)}** on {dataset_title(config)}: {len(dataset.train):,} training "
-        f"images, {config.epochs} epochs, batches of {config.batch_size}, seed {config.seed}. "
+        f"images, {epochs_text(config)}, batches of {config.batch_size}, seed {config.seed}. "
         f"Validated after each epoch on {validated}."
     ]
     if metrics:
@@ -81,6 +81,11 @@ def training_command(config: TrainConfig) -> str:
     if config.dataset == "idx":
         command += ["--data-dir", "FOLDER"]
     return shlex.join(command)
+
+
+def epochs_text(config: Protocol) -> str:
+    """Say how many epochs a run has."""
+    return "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
 
 
 def dataset_title(config: Protocol) -> str:
