@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 from collections.abc import Iterator, Sequence
@@ -165,15 +164,12 @@ def _trainings_before(config: BenchmarkConfig, digest: str) -> Sequence[StoredRu
     """Return the trainings that the benchmark to be resumed has already."""
     if not config.resume:
         return []
-    from fm_mlflow.tracking.children import children_of, name_run, read_run
+    from fm_mlflow.tracking.children import children_of, read_run, set_aside_handed_over_run
 
     parent = read_run(config.resume, "resume")
     if (there := parent.tags.get(keys.DATASET_DIGEST, digest)) != digest:
         raise InputError("dataset", digest, f"the data of benchmark {config.resume}: {there}")
-    launched = os.environ.get("MLFLOW_RUN_ID")
-    if launched not in (None, config.resume):
-        # `mlflow run` made a run for this call and closes it itself; it is only the messenger.
-        name_run(launched, f"resume of {parent.name}")
+    set_aside_handed_over_run(f"resume of {parent.name}")
     return children_of(config.resume)
 
 
