@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import mlflow
 import psutil
@@ -35,12 +36,12 @@ def by_name(store: Store) -> dict[str, list[mlflow.entities.Run]]:
     return runs
 
 
-def test_a_killed_training_is_done_again(store: Store, project: str) -> None:
+def test_a_killed_training_is_done_again(store: Store, project: Path) -> None:
     (store.folder / "tiny.py").write_text(MODELS)
     (store.folder / "no-memory").touch()
     output = store.folder / "out"
     command, path = mlflow_run(
-        project,  # type: ignore[arg-type]
+        project,
         f"models={store.folder}/tiny.py:build,{store.folder}/tiny.py:fragile",
         *("seeds=1", "jobs=2", "dataset=digits", "epochs=1", "measure=none", f"output={output}"),
         entry_point="benchmark",
