@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fm_mlflow import keys
 from fm_mlflow.config import BUILTIN_MODELS, BenchmarkConfig, parse
 from fm_mlflow.data import load_dataset
-from fm_mlflow.errors import BenchmarkError, InputError, Interrupted
+from fm_mlflow.errors import BenchmarkError, InputError, Interrupted, TrackingError
 from fm_mlflow.executor import Executor, LocalExecutor
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.redaction import one_line
@@ -179,8 +179,10 @@ def _saying_how_to_go_on(config: BenchmarkConfig, run_id: str) -> Iterator[None]
         yield
     except KeyboardInterrupt as error:
         signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
-        cause = one_line(error)
-        raise Interrupted(signum, f"{cause}; go on with: {_again(config, run_id)}") from error
+        text = f"{one_line(error)}; go on with: {_again(config, run_id)}"
+        raise Interrupted(signum, text) from error
+    except TrackingError as error:
+        raise TrackingError(f"{error}; go on with: {_again(config, run_id)}") from error
 
 
 def _again(config: BenchmarkConfig, run_id: str) -> str:

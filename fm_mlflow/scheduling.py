@@ -124,7 +124,8 @@ class Trainings:
     def _hear(self, event: JobLine | JobEnd) -> None:
         training = self._running[event.job.key]
         if isinstance(event, JobEnd):
-            self._end(event.job.key, event.cause, event.output, killed=False)
+            with shield():  # it happens once, and is to be noted whole
+                self._end(event.job.key, event.cause, event.output, killed=False)
         elif reached := read_epoch_line(event.text):
             self._progress.reached(training, *reached)
 

@@ -75,7 +75,7 @@ def test_a_terminal_gets_a_table_that_stays() -> None:
         "mlp, seed 1  accuracy 0.8750 in 40 s",
         "cnn, seed 0  accuracy 0.8750 in 100 s",
         "mlp, seed 0  failed: out of memory",
-        "cnn, seed 1  starting, 0 s",
+        "cnn, seed 1  0 of 5 epochs, 0 s",
         "3 of 4 trainings are over; about 50 s left",
     ):
         assert row in last
@@ -125,6 +125,8 @@ def test_tables_fit_80_columns(count: int) -> None:
         lines = stream.getvalue().splitlines()
         assert max(map(len, lines)) <= 80
         assert len(lines) in (len(long), 2)
+        assert lines[0].startswith("mlp")
+        assert f"{'a' * 31}…  " in lines[-1]
     assert f"1 done, 1 failed{', 1 running' if count > 2 else ''}" in lines[0]
 
 
