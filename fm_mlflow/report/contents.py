@@ -265,7 +265,11 @@ def _named(names: Iterable[str], groups: Groups) -> str:
 
 def _dominated(front: Front, groups: Groups) -> str:
     named, others = groups.split(front.dominated)
-    parts = [f"{groups.label(name)} (by {_named(front.dominated[name], groups)})" for name in named]
+    parts = []
+    for name in named:
+        by, more = groups.split(front.dominated[name])
+        labels = [*map(groups.label, by), *([counted(len(more), "other")] if more else [])]
+        parts.append(f"{groups.label(name)} (by {listed(labels, len(labels))})")
     if others:
         parts.append(counted(len(others), "other" if named else "model"))
     return "; ".join(parts)

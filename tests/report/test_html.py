@@ -283,6 +283,17 @@ def test_a_users_matplotlib_settings_change_nothing(pages: dict[str, str]) -> No
         assert mpl.rcParams["font.size"] == 30
 
 
+def test_a_training_that_diverged() -> None:
+    made = comparisons.group("cnn")
+    curves = [
+        {**each, keys.VAL_LOSS: [(1, 0.5), (2, math.nan), (3, math.inf)]} for each in made.curves
+    ]
+    nothing = comparisons.statistic([math.nan, math.inf])
+    lost = replace(made, curves=tuple(curves), metrics={**made.metrics, keys.TEST_LOSS: nothing})
+    page = parse(to_html(comparisons.comparison(lost, comparisons.group("mlp", "mlp"))))
+    assert "nan" in page.all("section", id="metrics")[0].text
+
+
 def test_thousands_of_models() -> None:
     comparison = comparisons.many()
     start = time.perf_counter()
