@@ -8,18 +8,22 @@ from fm_mlflow.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fm_mlflow.comparing import compare
-    from fm_mlflow.config import CompareConfig, TrainConfig
+    from fm_mlflow.config import CompareConfig, PredictConfig, RegisterConfig, TrainConfig
     from fm_mlflow.errors import (
         ComparisonError,
         DataError,
         FmMlflowError,
+        GateError,
         InputError,
         Interrupted,
         ModelError,
         TrackingError,
         TrainingError,
     )
-    from fm_mlflow.results import CompareResult, TrainResult
+    from fm_mlflow.predicting import predict
+    from fm_mlflow.registering import list_versions, register, rollback
+    from fm_mlflow.registration import Registration
+    from fm_mlflow.results import CompareResult, PredictResult, TrainResult
     from fm_mlflow.training import train
 
 __version__ = "0.1.0"
@@ -31,14 +35,23 @@ _HOMES = {
     "ComparisonError": "errors",
     "DataError": "errors",
     "FmMlflowError": "errors",
+    "GateError": "errors",
     "InputError": "errors",
     "Interrupted": "errors",
     "ModelError": "errors",
+    "PredictConfig": "config",
+    "PredictResult": "results",
+    "RegisterConfig": "config",
+    "Registration": "registration",
     "TrackingError": "errors",
     "TrainConfig": "config",
     "TrainResult": "results",
     "TrainingError": "errors",
     "compare": "comparing",
+    "list_versions": "registering",
+    "predict": "predicting",
+    "register": "registering",
+    "rollback": "registering",
     "train": "training",
 }
 
@@ -48,14 +61,23 @@ __all__ = [
     "ComparisonError",
     "DataError",
     "FmMlflowError",
+    "GateError",
     "InputError",
     "Interrupted",
     "ModelError",
+    "PredictConfig",
+    "PredictResult",
+    "RegisterConfig",
+    "Registration",
     "TrackingError",
     "TrainConfig",
     "TrainResult",
     "TrainingError",
     "compare",
+    "list_versions",
+    "predict",
+    "register",
+    "rollback",
     "train",
 ]
 
