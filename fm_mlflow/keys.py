@@ -226,9 +226,6 @@ COMPARISON_JSON_FILE = Key(
 VERIFIED_AT = Key(
     "fm_mlflow.verified_at", _VERSION, "ISO 8601, UTC", "when the logged model was verified"
 )
-VERIFIED_ON = Key(
-    "fm_mlflow.verified_on", _VERSION, "words", "on the machine that trained it, or another one"
-)
 MEMORY_LOAD = Key(
     "memory/load_rss_mib",
     _VERSION,

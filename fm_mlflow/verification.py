@@ -43,17 +43,23 @@ class Verification:
 
     Attributes:
         checks: Each figure, logged and measured again.
-        metrics: What was measured, by logged name.
+        measurements: What was measured, as in `measurements.json`, by logged name.
         same_machine: Whether the run was trained on this machine, with the same versions.
         input_shape: Of one image.
         gives_logits: Whether its outputs are logits.
     """
 
     checks: tuple[Check, ...]
-    metrics: Mapping[str, float]
+    measurements: Mapping[str, Mapping[str, Any]]
     same_machine: bool
     input_shape: tuple[int, ...]
     gives_logits: bool
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What has a value, by logged name."""
+        values = {name: each["value"] for name, each in self.measurements.items()}
+        return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def load_test_data(
@@ -131,7 +137,7 @@ def verify(
             *_interface(candidate, dataset, found),
             *(_shown(candidate, found, key) for key in (keys.LATENCY_P50, keys.MEMORY_LOAD)),
         ),
-        metrics=found["metrics"],
+        measurements=found["measurements"],
         same_machine=same_machine,
         input_shape=tuple(found["input_shape"]),
         gives_logits=found["gives_logits"],
@@ -166,6 +172,11 @@ def _in_fresh_process(workspace: Path) -> dict[str, Any]:
     return found
 
 
+def _measured(found: Mapping[str, Any], key: keys.Key) -> float | None:
+    value = found["measurements"].get(key, {}).get("value")
+    return None if value is None else float(value)
+
+
 def _same_machine(trained_on: Mapping[str, str], tags: Mapping[str, str]) -> bool:
     compared = {
         name.removeprefix(keys.MACHINE_PREFIX): value
@@ -178,7 +189,7 @@ def _same_machine(trained_on: Mapping[str, str], tags: Mapping[str, str]) -> boo
 def _within(
     candidate: Candidate, found: Mapping[str, Any], key: keys.Key, tolerance: float, why: str = ""
 ) -> Check:
-    logged, measured = candidate.run.metrics.get(key), found["metrics"].get(key)
+    logged, measured = candidate.run.metrics.get(key), _measured(found, key)
     if logged is None and measured is None:
         return Check(str(key), None, None, "none: it cannot be measured", None)
     passed = logged is not None and measured is not None and abs(measured - logged) <= tolerance
@@ -194,7 +205,7 @@ def _accuracy(candidate: Candidate, found: Mapping[str, Any], same_machine: bool
 
 def _loss(candidate: Candidate, found: Mapping[str, Any], same_machine: bool) -> Check:
     key = keys.TEST_LOSS
-    logged, measured = candidate.run.metrics.get(key), found["metrics"].get(key)
+    logged, measured = candidate.run.metrics.get(key), _measured(found, key)
     if measured is None:
         return Check(str(key), logged, None, "none: it is not compiled when loaded", None)
     share = _ROUNDING if same_machine else _ELSEWHERE
@@ -276,7 +287,7 @@ def _interface(candidate: Candidate, dataset: Dataset, found: Mapping[str, Any])
 
 
 def _shown(candidate: Candidate, found: Mapping[str, Any], key: keys.Key) -> Check:
-    logged, measured = candidate.run.metrics.get(key), found["metrics"].get(key)
+    logged, measured = candidate.run.metrics.get(key), _measured(found, key)
     return Check(str(key), logged, measured, "none: measured again", None)
 
 

@@ -11,6 +11,7 @@ import os
 import site
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError
-from fm_mlflow.measure import measurement
+from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.quiet import import_tensorflow
 
@@ -32,6 +33,8 @@ PROBABILITIES_FILE = "probabilities.npy"
 _LOADING = "loading"
 _EXAMPLES_MEASURED = 256
 _LATENCY_BATCH = 256
+_EVALUATION_BATCH = 1000
+_MEMORY_METHOD = "highest resident memory of a fresh process - just before it loads the model"
 
 
 def main() -> None:
@@ -55,9 +58,9 @@ def measure(folder: Path) -> dict[str, Any]:
     """Load the model in `folder` and measure it; plain values, by name.
 
     Returns:
-        `metrics` (as a training run logs them), `machine` (tags), `weights` (how many),
-        `weights_digest`, `class_names`, `input_shape`, `gives_logits` and `example`: how the model
-        took the logged input example.
+        `measurements` (those that a training run logs, by name), `machine` (tags), `weights` (how
+        many), `weights_digest`, `class_names`, `input_shape`, `gives_logits` and `example`: how the
+        model took the logged input example.
 
     Raises:
         InputError: There is no Keras model in it.
@@ -83,13 +86,16 @@ def measure(folder: Path) -> dict[str, Any]:
     gives_logits = not are_probabilities(outputs)
     probabilities = softmax(outputs) if gives_logits else outputs
     np.save(folder / PROBABILITIES_FILE, probabilities)
-    metrics = {
-        keys.TEST_ACCURACY: float(np.mean(probabilities.argmax(axis=1) == labels)),
-        keys.MEMORY_LOAD: loading.peak_rss_mib - loading.start_rss_mib,
-        **_keras_metrics(model, inputs, labels, batch_size),
-    }
+    accuracy = float(np.mean(probabilities.argmax(axis=1) == labels))
+    measurements = [
+        Measurement.exact(keys.TEST_ACCURACY, accuracy, "most probable class v label"),
+        Measurement.single(
+            keys.MEMORY_LOAD, loading.peak_rss_mib - loading.start_rss_mib, _MEMORY_METHOD
+        ),
+        *_of_keras_model(model, inputs, labels, batch_size),
+    ]
     return {
-        "metrics": metrics,
+        "measurements": {each.name: asdict(each) for each in measurements},
         "machine": describe_machine().tags(),
         "weights": len(model.weights),
         "weights_digest": weights_digest(model),
@@ -100,24 +106,26 @@ def measure(folder: Path) -> dict[str, Any]:
     }
 
 
-def _keras_metrics(model: Any, inputs: Any, labels: Any, batch_size: int) -> dict[str, float]:
-    """Loss, sizes, FLOPs and latency, as a training run measures them; missing ones left out."""
+def _of_keras_model(model: Any, inputs: Any, labels: Any, batch_size: int) -> list[Measurement]:
+    """Loss, sizes, FLOPs and latency, as a training run measures them."""
     from fm_mlflow.measure import measure_latency, model_sizes, profile_flops
 
-    found: dict[str, float] = {}
+    found = model_sizes(model)
     if model.compiled:
         evaluated = model.evaluate(
-            inputs, labels.astype(np.int32), batch_size=1000, verbose=0, return_dict=True
+            inputs,
+            labels.astype(np.int32),
+            batch_size=_EVALUATION_BATCH,
+            verbose=0,
+            return_dict=True,
         )
-        found[keys.TEST_LOSS] = float(evaluated["loss"])
-    found |= measurement.metrics(model_sizes(model))
+        loss = float(evaluated["loss"])
+        found.append(Measurement.exact(keys.TEST_LOSS, loss, "the compiled loss"))
     # Where the FLOPs cannot be counted, the run has none either, or the check fails.
     with suppress(Exception):
-        profile = profile_flops(model, batch_size, inputs=inputs[:1])
-        found |= measurement.metrics(profile.measurements())
+        found += profile_flops(model, batch_size, inputs=inputs[:1]).measurements()
     examples = inputs[:_EXAMPLES_MEASURED]
-    found |= measurement.metrics(measure_latency(model, examples, batch_size=_LATENCY_BATCH))
-    return found
+    return [*found, *measure_latency(model, examples, batch_size=_LATENCY_BATCH)]
 
 
 def _try_example(loaded: LoadedModel) -> str:

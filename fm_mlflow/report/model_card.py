@@ -25,9 +25,6 @@ _COSTS: tuple[tuple[str, Key], ...] = (
     ("peak memory of the training", keys.MEMORY_PEAK),
     ("time to train", keys.FIT_SECONDS),
 )
-_OWN_METHODS = {
-    keys.MEMORY_LOAD: "highest resident memory of the verifying process - just before loading",
-}
 
 
 def render_model_card(card: ModelCard) -> str:
@@ -76,4 +73,4 @@ def _cost(card: ModelCard, key: Key) -> tuple[str, str]:
         return text, str(logged["reason"])
     if logged.get("interval") and value == logged.get("value"):
         text += f" ({interval(key, *logged['interval'])})"
-    return text, str(_OWN_METHODS.get(key) or logged.get("method") or key.meaning)
+    return text, str(logged.get("method") or key.meaning)
