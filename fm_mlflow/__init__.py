@@ -9,19 +9,35 @@ from fm_mlflow.lazy import lazy_names
 if TYPE_CHECKING:
     from fm_mlflow.benchmarking import benchmark
     from fm_mlflow.comparing import compare
-    from fm_mlflow.config import BenchmarkConfig, CompareConfig, TrainConfig
+    from fm_mlflow.config import (
+        BenchmarkConfig,
+        CompareConfig,
+        PredictConfig,
+        RegisterConfig,
+        TrainConfig,
+    )
     from fm_mlflow.errors import (
         BenchmarkError,
         ComparisonError,
         DataError,
         FmMlflowError,
+        GateError,
         InputError,
         Interrupted,
         ModelError,
         TrackingError,
         TrainingError,
     )
-    from fm_mlflow.results import BenchmarkResult, BenchmarkTraining, CompareResult, TrainResult
+    from fm_mlflow.predicting import predict
+    from fm_mlflow.registering import list_versions, register, rollback
+    from fm_mlflow.registration import Registration
+    from fm_mlflow.results import (
+        BenchmarkResult,
+        BenchmarkTraining,
+        CompareResult,
+        PredictResult,
+        TrainResult,
+    )
     from fm_mlflow.training import train
 
 __version__ = "0.1.0"
@@ -37,15 +53,24 @@ _HOMES = {
     "ComparisonError": "errors",
     "DataError": "errors",
     "FmMlflowError": "errors",
+    "GateError": "errors",
     "InputError": "errors",
     "Interrupted": "errors",
     "ModelError": "errors",
+    "PredictConfig": "config",
+    "PredictResult": "results",
+    "RegisterConfig": "config",
+    "Registration": "registration",
     "TrackingError": "errors",
     "TrainConfig": "config",
     "TrainResult": "results",
     "TrainingError": "errors",
     "benchmark": "benchmarking",
     "compare": "comparing",
+    "list_versions": "registering",
+    "predict": "predicting",
+    "register": "registering",
+    "rollback": "registering",
     "train": "training",
 }
 
@@ -59,15 +84,24 @@ __all__ = [
     "ComparisonError",
     "DataError",
     "FmMlflowError",
+    "GateError",
     "InputError",
     "Interrupted",
     "ModelError",
+    "PredictConfig",
+    "PredictResult",
+    "RegisterConfig",
+    "Registration",
     "TrackingError",
     "TrainConfig",
     "TrainResult",
     "TrainingError",
     "benchmark",
     "compare",
+    "list_versions",
+    "predict",
+    "register",
+    "rollback",
     "train",
 ]
 

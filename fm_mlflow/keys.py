@@ -29,6 +29,7 @@ _EPOCH = "Metrics, one point an epoch (step 1 … epochs)"
 _RUN = "Metrics, one value a run"
 _TAG = "Tags"
 _FILE = "Artifacts"
+_VERSION = "Tags of a version in the model registry, beside the metrics that were verified"
 _COMPARISON = "Artifacts of a comparison"
 _BENCHMARK = "Artifacts of a benchmark"
 
@@ -49,6 +50,12 @@ COMPARED_RUNS = Key(
     "fm_mlflow.compared_runs", _TAG, "count", "runs that a comparison is about; its JSON names them"
 )
 BEST_RUN = Key("fm_mlflow.best_run", _TAG, "run id", "the run that a comparison chose")
+WEIGHTS_DIGEST = Key(
+    "fm_mlflow.weights_digest",
+    _TAG,
+    "SHA-256",
+    "the trained weights, whatever file holds them, in hexadecimal",
+)
 ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
 MACHINE_PREFIX = "fm_mlflow.machine."
 MACHINE_CPU = Key(MACHINE_PREFIX + "cpu", _TAG, "text", "processor that the run was on")
@@ -225,6 +232,23 @@ OUTPUT_FILE = Key(
     "output.log", _BENCHMARK, "text", "in each training's run: what its process wrote, or the end"
 )
 
+# A version in the model registry
+VERIFIED_AT = Key(
+    "fm_mlflow.verified_at", _VERSION, "ISO 8601, UTC", "when the logged model was verified"
+)
+MEMORY_LOAD = Key(
+    "memory/load_rss_mib",
+    _VERSION,
+    "MiB",
+    "highest resident memory in loading the model and a first prediction - just before",
+)
+PROMOTING = Key(
+    "fm_mlflow.promoting",
+    _VERSION,
+    "text",
+    "with a token appended, on the registered model: who is moving its aliases just now",
+)
+
 COMPILED_PREFIX = "compiled/"
 """Before `optimizer` and `learning_rate` where they are a compiled model's own, not the options."""
 
@@ -239,6 +263,9 @@ KIND_COMPARISON = "comparison"
 
 KIND_BENCHMARK = "benchmark"
 """The same on the parent run of a benchmark's trainings."""
+
+KIND_REGISTRATION = "registration"
+"""The same on the run that `mlflow run` opens for registering a model."""
 
 
 def all_keys() -> list[Key]:

@@ -14,6 +14,13 @@ NOT_MEASURED = "not measured"
 _DIGITS = frozenset("123456789")
 
 
+def in_row(name: str, value: float | None) -> str:
+    """Return a metric's value as it stands beside its name, which says what FLOPs are of."""
+    if value is None:
+        return NOT_MEASURED
+    return figure(name, value) if unit(name).startswith("FLOPs") else with_unit(name, value)
+
+
 def spread(name: str, statistic: Statistic) -> str:
     """Return the standard deviation as `± 0.0021`.
 

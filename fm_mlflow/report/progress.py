@@ -40,6 +40,9 @@ class ProgressListener:
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         """An epoch is over."""
 
+    def images(self, done: int, total: int) -> None:
+        """`done` of `total` images are classified."""
+
 
 class PlainProgress(ProgressListener):
     """One line a stage and one an epoch, for logs and pipes.
@@ -51,6 +54,7 @@ class PlainProgress(ProgressListener):
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._downloading = ""
+        self._tenths = 0
 
     def __enter__(self) -> PlainProgress:
         """Return the listener itself."""
@@ -84,6 +88,13 @@ class PlainProgress(ProgressListener):
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         self._line(epoch_line(epoch, epochs, metrics))
+
+    @override
+    def images(self, done: int, total: int) -> None:
+        tenth = 10 * done // total
+        if tenth > self._tenths:
+            self._tenths = tenth
+            self._line(f"{done:,} of {total:,} images")
 
 
 class LiveProgress(ProgressListener):
@@ -142,6 +153,10 @@ class LiveProgress(ProgressListener):
     @override
     def batch(self, epoch: int, epochs: int, done: int, total: int) -> None:
         self._show(f"epoch {epoch}/{epochs}", done, total)
+
+    @override
+    def images(self, done: int, total: int) -> None:
+        self._show("images", done, total)
 
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
