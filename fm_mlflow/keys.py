@@ -49,6 +49,12 @@ COMPARED_RUNS = Key(
     "fm_mlflow.compared_runs", _TAG, "count", "runs that a comparison is about; its JSON names them"
 )
 BEST_RUN = Key("fm_mlflow.best_run", _TAG, "run id", "the run that a comparison chose")
+COMPILER = Key(
+    "fm_mlflow.compiler",
+    _TAG,
+    "text",
+    "what ran the training steps: tensorflow; xla; xla, each step; keras (`model.fit`)",
+)
 ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
 MACHINE_PREFIX = "fm_mlflow.machine."
 MACHINE_CPU = Key(MACHINE_PREFIX + "cpu", _TAG, "text", "processor that the run was on")

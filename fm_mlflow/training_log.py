@@ -70,6 +70,7 @@ def log_outcome(
     run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, fitted: FitResult
 ) -> LoggedOutcome:
     """Evaluate the model on the test set; log it, its results and the plots of them."""
+    run.set_tags({keys.COMPILER: fitted.compiler})
     inputs, labels = built.inputs(dataset.test), dataset.test.labels.astype(np.int32)
     probabilities = built.probabilities(inputs, _PREDICTION_BATCH)
     predicted = probabilities.argmax(axis=1)
