@@ -56,6 +56,12 @@ WEIGHTS_DIGEST = Key(
     "SHA-256",
     "the trained weights, whatever file holds them, in hexadecimal",
 )
+COMPILER = Key(
+    "fm_mlflow.compiler",
+    _TAG,
+    "text",
+    "what ran the training steps: tensorflow; xla; xla, each step; keras (`model.fit`)",
+)
 ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
 MACHINE_PREFIX = "fm_mlflow.machine."
 MACHINE_CPU = Key(MACHINE_PREFIX + "cpu", _TAG, "text", "processor that the run was on")

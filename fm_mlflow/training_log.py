@@ -72,6 +72,7 @@ def log_outcome(
     """Evaluate the model on the test set; log it, its results and the plots of them."""
     from fm_mlflow.models import weights_digest
 
+    run.set_tags({keys.COMPILER: fitted.compiler})
     inputs, labels = built.inputs(dataset.test), dataset.test.labels.astype(np.int32)
     probabilities = built.probabilities(inputs, _PREDICTION_BATCH)
     predicted = probabilities.argmax(axis=1)

@@ -36,7 +36,8 @@ OTHER_NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 ENTRY_POINT_COMMANDS: dict[str, tuple[str, type[BaseModel]]] = {
     "main": ("train", TrainConfig),
     "compare": ("compare", CompareConfig),
-from fm_mlflow.config import BenchmarkConfig, CompareConfig, RegisterConfig, TrainConfig
+    "benchmark": ("benchmark", BenchmarkConfig),
+    "register": ("register", RegisterConfig),
 }
 
 
