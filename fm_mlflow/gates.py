@@ -125,9 +125,10 @@ class AccuracyDifference:
     @property
     def text(self) -> str:
         """The difference and its interval, in percentage points."""
-        name = keys.TEST_ACCURACY
-        span = difference_interval(name, self.low, self.high)
-        return f"{difference(name, self.value)}" + (f", 95% {span}" if span else "")
+        text = difference(keys.TEST_ACCURACY, self.value)
+        if self.low is None or self.high is None:
+            return text
+        return f"{text}, 95% {difference_interval(keys.TEST_ACCURACY, self.low, self.high)}"
 
 
 def accuracy_difference(candidate: Contender, champion: Contender) -> AccuracyDifference:

@@ -9,9 +9,10 @@ from markupsafe import Markup
 from fm_mlflow import keys
 from fm_mlflow.keys import Key
 from fm_mlflow.registration import ModelCard
-from fm_mlflow.report.figures import figure, in_row, interval
+from fm_mlflow.report.figures import in_row, interval
 from fm_mlflow.report.templating import environment
 from fm_mlflow.report.text import markdown, printable
+from fm_mlflow.words import number
 
 _COSTS: tuple[tuple[str, Key], ...] = (
     ("FLOPs to predict an image", keys.FLOPS_INFERENCE),
@@ -47,7 +48,7 @@ def _accuracy(card: ModelCard) -> str:
 
     name, value = keys.TEST_ACCURACY, card.metrics[keys.TEST_ACCURACY]
     span = wilson(value, card.test_images)
-    return f"{figure(name, value)} (95% interval {interval(name, span.low, span.high)})"
+    return f"{number(name, value)} (95% interval {interval(name, span.low, span.high)})"
 
 
 def _text(card: ModelCard, key: Key) -> str:
@@ -61,7 +62,7 @@ def _seeds(card: ModelCard) -> str:
     mean = sum(values) / len(values)
     name = keys.TEST_ACCURACY
     span = interval(name, min(values), max(values))
-    return f"{len(values)} seeds: test accuracy {span}, mean {figure(name, mean)}"
+    return f"{len(values)} seeds: test accuracy {span}, mean {number(name, mean)}"
 
 
 def _cost(card: ModelCard, key: Key) -> tuple[str, str]:
