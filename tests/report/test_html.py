@@ -296,9 +296,9 @@ def test_a_training_that_diverged() -> None:
 
 def test_thousands_of_models() -> None:
     comparison = comparisons.many()
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone, whatever else the machine does
     html = to_html(comparison)
-    assert time.perf_counter() - start < 20  # 2 s; a slow machine may take longer
+    assert time.process_time() - start < 8
     assert len(html) < 3e6
     page = parse(html)
     (table,) = page.all("section", id="results")[0].all("table")
