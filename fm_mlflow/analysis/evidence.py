@@ -48,10 +48,9 @@ class Evidence:
     counts: tuple[int, int] | None = None
 
     @property
-    def p_value_with_images(self) -> float:
-        """Of the t-test over seeds and test images, where it could be made; else `p_value`."""
-        interval = self.interval
-        return interval.p_value if interval and interval.counts_images else self.p_value
+    def interval_p_value(self) -> float:
+        """Of the t-test that belongs to the interval; `p_value` without one."""
+        return self.p_value if self.interval is None else self.interval.p_value
 
 
 @dataclass(frozen=True)

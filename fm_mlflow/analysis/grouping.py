@@ -117,21 +117,16 @@ def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
     differing = {
         model: _differing([run.config for run in firsts]) for model, firsts in by_model.items()
     }
+    parts = [
+        [f"{name} {run.config.get(name, _UNKNOWN)}" for name in differing[run.model]]
+        for run, *_ in groups
+    ]
+    digits = _digest_digits({run.data_digest for run, *_ in groups})
+    alike = Counter((run.model, *part) for (run, *_), part in zip(groups, parts, strict=True))
     names = []
-    for group in groups:
-        first = group[0]
-        parts = [f"{name} {first.config.get(name, _UNKNOWN)}" for name in differing[first.model]]
-        names.append(_named(first.model, parts))
-    digits = _digest_digits({group[0].data_digest for group in groups})
-    taken = Counter(names)
-    for index, group in enumerate(groups):
-        if taken[names[index]] > 1:
-            digest = (group[0].data_digest or _UNKNOWN)[:digits]
-            names[index] = (
-                f"{names[index][:-1]}, data {digest})"
-                if differing[group[0].model]
-                else _named(names[index], [f"data {digest}"])
-            )
+    for (run, *_), part in zip(groups, parts, strict=True):
+        data = [f"data {(run.data_digest or _UNKNOWN)[:digits]}"]
+        names.append(_named(run.model, part + data if alike[(run.model, *part)] > 1 else part))
     return _numbered(names)
 
 

@@ -14,7 +14,7 @@ NOT_DISTINGUISHABLE: Final = "not_distinguishable"
 
 
 def tested(
-    verdict: Verdict, first: Statistic, second: Statistic, pairs: int, with_images: float | None
+    verdict: Verdict, first: Statistic, second: Statistic, pairs: int, objection: str
 ) -> str:
     """Say what a test of two groups shows.
 
@@ -23,8 +23,7 @@ def tested(
         first: The metric in `verdict.a`.
         second: The metric in `verdict.b`.
         pairs: In how many pairs the metric is tested.
-        with_images: The p-value with the test images counted, where it takes away what seeds
-            alone show.
+        objection: Why the interval does not agree with the test, where it does not.
     """
     a, b, metric = verdict.a, verdict.b, verdict.metric
     if verdict.verdict == "b_better":
@@ -56,12 +55,25 @@ def tested(
             f"{lead} with {few}: no result of so few could reach p < {ALPHA:g}{corrected}; "
             f"{verdict.seeds_needed} {noun} each could ({figures}, {spread})."
         )
-    if with_images is not None:
-        return (
-            f"{lead}: {figures} on these test images ({evidence}, {sizes}), but not beyond what "
-            f"the choice of images explains ({spread}; {p_text(with_images)} with it)."
-        )
+    if objection:
+        return f"{lead}: {figures} differ in the test ({evidence}, {sizes}), but {objection}."
     return f"{lead}: {figures} ({spread}; {evidence}, {sizes})."
+
+
+def objection(verdict: Verdict, p_value: float, *, counts_images: bool) -> str:
+    """Say why the interval of a difference does not agree with the test.
+
+    Args:
+        verdict: Complete but for the words.
+        p_value: Of the t-test that belongs to the interval, adjusted.
+        counts_images: Whether the interval counts the choice of test images as chance.
+    """
+    why = (
+        "not beyond what the choice of test images explains"
+        if counts_images
+        else "not where the spreads of both are allowed for"
+    )
+    return f"{why} ({_difference(verdict)}, t-test {p_text(p_value)})"
 
 
 def untested(metric: str, a: Group, b: Group, seeds: int) -> str:

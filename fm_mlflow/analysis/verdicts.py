@@ -67,14 +67,15 @@ def _judged(evidence: Sequence[Evidence], metric: str) -> tuple[Verdict, ...]:
     adjusted = iter(holm([each.p_value for each in tested]))
     reachable = iter(holm([each.smallest_p for each in tested]))
     # The permutation test takes the test images as given, but they are a sample too: models that
-    # are equally good on all images differ on these. A verdict has to stand with that counted.
-    with_images = iter(holm([each.p_value_with_images for each in tested]))
+    # are equally good on all images differ on these. So the interval, which counts both, has to
+    # agree.
+    of_intervals = iter(holm([each.interval_p_value for each in tested]))
     verdicts = []
     for each in evidence:
         if each.test:
             pairs = len(tested)
             verdicts.append(
-                _verdict(each, metric, pairs, next(adjusted), next(reachable), next(with_images))
+                _verdict(each, metric, pairs, next(adjusted), next(reachable), next(of_intervals))
             )
         else:
             needed = seeds_needed(len(evidence))
@@ -89,13 +90,13 @@ def _verdict(
     pairs: int,
     p_value: float,
     reachable: float,
-    with_images: float,
+    interval_p_value: float,
 ) -> Verdict:
     a, b = evidence.a, evidence.b
     first, second = a.metrics[metric], b.metrics[metric]
     difference = first.mean - second.mean
-    seeds_show_it = p_value < ALPHA and difference != 0
-    is_shown = seeds_show_it and with_images < ALPHA
+    test_shows_it = p_value < ALPHA and difference != 0
+    is_shown = test_shows_it and interval_p_value < ALPHA
     interval = evidence.interval
     too_few = reachable >= ALPHA or evidence.test == MCNEMAR
     verdict = Verdict(
@@ -115,8 +116,11 @@ def _verdict(
         seeds_needed=seeds_needed(pairs) if too_few else None,
         counts=evidence.counts,
     )
-    taken_away = with_images if seeds_show_it and not is_shown else None
-    words = sentences.tested(verdict, first, second, pairs, taken_away)
+    objection = ""
+    if test_shows_it and not is_shown:
+        counts_images = interval is not None and interval.counts_images
+        objection = sentences.objection(verdict, interval_p_value, counts_images=counts_images)
+    words = sentences.tested(verdict, first, second, pairs, objection)
     return replace(verdict, words=words)
 
 

@@ -1,0 +1,271 @@
+"""What pairs of groups are said to be, where the truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fm_mlflow import keys
+from fm_mlflow.analysis import resampling
+from fm_mlflow.analysis.comparison import Verdict
+from fm_mlflow.analysis.records import Predictions, RunDetails
+from fm_mlflow.analysis.verdicts import accuracy_verdicts, cost_verdicts
+from tests.analysis.simulated import correctness, grouped, hardness, run, runs, with_predictions
+
+
+def verdict_of(*each: object, details: object = None) -> Verdict:
+    (verdict,) = accuracy_verdicts(grouped(*each), details or {})  # type: ignore[arg-type]
+    return verdict
+
+
+def simulate(gap: float, stores: int, monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
+    """Two models of five seeds each, 10,000 test images, `gap` in logits apart."""
+    # A coarser interval, for speed.
+    monkeypatch.setattr(resampling, "_RESAMPLES", 1000)
+    random = np.random.default_rng(11)
+    verdicts = []
+    for _ in range(stores):
+        level = 3 + hardness(random, 10_000)
+        tables = {
+            model: correctness(random, level + shift, 5, 10_000)
+            for model, shift in (("a", 0.0), ("b", gap))
+        }
+        each, details = with_predictions(tables)
+        verdicts.append(verdict_of(each, details=details))
+    return verdicts
+
+
+def test_equal_models_are_called_different_in_at_most_5_percent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verdicts = simulate(0.0, 200, monkeypatch)
+    assert sum(each.verdict != "not_distinguishable" for each in verdicts) <= 10
+    # Equally good, yet their accuracies differ, by seeds and by images.
+    assert np.std([each.difference for each in verdicts]) > 0.001
+
+
+def test_a_gap_of_two_points_is_found_in_at_least_95_percent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verdicts = simulate(0.28, 60, monkeypatch)
+    gap = np.mean([each.difference if each.a == "b" else -each.difference for each in verdicts])
+    assert gap == pytest.approx(0.02, abs=0.002)
+    found = [each.a == "b" and each.verdict == "a_better" for each in verdicts]
+    assert np.mean(found) >= 0.95
+
+
+def test_equal_models_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any false verdict among the pairs of a store counts: Holm's correction is for that."""
+    monkeypatch.setattr(resampling, "_RESAMPLES", 250)
+    random = np.random.default_rng(12)
+    false = 0
+    for _ in range(60):
+        level = 3 + hardness(random, 1000)
+        tables = {model: correctness(random, level, 6, 1000) for model in "abcd"}
+        each, details = with_predictions(tables)
+        verdicts = accuracy_verdicts(grouped(each), details)
+        assert len(verdicts) == 6
+        false += any(verdict.verdict != "not_distinguishable" for verdict in verdicts)
+    assert false <= 7  # 3, and what chance adds to it
+
+
+def test_words_of_a_clear_difference() -> None:
+    verdict = verdict_of(
+        runs("cnn", [0.901, 0.902, 0.903, 0.904, 0.905]),
+        runs("mlp", [0.871, 0.872, 0.873, 0.874, 0.875]),
+    )
+    assert verdict.words == (
+        "cnn is better than mlp: 0.9030 against 0.8730 (difference 0.0300, 95% interval 0.0277 to "
+        "0.0323; exact permutation test, p = 0.008, 5 and 5 seeds)."
+    )
+    assert verdict.p_value == verdict.p_unadjusted == pytest.approx(2 / 252)
+    assert verdict.probability_of_improvement == 1
+    assert verdict.seeds_needed is None
+    assert verdict.interval == "over seeds alone, Welch's t"
+
+
+def test_too_few_seeds_are_said_to_be_too_few() -> None:
+    verdict = verdict_of(runs("cnn", [0.95, 0.951, 0.952]), runs("mlp", [0.8, 0.801, 0.802]))
+    assert verdict.verdict == "not_distinguishable"
+    assert verdict.p_value == pytest.approx(0.1)
+    assert verdict.seeds_needed == 4
+    assert "with 3 seeds each: no result of so few could reach p < 0.05; 4 seeds each could" in (
+        verdict.words
+    )
+
+
+def test_more_pairs_need_more_seeds() -> None:
+    each = [
+        runs(model, [level, level + 0.001, level + 0.002, level + 0.003])
+        for model, level in (("a", 0.9), ("b", 0.8), ("c", 0.7))
+    ]
+    verdicts = accuracy_verdicts(grouped(*each), {})
+    assert [verdict.p_unadjusted for verdict in verdicts] == pytest.approx([2 / 70] * 3)
+    assert [verdict.p_value for verdict in verdicts] == pytest.approx([6 / 70] * 3)
+    assert {verdict.verdict for verdict in verdicts} == {"not_distinguishable"}
+    assert {verdict.seeds_needed for verdict in verdicts} == {5}
+
+
+def test_two_single_models() -> None:
+    # Of 1,000 images, 60 only a has right, 20 only b.
+    right_a, right_b = np.ones(1000, bool), np.ones(1000, bool)
+    right_b[:60] = False
+    right_a[60:80] = False
+    each, details = with_predictions({"a": right_a[None], "b": right_b[None]})
+    verdict = verdict_of(each, details=details)
+    assert verdict.counts == (60, 20)
+    assert verdict.test == "exact McNemar test"
+    assert verdict.p_value is not None
+    assert verdict.p_value < 0.001
+    assert verdict.verdict == "a_better"
+    assert verdict.words.startswith("The one run of a is better than that of b: 0.9800 against")
+    assert "of the architectures that says nothing, 4 seeds each could." in verdict.words
+    assert verdict.ci_low is not None
+    assert 0.02 < verdict.ci_low < verdict.difference
+
+
+def test_two_single_models_without_predictions() -> None:
+    verdict = verdict_of(runs("a", [0.95]), runs("b", [0.5]))
+    assert verdict.verdict == "not_distinguishable"
+    assert verdict.p_value is verdict.ci_low is None
+    assert verdict.test == ""
+    assert "one run each, without predictions to compare image by image" in verdict.words
+
+
+def test_one_run_against_several_says_what_it_can_reach() -> None:
+    few = verdict_of(runs("a", [0.95]), runs("b", [0.9, 0.901, 0.902, 0.903, 0.904]))
+    assert few.p_value == pytest.approx(1 / 6)
+    assert few.seeds_needed == 4
+    assert "with 1 and 5 seeds: no result of so few" in few.words
+    many = verdict_of(runs("a", [0.95]), runs("b", [0.9 + n / 10_000 for n in range(20)]))
+    assert many.p_value == pytest.approx(1 / 21)
+    assert many.verdict == "a_better"
+
+
+def test_a_difference_that_the_choice_of_images_explains() -> None:
+    """Every seed of a has one image more right than every seed of b; the rest is by chance."""
+    random = np.random.default_rng(0)
+    a, b = random.random(300) < 0.9, random.random(300) < 0.9
+    while a.sum() <= b.sum():
+        a = random.random(300) < 0.9
+    each, details = with_predictions({"a": np.tile(a, (5, 1)), "b": np.tile(b, (5, 1))})
+    verdict = verdict_of(each, details=details)
+    assert verdict.p_value == pytest.approx(2 / 252)
+    assert verdict.verdict == "not_distinguishable"
+    assert "but not beyond what the choice of test images explains" in verdict.words
+    assert verdict.ci_low is not None
+    assert verdict.ci_low < 0
+
+
+def test_predictions_of_other_images_are_not_compared_one_by_one() -> None:
+    random = np.random.default_rng(0)
+    tables = {model: random.random((5, 400)) < 0.9 for model in "ab"}
+    each, details = with_predictions(tables)
+    for seed in range(5):
+        predicted = details[f"b-{seed}"].predictions
+        assert predicted is not None
+        other = Predictions(1 - predicted.label, 1 - predicted.predicted)
+        details[f"b-{seed}"] = RunDetails(predictions=other)
+    verdict = verdict_of(each, details=details)
+    assert verdict.interval == "over seeds alone, Welch's t"
+
+
+def test_better_never_has_an_interval_that_includes_zero() -> None:
+    random = np.random.default_rng(1)
+    seen = set()
+    for _ in range(300):
+        wide, narrow = random.normal(0.905, 0.02, 4), random.normal(0.90, 0.0005, 8)
+        verdict = verdict_of(runs("a", wide.tolist()), runs("b", narrow.tolist()))
+        assert verdict.ci_low is not None
+        assert verdict.ci_high is not None
+        assert verdict.p_value is not None
+        shown = verdict.verdict != "not_distinguishable"
+        includes_zero = verdict.ci_low <= 0 <= verdict.ci_high
+        assert not (shown and includes_zero)
+        seen.add((shown, verdict.p_value < 0.05))
+        if verdict.p_value < 0.05 and includes_zero:
+            assert "not where the spreads of both are allowed for" in verdict.words
+    assert seen == {(True, True), (False, False), (False, True)}
+
+
+def cost_verdict(metric: str, a: object, b: object, **more: object) -> Verdict:
+    (verdict,) = cost_verdicts(
+        grouped(
+            runs("a", [0.91, 0.91, 0.91, 0.91], metrics={metric: a}),
+            runs("b", [0.9, 0.9, 0.9, 0.9], metrics={metric: b}, **more),
+        )
+    )
+    assert verdict.metric == metric
+    return verdict
+
+
+def test_counts_are_compared_as_counts() -> None:
+    verdict = cost_verdict(keys.FLOPS_INFERENCE, 1_442_332.0, 469_948.0)
+    assert verdict.verdict == "b_better"
+    assert verdict.test == "exact count"
+    assert verdict.p_value is None
+    assert verdict.ci_low == verdict.ci_high == verdict.difference == 972_384
+    assert verdict.words == (
+        "FLOPs to predict an image: b 469,948; a 1,442,332, 3.07 times that (exact count)."
+    )
+    same = cost_verdict(keys.FLOPS_INFERENCE, 5.0, 5.0)
+    assert same.verdict == "not_distinguishable"
+    assert same.probability_of_improvement == 0.5
+    assert same.words == "FLOPs to predict an image: a and b the same, 5 (exact count)."
+
+
+def test_a_count_that_varies_between_runs_is_not_exact() -> None:
+    verdict = cost_verdict(keys.FLOPS_INFERENCE, [5.0, 5.0, 5.0, 6.0], 5.0)
+    assert verdict.test == "exact permutation test"
+
+
+def test_noisy_costs_are_tested() -> None:
+    verdict = cost_verdict(keys.LATENCY_P50, [0.5, 0.51, 0.52, 0.53], [0.3, 0.31, 0.32, 0.33])
+    assert verdict.verdict == "b_better"
+    assert verdict.p_value == pytest.approx(2 / 70)
+    assert verdict.probability_of_improvement == 0
+    assert verdict.words == (
+        "Latency (median) is lower in b than in a: 0.32 ms against 0.52 ms (difference 0.20 ms, "
+        "95% interval 0.18 ms to 0.22 ms; exact permutation test, p = 0.029, 4 and 4 runs)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (
+            {"machine": {"cpu": "b", "cores": "2, 2 usable", "versions": "Python 3.11"}},
+            "differ in cpu",
+        ),
+        ({"machine": {"cpu": "a", "cores": "2, 2 usable", "versions": "other"}}, "in versions"),
+        ({"machine": {}}, "some runs do not say theirs"),
+        ({"jobs": 4}, "up to 4 at a time"),
+    ],
+)
+def test_costs_of_different_machines_are_not_compared(more: dict[str, object], reason: str) -> None:
+    verdict = cost_verdict(keys.LATENCY_P50, [5.0, 5.1, 5.2, 5.3], [3.0, 3.1, 3.2, 3.3], **more)
+    assert verdict.verdict == "not_distinguishable"
+    assert verdict.p_value is None
+    assert verdict.probability_of_improvement is None
+    assert verdict.words.startswith("In latency (median), a and b are not compared")
+    assert reason in verdict.words
+    counted = cost_verdict(keys.PARAMETERS_TRAINABLE, 5.0, 3.0, **more)
+    assert counted.verdict == "b_better"
+
+
+def test_load_and_memory_of_shared_machines_compare() -> None:
+    busy = {"machine": {"cpu": "a", "cores": "2, 2 usable", "versions": "Python 3.11", "load": "9"}}
+    values = [5.0, 5.1, 5.2, 5.3], [3.0, 3.1, 3.2, 3.3]
+    assert cost_verdict(keys.LATENCY_P50, *values, **busy).verdict == "b_better"
+    assert cost_verdict(keys.MEMORY_PEAK, *values, jobs=2).verdict == "b_better"
+
+
+def test_one_run_each_shows_nothing_of_a_noisy_cost() -> None:
+    (verdict,) = cost_verdicts(
+        grouped(
+            [run("a", metrics={keys.FIT_SECONDS: 10.0})],
+            [run("b", metrics={keys.FIT_SECONDS: 20.0})],
+        )
+    )
+    assert verdict.verdict == "not_distinguishable"
+    assert verdict.words.endswith("one run each; 4 runs each could show a difference.")
