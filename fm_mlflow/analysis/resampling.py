@@ -15,7 +15,7 @@ from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.images import TestImages
 from fm_mlflow.analysis.statistic import Interval, t_quantile
 
-_RESAMPLES = 4000
+_RESAMPLES = 2000
 _AT_ONCE = 250
 _SEED = 1803_09578
 
