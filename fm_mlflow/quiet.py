@@ -10,6 +10,13 @@ from contextlib import contextmanager, redirect_stdout
 
 from fm_mlflow.errors import InputError
 
+# oneDNN's convolutions on few cores: let the thread that calls an operation work on it too, instead
+# of waking another and waiting for it, and keep the generated code instead of making it each step.
+_KERNELS = {
+    "TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD": "1",
+    "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "0",
+}
+
 
 def import_tensorflow() -> None:
     """Import TensorFlow and Keras without the lines that no logging setting switches off.
@@ -19,6 +26,8 @@ def import_tensorflow() -> None:
     """
     # Keras reads it once; nothing else here works with another backend.
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    for name, value in _KERNELS.items():
+        os.environ.setdefault(name, value)
     with _stderr_held_back(hold=os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"):
         import keras
         import tensorflow as tf
