@@ -28,6 +28,9 @@ BUILTIN_MODELS = ("mlp", "cnn")
 MEASURED_PARTS = ("flops", "latency", "memory")
 """Costs that take time to measure; sizes, times and counts are always there."""
 
+NOT_SHAPING = ("data_dir", "measure", "flush_timeout")
+"""Settings that do not change what a run trains, and so are not logged as its parameters."""
+
 _MEASURE_ACCEPTED = f"any of {', '.join(MEASURED_PARTS)}, separated by commas; or none"
 
 MODEL_REFERENCE = re.compile(r"(?P<module>.+):(?P<function>[A-Za-z_<][\w.<>]*)")
@@ -84,6 +87,12 @@ class TrainConfig(BaseModel):
         ",".join(MEASURED_PARTS),
         description=f"Costs to measure: any of {', '.join(MEASURED_PARTS)}, with commas; or none.",
         json_schema_extra={"accepted": _MEASURE_ACCEPTED},
+    )
+    flush_timeout: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds to wait at the end for a store that does not answer; what it lacks "
+        "then stays in the run's journal for `fm-mlflow sync`.",
     )
 
     @property

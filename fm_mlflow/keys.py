@@ -30,6 +30,7 @@ _RUN = "Metrics, one value a run"
 _TAG = "Tags"
 _FILE = "Artifacts"
 _COMPARISON = "Artifacts of a comparison"
+_FILE_WHERE_NEEDED = "Artifacts that only some runs have"
 
 # Tags
 KIND = Key("fm_mlflow.kind", _TAG, "word", "what the run is: training, comparison, benchmark")
@@ -49,6 +50,13 @@ COMPARED_RUNS = Key(
 )
 BEST_RUN = Key("fm_mlflow.best_run", _TAG, "run id", "the run that a comparison chose")
 ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
+_PROCESS = "fm_mlflow.process."
+PROCESS_HOST = Key(_PROCESS + "host", _TAG, "name", "host that the run is on")
+PROCESS_PID = Key(_PROCESS + "pid", _TAG, "number", "its process there")
+PROCESS_BOOT = Key(_PROCESS + "boot", _TAG, "ids", "boot of the host; namespace of its pids")
+PROCESS_START = Key(_PROCESS + "start", _TAG, "ticks", "start of the process, since that boot")
+HEARTBEAT = Key("fm_mlflow.heartbeat", _TAG, "UTC", "when the run last showed that it lives")
+JOURNAL = Key("fm_mlflow.journal", _TAG, "id", "its write-ahead journal: its id while offline")
 MACHINE_PREFIX = "fm_mlflow.machine."
 MACHINE_CPU = Key(MACHINE_PREFIX + "cpu", _TAG, "text", "processor that the run was on")
 MACHINE_CORES = Key(
@@ -177,6 +185,9 @@ TOTAL_SECONDS = Key(
 )
 
 # Artifacts
+LONG_PARAMS_FILE = Key(
+    "params.json", _FILE_WHERE_NEEDED, "JSON", "parameters that are too long for the store, in full"
+)
 MEASUREMENTS_FILE = Key(
     "measurements.json",
     _FILE,
@@ -217,6 +228,9 @@ COMPARISON_JSON_FILE = Key(
 
 COMPILED_PREFIX = "compiled/"
 """Before `optimizer` and `learning_rate` where they are a compiled model's own, not the options."""
+
+CHECKPOINT_FOLDER = "checkpoint"
+"""Folder of the artifacts that `fm-mlflow resume` continues from."""
 
 MODEL_NAME = "model"
 """Name of the logged MLflow model."""

@@ -68,16 +68,17 @@ def train(
         progress: Hears how the run goes on; by default nothing is said.
         callbacks: Keras callbacks of your own.
         **settings: The other fields of `TrainConfig`: epochs, batch_size, learning_rate,
-            optimizer, seed, validation_split, dataset, data_dir, measure.
+            optimizer, seed, validation_split, dataset, data_dir, measure, flush_timeout.
 
     Returns:
-        The run, its metrics and its learning curve.
+        The run, its metrics and its learning curve. Where the store did not answer to the end,
+        `pending` says so, and `run_id` and `model_uri` may be those of the journal.
 
     Raises:
         InputError: A parameter, the model or the data folder was refused; nothing was started.
         DataError: The data are damaged or cannot be had.
         TrainingError: The loss is no longer a number.
-        TrackingError: The tracking store refused or did not answer.
+        TrackingError: The tracking store refused. (When it does not answer, training goes on.)
 
     Example:
         >>> result = fm_mlflow.train("cnn", epochs=5, seed=1)
@@ -106,7 +107,12 @@ def train(
         enter(MODEL)
         progress.stage("building the model")
         built = build_model(config, dataset, function)
-        with TrackedRun(keys.KIND_TRAINING, run_name(config)) as run:
+        with TrackedRun(
+            keys.KIND_TRAINING,
+            run_name(config),
+            flush_timeout=config.flush_timeout,
+            notice=progress.notice,
+        ) as run:
             machine = describe_machine(load)
             log_setting(run, config, dataset, built, machine)
             fitted = _fit(run, config, dataset, built, progress, callbacks, enter)
@@ -120,7 +126,7 @@ def train(
             log_costs(run, config, measured, costs.flops, memory, machine)
             metrics = {**logged.outcome, **measurement.metrics(measured)}
             run.describe(describe_training(config, dataset, metrics))
-            return _result(run, config, dataset, logged, fitted, metrics)
+        return _result(run, config, dataset, logged, fitted, metrics)
 
 
 def _reference(model: object) -> object:
@@ -240,11 +246,12 @@ def _result(
         experiment_id=run.experiment_id,
         tracking_uri=tracking_uri(),
         artifact_uri=run.artifact_uri,
-        model_uri=logged.model_uri,
+        model_uri=logged.model.uri,
         config=config,
         dataset_digest=dataset.digest,
         test_loss=logged.outcome[keys.TEST_LOSS],
         test_accuracy=logged.outcome[keys.TEST_ACCURACY],
         metrics=metrics,
         history=fitted.history,
+        pending=run.pending,
     )

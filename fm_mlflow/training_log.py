@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
-from fm_mlflow.config import TrainConfig
+from fm_mlflow.config import NOT_SHAPING, TrainConfig
 from fm_mlflow.data import Dataset
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.measure import measurement
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fm_mlflow.fitting import FitResult
     from fm_mlflow.measure.flops import FlopsProfile
     from fm_mlflow.models import BuiltModel
-    from fm_mlflow.tracking.run import TrackedRun
+    from fm_mlflow.tracking.run import LoggedModel, TrackedRun
 
 _EXAMPLES_LOGGED = 2
 _PREDICTION_BATCH = 1000
@@ -43,7 +43,7 @@ def log_setting(
     run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, machine: Machine
 ) -> None:
     """Log all that is known before training, so that even a run that fails has it."""
-    settings = config.model_dump(exclude={"data_dir", "measure", "learning_rate", "optimizer"})
+    settings = config.model_dump(exclude={*NOT_SHAPING, "learning_rate", "optimizer"})
     run.log_params(settings)
     run.log_params(built.params, of_compiled_model=built.was_compiled)
     run.set_tags({keys.MODEL: config.model, keys.DATASET_DIGEST: dataset.digest, **machine.tags()})
@@ -60,10 +60,9 @@ def log_setting(
 
 @dataclass(frozen=True)
 class LoggedOutcome:
-    """A trained model that is in the store, and what it scored there."""
+    """A trained model that is logged, and what it scored."""
 
-    model_uri: str
-    size_bytes: int | None
+    model: LoggedModel
     outcome: dict[str, float]
 
 
@@ -95,7 +94,7 @@ def log_outcome(
     )
     run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
     _log_plots(run, config, dataset, fitted, probabilities, predicted)
-    return LoggedOutcome(model.uri, model.size_bytes, outcome)
+    return LoggedOutcome(model, outcome)
 
 
 def _log_plots(
@@ -126,10 +125,10 @@ def clocks(fitted: FitResult, logged: LoggedOutcome, started: float) -> list[Mea
     """Return the size of the logged model and the times of the run as measurements."""
     clock = "monotonic clock around"
     files = "files of the logged MLflow model, as MLflow counts them, / 1024²"
-    if logged.size_bytes is None:
+    if logged.model.size_bytes is None:
         size = Measurement.missing(keys.SIZE_MLFLOW_MODEL, files, "the store does not say")
     else:
-        size = Measurement.exact(keys.SIZE_MLFLOW_MODEL, logged.size_bytes / MIB, files)
+        size = Measurement.exact(keys.SIZE_MLFLOW_MODEL, logged.model.size_bytes / MIB, files)
     return [
         size,
         Measurement.single(keys.FIT_SECONDS, fitted.seconds, f"{clock} the fit, tracing included"),
