@@ -19,7 +19,9 @@ if TYPE_CHECKING:
         TrackingError,
         TrainingError,
     )
+    from fm_mlflow.reconciling import ReconcileResult, reconcile
     from fm_mlflow.results import CompareResult, TrainResult
+    from fm_mlflow.syncing import SyncResult, sync
     from fm_mlflow.training import train
 
 __version__ = "0.1.0"
@@ -34,11 +36,15 @@ _HOMES = {
     "InputError": "errors",
     "Interrupted": "errors",
     "ModelError": "errors",
+    "ReconcileResult": "reconciling",
+    "SyncResult": "syncing",
     "TrackingError": "errors",
     "TrainConfig": "config",
     "TrainResult": "results",
     "TrainingError": "errors",
     "compare": "comparing",
+    "reconcile": "reconciling",
+    "sync": "syncing",
     "train": "training",
 }
 
@@ -51,11 +57,15 @@ __all__ = [
     "InputError",
     "Interrupted",
     "ModelError",
+    "ReconcileResult",
+    "SyncResult",
     "TrackingError",
     "TrainConfig",
     "TrainResult",
     "TrainingError",
     "compare",
+    "reconcile",
+    "sync",
     "train",
 ]
 

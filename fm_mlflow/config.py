@@ -183,6 +183,29 @@ class CompareConfig(Choice):
     output: str = Field("comparison", description="Folder for the report's files.")
 
 
+class SyncConfig(BaseModel):
+    """Settings of `sync`. Frozen; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: str = Field(
+        "",
+        description="Tracking URI to deliver to; empty: the one that each run was started with.",
+    )
+
+
+class ReconcileConfig(BaseModel):
+    """Settings of `reconcile`. Frozen; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    dead_after: float = Field(
+        3600.0,
+        ge=300,
+        description="Seconds without a sign of life after which another host's run is dead.",
+    )
+
+
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 

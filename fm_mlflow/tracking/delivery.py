@@ -391,8 +391,7 @@ def what_is_pending(delivery: Delivery, reason: TrackingError | None) -> str:
         why = str(reason) if reason else next(iter(state.deferred.values()), "no time was left")
         texts.append(
             f"{delivery.pending} records of run {state.run_id or journal.journal_id} are not in "
-            f"the store yet ({why}); they are safe in {journal.folder}, and `fm-mlflow sync` "
-            "delivers them"
+            f"the store yet; `fm-mlflow sync` delivers them from {journal.folder} ({why})"
         )
     if state.refused:
         number, why = next(iter(state.refused.items()))

@@ -149,8 +149,8 @@ class Journal:
         self._lock.acquire()
         try:
             path = self.folder / _RECORDS_FILE
-            path.touch(0o600)
-            self._file = path.open("r+b", buffering=0)
+            # Opening must not touch it: its last change is when its run was last alive.
+            self._file = path.open("r+b" if path.exists() else "x+b", buffering=0)
             self._read()
             state = self.folder / _STATE_FILE
             if state.exists():
