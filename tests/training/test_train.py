@@ -420,8 +420,8 @@ class TestEnds:
             ["0"], f"source_run_id = '{delivered.run_id}'"
         )
         uri = f"models:/{logged.model_id}"
-        changes = {"run_id": delivered.run_id, "model_uri": uri}
-        done = Finished(server, dataclasses.replace(result, **changes))
+        result = dataclasses.replace(result, run_id=delivered.run_id, model_uri=uri)
+        done = Finished(server, result)
         test_the_logged_model_is_complete(done)
         assert done.run.info.status == "FINISHED"
         for key in keys.all_keys():
