@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from fm_mlflow.reconciling import ReconcileResult, reconcile
     from fm_mlflow.results import CompareResult, TrainResult
+    from fm_mlflow.resuming import resume
     from fm_mlflow.syncing import SyncResult, sync
     from fm_mlflow.training import train
 
@@ -44,6 +45,7 @@ _HOMES = {
     "TrainingError": "errors",
     "compare": "comparing",
     "reconcile": "reconciling",
+    "resume": "resuming",
     "sync": "syncing",
     "train": "training",
 }
@@ -65,6 +67,7 @@ __all__ = [
     "TrainingError",
     "compare",
     "reconcile",
+    "resume",
     "sync",
     "train",
 ]

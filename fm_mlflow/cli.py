@@ -16,7 +16,14 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from fm_mlflow import __version__
-from fm_mlflow.config import CompareConfig, ReconcileConfig, SyncConfig, TrainConfig, parse
+from fm_mlflow.config import (
+    CompareConfig,
+    ReconcileConfig,
+    ResumeConfig,
+    SyncConfig,
+    TrainConfig,
+    parse,
+)
 from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.quiet import stdout_to_stderr
@@ -198,6 +205,28 @@ def compare(as_json: bool, **options: str | None) -> None:
     with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
         result = compare_runs(progress=progress, **config.model_dump())
     _show(result, print_compare_result, as_json)
+
+
+@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@click.argument("run_id")
+@config_options(ResumeConfig)
+@output_options
+@_quietly
+def resume(run_id: str, as_json: bool, **options: str | None) -> None:
+    """Go on with a training run that was interrupted, or extend it.
+
+    Takes the run's id or that of its journal (j-...). Goes on from the last checkpoint: on this
+    machine from the run's journal, else from its artifacts. More epochs extend a finished run.
+    """
+    config = parse(ResumeConfig, _given(options))
+
+    from fm_mlflow.report.progress import console_progress
+    from fm_mlflow.report.terminal import print_training_result
+    from fm_mlflow.resuming import resume as resume_training
+
+    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+        result = resume_training(run_id, progress=progress, **config.model_dump())
+    _show(result, print_training_result, as_json)
 
 
 @cli.command()

@@ -183,6 +183,22 @@ class CompareConfig(Choice):
     output: str = Field("comparison", description="Folder for the report's files.")
 
 
+class ResumeConfig(BaseModel):
+    """Settings of `resume`. Frozen; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epochs: Optional[int] = Field(
+        None, ge=1, description="Passes over the training images in all; more extend the run."
+    )
+    data_dir: str = Field(
+        "", description="Folder of the four IDX files; empty: where the run found them."
+    )
+    flush_timeout: float = Field(
+        60.0, ge=0, description=TrainConfig.model_fields["flush_timeout"].description
+    )
+
+
 class SyncConfig(BaseModel):
     """Settings of `sync`. Frozen; unknown names are refused."""
 

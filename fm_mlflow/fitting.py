@@ -64,6 +64,7 @@ def fit(
     on_epoch: OnEpoch,
     on_batch: OnBatch | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    initial_epoch: int = 0,
 ) -> FitResult:
     """Train a compiled model: every image once an epoch, in an order drawn from the seed.
 
@@ -77,6 +78,7 @@ def fit(
         on_epoch: Called with the epoch (from 1) and its metrics, by logged name.
         on_batch: Called with the steps done in this epoch and the steps of an epoch.
         callbacks: Keras callbacks of the user's.
+        initial_epoch: Epochs that are done already; the order of the others is as it would be.
 
     Raises:
         TrainingError: A loss is no longer a finite number; the epoch was reported first.
@@ -85,17 +87,41 @@ def fit(
     keras.utils.set_random_seed(seed)
     reporter = _Reporter(on_epoch, on_batch)
     started = time.perf_counter()
+    batches = _Batches(training, batch_size, seed, initial_epoch)
     model.fit(
-        training.inputs,
-        training.labels,
-        batch_size=batch_size,
+        batches,
         epochs=epochs,
+        initial_epoch=initial_epoch,
+        shuffle=False,
         validation_data=(validation.inputs, validation.labels),
-        callbacks=[*callbacks, reporter],
+        callbacks=[batches.follow(), *callbacks, reporter],
         verbose=0,
     )
     seconds = time.perf_counter() - started
     return FitResult(reporter.history, seconds, reporter.training_seconds)
+
+
+class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras is untyped
+    """The batches of each epoch, in an order that follows from seed and epoch alone."""
+
+    def __init__(self, examples: Examples, size: int, seed: int, epoch: int) -> None:
+        super().__init__()
+        self._examples, self._size, self._seed = examples, size, seed
+        self._shuffle(epoch)
+
+    def _shuffle(self, epoch: int) -> None:
+        images = len(self._examples.labels)
+        self._order = np.random.default_rng([self._seed, epoch]).permutation(images)
+
+    def follow(self) -> keras.callbacks.Callback:
+        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self._shuffle(epoch))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._order) / self._size)
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        chosen = self._order[number * self._size : (number + 1) * self._size]
+        return self._examples.inputs[chosen], self._examples.labels[chosen]
 
 
 class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped

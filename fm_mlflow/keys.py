@@ -56,6 +56,18 @@ PROCESS_PID = Key(_PROCESS + "pid", _TAG, "number", "its process there")
 PROCESS_BOOT = Key(_PROCESS + "boot", _TAG, "ids", "boot of the host; namespace of its pids")
 PROCESS_START = Key(_PROCESS + "start", _TAG, "ticks", "start of the process, since that boot")
 HEARTBEAT = Key("fm_mlflow.heartbeat", _TAG, "UTC", "when the run last showed that it lives")
+PARTS = Key(
+    "fm_mlflow.parts",
+    _TAG,
+    "count",
+    "processes that trained it, one after the other, where several",
+)
+EXTENDED_EPOCHS = Key(
+    "fm_mlflow.extended.epochs", _TAG, "count", "epochs of a run that `resume` has extended"
+)
+EXTENDED_AT = Key(
+    "fm_mlflow.extended.at", _TAG, "ms", "since 1970: results of the run from then on are of those"
+)
 JOURNAL = Key("fm_mlflow.journal", _TAG, "id", "its write-ahead journal: its id while offline")
 MACHINE_PREFIX = "fm_mlflow.machine."
 MACHINE_CPU = Key(MACHINE_PREFIX + "cpu", _TAG, "text", "processor that the run was on")
@@ -230,7 +242,7 @@ COMPILED_PREFIX = "compiled/"
 """Before `optimizer` and `learning_rate` where they are a compiled model's own, not the options."""
 
 CHECKPOINT_FOLDER = "checkpoint"
-"""Folder of the artifacts that `fm-mlflow resume` continues from."""
+"""Folder of the artifacts that `fm-mlflow resume` goes on from; two files take turns."""
 
 MODEL_NAME = "model"
 """Name of the logged MLflow model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,6 +140,20 @@ def clocks(fitted: FitResult, logged: LoggedOutcome, started: float) -> list[Mea
     ]
 
 
+def of_parts(measurements: Sequence[Measurement], parts: int) -> list[Measurement]:
+    """Have times, speeds and memory say that several processes trained the run."""
+    if parts == 1:
+        return list(measurements)
+    last = f"of the last of {parts} processes that trained the run"
+    every = f"the sum over {parts} processes that trained the run, each up to its last checkpoint"
+    notes = {"memory/": last, "throughput/training": last, "utilization/": last, "time/": every}
+    return [
+        replace(each, method=f"{each.method}; {note}") if note else each
+        for each in measurements
+        for note in [next((text for name, text in notes.items() if each.name.startswith(name)), "")]
+    ]
+
+
 def log_costs(
     run: TrackedRun,
     config: TrainConfig,
@@ -152,7 +166,7 @@ def log_costs(
     from fm_mlflow.report.plots import save_memory_timeline
 
     values = measurement.metrics(costs)
-    run.log_metrics(values, of_model=True)
+    # Before the metrics: of a run that is killed in between, `resume` measures both again.
     with run.artifacts() as folder:
         text = measurement.to_json(costs, machine.to_dict())
         _file(folder, keys.MEASUREMENTS_FILE).write_text(text, encoding="utf-8")
@@ -164,6 +178,7 @@ def log_costs(
             plot = _file(folder, keys.MEMORY_PLOT_FILE)
             peak = values[keys.MEMORY_PEAK]
             save_memory_timeline(memory.timeline, peak, run_name(config), plot)
+    run.log_metrics(values, of_model=True)
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -19,6 +19,7 @@ from mlflow.entities import (
     DatasetInput,
     InputTag,
     LifecycleStage,
+    LoggedModelInput,
     LoggedModelOutput,
     Metric,
     Param,
@@ -76,6 +77,8 @@ class Delivery:
             "artifacts": self._log_artifacts,
             "checkpoint": self._log_checkpoint,
             "model": self._log_model,
+            "known_model": self._note_model,
+            "models": self._link_models,
             "reopen": self._reopen,
             "end": self._end,
         }
@@ -353,6 +356,15 @@ class Delivery:
             self._client.log_model_artifacts(model_id, str(folder))
             self._client.finalize_logged_model(model_id, "READY")
 
+    def _note_model(self, number: int, record: Record) -> None:
+        self.journal.state.models[str(number)] = record["model_id"]
+
+    def _link_models(self, _number: int, record: Record) -> None:
+        models = [LoggedModelInput(model_id) for model_id in record["model_ids"]]
+        if models:
+            with store_errors("link models", self._uri):
+                self._client.log_inputs(self._run_id, models=models)
+
     def _create_model(self, number: int, record: Record) -> str:
         identity = f"{self.journal.journal_id}/{number}"
         found = self._client.search_logged_models(
@@ -374,6 +386,9 @@ class Delivery:
     def _reopen(self, _number: int, _record: Record) -> None:
         with store_errors("reopen the run", self._uri):
             self._client.update_run(self._run_id, status="RUNNING")
+            # It told how an earlier part ended; the run has not ended now.
+            if keys.ERROR in self._client.get_run(self._run_id).data.tags:
+                self._client.delete_tag(self._run_id, keys.ERROR)
 
     def _end(self, number: int, record: Record) -> None:
         later = (self.journal[each] for each in range(number + 1, len(self.journal)))

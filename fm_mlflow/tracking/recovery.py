@@ -64,7 +64,7 @@ def deliver_journal(journal: Journal, store: str = "") -> Delivered:
         journal.remove()
         return Delivered(journal.journal_id, "", "", 0, "")
     try:
-        uri = store or _uri(journal[0])
+        uri = store or journal_uri(journal[0])
     except TrackingError as error:
         journal.close()
         return Delivered(journal.journal_id, journal.state.run_id or "", "", 0, str(error))
@@ -92,7 +92,7 @@ def deliver_journal(journal: Journal, store: str = "") -> Delivered:
     return Delivered(journal.journal_id, run_id, redact(uri), before - left, pending)
 
 
-def _uri(header: Record) -> str:
+def journal_uri(header: Record) -> str:
     """Return the tracking URI of a journal, whose password is never written down."""
     if header["type"] != "run":
         raise TrackingError("the journal's first line is damaged: it does not say whose it is")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import importlib
-import io
 import json
 import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -31,9 +30,11 @@ from fm_mlflow.lifecycle import shield
 from fm_mlflow.processes import out_of_memory_kills, this_process
 from fm_mlflow.redaction import one_line, redact
 from fm_mlflow.tracking.courier import Courier
+from fm_mlflow.tracking.datasets import describe_dataset, short_digest
 from fm_mlflow.tracking.delivery import utc_now
 from fm_mlflow.tracking.journal import Journal, Record, journal_root
 from fm_mlflow.tracking.params import same_value
+from fm_mlflow.tracking.saved_model import save_model
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
     StoreUnavailableError,
@@ -48,7 +49,6 @@ _log = logging.getLogger(__name__)
 # MLflow's limits: longer values are refused by some stores.
 _MAX_PARAM_LENGTH = 6000
 _MAX_TAG_LENGTH = 5000
-_MAX_DATASET_DIGEST_LENGTH = 36
 
 FLUSH_SECONDS = 60.0
 _FLUSH_SECONDS_INTERRUPTED = 10.0
@@ -87,6 +87,31 @@ class _Clock:
         return self._wall + (time.monotonic_ns() - self._started) // 1_000_000
 
 
+@dataclass
+class Resumption:
+    """A run that is gone on with.
+
+    Attributes:
+        run_id: Its id in the store; None while the store has never heard of it.
+        journal: Its journal, open, where this machine has it.
+        name: Its name.
+        tags: What to set on it now.
+        params: Its parameters, which stay as they are.
+        points: What it has logged of what is gone on with: metric and step.
+        model_id: The model that it has logged of it, where the journal does not say so.
+        model: The record of that model in the journal: number and record.
+    """
+
+    run_id: str | None
+    journal: Journal | None
+    name: str
+    tags: dict[str, str]
+    params: Mapping[str, str]
+    points: set[tuple[str, int]]
+    model_id: str | None = None
+    model: tuple[int, Record] | None = None
+
+
 class TrackedRun:
     """A run in the tracking store, from its opening to its true end; a context manager.
 
@@ -110,6 +135,8 @@ class TrackedRun:
         name: Name of the run, unless it was given one already.
         flush_timeout: How many seconds the end waits for the store.
         notice: Called with what a person should know about the store, in one line.
+        settings: What the run is to do, as plain values: kept in the journal for `resume`.
+        resumption: The run to go on with, instead of the three ways in.
     """
 
     def __init__(
@@ -119,6 +146,8 @@ class TrackedRun:
         *,
         flush_timeout: float = FLUSH_SECONDS,
         notice: Callable[[str], None] = _log.warning,
+        settings: Mapping[str, Any] | None = None,
+        resumption: Resumption | None = None,
     ) -> None:
         self._kind = kind
         self.name = name
@@ -127,9 +156,13 @@ class TrackedRun:
         """After the end: what the store does not have yet and where it is, in one line."""
         self._flush_timeout = flush_timeout
         self._notice = notice
+        self._settings = dict(settings or {})
+        self._resumption = resumption
         self._owned = True
         self._active = False
-        self._logged_params: Mapping[str, str] = {}
+        self._logged_params: Mapping[str, str] = resumption.params if resumption else {}
+        self._logged_points = resumption.points if resumption else set()
+        self._model: LoggedModel | None = None
         self._long_params: dict[str, str] = {}
         self._files = 0
         self._model_folder = ""
@@ -149,7 +182,9 @@ class TrackedRun:
             if self._courier is not None:
                 self._close(error)
             elif self._opened is not None:
-                self._opened.remove()
+                if self._resumption is None or self._resumption.journal is None:
+                    self._opened.remove()
+                self._opened.close()
             raise
         return self
 
@@ -164,25 +199,36 @@ class TrackedRun:
 
     def _open(self) -> None:
         caller_run = mlflow.active_run()
-        self._owned = caller_run is None
+        again = self._resumption
         uri = absolute_uri(mlflow.get_tracking_uri())
         run_id = caller_run.info.run_id if caller_run else os.environ.get("MLFLOW_RUN_ID")
-        self._opened = Journal.create(f"j-{uuid.uuid4().hex}")
+        if again is not None:
+            caller_run, run_id = None, again.run_id
+        self._owned = caller_run is None
+        self._opened = (again and again.journal) or Journal.create(f"j-{uuid.uuid4().hex}")
         tags = {
             keys.KIND: self._kind,
             keys.VERSION: __version__,
             keys.JOURNAL: self._opened.journal_id,
             keys.HEARTBEAT: utc_now(),
             **this_process().tags(),
+            **(again.tags if again else {}),
         }
-        self._opened.append(self._header(uri, run_id, tags), durable=True)
+        if not len(self._opened):
+            self._opened.append(self._header(uri, run_id, tags), durable=True)
+        if again is not None:
+            self._note_resumption(again, tags)
         unavailable: TrackingError | None = None
         courier = Courier(self._opened, uri, self._notice)
         try:
             check_reachable(uri)
             prepare(uri, journal_root().parent / "locks")
             with store_errors("open a run"):
-                self._open_in_store(caller_run, run_id, tags)
+                if again is None:
+                    self._open_in_store(caller_run, run_id, tags)
+                elif run_id is not None:
+                    self._bind(mlflow.start_run(run_id=run_id))
+                    self._active = True
         except StoreDeniedError:
             raise
         except StoreUnavailableError as error:
@@ -209,7 +255,31 @@ class TrackedRun:
             "experiment_name": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
             "tags": {key: redact(value) for key, value in tags.items()},
             "out_of_memory_kills": out_of_memory_kills(),
+            "settings": self._settings,
         }
+
+    def _note_resumption(self, again: Resumption, tags: dict[str, str]) -> None:
+        """Have the run reopened, and note what of it is logged already."""
+        self._append({"type": "batch", "tags": tags})
+        reopening = {
+            "type": "reopen",
+            "time": self._clock.now(),
+            "tags": tags,
+            "out_of_memory_kills": out_of_memory_kills(),
+            "points": sorted(again.points),
+        }
+        self._append(reopening, durable=True)
+        if again.model is not None:
+            self._model_record, record = again.model
+            self._model_folder = str(self._journal.folder / record["folder"])
+            self._model = LoggedModel(self, record["size_bytes"])
+        elif again.model_id is not None:
+            from mlflow.models import Model
+
+            record = {"type": "known_model", "model_id": again.model_id}
+            self._model_record = self._append(record, durable=True)
+            size = Model.load(f"models:/{again.model_id}").model_size_bytes
+            self._model = LoggedModel(self, size)
 
     def _open_in_store(
         self, caller_run: Run | None, run_id: str | None, tags: dict[str, str]
@@ -230,11 +300,15 @@ class TrackedRun:
             else:
                 self.name = existing.info.run_name
             client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self._bind(run)
+
+    def _bind(self, run: Run) -> None:
+        """Note which run in the store it is, and that it has the journal's first record."""
         state = self._journal.state
         state.run_id = str(run.info.run_id)
         state.experiment_id = str(run.info.experiment_id)
         state.artifact_uri = str(run.info.artifact_uri)
-        state.position = 1
+        state.position = max(state.position, 1)
         self._journal.save_state()
 
     def _check_joinable(self, run: Run) -> None:
@@ -363,6 +437,8 @@ class TrackedRun:
             logged = self._logged_params.get(name)
             if logged is None:
                 new[name] = text
+            elif self._resumption is not None and same_value(logged, text):
+                continue
             elif of_compiled_model:
                 new[f"{keys.COMPILED_PREFIX}{name}"] = text
             elif not same_value(logged, text):
@@ -402,9 +478,26 @@ class TrackedRun:
         if of_model:
             about["of_model"] = True
         if test_set:
-            about.update(dataset_name=dataset_name, dataset_digest=_short(test_set.digest))
-        points = [{"key": name, "value": float(value), **about} for name, value in metrics.items()]
+            about.update(dataset_name=dataset_name, dataset_digest=short_digest(test_set))
+        points = [
+            {"key": name, "value": float(value), **about}
+            for name, value in metrics.items()
+            if (name, step) not in self._logged_points
+        ]
         self._append({"type": "batch", "metrics": points}, durable=step > 0)
+
+    def link_models(self, model_ids: Iterable[str]) -> None:
+        """Record logged models as inputs of the run: it is about them."""
+        self._append({"type": "models", "model_ids": list(model_ids)})
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where the run's checkpoints go."""
+        return self._journal.folder / keys.CHECKPOINT_FOLDER
+
+    def log_checkpoint(self, path: Path) -> None:
+        """Have the store keep a checkpoint, so that another machine can go on with it."""
+        self._append({"type": "checkpoint", "file": str(path.relative_to(self._journal.folder))})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, redacted."""
@@ -424,14 +517,8 @@ class TrackedRun:
             context: `training`, `validation` or `test`.
             source: Folder or library that it came from.
         """
-        dataset = mlflow.data.from_numpy(  # type: ignore[attr-defined]  # set at import time
-            subset.images,
-            targets=subset.labels,
-            source=_dataset_source(source),
-            name=name,
-            digest=_short(subset.digest),
-        )
-        self._append({"type": "dataset", "dataset": dataset.to_dict(), "context": context})
+        dataset = describe_dataset(name, subset, source)
+        self._append({"type": "dataset", "dataset": dataset, "context": context})
 
     @contextmanager
     def artifacts(self) -> Iterator[Path]:
@@ -479,34 +566,31 @@ class TrackedRun:
         Returns:
             The model: its size, and its URI once the run has ended.
         """
-        # Local, because they import TensorFlow: comparing and registering must not.
-        from mlflow.models import Model, infer_signature
-
+        if self._model is not None:  # logged before the run was interrupted
+            return self._model
         name, folder = self._new_folder("models")
-        # MLflow tries the example, and Keras draws a progress bar on stdout for that.
-        with redirect_stdout(io.StringIO()):
-            mlflow.tensorflow.save_model(
-                model,
-                path=str(folder),
-                signature=infer_signature(input_example, output_example),
-                input_example=input_example,
-                pip_requirements=_requirements(requirements),
-                metadata={"class_names": list(class_names)},
-                code_paths=[str(path) for path in code_paths] or None,
-            )
-        for cache in folder.rglob("__pycache__"):
-            shutil.rmtree(cache, ignore_errors=True)
-        size = Model.load(str(folder)).model_size_bytes
+        size = save_model(
+            model,
+            folder,
+            input_example=input_example,
+            output_example=output_example,
+            class_names=class_names,
+            code_paths=code_paths,
+            requirements=requirements,
+        )
         _sync_files(folder)
         self._model_folder = str(folder)
         record = {
             "type": "model",
+            "time": self._clock.now(),
             "folder": name,
+            "size_bytes": size,
             "params": {key: str(value) for key, value in (params or {}).items()},
             "tags": context_registry.resolve_tags(),
         }
         self._model_record = self._append(record, durable=True)
-        return LoggedModel(self, size)
+        self._model = LoggedModel(self, size)
+        return self._model
 
 
 def close_inherited_run(run_id: str, error: BaseException) -> None:
@@ -552,25 +636,3 @@ def _sync_files(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-
-
-def _short(digest: str) -> str:
-    return digest[:_MAX_DATASET_DIGEST_LENGTH]
-
-
-def _dataset_source(source: str) -> Any:
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.sources import (  # type: ignore[attr-defined]  # made at import time
-        LocalArtifactDatasetSource,
-    )
-
-    if Path(source).is_dir():
-        return LocalArtifactDatasetSource(str(Path(source).resolve()))
-    return CodeDatasetSource(tags={"source": source})
-
-
-def _requirements(more: tuple[str, ...]) -> list[str]:
-    """What loading the model needs, as installed here. MLflow would take 7 s to guess it."""
-    # By module, because TensorFlow's distribution goes by several names (tensorflow-cpu, …).
-    modules = (importlib.import_module(name) for name in ("mlflow", "tensorflow", "keras", "numpy"))
-    return [*(f"{module.__name__}=={module.__version__}" for module in modules), *more]

@@ -85,8 +85,14 @@ def close(run: RunningRun) -> bool:
     return True
 
 
-def judge(run: Run, dead_after: float) -> RunningRun:
-    """Tell whether a run that the store calls RUNNING is."""
+def judge(run: Run, dead_after: float, *, ask_journals: bool = True) -> RunningRun:
+    """Tell whether a run that the store calls RUNNING is.
+
+    Args:
+        run: As the store knows it.
+        dead_after: Seconds without a sign of life after which another host's run counts as dead.
+        ask_journals: Whether a journal that is in use shows that it lives.
+    """
     last_seen = _last_seen(run)
     silent = datetime.now(timezone.utc).timestamp() - last_seen / 1000
     process = ProcessIdentity.from_tags(run.data.tags)
@@ -94,7 +100,7 @@ def judge(run: Run, dead_after: float) -> RunningRun:
         verdict, reason = Verdict.UNKNOWN, "it does not say which process it is in"
     else:
         verdict, reason = _of_process(process, silent, dead_after)
-    if verdict is Verdict.DEAD and _has_journal_in_use(run.info.run_id):
+    if ask_journals and verdict is Verdict.DEAD and _has_journal_in_use(run.info.run_id):
         verdict, reason = Verdict.RUNNING, "a process of this host has its journal open"
     return RunningRun(run.info.run_id, run.info.run_name, verdict, reason, last_seen)
 
