@@ -108,8 +108,12 @@ class Journal:
         """Lines within the journal, not at its end, that cannot be read."""
 
     @classmethod
-    def create(cls, journal_id: str) -> Journal:
-        """Make an empty journal in the first root that can be written, and lock it.
+    def create(cls, journal_id: str, header: Record) -> Journal:
+        """Make a journal in the first root that can be written, and lock it.
+
+        Args:
+            journal_id: Its name.
+            header: Its first record; there is no journal without one.
 
         Raises:
             TrackingError: No root can be written.
@@ -119,6 +123,7 @@ class Journal:
             folder = root / journal_id
             try:
                 folder.mkdir(parents=True, mode=0o700)
+                _write_header(folder, header)
                 journal = cls(folder)
                 journal._open()
             except OSError as error:
@@ -150,7 +155,7 @@ class Journal:
         try:
             path = self.folder / _RECORDS_FILE
             # Opening must not touch it: its last change is when its run was last alive.
-            self._file = path.open("r+b" if path.exists() else "x+b", buffering=0)
+            self._file = path.open("r+b", buffering=0)
             self._read()
             state = self.folder / _STATE_FILE
             if state.exists():
@@ -287,6 +292,15 @@ def stored_run_id(folder: Path) -> str | None:
 def is_open_elsewhere(folder: Path) -> bool:
     """Tell whether a living process has a journal open."""
     return FileLock(folder / _LOCK_FILE).is_held()
+
+
+def _write_header(folder: Path, header: Record) -> None:
+    temporary = folder / f"{_RECORDS_FILE}.new"
+    with temporary.open("xb") as file:
+        file.write(_encoded(header))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / _RECORDS_FILE)
 
 
 def _modified(folder: Path) -> float:

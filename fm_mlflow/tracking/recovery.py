@@ -60,9 +60,6 @@ def deliver_journal(journal: Journal, store: str = "") -> Delivered:
         journal: Open. A run whose process is gone and that has not ended there is ended first.
         store: Tracking URI to deliver to instead of the journal's own.
     """
-    if not len(journal):  # the power failed before its first line was written
-        journal.remove()
-        return Delivered(journal.journal_id, "", "", 0, "")
     try:
         uri = store or journal_uri(journal[0])
     except TrackingError as error:

@@ -205,17 +205,17 @@ class TrackedRun:
         if again is not None:
             caller_run, run_id = None, again.run_id
         self._owned = caller_run is None
-        self._opened = (again and again.journal) or Journal.create(f"j-{uuid.uuid4().hex}")
+        there = again.journal if again else None
+        journal_id = there.journal_id if there else f"j-{uuid.uuid4().hex}"
         tags = {
             keys.KIND: self._kind,
             keys.VERSION: __version__,
-            keys.JOURNAL: self._opened.journal_id,
+            keys.JOURNAL: journal_id,
             keys.HEARTBEAT: utc_now(),
             **this_process().tags(),
             **(again.tags if again else {}),
         }
-        if not len(self._opened):
-            self._opened.append(self._header(uri, run_id, tags), durable=True)
+        self._opened = there or Journal.create(journal_id, self._header(uri, run_id, tags))
         if again is not None:
             self._note_resumption(again, tags)
         unavailable: TrackingError | None = None
