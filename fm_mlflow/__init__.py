@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from fm_mlflow.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from fm_mlflow.benchmarking import benchmark
     from fm_mlflow.comparing import compare
-    from fm_mlflow.config import CompareConfig, TrainConfig
+    from fm_mlflow.config import BenchmarkConfig, CompareConfig, TrainConfig
     from fm_mlflow.errors import (
+        BenchmarkError,
         ComparisonError,
         DataError,
         FmMlflowError,
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from fm_mlflow.reconciling import ReconcileResult, reconcile
-    from fm_mlflow.results import CompareResult, TrainResult
+    from fm_mlflow.results import BenchmarkResult, BenchmarkTraining, CompareResult, TrainResult
     from fm_mlflow.resuming import resume
     from fm_mlflow.syncing import SyncResult, sync
     from fm_mlflow.training import train
@@ -29,6 +31,10 @@ __version__ = "0.1.0"
 
 # Where each public name lives; imported on first use, so that `import fm_mlflow` costs nothing.
 _HOMES = {
+    "BenchmarkConfig": "config",
+    "BenchmarkError": "errors",
+    "BenchmarkResult": "results",
+    "BenchmarkTraining": "results",
     "CompareConfig": "config",
     "CompareResult": "results",
     "ComparisonError": "errors",
@@ -43,6 +49,7 @@ _HOMES = {
     "TrainConfig": "config",
     "TrainResult": "results",
     "TrainingError": "errors",
+    "benchmark": "benchmarking",
     "compare": "comparing",
     "reconcile": "reconciling",
     "resume": "resuming",
@@ -51,6 +58,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "BenchmarkConfig",
+    "BenchmarkError",
+    "BenchmarkResult",
+    "BenchmarkTraining",
     "CompareConfig",
     "CompareResult",
     "ComparisonError",
@@ -65,6 +76,7 @@ __all__ = [
     "TrainConfig",
     "TrainResult",
     "TrainingError",
+    "benchmark",
     "compare",
     "reconcile",
     "resume",

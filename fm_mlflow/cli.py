@@ -17,6 +17,7 @@ from rich.console import Console
 
 from fm_mlflow import __version__
 from fm_mlflow.config import (
+    BenchmarkConfig,
     CompareConfig,
     ReconcileConfig,
     ResumeConfig,
@@ -24,7 +25,7 @@ from fm_mlflow.config import (
     TrainConfig,
     parse,
 )
-from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
+from fm_mlflow.errors import BenchmarkError, FmMlflowError, InputError, Interrupted, TrackingError
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.quiet import stdout_to_stderr
 from fm_mlflow.redaction import one_line, redact, redact_logs
@@ -205,6 +206,33 @@ def compare(as_json: bool, **options: str | None) -> None:
     with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
         result = compare_runs(progress=progress, **config.model_dump())
     _show(result, print_compare_result, as_json)
+
+
+@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@config_options(BenchmarkConfig)
+@output_options
+@_quietly
+def benchmark(as_json: bool, **options: str | None) -> None:
+    """Train each model with each seed, each in a fresh process, then compare.
+
+    One parent run holds them all. What fails does not stop the rest; --resume does what an
+    interruption or a failure has left undone.
+    """
+    config = parse(BenchmarkConfig, _given(options))
+
+    from fm_mlflow.benchmarking import benchmark as run_benchmark
+    from fm_mlflow.report.benchmark_progress import console_benchmark
+    from fm_mlflow.report.benchmark_terminal import print_benchmark
+
+    failure = None
+    with stdout_to_stderr(), console_benchmark(Console(stderr=True)) as progress:
+        try:
+            result = run_benchmark(progress=progress, **config.model_dump())
+        except BenchmarkError as error:
+            result, failure = error.result, error
+    _show(result, print_benchmark, as_json)
+    if failure is not None:
+        raise failure
 
 
 @cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})

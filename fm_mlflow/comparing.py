@@ -18,7 +18,8 @@ from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.report.describe import training_command
 from fm_mlflow.report.progress import ProgressListener
-from fm_mlflow.results import CompareResult, finite
+from fm_mlflow.results import CompareResult
+from fm_mlflow.words import counted
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.comparison import Best, Comparison, Group, Repeat
@@ -113,7 +114,7 @@ def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
     if not found.runs:
         raise ComparisonError(_nothing(found.experiment, found.skipped))
     grouping = group_runs(found.runs, config.top, config)
-    progress.stage(f"reading the runs of {_counted(len(grouping.detailed), 'model')}")
+    progress.stage(f"reading the runs of {counted(len(grouping.detailed), 'model')}")
     details = load_details(run for group in grouping.detailed for run in group.runs)
     progress.stage("comparing")
     skipped = [*found.skipped, *grouping.skipped]
@@ -125,12 +126,8 @@ def _nothing(experiment: str, skipped: Sequence[SkippedRun]) -> str:
     text = f"nothing to compare: '{experiment}' has no finished training run that was asked for"
     if skipped:
         reason, count = Counter(run.reason for run in skipped).most_common(1)[0]
-        text += f"; {_counted(len(skipped), 'run')} skipped, {count} because: {reason}"
+        text += f"; {counted(len(skipped), 'run')} skipped, {count} because: {reason}"
     return f"{text}; `fm-mlflow train` makes one"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _repeat(config: CompareConfig, groups: Sequence[Group], detailed: Sequence[Group]) -> Repeat:
@@ -184,7 +181,7 @@ def _render(comparison: Comparison) -> dict[str, str]:
     from fm_mlflow.report.markdown import to_markdown
     from fm_mlflow.report.table import to_csv
 
-    document = finite(to_json_dict(comparison))
+    document = to_json_dict(comparison)
     return {
         keys.REPORT_HTML_FILE: to_html(comparison),
         keys.REPORT_MARKDOWN_FILE: to_markdown(comparison),

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from typing_extensions import Self
 
 from fm_mlflow.errors import InputError
 
@@ -45,26 +46,25 @@ T = TypeVar("T")
 ModelName = Annotated[str, Field(json_schema_extra={"accepted": _MODEL_ACCEPTED})]
 
 
-class TrainConfig(BaseModel):
-    """Everything that shapes one training run. Frozen; unknown names are refused.
+class Settings(BaseModel):
+    """What all settings are: frozen; unknown names and infinite numbers are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Protocol(Settings):
+    """How a model is trained, on what, and what is measured; whichever model and seed.
 
     The defaults are the reference protocol: Adam at 0.001, batches of 64, 5 epochs, validated on
     the test set.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    model: ModelName = Field(
-        "mlp",
-        description=f"Model to train: {_MODEL_ACCEPTED} (a function that returns a Keras model).",
-    )
     epochs: int = Field(5, ge=1, description="Passes over the training images.")
     batch_size: int = Field(64, ge=1, description="Images per training step.")
     learning_rate: float = Field(0.001, gt=0, description="Step size of the optimizer.")
     optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "sgd", "adagrad", "lion"] = Field(
         "adam", description="Keras optimizer, otherwise at its Keras defaults."
     )
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of weights, order and dropout.")
     validation_split: float = Field(
         0.0,
         ge=0,
@@ -82,7 +82,6 @@ class TrainConfig(BaseModel):
         description="Folder of the four IDX files; empty looks in $FM_MLFLOW_DATA_DIR, the Keras "
         "cache and /usr/share/datasets/fashion-mnist, then downloads.",
     )
-
     measure: str = Field(
         ",".join(MEASURED_PARTS),
         description=f"Costs to measure: any of {', '.join(MEASURED_PARTS)}, with commas; or none.",
@@ -101,16 +100,36 @@ class TrainConfig(BaseModel):
         return frozenset() if self.measure == "none" else frozenset(self.measure.split(","))
 
     @model_validator(mode="after")
-    def _check(self) -> TrainConfig:
+    def _check_protocol(self) -> Self:
         if not self.measured_parts <= set(MEASURED_PARTS):
             raise InputError("measure", self.measure, _MEASURE_ACCEPTED)
-        if self.model not in BUILTIN_MODELS and not MODEL_REFERENCE.fullmatch(self.model):
-            raise InputError("model", self.model, _MODEL_ACCEPTED)
         if self.dataset == "idx" and not self.data_dir:
             raise InputError("data_dir", self.data_dir, "the folder of the four files of 'idx'")
         if self.dataset == "digits" and self.data_dir:
             raise InputError("data_dir", self.data_dir, "nothing: 'digits' comes with scikit-learn")
         return self
+
+
+class _OneTraining(Settings):
+    model: ModelName = Field(
+        "mlp",
+        description=f"Model to train: {_MODEL_ACCEPTED} (a function that returns a Keras model).",
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of weights, order and dropout.")
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        if not _is_model(self.model):
+            raise InputError("model", self.model, _MODEL_ACCEPTED)
+        return self
+
+
+class TrainConfig(Protocol, _OneTraining):  # fields come in the order of the bases, last first
+    """Everything that shapes one training run. Frozen; unknown names are refused."""
+
+
+def _is_model(name: str) -> bool:
+    return name in BUILTIN_MODELS or MODEL_REFERENCE.fullmatch(name) is not None
 
 
 Optional = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
@@ -128,10 +147,8 @@ CostName = Literal[
 """Costs that a comparison weighs accuracy against (`fm_mlflow.analysis.costs`)."""
 
 
-class Bounds(BaseModel):
+class Bounds(Settings):
     """What a model may cost at most. A model in which the cost was not measured exceeds it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     max_training_flops: Optional[float] = Field(
         None, gt=0, description="Most FLOPs to train on an image."
@@ -150,6 +167,13 @@ class Bounds(BaseModel):
     max_fit_seconds: Optional[float] = Field(None, gt=0, description="Longest fit, in seconds.")
 
 
+_COST: CostName = Field(
+    "flops/inference",
+    description="Cost that decides between models of indistinguishable accuracy.",
+)
+_OUTPUT: str = Field("comparison", description="Folder for the report's files.")
+
+
 class Choice(Bounds):
     """Which runs are compared, and by which rule the best is chosen."""
 
@@ -162,10 +186,7 @@ class Choice(Bounds):
     )
     models: str = Field("", description="Only these models, with commas.")
     filter: str = Field("", description="MLflow filter of the runs: params.epochs = '5'.")
-    cost: CostName = Field(
-        "flops/inference",
-        description="Cost that decides between models of indistinguishable accuracy.",
-    )
+    cost: CostName = _COST
 
 
 class CompareConfig(Choice):
@@ -180,7 +201,53 @@ class CompareConfig(Choice):
     top: int = Field(
         10, ge=2, description="Most accurate models that are compared pair by pair, with curves."
     )
-    output: str = Field("comparison", description="Folder for the report's files.")
+    output: str = _OUTPUT
+
+
+class _ManyTrainings(Settings):
+    models: str = Field(
+        ",".join(BUILTIN_MODELS),
+        description=f"Models to train, with commas: {_MODEL_ACCEPTED}.",
+    )
+    seeds: int = Field(5, ge=1, description="Trainings of each model, with seeds from 0.")
+    jobs: int = Field(
+        1, ge=1, description="Trainings at the same time; more than 1 disturbs times."
+    )
+    order_seed: int = Field(0, ge=0, description="Seed of the random order of the trainings.")
+    resume: str = Field(
+        "", description="Id of a benchmark's run: do what it has left undone, with its settings."
+    )
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The models, one name each."""
+        return tuple(name.strip() for name in self.models.split(","))
+
+    @model_validator(mode="after")
+    def _check_models(self) -> Self:
+        accepted = f"{_MODEL_ACCEPTED}; several with commas, so no path may hold one"
+        for name in self.model_names:
+            if not _is_model(name):
+                raise InputError("models", name, accepted)
+            if self.model_names.count(name) > 1:
+                raise InputError("models", self.models, f"each model once; {name} is there twice")
+        return self
+
+
+class BenchmarkConfig(Protocol, _ManyTrainings):  # fields in the order of the bases, last first
+    """Everything that shapes one benchmark: each model with each seed, then the comparison."""
+
+    cost: CostName = _COST
+    output: str = _OUTPUT
+
+    def trainings(self) -> list[TrainConfig]:
+        """Return each training: every model with every seed, model by model."""
+        shared = {name: getattr(self, name) for name in Protocol.model_fields}
+        return [
+            TrainConfig(model=model, seed=seed, **shared)
+            for model in self.model_names
+            for seed in range(self.seeds)
+        ]
 
 
 class ResumeConfig(BaseModel):

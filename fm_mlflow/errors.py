@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fm_mlflow.results import BenchmarkResult
 
 
 class FmMlflowError(Exception):
@@ -57,6 +61,19 @@ class FlopsError(FmMlflowError):
 
 class ComparisonError(FmMlflowError):
     """There is nothing to compare, or no model that qualifies, or nowhere to write the report."""
+
+
+class BenchmarkError(FmMlflowError):
+    """Trainings of a benchmark failed; the others were done, and compared if there were any.
+
+    Args:
+        message: Which, why, what to do.
+        result: What came of the benchmark all the same.
+    """
+
+    def __init__(self, message: str, result: BenchmarkResult) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class TrackingError(FmMlflowError):

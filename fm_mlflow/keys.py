@@ -30,6 +30,7 @@ _RUN = "Metrics, one value a run"
 _TAG = "Tags"
 _FILE = "Artifacts"
 _COMPARISON = "Artifacts of a comparison"
+_BENCHMARK = "Artifacts of a benchmark"
 _FILE_WHERE_NEEDED = "Artifacts that only some runs have"
 
 # Tags
@@ -236,6 +237,15 @@ COMPARISON_CSV_FILE = Key(
 )
 COMPARISON_JSON_FILE = Key(
     "comparison.json", _COMPARISON, "JSON", "everything in the report, for programs"
+)
+TRAININGS_FILE = Key(
+    "trainings.json",
+    _BENCHMARK,
+    "JSON",
+    "its trainings in the order in which they were started: run, status, accuracy, seconds, error",
+)
+OUTPUT_FILE = Key(
+    "output.log", _BENCHMARK, "text", "in each training's run: what its process wrote, or the end"
 )
 
 COMPILED_PREFIX = "compiled/"

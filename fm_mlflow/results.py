@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fm_mlflow.config import TrainConfig
+from fm_mlflow.config import BenchmarkConfig, TrainConfig
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.comparison import Comparison
@@ -82,6 +82,84 @@ class CompareResult:
             "artifact_uri": self.artifact_uri,
             "files": self.files,
             **to_json_dict(self.comparison),
+        }
+
+
+@dataclass(frozen=True)
+class BenchmarkTraining:
+    """What came of one training of a benchmark.
+
+    Attributes:
+        model: What it trained.
+        seed: Its seed.
+        run_id: Its run.
+        status: FINISHED, FAILED, KILLED or, where the store has not heard of its end, RUNNING.
+        test_accuracy: Share of the test images classified correctly; None if it did not finish.
+        seconds: From the creation of its run to its end; None where that is not known.
+        error: Why it did not finish, in one line; None if it did.
+    """
+
+    model: str
+    seed: int
+    run_id: str
+    status: str
+    test_accuracy: float | None
+    seconds: float | None
+    error: str | None
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return training_name(self.model, self.seed)
+
+
+def training_name(model: str, seed: int) -> str:
+    """Name a training among those of a benchmark; a path by its last part."""
+    return f"{model_name(model)}, seed {seed}"
+
+
+def model_name(model: str) -> str:
+    """Name a model; a path by its last part."""
+    return model.replace("\\", "/").rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """A benchmark: its trainings and what they say.
+
+    Attributes:
+        run_id: The parent run.
+        run_name: Its name.
+        experiment_id: Id of its experiment.
+        tracking_uri: The store, any password hidden.
+        config: The settings.
+        trainings: Those that finished before and now, and those that failed now.
+        comparison: The report; None where no training finished.
+    """
+
+    run_id: str
+    run_name: str
+    experiment_id: str
+    tracking_uri: str
+    config: BenchmarkConfig
+    trainings: tuple[BenchmarkTraining, ...]
+    comparison: CompareResult | None
+
+    @property
+    def failed(self) -> tuple[BenchmarkTraining, ...]:
+        """The trainings that did not finish."""
+        return tuple(training for training in self.trainings if training.error is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return {
+            "run_id": self.run_id,
+            "run_name": self.run_name,
+            "experiment_id": self.experiment_id,
+            "tracking_uri": self.tracking_uri,
+            "config": self.config.model_dump(),
+            "trainings": [asdict(training) for training in self.trainings],
+            "comparison": self.comparison.to_dict() if self.comparison else None,
         }
 
 

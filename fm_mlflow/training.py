@@ -26,6 +26,7 @@ from fm_mlflow.measure.memory import (
     MODEL,
     TRAINING,
     MemoryMonitor,
+    note_training,
     resident_mib,
 )
 from fm_mlflow.quiet import import_tensorflow
@@ -169,7 +170,7 @@ def run_training(
             logged = log_outcome(run, config, dataset, built, fitted)
             enter("measuring")
             progress.stage("measuring what it costs")
-            costs = _measure(config, dataset, built, fitted, memory, start)
+            costs = _measure(config, dataset, built, fitted, memory)
             measured = [
                 *costs.measurements,
                 *clocks(fitted, logged, start.time - start.progress.seconds),
@@ -216,8 +217,10 @@ def _memory_monitor(parts: frozenset[str]) -> Iterator[MemoryMonitor | None]:
         yield memory
 
 
-def _unmeasured(_phase: str) -> None:
+def _unmeasured(phase: str) -> None:
     """Stand in for `MemoryMonitor.phase` where memory is not measured."""
+    if phase == FIRST_STEP:
+        note_training()
 
 
 def _scale(dataset: Dataset) -> None:
@@ -290,15 +293,15 @@ def _measure(
     built: BuiltModel,
     fitted: FitResult,
     memory: MemoryMonitor | None,
-    start: Start,
 ) -> TrainingCosts:
     from fm_mlflow.measure.training import Trained, training_costs
 
+    examples = _examples(built, dataset.test.head(_EXAMPLES_MEASURED))
     trained = Trained(
         model=built.model,
-        inputs=built.inputs(dataset.test.head(_EXAMPLES_MEASURED)),
+        inputs=examples.inputs,
+        labels=examples.labels,
         images=len(dataset.train),
-        epochs=start.until(config),
         batch_size=config.batch_size,
         training_seconds=fitted.training_seconds,
         memory=memory,

@@ -20,7 +20,8 @@ from fm_mlflow.measure import measurement
 from fm_mlflow.measure.machine import Machine
 from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
-from fm_mlflow.report.describe import describe_training
+from fm_mlflow.report.describe import describe_training, epochs_text
+from fm_mlflow.results import model_name
 
 if TYPE_CHECKING:
     from fm_mlflow.fitting import FitResult
@@ -34,9 +35,7 @@ _PREDICTION_BATCH = 1000
 
 def run_name(config: TrainConfig) -> str:
     """Name a run by what a reader of the runs table looks for; a path by its last part."""
-    model = config.model.replace("\\", "/").rpartition("/")[2]
-    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
-    return f"{model}, {epochs}, seed {config.seed}"
+    return f"{model_name(config.model)}, {epochs_text(config)}, seed {config.seed}"
 
 
 def log_setting(
@@ -175,9 +174,10 @@ def log_costs(
             table.write_text(flops.to_csv(), encoding="utf-8")
         if memory is not None:
             memory.write_timeline(_file(folder, keys.MEMORY_TIMELINE_FILE))
-            plot = _file(folder, keys.MEMORY_PLOT_FILE)
-            peak = values[keys.MEMORY_PEAK]
-            save_memory_timeline(memory.timeline, peak, run_name(config), plot)
+            peak = values.get(keys.MEMORY_PEAK)
+            if peak is not None:
+                plot = _file(folder, keys.MEMORY_PLOT_FILE)
+                save_memory_timeline(memory.timeline, peak, run_name(config), plot)
     run.log_metrics(values, of_model=True)
 
 

@@ -53,12 +53,39 @@ def find_function(reference: str) -> Callable[[], Any]:
     return cast("Callable[[], Any]", function)
 
 
+def check_reference(reference: str) -> None:
+    """Check what can be known of a reference without importing it: its file or package is there.
+
+    Raises:
+        ModelError: It is not.
+    """
+    module = reference.rpartition(":")[0]
+    if module.endswith(".py"):
+        _existing_file(module, reference)
+        return
+    package = module.partition(".")[0]
+    here = Path.cwd() / package
+    if here.is_dir() or here.with_suffix(".py").is_file():
+        return
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise ModelError(reference, f"an importable module (there is none named {package!r})")
+
+
+def _existing_file(name: str, reference: str) -> Path:
+    path = Path(name).absolute()
+    if not _exists(path):
+        raise ModelError(reference, f"the path of an existing file; there is no {path}")
+    return path
+
+
 def _import(name: str, reference: str) -> ModuleType:
     """Import `package.module` or `path/to/file.py`, the working directory included."""
     is_file = name.endswith(".py")
-    path = Path(name).absolute()
-    if is_file and not _exists(path):
-        raise ModelError(reference, f"the path of an existing file; there is no {path}")
+    path = _existing_file(name, reference) if is_file else Path(name).absolute()
     # As `python -m` and `python file.py` would do; appended, so that nothing is shadowed.
     folder = str(path.parent if is_file else Path.cwd())
     if folder not in sys.path:

@@ -171,7 +171,7 @@ def server(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         wait_for(healthy, "the MLflow server")
         yield Store(url, folder)
     finally:
-        os.killpg(process.pid, 15)
+        os.killpg(process.pid, signal.SIGKILL)  # nothing of it is to last; it ends slowly
         process.wait(timeout=30)
 
 

@@ -49,6 +49,15 @@ def test_load_average_is_the_systems() -> None:
     assert load_average() == pytest.approx(os.getloadavg()[0], abs=2)
 
 
+def test_load_that_the_system_does_not_tell_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unobtainable() -> tuple[float, float, float]:
+        raise OSError
+
+    monkeypatch.setattr(os, "getloadavg", unobtainable)
+    assert load_average() is None
+    assert describe_machine().tags()[keys.MACHINE_LOAD] == "unknown"
+
+
 def test_cpu_name_is_the_model_where_linux_has_one(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nmodel name\t: A Fast One @ 3 GHz\n")

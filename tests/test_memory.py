@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -238,6 +239,28 @@ print(json.dumps({"seen": seen}))
     assert second[0][1] is False
 
 
+def test_after_a_training_that_nobody_measured_the_next_is_not_isolated() -> None:
+    result = in_new_process("""
+from fm_mlflow.measure.memory import note_training
+note_training()
+with MemoryMonitor() as monitor:
+    monitor.phase("training")
+print(json.dumps({"isolated": monitor.isolated}))
+""")
+    assert result["isolated"] is False
+
+
+def test_phase_belongs_inside_the_monitor() -> None:
+    monitor = MemoryMonitor()
+    with pytest.raises(RuntimeError, match="inside `with"):
+        monitor.phase("data")
+    with monitor:
+        monitor.phase("data")
+    with pytest.raises(RuntimeError, match="inside `with"):
+        monitor.phase("model")
+    assert [phase.name for phase in monitor.phases] == ["data"]
+
+
 def by_name(monitor: MemoryMonitor) -> dict[str, Measurement]:
     return {each.name: each for each in monitor.measurements()}
 
@@ -322,7 +345,7 @@ def test_timeline_plot_is_an_image(tmp_path: Path) -> None:
     timeline = Timeline()
     timeline.add(0.0, 2**20, "")
     for points in (timeline.points(), [(0.0, 1.0, "data"), (1.0, 5.0, "training")]):
-        save_memory_timeline(points, 7.0, "a run", tmp_path / "memory.png")
+        save_memory_timeline(points, 7.0, "p$^$.py:build", tmp_path / "memory.png")
         assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
     write_timeline(timeline.points(), tmp_path / "timeline.csv")
     assert (tmp_path / "timeline.csv").read_text().splitlines()[1] == "0.000,1.000,"
@@ -358,6 +381,21 @@ def test_phases_are_plain_records() -> None:
     assert isinstance(phase, PhaseMemory)
     assert phase.seconds > 0
     assert phase.peak_rss_mib >= phase.end_rss_mib
+
+
+def test_allocator_that_counted_nothing_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As oneDNN's does, on processors that it suits, when no tensor has 256 KiB.
+    account = SimpleNamespace(
+        get_memory_info=lambda _device: {"current": 0, "peak": 0},
+        reset_memory_stats=lambda _device: None,
+    )
+    tensorflow = SimpleNamespace(config=SimpleNamespace(experimental=account))
+    monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
+    with MemoryMonitor() as monitor:
+        monitor.phase("training")
+    host = by_name(monitor)[keys.MEMORY_ALLOCATOR_PEAK]
+    assert (host.value, host.reason) == (None, "the allocator has counted nothing")
+    assert "leaves out tensors under 256 KiB" in host.method
 
 
 def test_allocator_is_read_where_tensorflow_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The reference's four questions and the summary, answered from the data at hand."""
+"""The reference's four questions, answered from the data at hand."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import Answer, Best, ByClass, Group, Verdict
-from fm_mlflow.analysis.costs import COSTS
-from fm_mlflow.analysis.machines import incomparable
+from fm_mlflow.analysis.comparison import Answer, ByClass, Group, Verdict
+from fm_mlflow.analysis.costs import COSTS, Cost
 from fm_mlflow.analysis.records import RunDetails
-from fm_mlflow.analysis.words import capitalised, figure, listed, times
+from fm_mlflow.analysis.sentences import NOT_DISTINGUISHABLE
+from fm_mlflow.analysis.summary import most_accurate, scored
+from fm_mlflow.words import figure, listed, times
 
 MORE_ACCURATE = "Which model is more accurate?"
 FEWER_PARAMETERS = "Which model has fewer parameters?"
@@ -19,19 +20,6 @@ WHY_CONVOLUTION = "Why is a convolutional network generally better for images?"
 
 _CONVOLUTION = "Conv"
 _CLASSES_NAMED = 3
-
-
-def summarise(groups: Sequence[Group], verdicts: Sequence[Verdict], best: Best) -> str:
-    """Return the answer in two sentences: who is more accurate, and whom to take."""
-    ranked = [group for group in groups if group.ranked]
-    if not ranked:
-        return "No run has a test accuracy that could be compared. There is nothing to decide."
-    if len(ranked) == 1:
-        (only,) = ranked
-        first = f"There is one model, {_scored(only)}: nothing to compare it with."
-    else:
-        first = _accuracy_sentence(ranked, verdicts)
-    return f"{capitalised(first)} {_decision(groups, best)}"
 
 
 def answer_questions(
@@ -46,7 +34,7 @@ def answer_questions(
     Args:
         groups: Most accurate first.
         details: By run id: which layers a model has.
-        verdicts: On test accuracy.
+        verdicts: On test accuracy and on costs.
         classes: Accuracy by class, where there are predictions.
         class_names: In label order.
     """
@@ -61,133 +49,99 @@ def answer_questions(
     )
 
 
-def _scored(group: Group) -> str:
-    accuracy = group.metrics[keys.TEST_ACCURACY]
-    over = f"mean of {accuracy.n} seeds" if accuracy.n > 1 else "one run"
-    return (
-        f"{group.name} with a test accuracy of {figure(keys.TEST_ACCURACY, accuracy.mean)} ({over})"
-    )
-
-
-def _accuracy_sentence(ranked: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
-    """Return what sets the most accurate apart from the others, in one sentence."""
-    leader = ranked[0]
-    equals = [
-        v for v in verdicts if leader.name in (v.a, v.b) and v.verdict == "not_distinguishable"
-    ]
-    if len(ranked) == 2 and verdicts:
-        return verdicts[0].words
-    names = [v.b if v.a == leader.name else v.a for v in equals]
-    head = f"{_scored(leader)} is the most accurate of {len(ranked)} models"
-    if not names:
-        return f"{head}, clearly so against each of those compared pair by pair."
-    few = ", some with too few seeds to tell" if any(v.seeds_needed for v in equals) else ""
-    return f"{head}, but not distinguishable from {listed(names)}{few}."
-
-
-def _decision(groups: Sequence[Group], best: Best) -> str:
-    if best.model is None:
-        return best.reason
-    if len(best.contenders) == 1:
-        return (
-            f"Take {best.model}: nothing within reach is as accurate."
-            if len(groups) > 1
-            else f"Take {best.model}."
-        )
-    title = next(cost.title for cost in COSTS if cost.key == best.cost)
-    chosen = next(group for group in groups if group.name == best.model)
-    statistic = chosen.metrics.get(best.cost)
-    if statistic is None:
-        return f"Take {best.model}, the most accurate: {title} does not decide."
-    return (
-        f"Take {best.model}: of those that cannot be told apart it costs the least by {title} "
-        f"({figure(best.cost, statistic.mean)})."
-    )
-
-
 def _more_accurate(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
     if not compared:
         return "No model has a comparable test accuracy."
     if len(compared) == 1:
-        return f"There is only one: {_scored(compared[0])}."
+        return f"There is only one: {scored(compared[0])}."
+    sentence = most_accurate(compared, verdicts)
     if len(compared) == 2:
-        return capitalised(verdicts[0].words)
-    leading = [v for v in verdicts if compared[0].name in (v.a, v.b)]
-    nearest = next(v for v in leading if compared[1].name in (v.a, v.b))
-    return f"{capitalised(_accuracy_sentence(compared, verdicts))} {capitalised(nearest.words)}"
+        return sentence
+    return f"{sentence} {_between(compared[0], compared[1], verdicts)[keys.TEST_ACCURACY].words}"
+
+
+def _between(a: Group, b: Group, verdicts: Sequence[Verdict]) -> Mapping[str, Verdict]:
+    """Return the verdicts on a pair, by metric; the more accurate is their first."""
+    return {
+        verdict.metric: verdict
+        for verdict in verdicts
+        if (verdict.a, verdict.b) == (a.name, b.name)
+    }
 
 
 def _fewer_parameters(compared: Sequence[Group]) -> str:
     key = keys.PARAMETERS_TRAINABLE
-    counted_groups = sorted(
+    having = sorted(
         (group for group in compared if key in group.metrics),
         key=lambda group: group.metrics[key].mean,
     )
     without = [group.name for group in compared if key not in group.metrics]
     rest = f" Not counted: {listed(without)}." if without else ""
-    if not counted_groups:
+    if not having:
         return "No run counted its parameters."
-    fewest, most = counted_groups[0], counted_groups[-1]
+    fewest, most = having[0], having[-1]
     low, high = fewest.metrics[key].mean, most.metrics[key].mean
-    if len(counted_groups) == 1:
-        return f"{capitalised(fewest.name)} has {figure(key, low)}.{rest}"
+    if len(having) == 1:
+        return f"{fewest.name} has {figure(key, low)} trainable parameters.{rest}"
     if low == high:
         return f"All have the same number, {figure(key, low)}.{rest}"
     ratio = f", {times(high, low)} as many" if low > 0 else ""
     return (
-        f"{capitalised(fewest.name)}, with {figure(key, low)} trainable parameters; {most.name} "
-        f"has {figure(key, high)}{ratio}.{rest}"
+        f"{fewest.name}, with {figure(key, low)} trainable parameters; {most.name} has "
+        f"{figure(key, high)}{ratio}.{rest}"
     )
 
 
 def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
-    """Compare the most accurate with the next model, cost by cost."""
+    """Hold the most accurate against the next model, cost by cost."""
     if len(compared) < 2:
         return "It takes two models to have one."
     a = compared[0]
     b = next((group for group in compared if group.model != a.model), compared[1])
-    verdict = next(v for v in verdicts if {v.a, v.b} == {a.name, b.name})
-    dearer: list[str] = []
-    cheaper: list[str] = []
+    judged = _between(a, b, verdicts)
+    of_a: list[str] = []
+    of_b: list[str] = []
     same: list[str] = []
-    unknown: list[str] = []
+    open_: list[str] = []
     for cost in COSTS:
-        first, second = a.metrics.get(cost.key), b.metrics.get(cost.key)
-        if first is None or second is None or incomparable(cost, [*a.runs, *b.runs]):
-            unknown.append(cost.title)
-        elif first.mean == second.mean:
+        verdict = judged.get(cost.key)
+        if verdict is None or not verdict.test:
+            open_.append(cost.title)
+        elif verdict.verdict == NOT_DISTINGUISHABLE:
             same.append(cost.title)
-        elif min(first.mean, second.mean) <= 0:
-            (dearer if first.mean > second.mean else cheaper).append(cost.title)
-        elif first.mean > second.mean:
-            dearer.append(f"{times(first.mean, second.mean)} the {cost.title}")
         else:
-            cheaper.append(f"{times(second.mean, first.mean)} less {cost.title}")
-    gap = figure(keys.TEST_ACCURACY, abs(verdict.difference))
-    lead = (
-        f"{capitalised(a.name)} scores {gap} more than {b.name}, which these runs cannot tell "
-        "from chance"
-        if verdict.verdict == "not_distinguishable"
-        else f"{capitalised(a.name)} is more accurate than {b.name} by {gap}"
-    )
+            of_a.append(_more(a, b, cost)) if verdict.difference > 0 else of_b.append(
+                _more(b, a, cost)
+            )
     every = len(COSTS)
-    parts = []
-    if dearer:
-        parts.append(f"it costs more: {listed(dearer, every)}")
-    if cheaper:
-        parts.append(f"it costs less: {listed(cheaper, every)}")
+    parts = [f"{g.name} has {listed(costs, every)}" for g, costs in ((a, of_a), (b, of_b)) if costs]
+    sentences = [_gap(judged[keys.TEST_ACCURACY]), *(["; ".join(parts) + "."] if parts else [])]
+    if of_a and of_b:
+        sentences.append("Which of them is cheaper depends on the cost that one looks at.")
+    elif judged[keys.TEST_ACCURACY].verdict == "a_better" and (of_a or of_b):
+        sentences.append(
+            "Accuracy is paid for." if of_a else f"{b.name} has nothing to set against that."
+        )
     if same:
-        parts.append(f"the same: {listed(same, every)}")
-    sentence = "; ".join([lead, *parts]) + "."
-    if dearer and cheaper:
-        sentence += " Which of them is cheaper depends on the cost that one looks at."
-    elif dearer:
-        sentence += " Accuracy is paid for."
-    elif cheaper:
-        sentence += f" {capitalised(b.name)} has nothing to set against it."
-    if unknown:
-        sentence += f" Not compared: {listed(unknown, every)}."
-    return sentence
+        sentences.append(f"The same, or not told apart: {listed(same, every)}.")
+    if open_:
+        sentences.append(f"Not compared: {listed(open_, every)}.")
+    return " ".join(sentences)
+
+
+def _gap(verdict: Verdict) -> str:
+    gap = figure(keys.TEST_ACCURACY, abs(verdict.difference))
+    if verdict.verdict == NOT_DISTINGUISHABLE:
+        return (
+            f"{verdict.a} scores {gap} more than {verdict.b}, which is not shown to be more than "
+            "chance."
+        )
+    return f"{verdict.a} is more accurate than {verdict.b} by {gap}."
+
+
+def _more(more: Group, less: Group, cost: Cost) -> str:
+    high, low = more.metrics[cost.key].mean, less.metrics[cost.key].mean
+    return f"{times(high, low)} the {cost.title}" if low > 0 else f"more {cost.title}"
 
 
 def _why_convolution(
@@ -204,15 +158,18 @@ def _why_convolution(
         return "No model in this comparison is known to be convolutional: these runs cannot say."
     if other is None:
         return "No model without convolutions is here to compare with: these runs cannot say."
-    verdict = next(v for v in verdicts if {v.a, v.b} == {convolutional.name, other.name})
+    verdict = next(
+        v
+        for v in verdicts
+        if v.metric == keys.TEST_ACCURACY and {v.a, v.b} == {convolutional.name, other.name}
+    )
     winner = {"a_better": verdict.a, "b_better": verdict.b}.get(verdict.verdict)
     uses = [_weight_use(group) for group in (convolutional, other)]
     reuse = ""
     if all(uses):
         reuse = (
-            f" {capitalised(convolutional.name)} makes {uses[0]:,.1f} FLOPs of each parameter in "
-            f"a prediction, {other.name} {uses[1]:,.1f}: a filter is used at every position of "
-            "the image."
+            f" A prediction of {convolutional.name} takes {uses[0]:,.1f} FLOPs a parameter, one of "
+            f"{other.name} {uses[1]:,.1f}: a filter is used at every position of the image."
         )
     if winner is None:
         return (
@@ -252,7 +209,7 @@ def _thrift(convolutional: Group, other: Group) -> str:
     second = other.metrics.get(keys.PARAMETERS_TRAINABLE)
     if not first or not second or not 0 < first.mean < second.mean:
         return ""
-    return f" So it does with {times(second.mean, first.mean)} fewer parameters."
+    return f" It does so with {times(second.mean, first.mean)} fewer parameters."
 
 
 def _class_gains(

@@ -13,7 +13,7 @@ from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.images import TestImages
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from fm_mlflow.analysis.statistic import wilson
-from fm_mlflow.analysis.words import capitalised, counted, listed
+from fm_mlflow.words import capitalised, counted, listed
 
 _COARSE = 0.01
 """Half the width of the interval of one accuracy from which the test set counts as small."""

@@ -11,8 +11,8 @@ from fm_mlflow.analysis.machines import incomparable
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from fm_mlflow.analysis.selection import exceeded
 from fm_mlflow.analysis.verdicts import accuracy_verdicts
-from fm_mlflow.analysis.words import capitalised, counted, figure, listed
 from fm_mlflow.config import Choice
+from fm_mlflow.words import capitalised, counted, figure, listed
 
 
 def choose_best(
@@ -108,8 +108,8 @@ def _rank(
         return f"The only model to choose from: test accuracy {value} ({over})."
     if len(contenders) == 1:
         return (
-            f"Clearly the most accurate of {len(candidates)}: test accuracy {value} ({over}), "
-            "distinguishable from every other."
+            f"The most accurate of {len(candidates)} that were compared pair by pair, and "
+            f"distinguishable from every other: test accuracy {value} ({over})."
         )
     others = [group.name for group in contenders if group is not leader]
     few = ", with too few seeds to tell" if weak else ""
@@ -129,7 +129,7 @@ def _run_of(group: Group) -> tuple[TrainingRun, str]:
     else:
         metric, what = keys.TEST_ACCURACY, "test accuracy"
         mean = figure(metric, group.metrics[metric].mean)
-        caution = f"; picked by the test set, it flatters: expect {mean}"
+        caution = f"; chosen by the test set, this figure flatters: expect {mean}"
     run = max(scored, key=lambda run: run.metrics[metric])
     value = figure(metric, run.metrics[metric])
     return run, capitalised(f"run {run.run_id} of it has the highest {what} ({value}){caution}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from fm_mlflow.analysis.answers import answer_questions, summarise
+from fm_mlflow.analysis.answers import answer_questions
 from fm_mlflow.analysis.cautions import cautions
 from fm_mlflow.analysis.choice import choose_best
 from fm_mlflow.analysis.classes import by_class, class_names
@@ -13,6 +13,7 @@ from fm_mlflow.analysis.comparison import Comparison, Group, Repeat
 from fm_mlflow.analysis.images import match_images
 from fm_mlflow.analysis.pareto import fronts
 from fm_mlflow.analysis.records import RunDetails, SkippedRun
+from fm_mlflow.analysis.summary import summarise
 from fm_mlflow.analysis.targets import common_target, target_costs
 from fm_mlflow.analysis.verdicts import cost_verdicts
 from fm_mlflow.config import CompareConfig
@@ -40,6 +41,7 @@ def compare(
     closer = [group for group in groups if group.ranked and group.detailed]
     images = match_images(closer, details)
     accuracy, best = choose_best(groups, details, config)
+    verdicts = (*accuracy, *cost_verdicts(groups))
     names = class_names(closer, details)
     classes = by_class(closer, details, images, len(names))
     target = config.target_accuracy
@@ -47,16 +49,16 @@ def compare(
         target = common_target(closer, details)
     return Comparison(
         experiment=experiment,
-        summary=summarise(groups, accuracy, best),
+        summary=summarise(groups, verdicts, best),
         groups=groups,
-        verdicts=(*accuracy, *cost_verdicts(groups)),
+        verdicts=verdicts,
         fronts=fronts(groups, details, images.count),
         best=best,
         target_accuracy=target,
         targets=() if target is None else target_costs(closer, details, target),
         class_names=names,
         by_class=classes,
-        answers=answer_questions(groups, details, accuracy, classes, names),
+        answers=answer_questions(groups, details, verdicts, classes, names),
         warnings=cautions(groups, details, images),
         skipped=tuple(skipped),
         repeat=repeat,

@@ -14,7 +14,7 @@ from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 VerdictWord = Literal["a_better", "b_better", "not_distinguishable"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a large store has hundreds of thousands
 class Statistic:
     """One metric over the runs of a group.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from fm_mlflow import keys
 from fm_mlflow.analysis.costs import Cost
 from fm_mlflow.analysis.records import TrainingRun
 
@@ -35,4 +36,7 @@ def incomparable(cost: Cost, runs: Iterable[TrainingRun]) -> str:
     differing = differences(runs)
     if differing:
         return f"it depends on the machine, and the runs differ in {', '.join(differing)}"
+    jobs = {run.jobs for run in runs}
+    if len(jobs) > 1 and cost.key != keys.MEMORY_PEAK:  # a process' memory is its own
+        return f"of the runs, some shared their machine with others (up to {max(jobs)} at a time)"
     return ""

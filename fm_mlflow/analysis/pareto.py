@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,20 +113,35 @@ def _dominated(positions: Sequence[_Position]) -> dict[str, tuple[str, ...]]:
     cost_low = np.array([each.cost.low for each in positions])
     cost_high = np.array([each.cost.high for each in positions])
     counted = np.array([each.counted for each in positions])
-
-    def dominators(index: int) -> NDArray[np.bool_]:
-        clearly_cheaper = cost_high < cost_low[index]
-        same_count = counted & counted[index] & (cost_low == cost_low[index])
-        clearly_more_accurate = accuracy_low > accuracy_high[index]
-        dominating: NDArray[np.bool_] = clearly_more_accurate & (clearly_cheaper | same_count)
-        return dominating
-
-    by = [dominators(index) for index in range(len(positions))]
-    on_front = np.array([not each.any() for each in by])
-    return {
-        position.group.name: tuple(
-            positions[other].group.name for other in np.flatnonzero(each & on_front).tolist()
+    # The highest accuracy at a clearly lower cost, and at the same counted one.
+    rival = np.fmax(
+        _highest_below(cost_high, accuracy_low, cost_low, "left"),
+        np.where(
+            counted,
+            _highest_below(cost_high[counted], accuracy_low[counted], cost_low, "right"),
+            -np.inf,
+        ),
+    )
+    is_dominated = rival > accuracy_high
+    front = np.flatnonzero(~is_dominated)
+    dominated = {}
+    for index in np.flatnonzero(is_dominated).tolist():
+        cheaper = cost_high[front] < cost_low[index]
+        same_count = counted[front] & counted[index] & (cost_low[front] == cost_low[index])
+        by = front[(accuracy_low[front] > accuracy_high[index]) & (cheaper | same_count)]
+        dominated[positions[index].group.name] = tuple(
+            positions[other].group.name for other in by.tolist()
         )
-        for position, each in zip(positions, by, strict=True)
-        if each.any()
-    }
+    return dominated
+
+
+def _highest_below(
+    costs: NDArray[np.float64],
+    accuracies: NDArray[np.float64],
+    limits: NDArray[np.float64],
+    side: Literal["left", "right"],
+) -> NDArray[np.float64]:
+    """Return for each limit the highest accuracy whose cost is below it (`right`: or equal)."""
+    order = np.argsort(costs)
+    highest = np.concatenate([[-np.inf], np.maximum.accumulate(accuracies[order])])
+    return highest[np.searchsorted(costs[order], limits, side=side)]

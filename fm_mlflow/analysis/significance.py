@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ _MOST_DRAWS = 10_000_000
 _FEWEST_SPLITS = 10_000
 _SEED = 20_170_825
 _ROUNDING = 1e-9
+_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -46,39 +48,67 @@ def permutation_test(a: Sequence[float], b: Sequence[float]) -> PermutationTest:
         a: Values of independent runs, at least one.
         b: Likewise.
     """
-    values = np.array([*a, *b], dtype=np.float64)
-    spread = float(np.ptp(values))
-    if spread == 0:
-        return PermutationTest(1.0, exact=True)
-    # The sum of the first part says all: the total is fixed. In units of the spread, centred, so
-    # that splits which are equal on paper are equal within the rounding that is allowed for.
-    values = (values - values.mean()) / spread
-    first, second = len(a), len(b)
-    observed = abs(values[:first].sum())
+    (result,) = permutation_tests([(a, b)])
+    return result
+
+
+def permutation_tests(
+    pairs: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> list[PermutationTest]:
+    """Do `permutation_test` for many pairs: those of equal sizes share their splits."""
+    by_sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, (a, b) in enumerate(pairs):
+        by_sizes[len(a), len(b)].append(index)
+    results: dict[int, PermutationTest] = {}
+    for (first, second), members in by_sizes.items():
+        values = np.array([[*pairs[index][0], *pairs[index][1]] for index in members]).T
+        results |= zip(members, _permutation_tests(values, first, second), strict=True)
+    return [results[index] for index in range(len(pairs))]
+
+
+def _permutation_tests(
+    values: NDArray[np.float64], first: int, second: int
+) -> list[PermutationTest]:
+    """Test each column: `first` values of one sample above `second` of the other."""
+    # The sum of the first part says all, because the total is fixed. Centred and in units of the
+    # spread, so that splits that are equal on paper differ by no more than the rounding allowed.
+    spread = np.ptp(values, axis=0)
+    scaled = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    threshold = np.abs(scaled[:first].sum(axis=0)) - _ROUNDING
     exact = math.comb(first + second, first) <= _MOST_EXACT
-    if not exact and first > second:  # the smaller part is drawn; sums are equal but for the sign
-        first = second
-    parts = _all_splits(first + second, first) if exact else _random_splits(len(values), first)
-    extreme = int(np.count_nonzero(np.abs(values[parts].sum(axis=1)) >= observed - _ROUNDING))
+    splits = _all_splits(first, second) if exact else _random_splits(first, second)
+    extreme = np.zeros(values.shape[1], dtype=np.int64)
+    for start in range(0, len(splits), _AT_ONCE):
+        sums = splits[start : start + _AT_ONCE].astype(np.float64) @ scaled
+        extreme += np.count_nonzero(np.abs(sums) >= threshold, axis=0)
     if exact:
-        return PermutationTest(extreme / len(parts), exact=True)
-    return PermutationTest((extreme + 1) / (len(parts) + 1), exact=False)
+        return [PermutationTest(count / len(splits), exact=True) for count in extreme.tolist()]
+    # The observed split is one of all: a sample without it could give 0.
+    return [
+        PermutationTest((count + 1) / (len(splits) + 1), exact=False) for count in extreme.tolist()
+    ]
 
 
-@lru_cache(maxsize=4)
-def _all_splits(total: int, first: int) -> NDArray[np.intp]:
-    """Return the indices of every first part, shape (splits, first)."""
-    indices = chain.from_iterable(combinations(range(total), first))
-    return np.fromiter(indices, dtype=np.intp).reshape(-1, first)
+@lru_cache(maxsize=8)
+def _all_splits(first: int, second: int) -> NDArray[np.uint8]:
+    """Return which values are in the first part, 0 or 1, shape (splits, first + second)."""
+    count = math.comb(first + second, first)
+    indices = np.fromiter(
+        chain.from_iterable(combinations(range(first + second), first)), np.intp, count * first
+    )
+    splits = np.zeros((count, first + second), dtype=np.uint8)
+    np.put_along_axis(splits, indices.reshape(count, first), 1, axis=1)
+    return splits
 
 
-@lru_cache(maxsize=4)
-def _random_splits(total: int, first: int) -> NDArray[np.intp]:
-    """Return the indices of first parts at random, shape (splits, first)."""
-    splits = max(_FEWEST_SPLITS, min(_RANDOM_SPLITS, _MOST_DRAWS // total))
+@lru_cache(maxsize=8)
+def _random_splits(first: int, second: int) -> NDArray[np.uint8]:
+    """Return a sample of what `_all_splits` returns."""
+    total = first + second
+    count = max(_FEWEST_SPLITS, min(_RANDOM_SPLITS, _MOST_DRAWS // total))
+    observed = np.repeat(np.array([1, 0], dtype=np.uint8), [first, second])
     generator = np.random.default_rng(_SEED)
-    order = np.broadcast_to(np.arange(total, dtype=np.intp), (splits, total))
-    return generator.permuted(order, axis=1)[:, :first].copy()
+    return generator.permuted(np.broadcast_to(observed, (count, total)), axis=1)
 
 
 def smallest_p(a: int, b: int) -> float:

@@ -19,6 +19,9 @@ LEVEL = 0.95
 
 _UPPER = (1 + LEVEL) / 2
 
+_LARGEST = 1e150
+"""Beyond it, squares are not finite; neither are the values that a diverged run logs."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -49,12 +52,12 @@ def wilson(share: float, count: int) -> Interval:
 
 def describe(values: Sequence[float]) -> Statistic:
     """Summarise finite values, one a run; at least one."""
-    (statistic,) = _describe_segments(list(values), np.array([len(values)]))
+    (statistic,) = _describe_segments(np.array(values, dtype=np.float64), np.array([len(values)]))
     return statistic
 
 
 def describe_groups(groups: Sequence[Sequence[TrainingRun]]) -> list[dict[str, Statistic]]:
-    """Summarise every metric of every group; values that are not finite are left out.
+    """Summarise every metric of every group; values that are no numbers are left out.
 
     Args:
         groups: The runs of each group, in the order in which their values shall stand.
@@ -63,29 +66,25 @@ def describe_groups(groups: Sequence[Sequence[TrainingRun]]) -> list[dict[str, S
         For each group, statistics by metric name, names in alphabetical order.
     """
     described: list[dict[str, Statistic]] = [{} for _ in groups]
-    members = [(index, run.metrics) for index, runs in enumerate(groups) for run in runs]
-    for name in sorted({name for _, metrics in members for name in metrics}):
-        owners: list[int] = []
-        values: list[float] = []
-        for index, metrics in members:
-            value = metrics.get(name)
-            if value is not None and math.isfinite(value):
-                owners.append(index)
-                values.append(float(value))
-        counts = np.bincount(owners, minlength=len(groups)) if owners else np.zeros(0, np.int64)
+    metrics = [run.metrics for runs in groups for run in runs]
+    owners = np.repeat(np.arange(len(groups)), np.array([len(runs) for runs in groups], int))
+    for name in sorted(set().union(*metrics)):
+        # None, where a run lacks it, becomes NaN.
+        values = np.array([each.get(name) for each in metrics], dtype=np.float64)
+        is_number = np.abs(values) < _LARGEST
+        counts = np.bincount(owners[is_number], minlength=len(groups))
         present = np.flatnonzero(counts)
-        for index, statistic in zip(
-            present.tolist(), _describe_segments(values, counts[present]), strict=True
-        ):
+        statistics = _describe_segments(values[is_number], counts[present])
+        for index, statistic in zip(present.tolist(), statistics, strict=True):
             described[index][name] = statistic
     return described
 
 
-def _describe_segments(values: list[float], counts: NDArray[np.int64]) -> list[Statistic]:
+def _describe_segments(array: NDArray[np.float64], counts: NDArray[np.int64]) -> list[Statistic]:
     """Summarise consecutive segments of values; `counts` are their lengths, each at least 1."""
-    if not values:
-        return []
-    array = np.array(values, dtype=np.float64)
+    values = array.tolist()
+    if len(values) == len(counts):
+        return [Statistic(1, value, None, None, None, (value,)) for value in values]
     ends = np.cumsum(counts)
     starts = ends - counts
     low, high = np.minimum.reduceat(array, starts), np.maximum.reduceat(array, starts)
@@ -96,19 +95,11 @@ def _describe_segments(values: list[float], counts: NDArray[np.int64]) -> list[S
     sizes, which = np.unique(counts, return_inverse=True)
     quantiles = np.array([t_quantile(size - 1) if size > 1 else 0.0 for size in sizes.tolist()])
     half = quantiles[which] * sd / np.sqrt(counts)
-    rows = zip(
-        counts.tolist(),
-        mean.tolist(),
-        sd.tolist(),
-        (mean - half).tolist(),
-        (mean + half).tolist(),
-        starts.tolist(),
-        ends.tolist(),
-        strict=True,
-    )
+    columns = (counts, mean, sd, mean - half, mean + half, starts, ends)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
     return [
-        Statistic(n, mean_, sd_, low_, high_, tuple(values[start:end]))
+        Statistic(n, centre, spread, lower, upper, tuple(values[start:end]))
         if n > 1
-        else Statistic(n, mean_, None, None, None, (values[start],))
-        for n, mean_, sd_, low_, high_, start, end in rows
+        else Statistic(1, values[start], None, None, None, (values[start],))
+        for n, centre, spread, lower, upper, start, end in rows
     ]

@@ -11,10 +11,18 @@ from fm_mlflow.results import finite
 
 def to_json_dict(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as values that JSON can hold; what is not a number is None."""
-    document: dict[str, Any] = {
+    plain: dict[str, Any] = finite(_without_models(comparison))
+    # Statistics are finite by construction, and in a large store there are very many.
+    return {
         "experiment": comparison.experiment,
         "summary": comparison.summary,
         "models": [_model(group) for group in comparison.groups],
+        **plain,
+    }
+
+
+def _without_models(comparison: Comparison) -> dict[str, Any]:
+    return {
         "verdicts": [asdict(verdict) for verdict in comparison.verdicts],
         "pareto": {front.metric: list(front.on_front) for front in comparison.fronts},
         "pareto_details": {
@@ -35,8 +43,6 @@ def to_json_dict(comparison: Comparison) -> dict[str, Any]:
         "skipped": [asdict(run) for run in comparison.skipped],
         "repeat": asdict(comparison.repeat),
     }
-    plain: dict[str, Any] = finite(document)
-    return plain
 
 
 def _model(group: Group) -> dict[str, Any]:
@@ -55,4 +61,11 @@ def _model(group: Group) -> dict[str, Any]:
 
 
 def _statistic(statistic: Statistic) -> dict[str, Any]:
-    return dict(vars(statistic))  # asdict copies each of a hundred thousand
+    return {
+        "n": statistic.n,
+        "mean": statistic.mean,
+        "sd": statistic.sd,
+        "ci_low": statistic.ci_low,
+        "ci_high": statistic.ci_high,
+        "values": list(statistic.values),
+    }

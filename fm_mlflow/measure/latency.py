@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,18 +11,18 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from fm_mlflow import keys
+from fm_mlflow.errors import InputError
 from fm_mlflow.keys import Key
-from fm_mlflow.measure.measurement import Measurement
+from fm_mlflow.measure.measurement import Measurement, describe_error
 from fm_mlflow.measure.quantiles import readings_needed, sample_quantile
 
 _WARM_UP_CALLS = 20
 _WARM_UP_SHARE = 0.2
 _LONGEST = 5
 _PREDICT_CALLS = 10
-_SHOWN = 300
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _QUANTILES = {keys.LATENCY_P50: 0.5, keys.LATENCY_P95: 0.95, keys.LATENCY_P99: 0.99}
 _CALL = "one image in a tensor, through tf.function, output brought to NumPy, after warm-up"
 _ORDER = "95% interval by order statistics"
@@ -55,7 +54,15 @@ def measure_latency(
         `throughput/inference_per_second`, in ms and images a second. Missing, with the reason,
         where the model fails or the sample does not support the figure. The first call, which
         traces the model, and `model.predict` on the same image are in the details of the first.
+
+    Raises:
+        InputError: There is no first row, or the batch size is not a positive number.
     """
+    shapes = [np.shape(array) for array in tf.nest.flatten(example)]
+    if not shapes or not all(shape and shape[0] for shape in shapes):
+        raise InputError("example", shapes, "arrays of shape (n, *input_shape), n from 1")
+    if batch_size < 1:
+        raise InputError("batch_size", batch_size, "a whole number from 1")
     return [
         *_latency(model, example, seconds),
         _inference_throughput(model, example, batch_size, seconds / 2),
@@ -92,14 +99,14 @@ def training_throughput(images: int, epoch_seconds: Sequence[float]) -> Measurem
 
 
 def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measurement]:
-    image = tf.nest.map_structure(lambda array: tf.constant(np.asarray(array)[:1]), example)
+    image = tf.nest.map_structure(lambda array: np.asarray(array)[:1], example)
     # As many calls as the 95th percentile needs, even if each is slow.
     at_least = readings_needed(_QUANTILES[keys.LATENCY_P95])
     try:
         timings = _time_calls(_traced_call(model, image), seconds, at_least)
         predict = _time_predict(model, image, seconds / 4)
     except Exception as error:  # any class may fail in its own way
-        reason = f"the call failed: {_describe(error)}"
+        reason = f"the call failed: {describe_error(error)}"
         return [Measurement.missing(key, _CALL, reason) for key in _QUANTILES]
     details = {
         "first_call_ms": timings.first * 1000,
@@ -145,7 +152,7 @@ def _inference_throughput(
         batch = tf.nest.map_structure(lambda array: _repeated(array, batch_size), example)
         timings = _time_calls(_traced_call(model, batch), seconds, at_least=1)
     except Exception as error:  # also where the batch does not fit into memory
-        return Measurement.missing(key, method, f"the call failed: {_describe(error)}")
+        return Measurement.missing(key, method, f"the call failed: {describe_error(error)}")
     rates = [batch_size / each for each in timings.warm]
     return Measurement(
         str(key),
@@ -159,20 +166,26 @@ def _inference_throughput(
     )
 
 
-def _repeated(array: Any, rows: int) -> tf.Tensor:
+def _repeated(array: Any, rows: int) -> NDArray[Any]:
     array = np.asarray(array)
-    return tf.constant(np.resize(array, (rows, *array.shape[1:])))
+    return np.resize(array, (rows, *array.shape[1:]))
 
 
 def _traced_call(model: keras.Model, inputs: Any) -> Callable[[], object]:
-    """Return a call that predicts and waits until the output is here."""
-    call = tf.function(lambda images: model(images, training=False))
-    return lambda: [output.numpy() for output in tf.nest.flatten(call(inputs))]
+    """Return a call that predicts and waits until the output is here.
+
+    Args:
+        model: To call.
+        inputs: Arrays; they become tensors now, so that the calls do not copy them.
+    """
+    tensors = tf.nest.map_structure(tf.constant, inputs)
+    # Keras' predict traces without autograph as well.
+    call = tf.function(lambda images: model(images, training=False), autograph=False)
+    return lambda: [output.numpy() for output in tf.nest.flatten(call(tensors))]
 
 
 def _time_predict(model: keras.Model, image: Any, seconds: float) -> _Timings:
-    array = tf.nest.map_structure(lambda tensor: tensor.numpy(), image)
-    call = lambda: model.predict(array, verbose=0)  # noqa: E731 - as the other calls
+    call = lambda: model.predict(image, verbose=0)  # noqa: E731 - as the other calls
     return _time_calls(call, seconds, at_least=5, at_most=_PREDICT_CALLS, warm_up=1)
 
 
@@ -208,10 +221,3 @@ def _time_calls(
 
 def _spread(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
-
-
-def _describe(error: Exception) -> str:
-    """Return an error as one line; TensorFlow puts a traceback before the cause, and colours."""
-    text = " ".join(_COLOUR.sub("", str(error)).split())
-    shown = text if len(text) <= _SHOWN else f"… {text[-_SHOWN:]}"
-    return f"{type(error).__name__}: {shown}"

@@ -37,7 +37,7 @@ class Machine:
         numpy: Version.
         onednn: Value of TF_ENABLE_ONEDNN_OPTS; None where unset: TensorFlow's own choice.
         system: Operating system and architecture.
-        load_average: Processes running or waiting over the minute before; None on Windows.
+        load_average: Processes running or waiting over the minute before; None where unknown.
     """
 
     cpu: str
@@ -89,11 +89,14 @@ class Machine:
 
 
 def load_average() -> float | None:
-    """Return the processes running or waiting over the last minute; None on Windows.
+    """Return the processes running or waiting over the last minute; None where unknown (Windows).
 
     Read it as the run starts: later it shows the run itself.
     """
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # no such function; the system does not say
+        return None
 
 
 def describe_machine(load: float | None = None) -> Machine:

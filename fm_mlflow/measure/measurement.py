@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,6 +12,12 @@ from fm_mlflow.keys import Key
 
 MIB = 1024**2
 """Bytes in one MiB, the notebook's "MB"."""
+
+_SHOWN = 300
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CAUSE_IN_KERAS = re.compile(
+    r"Exception encountered when calling .*?\x1b\[1m(.*?)\x1b\[0m", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -69,3 +76,16 @@ def to_json(measurements: Iterable[Measurement], machine: Mapping[str, Any]) -> 
         "measurements": [asdict(m) for m in measurements],
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def describe_error(error: Exception) -> str:
+    """Return an error as one line, for the reason of a missing measurement.
+
+    Keras prints the cause in bold between the layer and its arguments; TensorFlow puts it after a
+    traceback.
+    """
+    text = str(error)
+    cause = _CAUSE_IN_KERAS.search(text)
+    text = " ".join(_COLOUR.sub("", cause[1] if cause else text).split())
+    shown = text if len(text) <= _SHOWN else f"… {text[-_SHOWN:]}"
+    return f"{type(error).__name__}: {shown}"

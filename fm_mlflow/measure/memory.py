@@ -19,6 +19,7 @@ from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.measure.memory_allocator import (
     DEVICE,
     HOST,
+    HOST_STATISTICS,
     allocator_peaks,
     reset_allocator_peaks,
 )
@@ -52,6 +53,12 @@ class _Process:
 
 
 _process = _Process()
+
+
+def note_training() -> None:
+    """Tell later monitors of a training that none measures: what it leaves is in their baseline."""
+    with _process.lock:
+        _process.trainings += 1
 
 
 class MemoryMonitor:
@@ -125,8 +132,14 @@ class MemoryMonitor:
             _process.open.remove(self)
 
     def phase(self, name: str) -> None:
-        """End the phase under way and begin another; a name may come more than once."""
+        """End the phase under way and begin another; a name may come more than once.
+
+        Raises:
+            RuntimeError: The monitor has not been entered, or was left.
+        """
         with _process.lock:
+            if self not in _process.open:
+                raise RuntimeError("a phase begins inside `with MemoryMonitor()`")
             self._end_phase()
             if name in _TRAINING_PHASES and self._earlier_trainings is None:
                 self._earlier_trainings = _process.trainings
@@ -159,7 +172,7 @@ class MemoryMonitor:
 
     @property
     def isolated(self) -> bool:
-        """Whether no other monitored training went before, in this process."""
+        """Whether no training that is known went before, in this process."""
         return not self._earlier_trainings
 
     def write_timeline(self, path: Path) -> None:
@@ -218,11 +231,15 @@ class MemoryMonitor:
 
     def _allocated(self, key: Key, device: str) -> Measurement:
         method = f"peak of TensorFlow's allocator for {device} (get_memory_info) in training"
+        if device == HOST:
+            method += f"; {HOST_STATISTICS}"
         if self._training_peak is None:
             return _mib(key, None, method, TRAINING)
         if device not in self._allocator:
             reason = f"TensorFlow has no {device} here or its allocator keeps no statistics"
             return Measurement.missing(key, method, reason)
+        if not self._allocator[device]:
+            return Measurement.missing(key, method, "the allocator has counted nothing")
         return _mib(key, self._allocator[device], method, TRAINING)
 
     def _sampler_text(self) -> str:

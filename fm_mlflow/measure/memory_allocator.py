@@ -7,6 +7,10 @@ from typing import Any
 
 HOST, DEVICE = "CPU:0", "GPU:0"
 DEVICES = (HOST, DEVICE)
+HOST_STATISTICS = (
+    "in chunks, which may be larger than what they hold; oneDNN's allocator leaves out tensors "
+    "under 256 KiB"
+)
 
 
 def reset_allocator_peaks() -> None:
@@ -25,8 +29,8 @@ def reset_allocator_peaks() -> None:
 def allocator_peaks() -> dict[str, int]:
     """Return the peak in bytes of each device whose allocator keeps statistics, by its name.
 
-    TensorFlow's GPU allocator does; its CPU allocator only where TF_CPU_ALLOCATOR_USE_BFC made
-    TensorFlow use another one. Empty where TensorFlow has not been imported.
+    TensorFlow's GPU allocator does; of its CPU allocators oneDNN's, and the one that
+    TF_CPU_ALLOCATOR_USE_BFC chooses. Empty where TensorFlow has not been imported.
     """
     memory = _memory_functions()
     peaks: dict[str, int] = {}

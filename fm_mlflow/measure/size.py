@@ -14,7 +14,7 @@ import numpy as np
 
 from fm_mlflow import keys
 from fm_mlflow.keys import Key
-from fm_mlflow.measure.measurement import MIB, Measurement
+from fm_mlflow.measure.measurement import MIB, Measurement, describe_error
 
 
 def parameter_counts(model: keras.Model) -> list[Measurement]:
@@ -69,7 +69,7 @@ def _saved_size(key: Key, method: str, save: Callable[[Path], object]) -> Measur
         try:
             save(folder)
         except Exception as error:  # any class may refuse to be described in HDF5
-            reason = f"Keras cannot save it so: {type(error).__name__}: {error}"
+            reason = f"Keras cannot save it so: {describe_error(error)}"
             return Measurement.missing(key, method, reason)
         return Measurement.exact(key, sum(f.stat().st_size for f in folder.iterdir()) / MIB, method)
 

@@ -12,11 +12,12 @@ from rich.text import Text
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison
-from fm_mlflow.report import contents
-from fm_mlflow.report.contents import Cell, Table
+from fm_mlflow.report.contents import Contents, contents
+from fm_mlflow.report.layout import Cell, Table
 from fm_mlflow.report.terminal import browse_commands, print_commands
 from fm_mlflow.report.text import printable
 from fm_mlflow.results import CompareResult
+from fm_mlflow.words import counted
 
 _MOST_VERDICTS = 10
 _NARROWEST_TEXT = 12
@@ -33,46 +34,43 @@ def print_compare_result(console: Console, result: CompareResult) -> None:
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Show the answer and the figures behind it."""
+    report = contents(comparison)
     printer = _Printer(console)
-    printer.line(f"{comparison.experiment}: {contents.subtitle(comparison)}", "bold")
+    printer.line(f"{comparison.experiment}: {report.scope}", "bold")
     printer.line(comparison.summary)
     if comparison.warnings:
-        printer.heading(contents.counted(len(comparison.warnings), "warning"), "bold yellow")
+        printer.heading(counted(len(comparison.warnings), "warning"), "bold yellow")
         printer.points(comparison.warnings)
-    printer.table("Results", contents.results(comparison))
-    _print_decision(printer, comparison)
-    printer.table("The notebook's estimates", contents.estimates(comparison))
-    printer.table("Accuracy against cost", contents.fronts(comparison))
-    targets = contents.targets(comparison)
-    printer.table(targets.title, targets)
+    printer.table("Results", report.results)
+    _print_decision(printer, report)
+    printer.table("The notebook's estimates", report.estimates)
+    printer.table("Pareto fronts of accuracy against cost", report.fronts)
+    printer.table(report.targets.title, report.targets)
     if comparison.answers:
         printer.heading("Questions and answers")
         for each in comparison.answers:
             printer.line(each.question, "italic")
             printer.line(each.answer)
-    _print_evidence(printer, comparison)
+    _print_evidence(printer, report)
     if comparison.skipped:
-        printer.heading(f"{contents.counted(len(comparison.skipped), 'run')} skipped")
-        printer.points(f"{each.count:,}: {each.reason}" for each in contents.skipped(comparison))
+        printer.heading(f"{counted(len(comparison.skipped), 'run')} skipped")
+        printer.points(f"{each.count:,}: {each.reason}" for each in report.skipped)
 
 
-def _print_decision(printer: _Printer, comparison: Comparison) -> None:
-    best = comparison.best
+def _print_decision(printer: _Printer, report: Contents) -> None:
+    best = report.comparison.best
     printer.heading("Decision")
-    printer.line(best.model if best.model is not None else "No model is chosen.", "bold")
+    printer.line(best.model if best.model is not None else "No model is chosen.")
     printer.line(best.reason)
-    if best.run_id is not None:
-        printer.line(f"run {best.run_id}")
-    printer.points(f"{name}: {why}" for name, why in contents.first(best.excluded.items()))
+    printer.points(f"{label}: {text}" for label, text in report.decision)
 
 
-def _print_evidence(printer: _Printer, comparison: Comparison) -> None:
-    words = [v.words for v in comparison.verdicts if v.metric == keys.TEST_ACCURACY]
-    if words:
-        printer.heading("Evidence")
-        printer.points(words[:_MOST_VERDICTS])
-        if more := len(comparison.verdicts) - len(words[:_MOST_VERDICTS]):
-            printer.line(f"{contents.counted(more, 'more verdict')} in the report.", "dim")
+def _print_evidence(printer: _Printer, report: Contents) -> None:
+    for each in report.evidence:
+        printer.heading(f"Evidence: {each.table.title.lower()}")
+        printer.points(each.sentences[:_MOST_VERDICTS])
+        if more := len(each.sentences[_MOST_VERDICTS:]):
+            printer.line(f"{counted(more, 'more verdict')} in the report.", "dim")
 
 
 class _Printer:

@@ -1,228 +1,202 @@
-"""What the report of a comparison says, as tables of text: the same in every form."""
+"""What the report of a comparison says, section by section: the same in every form."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import ByClass, Comparison, Group, Statistic, Verdict
+from fm_mlflow.analysis.comparison import Comparison, Front
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.report import figures
+from fm_mlflow.report.classes import accuracy_by_class, worst_mistakes
+from fm_mlflow.report.evidence import Evidence, evidence
 from fm_mlflow.report.figures import NOT_MEASURED
-
-T = TypeVar("T")
-
-NOTEBOOK_COLUMNS = (
-    ("Test Accuracy", keys.TEST_ACCURACY),
-    ("Trainable Parameters", keys.PARAMETERS_TRAINABLE),
-    ("Model Size (MB)", keys.SIZE_H5),
-    ("FLOPs (Training)", keys.FLOPS_TRAINING),
-    ("FLOPs (Inference)", keys.FLOPS_INFERENCE),
-    ("Training Memory (MB)", keys.MEMORY_TRAINING),
+from fm_mlflow.report.layout import (
+    MOST_GROUPS,
+    MOST_NAMES,
+    Cell,
+    Groups,
+    Table,
+    measured,
+    numeric_columns,
+    text_columns,
+    why_missing,
 )
-"""The notebook's table after its column Model, and where each figure comes from."""
+from fm_mlflow.words import counted, listed, number, ratio, unit
 
-MOST_GROUPS = 15
-"""A table of more groups than this shows the detailed ones alone."""
+NOTEBOOK_COLUMNS = {
+    "Test Accuracy": keys.TEST_ACCURACY,
+    "Trainable Parameters": keys.PARAMETERS_TRAINABLE,
+    "Model Size (MB)": keys.SIZE_H5,
+    "FLOPs (Training)": keys.FLOPS_TRAINING,
+    "FLOPs (Inference)": keys.FLOPS_INFERENCE,
+    "Training Memory (MB)": keys.MEMORY_TRAINING,
+}
+"""The notebook's table after its column Model, and which figure stands there."""
 
-MOST_CLASSES = 25
-"""Classes that a table of them can hold."""
+CURVES = {
+    "validation accuracy": keys.VAL_ACCURACY,
+    "training accuracy": keys.ACCURACY,
+    "validation loss": keys.VAL_LOSS,
+    "training loss": keys.LOSS,
+}
+"""Learning curves by what a reader calls them, in order of interest."""
 
-_MOST_NAMES = 8
 _MOST_REASONS = 40
 _MOST_IDS = 20
-_MOST_CONFUSIONS = 5
-
+_TITLES: dict[str, str] = {cost.key: cost.title for cost in COSTS}
 _ORDER = {str(key): position for position, key in enumerate(keys.all_keys())}
-
-_TITLES: dict[str, str] = {
-    keys.TEST_ACCURACY: "test accuracy",
-    keys.TEST_LOSS: "test loss",
-    **{cost.key: cost.title for cost in COSTS},
-}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure or text of a table.
-
-    Attributes:
-        text: What stands there.
-        more: What belongs to it and may stand below it, smaller: a spread.
-        group: Position among the detailed groups of the one that it names, to mark it.
-    """
-
-    text: str
-    more: str = ""
-    group: int | None = None
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether it says that there is nothing to say."""
-        return self.text == NOT_MEASURED
-
-
-@dataclass(frozen=True)
-class Column:
-    """The head of a column; `numeric` ones are aligned right."""
-
-    title: str
-    numeric: bool = True
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: its first column names the rows.
-
-    Attributes:
-        title: Its caption.
-        columns: One head a column.
-        rows: One cell a column each.
-        notes: Sentences below it.
-    """
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class SkippedFor:
-    """Runs left out for one reason: how many, and the first of them as "id (name)"."""
+    """Runs left out for one reason: how many, and the first of them."""
 
     reason: str
     count: int
     runs: tuple[str, ...]
 
-
-def title(name: str) -> str:
-    """Return what a reader calls a metric."""
-    return _TITLES.get(name, name)
-
-
-def counted(number: int, what: str) -> str:
-    """Return "1 run", "2 runs"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    @property
+    def not_shown(self) -> int:
+        """Runs beyond the first."""
+        return self.count - len(self.runs)
 
 
-def shortened(names: Sequence[str], most: int = _MOST_NAMES) -> str:
-    """Join names; of very many, the first."""
-    rest = len(names) - most
-    return ", ".join(names) if rest <= 0 else f"{', '.join(names[:most])} and {rest:,} more"
+@dataclass(frozen=True)
+class Contents:
+    """The report.
+
+    Attributes:
+        comparison: What it is about; the sentences of the analysis stand there.
+        scope: How much was compared.
+        results: The notebook's table, measured.
+        decision: What belongs to the decision: label and text.
+        estimates: The notebook's rules of thumb beside what was measured.
+        last_epochs: Where the learning curves end.
+        fronts: Who is on the Pareto front of accuracy against each cost.
+        targets: What it took to first reach the target accuracy.
+        classes: How often each class was classified correctly.
+        mistakes: The most frequent mistakes of each group.
+        evidence: Every verdict.
+        metrics: Every metric, a table for each group shown.
+        skipped: Runs left out, by reason.
+        provenance: What the runs and this report were made with.
+    """
+
+    comparison: Comparison
+    scope: str
+    results: Table
+    decision: tuple[tuple[str, str], ...]
+    estimates: Table
+    last_epochs: Table
+    fronts: Table
+    targets: Table
+    classes: Table
+    mistakes: Table
+    evidence: tuple[Evidence, ...]
+    metrics: tuple[Table, ...]
+    skipped: tuple[SkippedFor, ...]
+    provenance: Table
 
 
-def first(items: Iterable[T]) -> list[T]:
-    """Return as many as a table shows."""
-    return list(islice(items, MOST_GROUPS))
+def contents(comparison: Comparison) -> Contents:
+    """Return everything that a report says, ready to be set."""
+    groups = Groups(comparison)
+    return Contents(
+        comparison=comparison,
+        scope=_scope(groups),
+        results=_results(groups),
+        decision=tuple(_decision(comparison)),
+        estimates=_estimates(groups),
+        last_epochs=_last_epochs(groups),
+        fronts=_fronts(comparison, groups),
+        targets=_targets(comparison, groups),
+        classes=accuracy_by_class(comparison),
+        mistakes=worst_mistakes(comparison, groups),
+        evidence=evidence(comparison, cost_title),
+        metrics=_metrics(groups),
+        skipped=tuple(_skipped(comparison)),
+        provenance=_provenance(comparison),
+    )
 
 
-def subtitle(comparison: Comparison) -> str:
-    """Say how much was compared."""
-    groups = comparison.groups
-    models = len({group.model for group in groups})
-    runs = counted(sum(len(group.runs) for group in groups), "run")
-    settings = f" in {counted(len(groups), 'setting')}" if len(groups) > models else ""
+def cost_title(metric: str) -> str:
+    """Return what a reader calls a cost."""
+    return _TITLES.get(metric, metric)
+
+
+def _scope(groups: Groups) -> str:
+    models = len({group.model for group in groups.all})
+    settings = f" in {counted(len(groups.all), 'setting')}" if len(groups.all) > models else ""
+    runs = counted(sum(len(group.runs) for group in groups.all), "run")
     return f"{counted(models, 'model')}{settings}, {runs}"
 
 
-def shown_groups(comparison: Comparison) -> tuple[Group, ...]:
-    """Return the groups that tables show: all, or of many the detailed ones."""
-    if len(comparison.groups) <= MOST_GROUPS:
-        return comparison.groups
-    return detailed_groups(comparison)
-
-
-def detailed_groups(comparison: Comparison) -> tuple[Group, ...]:
-    """Return the groups that the report looks at closely, in its order."""
-    return tuple(group for group in comparison.groups if group.detailed)
-
-
-def results(comparison: Comparison) -> Table:
-    """The notebook's table, measured."""
-    groups = shown_groups(comparison)
-    positions = _positions(comparison)
+def _results(groups: Groups) -> Table:
     rows = tuple(
         (
-            Cell(group.name, counted(len(group.runs), "run"), positions.get(group.name)),
-            *(_metric_cell(group, metric) for _, metric in NOTEBOOK_COLUMNS),
+            groups.cell(group.name, counted(len(group.runs), "run")),
+            *(
+                measured(metric, group.metrics.get(metric), len(group.runs))
+                for metric in NOTEBOOK_COLUMNS.values()
+            ),
         )
-        for group in groups
+        for group in groups.shown
     )
     notes = [
         "Mean over the runs of a model, ± their standard deviation; without ±, the runs do not "
-        "differ in the digits shown, or there is only one. FLOPs and memory are measured. "
-        "MB is 1024² bytes.",
-        *_why_missing(groups, {str(metric): head for head, metric in NOTEBOOK_COLUMNS}),
+        "differ in the digits shown, or there is only one. FLOPs are those of one image; they and "
+        "memory are measured. MB is 1024² bytes.",
+        *why_missing(groups.shown, {metric: head for head, metric in NOTEBOOK_COLUMNS.items()}),
     ]
-    if unranked := [group.name for group in groups if not group.ranked]:
-        notes.append(f"Not ranked by accuracy with the others: {shortened(unranked)}.")
-    if hidden := len(comparison.groups) - len(groups):
-        notes.append(f"{counted(hidden, 'more model')} in comparison.csv.")
-    columns = (Column("Model", False), *(Column(head) for head, _ in NOTEBOOK_COLUMNS))
+    if unranked := [group.name for group in groups.shown if not group.ranked]:
+        notes.append(f"Not ranked by accuracy with the others: {listed(unranked, MOST_NAMES)}.")
+    if hidden := len(groups.all) - len(groups.shown):
+        notes.append(f"The {len(groups.shown)} most accurate; {hidden:,} more in comparison.csv.")
+    columns = (*text_columns("Model"), *numeric_columns(*NOTEBOOK_COLUMNS))
     return Table("Results", columns, rows, tuple(notes))
 
 
-def _positions(comparison: Comparison) -> dict[str, int]:
-    return {group.name: i for i, group in enumerate(detailed_groups(comparison))}
+def _decision(comparison: Comparison) -> list[tuple[str, str]]:
+    best = comparison.best
+    facts = [("Run to take", best.run_id)] if best.run_id is not None else []
+    facts.append(("Cost that decides between equals", f"{cost_title(best.cost)} ({best.cost})"))
+    if len(best.contenders) > 1:
+        facts.append(("Not distinguishable in accuracy", listed(best.contenders, MOST_NAMES)))
+    excluded = list(best.excluded.items())
+    facts += [("Excluded", f"{name}: {why}") for name, why in excluded[:MOST_GROUPS]]
+    if more := len(excluded) - MOST_GROUPS:
+        facts += [("Excluded too", counted(more, "more model"))] if more > 0 else []
+    return facts
 
 
-def _metric_cell(group: Group, metric: str) -> Cell:
-    statistic = group.metrics.get(metric)
-    if statistic is None:
-        return Cell(NOT_MEASURED)
-    return _statistic_cell(metric, statistic, len(group.runs))
-
-
-def _statistic_cell(metric: str, statistic: Statistic | None, runs: int) -> Cell:
-    if statistic is None:
-        return Cell(NOT_MEASURED)
-    few = f"(n = {statistic.n})" if statistic.n != runs else ""
-    more = f"{figures.spread(metric, statistic)} {few}".strip()
-    return Cell(figures.figure(metric, statistic.mean), more)
-
-
-def _why_missing(groups: Iterable[Group], heads: Mapping[str, str]) -> Iterable[str]:
-    """Say once for each cost and reason which groups it was not measured in."""
-    names: dict[tuple[str, str], list[str]] = {}
-    for group in groups:
-        for metric, head in heads.items():
-            if metric not in group.metrics and metric in group.missing:
-                names.setdefault((head, group.missing[metric]), []).append(group.name)
-    for (head, reason), which in names.items():
-        yield f"{head} of {shortened(which)} was not measured: {reason.rstrip('.')}."
-
-
-def estimates(comparison: Comparison) -> Table:
-    """The notebook's rules of thumb beside what was measured, and how far apart they are."""
+def _estimates(groups: Groups) -> Table:
     rows = []
-    for position, group in enumerate(detailed_groups(comparison)):
+    for group in groups.detailed:
         for cost in figures.ESTIMATED:
-            measured = group.metrics.get(cost.measured)
+            actual = group.metrics.get(cost.measured)
             estimate = group.metrics.get(cost.estimate)
-            if measured is None and estimate is None:
+            if actual is None and estimate is None:
                 continue
+            apart = (
+                f"{ratio(actual.mean / estimate.mean)} x"
+                if actual and estimate and estimate.mean
+                else ""
+            )
             rows.append(
                 (
-                    Cell(group.name, group=position),
-                    Cell(f"{cost.label}{cost.unit and ' (MiB)'}"),
-                    _statistic_cell(cost.estimate, estimate, len(group.runs)),
-                    _statistic_cell(cost.measured, measured, len(group.runs)),
-                    Cell(figures.ratio(measured.mean / estimate.mean))
-                    if measured and estimate and estimate.mean
-                    else Cell(""),
+                    groups.cell(group.name),
+                    Cell(f"{cost.label}, {cost.unit.strip()}" if cost.unit else cost.label),
+                    measured(cost.estimate, estimate, len(group.runs)),
+                    measured(cost.measured, actual, len(group.runs)),
+                    Cell(apart),
                 )
             )
     columns = (
-        Column("Model", False),
-        Column("Cost", False),
-        Column("Notebook's estimate"),
-        Column("Measured"),
-        Column("Measured / estimate"),
+        *text_columns("Model", "Cost"),
+        *numeric_columns("Notebook's estimate", "Measured", "Ratio"),
     )
     notes = (
         "Estimates: 2 x kernel weights to predict, 6 x to train, 12 bytes x kernel weights of "
@@ -233,281 +207,150 @@ def estimates(comparison: Comparison) -> Table:
     return Table("Estimated and measured", columns, tuple(rows), notes if rows else ())
 
 
-def fronts(comparison: Comparison) -> Table:
-    """Who is on the Pareto front of accuracy against each cost, and who dominates whom."""
-    shown = {group.name for group in shown_groups(comparison)}
+def _last_epochs(groups: Groups) -> Table:
+    logged = {
+        what: metric
+        for what, metric in CURVES.items()
+        if any(curves.get(metric) for group in groups.detailed for curves in group.curves)
+    }
     rows = []
-    for front in comparison.fronts:
-        dominated = [
-            f"{name} (by {shortened(by, 3)})"
-            for name, by in front.dominated.items()
-            if name in shown
-        ]
-        if hidden := len(front.dominated) - len(dominated):
-            dominated.append(counted(hidden, "other model" if dominated else "model"))
-        on_front = front.reason and f"not ranked: {front.reason}"
-        rows.append(
-            (
-                Cell(title(front.metric)),
-                Cell(on_front or shortened(front.on_front) or "nobody"),
-                Cell("" if front.reason else "; ".join(dominated) or "nobody"),
-                Cell("" if front.reason else _left_out(front.left_out)),
+    for group in groups.detailed:
+        for run, curves in zip(group.runs, group.curves, strict=False):
+            ends = {metric: curves[metric][-1] for metric in logged.values() if curves.get(metric)}
+            if not ends:
+                continue
+            rows.append(
+                (
+                    groups.cell(group.name),
+                    Cell("" if run.seed is None else f"{run.seed}"),
+                    Cell(f"{max(step for step, _ in ends.values())}"),
+                    *(
+                        Cell(number(metric, ends[metric][1]) if metric in ends else NOT_MEASURED)
+                        for metric in logged.values()
+                    ),
+                )
             )
+    heads = [what[0].upper() + what[1:] for what in logged]
+    columns = (*text_columns("Model"), *numeric_columns("Seed", "Epochs", *heads))
+    notes = ("At the last epoch of each run; report.html has the curves.",) if rows else ()
+    return Table("Learning curves", columns, tuple(rows), notes)
+
+
+def _fronts(comparison: Comparison, groups: Groups) -> Table:
+    shown = {group.name for group in groups.shown}
+    rows = [
+        (
+            Cell(cost_title(front.metric)),
+            Cell(listed(front.on_front, MOST_NAMES)),
+            Cell(_dominated(front, shown)),
+            Cell(f"nobody, because {front.reason}" if front.reason else _left_out(front.left_out)),
         )
-    columns = tuple(
-        Column(head, False) for head in ("Cost", "On the front", "Dominated", "Not ranked")
+        for front in comparison.fronts
+    ]
+    columns = text_columns("Cost", "On the front", "Dominated", "Not placed")
+    # Most often everybody is placed.
+    width = len(columns) if any(row[-1].text for row in rows) else len(columns) - 1
+    return Table(
+        "Who is on the Pareto front of accuracy against a cost",
+        columns[:width],
+        tuple(row[:width] for row in rows),
     )
-    return Table("Accuracy against cost: who is on the Pareto front", columns, tuple(rows))
+
+
+def _dominated(front: Front, shown: set[str]) -> str:
+    parts = [f"{name} (by {listed(by)})" for name, by in front.dominated.items() if name in shown]
+    if hidden := len(front.dominated) - len(parts):
+        parts.append(counted(hidden, "other model" if parts else "model"))
+    return "; ".join(parts)
 
 
 def _left_out(reasons: Mapping[str, str]) -> str:
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name)
-    return "; ".join(f"{shortened(names, 3)}: {why}" for why, names in by_reason.items())
+    return "; ".join(f"{listed(names)}: {why}" for why, names in by_reason.items())
 
 
-def targets(comparison: Comparison) -> Table:
-    """What it took each group to first reach the target accuracy."""
-    positions = _positions(comparison)
-    rows = tuple(
-        (
-            Cell(target.model, group=positions.get(target.model)),
-            Cell(f"{target.reached} of {target.runs}"),
-            *(
-                _statistic_cell(metric, statistic, target.reached)
-                if statistic or target.reached
-                else Cell("not reached")
-                for metric, statistic in (
-                    (keys.EPOCH_SECONDS, target.epochs),
-                    (keys.FIT_SECONDS, target.seconds),
-                    (keys.FLOPS_TRAINING_TOTAL, target.flops),
-                )
-            ),
-        )
-        for target in comparison.targets
-    )
-    heads = ("Runs that reached it", "Epochs", "Seconds", "FLOPs of training")
-    columns = (Column("Model", False), *(Column(head) for head in heads))
-    accuracy = comparison.target_accuracy
-    caption = (
-        "Cost to reach an accuracy"
-        if accuracy is None
-        else f"Cost to first reach {figures.figure(keys.VAL_ACCURACY, accuracy)} in validation"
-    )
-    notes = ("Means over the runs that reached it, ± standard deviation.",) if rows else ()
-    return Table(caption, columns, rows if accuracy is not None else (), notes)
-
-
-def by_class(comparison: Comparison) -> Table:
-    """How often each class was classified correctly."""
-    groups = comparison.by_class
-    classes = range(len(comparison.class_names))
-    shown = sorted(classes, key=lambda c: min((g.accuracy[c] for g in groups), default=0.0))[
-        :MOST_CLASSES
-    ]
-    rows = tuple(
-        (
-            Cell(comparison.class_names[c]),
-            *(Cell(figures.figure(keys.TEST_ACCURACY, group.accuracy[c])) for group in groups),
-        )
-        for c in sorted(shown)
-    )
-    notes = [
-        "Share of the test images of a class that were classified correctly, mean over the runs ("
-        + ", ".join(f"{group.model}: {group.runs}" for group in groups)
-        + ")."
-    ]
-    if hidden := len(classes) - len(shown):
-        notes.append(f"The {len(shown)} worst; {hidden:,} more classes in comparison.json.")
-    columns = (Column("Class", False), *(Column(group.model) for group in groups))
-    return Table("Accuracy by class", columns, rows if groups else (), tuple(notes))
-
-
-def worst_confusions(comparison: Comparison) -> Table:
-    """The most frequent mistakes of each group."""
-    names = comparison.class_names
-    positions = _positions(comparison)
-    rows = tuple(
-        (
-            Cell(group.model, group=positions.get(group.model)),
-            Cell(names[true]),
-            Cell(names[predicted]),
-            Cell(f"{count:,}"),
-            Cell(percent(count / sum(group.confusion[true]))),
-        )
-        for group in comparison.by_class
-        for count, true, predicted in _mistakes(group)[:_MOST_CONFUSIONS]
-    )
+def _targets(comparison: Comparison, groups: Groups) -> Table:
     columns = (
-        *(Column(head, False) for head in ("Model", "True class", "Taken for")),
-        Column("Images"),
-        Column("Of the class"),
+        *text_columns("Model"),
+        *numeric_columns("Runs that reached it", "Epochs", "Seconds", "FLOPs of training"),
     )
-    notes = ("Images are counted once for each run that was wrong about them.",) if rows else ()
-    return Table("Most frequent mistakes", columns, rows, notes)
+    if comparison.target_accuracy is None or not comparison.targets:
+        return Table("Cost to reach an accuracy", columns, ())
+    rows = []
+    for target in comparison.targets:
+        costs = (
+            (keys.EPOCH_SECONDS, target.epochs),
+            (keys.FIT_SECONDS, target.seconds),
+            (keys.FLOPS_TRAINING_TOTAL, target.flops),
+        )
+        rows.append(
+            (
+                groups.cell(target.model),
+                Cell(f"{target.reached} of {target.runs}"),
+                *(
+                    measured(metric, statistic, target.reached)
+                    if target.reached
+                    else Cell("not reached")
+                    for metric, statistic in costs
+                ),
+            )
+        )
+    accuracy = number(keys.VAL_ACCURACY, comparison.target_accuracy)
+    return Table(
+        f"Cost to first reach {accuracy} in validation",
+        columns,
+        tuple(rows),
+        ("Means over the runs that reached it, ± standard deviation.",),
+    )
 
 
-def _mistakes(group: ByClass) -> list[tuple[int, int, int]]:
-    mistakes = [
-        (count, true, predicted)
-        for true, row in enumerate(group.confusion)
-        for predicted, count in enumerate(row)
-        if count and true != predicted
-    ]
-    return sorted(mistakes, key=lambda mistake: (-mistake[0], *mistake[1:]))
-
-
-def percent(share: float) -> str:
-    """Return a share of 1 in percent with one decimal."""
-    return f"{100 * share:.1f}%"
-
-
-def evidence(comparison: Comparison) -> list[Table]:
-    """Every verdict: those on test accuracy, then those on costs."""
-    accuracy = [v for v in comparison.verdicts if v.metric == keys.TEST_ACCURACY]
-    costs = [v for v in comparison.verdicts if v.metric != keys.TEST_ACCURACY]
-    tables = (("Test accuracy", accuracy), ("Costs", costs))
-    return [_verdicts(heading, verdicts) for heading, verdicts in tables if verdicts]
-
-
-def _verdicts(heading: str, verdicts: Sequence[Verdict]) -> Table:
-    # A column only where it says something; what is the same in every row stands below the table.
-    tests = list(dict.fromkeys(v.test for v in verdicts))
-    intervals = list(dict.fromkeys(v.interval for v in verdicts if v.interval))
-    columns: list[tuple[Column, Callable[[Verdict], str]]] = [
-        (Column("A", False), lambda v: v.a),
-        (Column("B", False), lambda v: v.b),
-        (Column("Difference A - B"), lambda v: figures.difference(v.metric, v.difference)),
-        (
-            Column("95% interval"),
-            lambda v: figures.difference_interval(v.metric, v.ci_low, v.ci_high) or "none",
-        ),
-        (Column("p"), lambda v: figures.probability(v.p_value) or "none"),
-        (Column("A better"), lambda v: figures.share(v.probability_of_improvement)),
-        (Column("In words", False), lambda v: v.words),
-    ]
-    if len({v.metric for v in verdicts}) > 1:
-        columns.insert(0, (Column("Cost", False), lambda v: title(v.metric)))
-    if any(v.p_value != v.p_unadjusted for v in verdicts):
-        unadjusted = Column("p before Holm")
-        columns.insert(-2, (unadjusted, lambda v: figures.probability(v.p_unadjusted) or "none"))
-    if any(v.counts for v in verdicts):
-        columns.insert(-1, (Column("Only A right, only B right"), _right_counts))
-    if len(tests) > 1:
-        columns.insert(-1, (Column("Test", False), lambda v: v.test))
-    notes = [
-        '"A better" is the probability of improvement: of all pairs of a run of A and one of B, '
-        "the share in which A has the better value, ties half.",
-        *([f"Test: {tests[0]}."] if len(tests) == 1 and tests[0] else []),
-        *(f"Interval: {words}." for words in intervals),
-    ]
-    rows = tuple(tuple(Cell(text(v)) for _, text in columns) for v in verdicts)
-    return Table(heading, tuple(column for column, _ in columns), rows, tuple(notes))
-
-
-def _right_counts(verdict: Verdict) -> str:
-    return ", ".join(f"{count:,}" for count in verdict.counts or ())
-
-
-def all_metrics(comparison: Comparison) -> list[tuple[Cell, Table]]:
-    """Every metric of every group shown."""
-    positions = _positions(comparison)
+def _metrics(groups: Groups) -> tuple[Table, ...]:
     columns = (
-        Column("Metric", False),
-        *(Column(head) for head in ("n", "Mean", "SD", "95% interval")),
-        Column("Unit", False),
+        *text_columns("Metric", "Unit"),
+        *numeric_columns("n", "Mean", "SD", "95% interval"),
     )
     tables = []
-    for group in shown_groups(comparison):
-        rows = tuple(
-            (
-                Cell(metric),
-                Cell(f"{statistic.n}"),
-                Cell(figures.figure(metric, statistic.mean)),
-                Cell(
-                    ""
-                    if statistic.sd is None
-                    else figures.figure(metric, statistic.sd, like=statistic.mean)
-                ),
-                Cell(
-                    figures.interval(metric, statistic.ci_low, statistic.ci_high)
-                    if statistic.sd
-                    else ""
-                ),
-                Cell(figures.unit(metric)),
+    for group in groups.shown:
+        rows = []
+        for metric in sorted(group.metrics, key=lambda name: (_ORDER.get(name, len(_ORDER)), name)):
+            statistic = group.metrics[metric]
+            low, high = statistic.ci_low, statistic.ci_high
+            texts = (
+                metric,
+                unit(metric),
+                f"{statistic.n}",
+                number(metric, statistic.mean),
+                "" if statistic.sd is None else number(metric, statistic.sd, statistic.mean),
+                "" if low is None or high is None else figures.interval(metric, low, high),
             )
-            for metric, statistic in sorted(
-                group.metrics.items(), key=lambda m: _ORDER.get(m[0], len(_ORDER))
-            )
-        )
-        table = Table(group.name, columns, rows)
-        tables.append((Cell(group.name, group=positions.get(group.name)), table))
-    return tables
+            rows.append(tuple(map(Cell, texts)))
+        tables.append(Table(group.name, columns, tuple(rows)))
+    return tuple(tables)
 
 
-def skipped(comparison: Comparison) -> list[SkippedFor]:
-    """Runs left out, by reason, the most frequent first."""
-    reasons = Counter(run.reason for run in comparison.skipped)
-    most = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    shown = {reason for reason, _ in most[:_MOST_REASONS]}
-    runs: dict[str, list[str]] = {reason: [] for reason, _ in most}
+def _skipped(comparison: Comparison) -> list[SkippedFor]:
+    counts = Counter(run.reason for run in comparison.skipped)
+    reasons = sorted(counts, key=lambda reason: (-counts[reason], reason))
+    runs: dict[str, list[str]] = {reason: [] for reason in reasons[:_MOST_REASONS]}
     for run in comparison.skipped:
-        if run.reason in shown and len(runs[run.reason]) < _MOST_IDS:
-            runs[run.reason].append(f"{run.run_id} ({run.name})" if run.name else run.run_id)
-    entries = [SkippedFor(reason, n, tuple(runs[reason])) for reason, n in most[:_MOST_REASONS]]
-    if rest := most[_MOST_REASONS:]:
-        entries.append(SkippedFor(f"{len(rest):,} other reasons", sum(n for _, n in rest), ()))
+        first = runs.get(run.reason)
+        if first is not None and len(first) < _MOST_IDS:
+            first.append(f"{run.run_id} ({run.name})" if run.name else run.run_id)
+    entries = [SkippedFor(reason, counts[reason], tuple(runs[reason])) for reason in runs]
+    if rest := reasons[_MOST_REASONS:]:
+        left = sum(counts[reason] for reason in rest)
+        entries.append(SkippedFor(counted(len(rest), "other reason"), left, ()))
     return entries
 
 
-def provenance(comparison: Comparison) -> Table:
-    """What the runs and this report were made with."""
+def _provenance(comparison: Comparison) -> Table:
     repeat = comparison.repeat
     rows = [
-        *(
-            ("data set (SHA-256)", f"{d}", counted(n, "run"))
-            for d, n in repeat.data_digests.items()
-        ),
-        *(("commit", f"{commit}", counted(n, "run")) for commit, n in repeat.commits.items()),
+        *(("data set (SHA-256)", d, counted(n, "run")) for d, n in repeat.data_digests.items()),
+        *(("commit", commit, counted(n, "run")) for commit, n in repeat.commits.items()),
         *((name, version, "") for name, version in repeat.versions.items()),
     ]
-    columns = (Column("What", False), Column("Which", False), Column("How many"))
-    return Table(
-        "Data, source and versions",
-        columns,
-        tuple((Cell(a), Cell(b), Cell(c)) for a, b, c in rows),
-    )
-
-
-def last_epochs(comparison: Comparison) -> Table:
-    """Where the learning curves end: the forms without pictures show this."""
-    positions = _positions(comparison)
-    logged = [
-        metric
-        for metric in (keys.VAL_ACCURACY, keys.ACCURACY, keys.VAL_LOSS, keys.LOSS)
-        if any(curves.get(metric) for g in detailed_groups(comparison) for curves in g.curves)
-    ]
-    rows = []
-    for group in detailed_groups(comparison):
-        for run, curves in zip(group.runs, group.curves, strict=False):
-            ends = [curves[metric][-1] if curves.get(metric) else None for metric in logged]
-            if any(ends):
-                rows.append(
-                    (
-                        Cell(group.name, group=positions.get(group.name)),
-                        Cell("" if run.seed is None else f"{run.seed}"),
-                        Cell(f"{max(end[0] for end in ends if end)}"),
-                        *(
-                            Cell(figures.figure(metric, end[1]) if end else NOT_MEASURED)
-                            for metric, end in zip(logged, ends, strict=True)
-                        ),
-                    )
-                )
-    heads = [metric.replace("val_", "validation ") for metric in logged]
-    columns = (
-        Column("Model", False),
-        *(Column(head) for head in ("Seed", "Epochs", *(head.capitalize() for head in heads))),
-    )
-    notes = ("At the last epoch of each run; the curves are in report.html.",) if rows else ()
-    return Table("Learning curves", columns, tuple(rows), notes)
+    columns = (*text_columns("What", "Which"), *numeric_columns("How many"))
+    return Table("Data, source and versions", columns, tuple(tuple(map(Cell, row)) for row in rows))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from fm_mlflow.config import NOT_SHAPING, TrainConfig
+from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
 from fm_mlflow.data import Dataset
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.report.text import markdown
+from fm_mlflow.results import BenchmarkTraining, CompareResult
 
 DATASET_TITLES = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
 
@@ -27,7 +28,7 @@ def describe_training(
     validated = f"{len(held_out):,} held-out images" if held_out else "the test set"
     lines = [
         f"**{markdown(config.model)}** on {dataset_title(config)}: {len(dataset.train):,} training "
-        f"images, {config.epochs} epochs, batches of {config.batch_size}, seed {config.seed}. "
+        f"images, {epochs_text(config)}, batches of {config.batch_size}, seed {config.seed}. "
         f"Validated after each epoch on {validated}."
     ]
     if metrics:
@@ -37,6 +38,36 @@ def describe_training(
         lines += [f"| {' | '.join(row)} |" for row in measured_and_estimated(metrics)]
     if "<" not in config.model and not config.model.startswith("__main__:"):  # else: from Python
         lines += ["", "Repeat it:", "", f"    {training_command(config)}"]
+    return "\n".join(lines)
+
+
+def describe_benchmark(
+    config: BenchmarkConfig,
+    trainings: Sequence[BenchmarkTraining],
+    comparison: CompareResult | None = None,
+) -> str:
+    """Describe a benchmark: what it does, what came of each training, what they say together.
+
+    Args:
+        config: Its settings.
+        trainings: Those that are over, in the order in which they were started.
+        comparison: The report on them, once there is one.
+    """
+    models = ", ".join(f"**{markdown(model)}**" for model in config.model_names)
+    seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
+    lines = [
+        f"{models} with {seeds} on {dataset_title(config)}, {config.epochs} epochs, batches of "
+        f"{config.batch_size}; each training in a process of its own, in random order."
+    ]
+    if comparison is not None:
+        lines += ["", markdown(comparison.comparison.summary)]
+        lines += ["", f"The report is in run {comparison.run_id}."]
+    if trainings:
+        lines += ["", "| training | status | test accuracy | |", "|---|---|---|---|"]
+    for each in trainings:
+        accuracy = "" if each.test_accuracy is None else f"{each.test_accuracy:.4f}"
+        row = (markdown(each.name), each.status, accuracy, markdown(each.error or ""))
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 
@@ -52,6 +83,11 @@ def training_command(config: TrainConfig) -> str:
     return shlex.join(command)
 
 
-def dataset_title(config: TrainConfig) -> str:
+def epochs_text(config: Protocol) -> str:
+    """Say how many epochs a run has."""
+    return "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+
+
+def dataset_title(config: Protocol) -> str:
     """Name the data set as a person would."""
     return DATASET_TITLES.get(config.dataset, "IDX files")

@@ -1,63 +1,17 @@
-"""One formatter for every figure, whoever shows it."""
+"""The figures of runs as their reports show them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Statistic
+from fm_mlflow.words import number, unit
 
 NOT_MEASURED = "not measured"
 
-_UNITS = {str(key): key.unit for key in keys.all_keys()}
-
-
-def figure(name: str, value: float, like: float | None = None) -> str:
-    """Return a metric's value without its unit.
-
-    Args:
-        name: Logged name; it decides how many digits make sense.
-        value: The value.
-        like: The figure that it belongs to, if any: a spread has the decimals of its mean.
-    """
-    if not math.isfinite(value):
-        return str(value)
-    decimals = _decimals(_UNITS.get(name, ""), value if like is None else like)
-    text = f"{value:,.{decimals}f}"
-    # Less than nothing of the last digit is nothing.
-    return text.removeprefix("-") if not any(c in "123456789" for c in text) else text
-
-
-def _decimals(unit: str, value: float) -> int:
-    size = abs(value)
-    match unit:
-        case "fraction" | "nats":
-            return 4
-        case "count" | "FLOPs" | "FLOPs an image" | "images/s" | "%":
-            return 0
-        case "MiB":
-            return 2 if size < 1000 else 0
-        case "ms":
-            return 2 if size >= 0.1 or size == 0 else 4
-        case "s":
-            return 1 if size >= 1 or size == 0 else 3
-    # Somebody else's metric: four significant digits.
-    if size == 0 or not math.isfinite(size):
-        return 0
-    return min(max(3 - math.floor(math.log10(size)), 0), 12)
-
-
-def unit(name: str) -> str:
-    """Return the unit of a metric; empty where none is known or none needs saying."""
-    text = _UNITS.get(name, "")
-    return "" if text in ("fraction", "count", "1") else text
-
-
-def with_unit(name: str, value: float) -> str:
-    """Return a metric's value as it stands in a sentence."""
-    return f"{figure(name, value)} {unit(name)}".rstrip()
+_DIGITS = frozenset("123456789")
 
 
 def spread(name: str, statistic: Statistic) -> str:
@@ -67,60 +21,46 @@ def spread(name: str, statistic: Statistic) -> str:
     """
     if not statistic.sd:
         return ""
-    text = figure(name, statistic.sd, like=statistic.mean)
-    return f"± {text}" if any(c in "123456789" for c in text) else ""
+    text = number(name, statistic.sd, like=statistic.mean)
+    return f"± {text}" if _DIGITS.intersection(text) else ""
 
 
 def difference(name: str, value: float) -> str:
     """Return a signed difference with its unit; of accuracies, in percentage points."""
-    if _UNITS.get(name) == "fraction":
+    if _is_fraction(name):
         return f"{_signed(f'{100 * value:,.2f}')} points"
-    # What FLOPs are of, the title says; each row need not.
-    text = _signed(figure(name, value))
-    return text if unit(name).startswith("FLOPs") else f"{text} {unit(name)}".rstrip()
+    return f"{_signed(number(name, value))} {unit(name)}".rstrip()
 
 
-def difference_interval(name: str, low: float | None, high: float | None) -> str:
-    """Return the interval of a difference, without the unit; empty where there is none."""
-    if low is None or high is None:
-        return ""
-    if _UNITS.get(name) == "fraction":
+def difference_interval(name: str, low: float, high: float) -> str:
+    """Return the interval of a difference, without the unit."""
+    if _is_fraction(name):
         return f"{_signed(f'{100 * low:,.2f}')} to {_signed(f'{100 * high:,.2f}')}"
     like = max(abs(low), abs(high))
-    return f"{_signed(figure(name, low, like))} to {_signed(figure(name, high, like))}"
+    return f"{_signed(number(name, low, like))} to {_signed(number(name, high, like))}"
+
+
+def _is_fraction(name: str) -> bool:
+    return name in (keys.TEST_ACCURACY, keys.VAL_ACCURACY, keys.ACCURACY)
 
 
 def _signed(text: str) -> str:
-    if not any(c in "123456789" for c in text):
+    if not _DIGITS.intersection(text):
         return text.removeprefix("-")
     return text if text.startswith("-") else f"+{text}"
 
 
-def interval(name: str, low: float | None, high: float | None) -> str:
-    """Return an interval of a metric, without the unit; empty where there is none."""
-    if low is None or high is None:
+def interval(name: str, low: float, high: float) -> str:
+    """Return an interval of a metric, without the unit; of a count that never varies, nothing."""
+    if low == high:
         return ""
     like = max(abs(low), abs(high))
-    return f"{figure(name, low, like)} to {figure(name, high, like)}"
+    return f"{number(name, low, like)} to {number(name, high, like)}"
 
 
-def probability(p: float | None) -> str:
-    """Return a p-value as it is usual; empty where there is none."""
-    if p is None:
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def share(value: float | None) -> str:
-    """Return a share of 1 in percent; empty where there is none."""
-    return "" if value is None else f"{100 * value:.0f}%"
-
-
-def ratio(value: float) -> str:
-    """Return how many times as much: three significant digits."""
-    if not math.isfinite(value) or value <= 0:
-        return f"{value:.3g} x"
-    return f"{value:,.{min(max(2 - math.floor(math.log10(value)), 0), 12)}f} x"
+def percent(share: float, decimals: int = 1) -> str:
+    """Return a share of 1 in percent."""
+    return f"{100 * share:.{decimals}f}%"
 
 
 def training_figures(metrics: Mapping[str, float]) -> Iterable[tuple[str, str]]:
@@ -193,4 +133,4 @@ def measured_and_estimated(metrics: Mapping[str, float]) -> Iterable[tuple[str, 
 
 
 def _text(metrics: Mapping[str, float], name: str, unit: str = "") -> str:
-    return f"{figure(name, metrics[name])}{unit}" if name in metrics else NOT_MEASURED
+    return f"{number(name, metrics[name])}{unit}" if name in metrics else NOT_MEASURED

@@ -2,83 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
 
 from markupsafe import Markup
 
-from fm_mlflow.analysis.comparison import ByClass, Comparison
-from fm_mlflow.report import contents, vector_plots
+from fm_mlflow.analysis.comparison import Comparison
+from fm_mlflow.report import vector_plots
+from fm_mlflow.report.classes import MOST_CLASSES, heat_map
+from fm_mlflow.report.contents import contents
+from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.templating import environment
 from fm_mlflow.report.text import printable
+from fm_mlflow.report.trade_off_plots import trade_offs
+from fm_mlflow.words import counted
 
 _MOST_VERDICTS_OPEN = 40
-
-
-@dataclass(frozen=True)
-class HeatCell:
-    """One cell of a confusion matrix.
-
-    Attributes:
-        text: Percent of the true class; empty for none.
-        heat: 0 … 100, how strongly it is coloured.
-        right: Whether it counts correct answers.
-    """
-
-    text: str
-    heat: int
-    right: bool
+_MOST_METRICS_OPEN = 4
 
 
 def to_html(comparison: Comparison) -> str:
     """Return the report as a page: the same bytes for the same comparison."""
-    template = environment(printable, escaped=False).get_template("report.html")
-    detailed = contents.detailed_groups(comparison)
-    return template.render(
-        comparison=comparison,
-        contents=contents,
-        subtitle=contents.subtitle(comparison),
-        legend=list(zip(vector_plots.labels(comparison), detailed, strict=True)),
-        swatch=_Swatches(),
-        curves=vector_plots.learning_curves(comparison),
-        trade_offs=vector_plots.trade_offs(comparison),
-        markup=Markup,
-        heat_maps=[(group, _heat_map(group)) for group in comparison.by_class]
-        if len(comparison.class_names) <= contents.MOST_CLASSES
-        else [],
-        evidence=contents.evidence(comparison),
-        evidence_open=len(comparison.verdicts) <= _MOST_VERDICTS_OPEN,
-        skipped=contents.skipped(comparison),
+    detailed = Groups(comparison).detailed
+    has_heat_maps = len(comparison.class_names) <= MOST_CLASSES
+    return (
+        environment(printable, escaped=False)
+        .get_template("report.html")
+        .render(
+            comparison=comparison,
+            report=contents(comparison),
+            counted=counted,
+            legend=list(zip(vector_plots.labels(comparison), detailed, strict=True)),
+            swatch=_Swatches(),
+            svg=Markup,
+            curves=vector_plots.learning_curves(comparison),
+            trade_offs=trade_offs(comparison),
+            heat_maps=[(g, heat_map(g)) for g in comparison.by_class if has_heat_maps],
+            verdicts_open=len(comparison.verdicts) <= _MOST_VERDICTS_OPEN,
+            metrics_open=len(detailed) <= _MOST_METRICS_OPEN,
+        )
     )
 
 
 class _Swatches:
-    """Gives each swatch an id of its own."""
+    """Draws each swatch once, and gives each copy of it an id of its own."""
 
     def __init__(self) -> None:
-        self._drawn = 0
-        self._by_position: dict[int, str] = {}
+        self._drawn: dict[int, str] = {}
+        self._copies: Counter[int] = Counter()
 
     def __call__(self, position: int) -> Markup:
-        """Return the swatch of the group at this position."""
-        if position not in self._by_position:
-            self._by_position[position] = vector_plots.swatch(position, "SWATCH")
-        self._drawn += 1
-        return Markup(self._by_position[position].replace("SWATCH", f"swatch-{self._drawn}"))
-
-
-def _heat_map(group: ByClass) -> list[list[HeatCell]]:
-    rows = []
-    for true, counts in enumerate(group.confusion):
-        shares = [count / max(sum(counts), 1) for count in counts]
-        rows.append(
-            [
-                HeatCell(
-                    contents.percent(share).removesuffix("%") if share else "",
-                    # By the square root: mistakes of 1% show beside those of 20%.
-                    round(100 * (share if true == predicted else min(2 * share**0.5, 1))),
-                    true == predicted,
-                )
-                for predicted, share in enumerate(shares)
-            ]
-        )
-    return rows
+        """Return the line and marker of the group at this position."""
+        name = f"swatch-{position}-of"
+        if position not in self._drawn:
+            self._drawn[position] = vector_plots.swatch(position, name)
+        self._copies[position] += 1
+        return Markup(self._drawn[position].replace(name, f"{name}-{self._copies[position]}"))

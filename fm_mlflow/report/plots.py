@@ -69,7 +69,7 @@ def save_memory_timeline(
     seconds = [point[0] for point in points]
     resident = [point[1] for point in points]
     figure = Figure(figsize=(9, 4.2), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     axes = figure.add_subplot()
     axes.fill_between(seconds, resident, color=_TRAINING, alpha=0.15, linewidth=0)
     axes.plot(seconds, resident, color=_TRAINING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -175,6 +176,12 @@ def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
             parts.append(f"{label} {metrics[name]:.4f}")
     parts.append(f"{metrics[keys.EPOCH_SECONDS]:.1f} s")
     return "  ".join(parts)
+
+
+def read_epoch_line(line: str) -> tuple[int, int] | None:
+    """Return epoch and epochs from a line of `epoch_line`; None for another line."""
+    found = re.match(r"epoch +(\d+)/(\d+)  ", line)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def console_progress(console: Console) -> LiveProgress | PlainProgress:

@@ -28,7 +28,7 @@ def to_csv(comparison: Comparison) -> str:
     writer.writerow(
         [
             "Model",
-            *(head for head, _ in NOTEBOOK_COLUMNS),
+            *NOTEBOOK_COLUMNS,
             "Runs",
             "Ranked",
             *(_text(f"params.{name}") for name in parameters),
@@ -42,7 +42,7 @@ def to_csv(comparison: Comparison) -> str:
 
 def _row(group: Group, parameters: Iterable[str], metrics: Iterable[str]) -> Iterable[object]:
     yield _text(group.name)
-    for _, key in NOTEBOOK_COLUMNS:
+    for key in NOTEBOOK_COLUMNS.values():
         measured = group.metrics.get(key)
         yield "" if measured is None else _number(measured.mean)
     yield len(group.runs)

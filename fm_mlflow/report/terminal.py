@@ -28,10 +28,10 @@ def print_training_result(console: Console, result: TrainResult) -> None:
     console.print(
         f"{result.run_name} on {dataset_title(result.config)}", style="bold", markup=False
     )
-    console.print(_pairs(training_figures(result.metrics)), highlight=False)
+    console.print(pairs(training_figures(result.metrics)), highlight=False)
     console.print(_measured_beside_estimated(result.metrics), highlight=False)
     console.print(
-        _pairs(
+        pairs(
             [
                 ("run", result.run_id),
                 ("store", result.tracking_uri),
@@ -100,10 +100,11 @@ def shell_uri(uri: str) -> str:
     return '"$MLFLOW_TRACKING_URI"' if HIDDEN in uri else shlex.quote(uri)
 
 
-def _pairs(pairs: Iterable[tuple[str, str]]) -> Padding:
+def pairs(rows: Iterable[tuple[str, str]]) -> Padding:
+    """Return labels and texts as two columns."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for label, text in pairs:
+    for label, text in rows:
         table.add_row(label, Text(text))
     return Padding(table, (0, 0, 1, 2), expand=False)

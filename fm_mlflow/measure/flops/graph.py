@@ -22,6 +22,7 @@ _LOOPS = ("While", "StatelessWhile")
 _CONDITIONS = ("If", "StatelessIf", "Case", "StatelessCase")
 _PASSED_ON = ("Identity", "IdentityN")
 _FORWARD_CONVOLUTIONS = ("Conv", "Conv2D", "Conv3D", "DepthwiseConv2dNative")
+_SAME_SIZE = ("ExpandDims", "Reshape", "Squeeze")
 
 
 @dataclass(eq=False)
@@ -124,10 +125,22 @@ def _undo_space_to_batch(flat: FlatGraph) -> None:
     TensorFlow moves the dilation into the batch, which rounds the sizes up to a multiple of it.
     """
     for node in flat.nodes:
-        if node.kind == "BatchToSpaceND" and node.inputs[0].node.kind in _FORWARD_CONVOLUTIONS:
-            node.inputs[0].node.output_shapes = node.output_shapes
-        elif "Backprop" in node.kind and node.inputs[2].node.kind == "SpaceToBatchND":
-            node.positions = node.inputs[2].node.input_shapes[0]
+        if node.kind == "BatchToSpaceND":
+            source = _before_reshaping(node.inputs[0])
+            if source.kind in _FORWARD_CONVOLUTIONS:
+                source.output_shapes = node.output_shapes
+        elif "Backprop" in node.kind:
+            source = _before_reshaping(node.inputs[2])
+            if source.kind == "SpaceToBatchND":
+                node.positions = source.input_shapes[0]
+
+
+def _before_reshaping(ref: Ref) -> Node:
+    """Return what a tensor's numbers come from; a 1D convolution is a 2D one of height 1."""
+    node = ref.node
+    while node.kind in _SAME_SIZE:
+        node = node.inputs[0].node
+    return node
 
 
 def _shape(tensor: Any) -> Shape:

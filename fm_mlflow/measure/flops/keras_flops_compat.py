@@ -69,6 +69,15 @@ def get_flops(model: keras.Model, inputs: Any, batch_size: int = 1) -> int:
         return int(keras_flops.get_flops(model, batch_size=batch_size))
 
 
+def has_formula(kind: str) -> bool:
+    """Whether TensorFlow's profiler, and so keras-flops, counts operations of a type at all."""
+    try:
+        ops._stats_registry.lookup(f"{kind},flops")
+    except LookupError:
+        return False
+    return True
+
+
 def has_tuple_shapes(model: keras.Model) -> bool:
     """Whether the model shows fault 2 (or, like a class of one's own, declares no inputs)."""
     try:

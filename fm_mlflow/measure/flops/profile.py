@@ -23,17 +23,14 @@ from fm_mlflow.measure.flops.trace import (
     trace_prediction,
     trace_training_step,
 )
-from fm_mlflow.measure.measurement import Measurement
+from fm_mlflow.measure.measurement import Measurement, describe_error
 
 CONVENTION = (
     "1 multiply-add = 2 FLOPs; floating-point arithmetic, comparisons and elementary functions 1 "
     "an element; moving, copying, converting data and drawing random numbers 0"
 )
 _KERAS_FLOPS = f"profiled, one image, batch 1, keras-flops; {CONVENTION}"
-_OWN_COUNT = (
-    "counted in the traced prediction, one image, batch 1; keras-flops' figure ({}) is not used: "
-    f"it is not between the products alone and all that this model does; {CONVENTION}"
-)
+_OWN_COUNT = f"counted in the traced prediction, one image, batch 1; {{}}; {CONVENTION}"
 _TRAINING = (
     "counted in the traced training step (loss, gradients, optimizer, metrics) at batch {}, what "
     f"executes only, / batch size; {CONVENTION}"
@@ -43,8 +40,8 @@ _FIT = (
     "`flops/training` over {} images x {} epochs, the optimizer's part once a step ({} steps of up "
     "to {} images), the rest in proportion to images; validation not included"
 )
-_ROUNDING = 1.05
-"""What keras-flops may exceed our total by: it counts integers, and has formulas of its own."""
+_TOLERANCE = 0.05
+"""How far keras-flops may be off: it counts integers, and has formulas of its own."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +163,7 @@ def profile_flops(
         "batch_size": batch_size,
         "inference": inference,
         "inference_method": inference_method,
-        "keras_flops": upstream,
+        "keras_flops": upstream if isinstance(upstream, int) else None,
         "inference_unsupported": counted.unsupported,
         "inference_coverage": counted.coverage,
     }
@@ -203,24 +200,33 @@ def profile_flops(
     )
 
 
-def _keras_flops(model: keras.Model, one_image: Structure) -> int | None:
-    """What keras-flops says; None where it fails."""
+def _keras_flops(model: keras.Model, one_image: Structure) -> int | Exception:
+    """What keras-flops says, or how it fails."""
     try:
         return keras_flops_compat.get_flops(model, one_image)
-    except Exception:  # it is the second opinion of a model that we counted ourselves
-        return None
+    except Exception as error:  # it is the second opinion of a model that we counted ourselves
+        return error
 
 
-def _choose(upstream: int | None, counted: Count) -> tuple[int, str]:
+def _choose(upstream: int | Exception, counted: Count) -> tuple[int, str]:
     """Take keras-flops' figure unless it contradicts our own count of the same prediction.
 
-    It counts nothing in operations that it has no formula for (einsum, batched products, 3D
-    convolutions), a loop's body once, and transposed convolutions by their input: then it falls
-    short of the products and convolutions alone, or exceeds everything that there is.
+    It counts nothing in operations that it has no formula for. Elementwise ones (relu) are small
+    change; products (einsum, 3D convolutions) are not, nor is a loop's body that it counts once,
+    nor a transposed convolution that it counts by its output.
     """
-    if upstream is not None and counted.core <= upstream <= _ROUNDING * counted.total:
+    if isinstance(upstream, Exception):
+        return round(counted.total), _OWN_COUNT.format(f"keras-flops: {describe_error(upstream)}")
+    small_change = sum(
+        operation.other
+        for operation in counted.operations
+        if not keras_flops_compat.has_formula(operation.kind)
+    )
+    least = (1 - _TOLERANCE) * (counted.total - small_change)
+    if least <= upstream <= (1 + _TOLERANCE) * counted.total:
         return upstream, _KERAS_FLOPS
-    return round(counted.total), _OWN_COUNT.format("none" if upstream is None else upstream)
+    why = f"keras-flops' figure ({upstream}) is not used: it leaves products out or counts too many"
+    return round(counted.total), _OWN_COUNT.format(why)
 
 
 def _details(coverage: float, unsupported: Mapping[str, int]) -> dict[str, Any]:

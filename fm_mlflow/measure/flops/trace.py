@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from fm_mlflow.errors import FlopsError
 from fm_mlflow.measure.flops.marks import Marks
+from fm_mlflow.measure.measurement import describe_error
 
 Structure = Any
 """A tensor, or tuples, lists and dictionaries of them."""
@@ -99,9 +100,8 @@ def _trace(
         with _random_state_kept(), marks.applied(model):
             return traced.get_concrete_function(*arguments)
     except Exception as error:  # whatever the model's own code raises
-        line = next((text for text in str(error).splitlines() if text.strip()), "")
         raise FlopsError(
-            f"the {what} cannot be traced: {type(error).__name__}: {line.strip()}",
+            f"the {what} cannot be traced: {describe_error(error)}",
             "pass `inputs` and `targets` as `fit` gets them",
         ) from error
 

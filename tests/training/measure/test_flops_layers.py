@@ -35,11 +35,13 @@ CASES = [
     # positions of the output x taps x channels x filters
     (layers.Conv1D(4, 3, strides=2, **PLAIN), (20, 3), 9 * 2 * 3 * 3 * 4),
     (layers.Conv1D(4, 3, padding="causal", dilation_rate=2, **PLAIN), (20, 3), 20 * 2 * 3 * 3 * 4),
+    (layers.Conv1D(4, 3, padding="same", dilation_rate=3, **PLAIN), (20, 3), 20 * 2 * 3 * 3 * 4),
     (layers.Conv2D(4, 3, **PLAIN), (8, 7, 2), 6 * 5 * 2 * 9 * 2 * 4),
     (layers.Conv2D(4, 3, padding="same", **PLAIN), (8, 7, 2), 8 * 7 * 2 * 9 * 2 * 4),
     (layers.Conv2D(4, 3, padding="same", strides=2, **PLAIN), (8, 7, 2), 4 * 4 * 2 * 9 * 2 * 4),
     (layers.Conv2D(4, (3, 2), dilation_rate=2, **PLAIN), (8, 7, 2), 4 * 5 * 2 * 6 * 2 * 4),
     (layers.Conv2D(6, 3, groups=2, **PLAIN), (8, 7, 4), 6 * 5 * 2 * 9 * (4 // 2) * 6),
+    (layers.Conv3D(4, 2, dilation_rate=2, **PLAIN), (5, 6, 7, 2), 3 * 4 * 5 * 2 * 8 * 2 * 4),
     (layers.Conv3D(4, 2, strides=(1, 2, 1), **PLAIN), (5, 4, 3, 2), 4 * 2 * 2 * 2 * 8 * 2 * 4),
     # positions of the output x taps x channels x multiplier
     (layers.DepthwiseConv1D(3, depth_multiplier=2, **PLAIN), (20, 3), 18 * 2 * 3 * 3 * 2),

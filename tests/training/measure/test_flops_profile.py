@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import keras_flops
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -183,6 +182,25 @@ def test_inference_is_our_own_count_where_keras_flops_is_blind() -> None:
     assert "is not used" in profile.inference_method
 
 
+def test_elementwise_operations_do_not_hide_a_loop_that_keras_flops_counts_once() -> None:
+    scaled = [layers.Rescaling(2.0, 1.0) for _ in range(5)]
+    model = keras.Sequential([keras.Input((10, 100)), *scaled, layers.LSTM(1)])
+    profile = profile_flops(model, 1)
+    core, elementwise = 10 * 2 * (100 + 1) * 4, 5 * 2 * 10 * 100
+    # It exceeds the products alone, but has only a tenth of them.
+    assert profile.keras_flops is not None
+    assert core < profile.keras_flops < core + elementwise < profile.inference
+    assert "leaves products out" in profile.inference_method
+
+
+def test_where_keras_flops_fails_the_method_says_how() -> None:
+    model = keras.Sequential([keras.Input((7, 5)), layers.LSTM(4, dropout=0.2)])
+    profile = profile_flops(model, 1)
+    assert profile.keras_flops is None
+    assert profile.inference > 7 * 2 * (5 + 4) * 4 * 4
+    assert "keras-flops: ValueError: " in profile.inference_method
+
+
 def test_model_that_is_not_compiled_has_no_training_figures() -> None:
     profile = profile_flops(mlp((28, 28), 10), BATCH)
     assert profile.inference == 469_948
@@ -337,6 +355,8 @@ def test_keras_flops_still_registers_twice() -> None:
 
 
 def test_keras_flops_still_fails_on_keras_3() -> None:
+    import keras_flops  # which the compatibility module alone can import first
+
     model = mlp((28, 28), 10)
     assert keras_flops_compat.has_tuple_shapes(model)
     with pytest.raises(TypeError, match="can only concatenate list"):

@@ -1,0 +1,236 @@
+"""Where trainings run: processes of this machine now, a cluster behind the same interface next.
+
+A job holds nothing of this process: arguments of the command and variables of its environment.
+What a job finds out goes to the tracking store; an executor only starts it and hears its end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol
+
+_POLL_SECONDS = 0.1
+_STOP_SECONDS = 30.0
+"""How long a job that was asked to stop may take to close its run."""
+
+_MAX_OUTPUT_BYTES = 1_000_000
+_OUR_PREFIX = "fm-mlflow: "
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command to run, in a fresh process, wherever.
+
+    Attributes:
+        key: Unique: the run that it is for.
+        name: What a person calls it.
+        arguments: What follows `python -m fm_mlflow`.
+        environment: Variables to set; None removes one. The others are those of the place.
+    """
+
+    key: str
+    name: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class JobLine:
+    """A job has written a line."""
+
+    job: Job
+    text: str
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """A job has ended.
+
+    Attributes:
+        job: Which.
+        cause: Why it failed, in one line; None for a job that did what it should.
+        output: What it wrote, or the end of it.
+    """
+
+    job: Job
+    cause: str | None
+    output: str
+
+
+class Executor(Protocol):
+    """Runs jobs; a context manager that leaves none behind."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs it takes at a time."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Start a job, or queue it where it will start by itself."""
+        ...
+
+    def events(self, seconds: float) -> Sequence[JobLine | JobEnd]:
+        """Return what has happened since the last call; wait for it, at most so long.
+
+        An executor that cannot hear its jobs gives their ends only.
+        """
+        ...
+
+    def stop(self, signum: int) -> Sequence[JobEnd]:
+        """Ask all jobs to stop, as this signal does; wait for them and return their ends."""
+        ...
+
+    def __enter__(self) -> Executor:
+        """Get ready."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End what still runs."""
+        ...
+
+
+@dataclass
+class _Running:
+    """A process and what it writes; a file, so that it never waits for us to read."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    line: bytes = b""
+
+    def new_lines(self) -> list[JobLine]:
+        *lines, self.line = (self.line + self.output.read()).split(b"\n")
+        return [JobLine(self.job, line.decode(errors="replace")) for line in lines]
+
+    def end(self) -> JobEnd:
+        size = self.output.seek(0, os.SEEK_END)
+        self.output.seek(max(0, size - _MAX_OUTPUT_BYTES))
+        text = self.output.read().decode(errors="replace")
+        self.output.close()
+        return JobEnd(self.job, _cause(self.process.returncode, text), text)
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the process and to those that it started."""
+        with suppress(ProcessLookupError):
+            if sys.platform == "win32":
+                self.process.terminate()
+            else:
+                os.killpg(self.process.pid, signum)
+
+
+class LocalExecutor:
+    """Runs each job as a process of this machine, in a session of its own.
+
+    Ctrl-C in the terminal thus reaches this process alone, which tells the others.
+
+    Args:
+        jobs: How many at the same time.
+    """
+
+    def __init__(self, jobs: int = 1) -> None:
+        self._jobs = jobs
+        self._running: list[_Running] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._submitted = 0
+
+    def __enter__(self) -> LocalExecutor:
+        """Make a folder for what the jobs write."""
+        self._folder = tempfile.TemporaryDirectory(prefix="fm_mlflow-jobs-")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Kill what still runs: nobody asked for it any more."""
+        for running in self._running:
+            running.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+            running.process.wait()
+            running.output.close()
+        self._running.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    @property
+    def slots(self) -> int:
+        """How many jobs it takes at a time."""
+        return self._jobs
+
+    def submit(self, job: Job) -> None:
+        """Start a process."""
+        if self._folder is None:
+            raise RuntimeError("a LocalExecutor runs jobs inside its `with` block only")
+        self._submitted += 1
+        path = Path(self._folder.name) / f"{self._submitted}.log"
+        environment = {**os.environ, **job.environment}
+        with path.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fm_mlflow", *job.arguments],
+                env={name: value for name, value in environment.items() if value is not None},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._running.append(_Running(job, process, path.open("rb")))
+
+    def events(self, seconds: float) -> list[JobLine | JobEnd]:
+        """Return new lines and ends; wait for the first of them, at most so long."""
+        deadline = time.monotonic() + seconds
+        while True:
+            events: list[JobLine | JobEnd] = []
+            for running in list(self._running):
+                ended = running.process.poll() is not None
+                events += running.new_lines()
+                if ended:
+                    self._running.remove(running)
+                    events.append(running.end())
+            if events or time.monotonic() >= deadline:
+                return events
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self, signum: int) -> list[JobEnd]:
+        """Signal all processes, wait for them to close their runs, kill those that do not."""
+        for running in self._running:
+            running.signal(signum)
+        ends: list[JobEnd] = []
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self._running:
+            if time.monotonic() > deadline:
+                for running in self._running:
+                    running.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+            ends += [event for event in self.events(1.0) if isinstance(event, JobEnd)]
+        return ends
+
+
+def _cause(code: int, output: str) -> str | None:
+    """Say in one line why a process failed."""
+    if code == 0:
+        return None
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = " (by hand, or because memory ran out)" if name == "SIGKILL" else ""
+        # What it wrote last may be a crash's own words, or only how far it had come.
+        return f"killed by {name}{hint}; its last line: {last or 'none'}"
+    if last.startswith(_OUR_PREFIX):
+        return last.removeprefix(_OUR_PREFIX)
+    return f"exit code {code}; its last line: {last or 'none'}"

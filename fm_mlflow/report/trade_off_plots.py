@@ -1,0 +1,214 @@
+"""Test accuracy against each cost as SVG, with intervals and the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.comparison import Comparison, Front, Statistic
+from fm_mlflow.report.contents import cost_title
+from fm_mlflow.report.layout import MOST_NAMES, Groups
+from fm_mlflow.report.svg import FAINT, INK, PAGE, series_colour, style, to_svg
+from fm_mlflow.report.vector_plots import Plot, labels, marker, new_axes
+from fm_mlflow.words import counted, listed, unit
+
+_STEPS = (1, 2, 2.5, 5, 10)
+_LETTER_WIDTH, _LETTER_HEIGHT = 6.0, 9.0
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Where a group stands in a plot.
+
+    Attributes:
+        cost: Its cost.
+        accuracy: Its test accuracy.
+        position: Among the detailed groups; None for one of the others.
+        on_front: Whether nobody dominates it.
+    """
+
+    cost: Statistic
+    accuracy: Statistic
+    position: int | None
+    on_front: bool
+
+    @property
+    def at(self) -> tuple[float, float]:
+        """The means."""
+        return self.cost.mean, self.accuracy.mean
+
+
+def trade_offs(comparison: Comparison) -> list[Plot]:
+    """Plot test accuracy against each cost; one that nobody has, or is ranked by, has no plot."""
+    plots = []
+    for front in comparison.fronts:
+        points = {} if front.reason else _points(comparison, front)
+        if points:
+            plots.append(_trade_off(front, points, labels(comparison)))
+    return plots
+
+
+def _points(comparison: Comparison, front: Front) -> dict[str, _Point]:
+    positions = {group.name: i for i, group in enumerate(Groups(comparison).detailed)}
+    on_front = set(front.on_front)
+    return {
+        group.name: _Point(
+            group.metrics[front.metric],
+            group.metrics[keys.TEST_ACCURACY],
+            positions.get(group.name),
+            group.name in on_front,
+        )
+        for group in comparison.groups
+        if group.name in on_front or group.name in front.dominated
+    }
+
+
+def _trade_off(front: Front, points: Mapping[str, _Point], names: Sequence[str]) -> Plot:
+    what = cost_title(front.metric)
+    measure = unit(front.metric)
+    marked = {point.position: point for point in points.values() if point.position is not None}
+    with style():
+        figure, axes = new_axes(f"{what}, {measure}" if measure else what, "test accuracy")
+        _scale(axes, [point.cost.mean for point in points.values()])
+        _draw_cloud(axes, [point.at for point in points.values() if point.position is None])
+        line = _draw_front(axes, [point.at for point in points.values() if point.on_front])
+        for position, point in marked.items():
+            _draw_point(axes, point, position)
+        axes.margins(0.14, 0.14)
+        _label(figure, axes, {names[i]: point for i, point in marked.items()}, line)
+        heading = f"Test accuracy against {what}"
+        on_front = listed([name for name in front.on_front if name in points], MOST_NAMES)
+        svg = to_svg(
+            figure,
+            f"front-{front.metric.replace('/', '-')}",
+            heading,
+            f"{counted(len(points), 'model')}. On the Pareto front: {on_front}.",
+        )
+    return Plot(heading, svg)
+
+
+def _scale(axes: Axes, costs: Sequence[float]) -> None:
+    low, high = min(costs), max(costs)
+    if low > 0 and high > 10 * low:
+        axes.set_xscale("log")
+        subdivisions = (1, 2, 5) if high < 100 * low else (1,)
+        axes.xaxis.set_major_locator(LogLocator(subs=subdivisions, numticks=8))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
+    # 1.5 M; but 1,250 MiB, not 1.25 k MiB.
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" ") if high >= 10_000 else "{x:,g}")
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
+
+
+def _draw_cloud(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Draw groups without detail as dots: one path, however many there are."""
+    if not points:
+        return
+    path = Path(np.repeat(np.array(points), 2, axis=0), [Path.MOVETO, Path.LINETO] * len(points))
+    path.should_simplify = False
+    axes.add_patch(
+        PathPatch(path, edgecolor=FAINT, facecolor="none", linewidth=2.5, capstyle="round")
+    )
+    axes.update_datalim(points)
+
+
+def _draw_front(axes: Axes, points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Join those that are more accurate than all cheaper ones; return where the line goes."""
+    line: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not line or accuracy > line[-1][1]:
+            line.append((cost, accuracy))
+    if len(line) > 1:
+        axes.plot(*zip(*line, strict=True), color=INK, linewidth=1, alpha=0.6, zorder=1.5)
+    return line
+
+
+def _draw_point(axes: Axes, point: _Point, position: int) -> None:
+    """Draw means with intervals: filled on the front, hollow off it."""
+    colour = series_colour(position)
+    axes.errorbar(
+        *point.at,
+        xerr=_bar(point.cost),
+        yerr=_bar(point.accuracy),
+        fmt=marker(position),
+        color=colour,
+        markersize=7,
+        markerfacecolor=colour if point.on_front else PAGE,
+        markeredgewidth=1.4,
+        elinewidth=1,
+        capsize=2.5,
+    )
+
+
+def _bar(statistic: Statistic) -> list[list[float]] | None:
+    if statistic.ci_low is None or statistic.ci_high is None or not statistic.sd:
+        return None
+    return [[statistic.mean - statistic.ci_low], [statistic.ci_high - statistic.mean]]
+
+
+def _label(
+    figure: Figure, axes: Axes, points: Mapping[str, _Point], line: Sequence[tuple[float, float]]
+) -> None:
+    """Write each name beside its point, where it covers the least of everything else."""
+    figure.draw_without_rendering()
+    taken = list(_obstacles(axes, points.values(), line))
+    frame = axes.get_window_extent()
+    for name, point in points.items():
+        x, y = axes.transData.transform(point.at)
+        width, height = _LETTER_WIDTH * len(name), _LETTER_HEIGHT
+        places = [
+            (dx, dy) for dy in (5.0, -5 - height, 15.0, -15 - height) for dx in (7.0, -7 - width)
+        ]
+        boxes: list[Box] = [(x + dx, y + dy, x + dx + width, y + dy + height) for dx, dy in places]
+        covered = [
+            sum(_overlap(box, other) for other in taken)
+            # Outside the frame only where nothing else is left.
+            + 1000 * (box[0] < frame.x0 or box[2] > frame.x1)
+            + 1000 * (box[1] < frame.y0 or box[3] > frame.y1)
+            for box in boxes
+        ]
+        best = covered.index(min(covered))
+        taken.append(boxes[best])
+        axes.annotate(name, point.at, places[best], textcoords="offset points", parse_math=False)
+
+
+def _obstacles(
+    axes: Axes, points: Iterable[_Point], line: Sequence[tuple[float, float]]
+) -> Iterable[Box]:
+    to_pixels = axes.transData.transform
+    for point in points:
+        x, y = to_pixels(point.at)
+        yield x - 4, y - 4, x + 4, y + 4
+        cost, accuracy = point.at
+        low, high = point.accuracy.ci_low, point.accuracy.ci_high
+        if low is not None and high is not None:
+            (_, bottom), (_, top) = to_pixels([(cost, low), (cost, high)])
+            yield x - 2, bottom, x + 2, top
+        low, high = point.cost.ci_low, point.cost.ci_high
+        if low is not None and high is not None:
+            (left, _), (right, _) = to_pixels([(low, accuracy), (high, accuracy)])
+            yield left, y - 2, right, y + 2
+    if len(line) > 1:
+        corners = to_pixels(line)
+        frame = axes.get_window_extent()
+        across = np.arange(frame.x0, frame.x1, 3)
+        heights = np.interp(across, corners[:, 0], corners[:, 1], left=np.nan, right=np.nan)
+        for x, y in zip(across[~np.isnan(heights)], heights[~np.isnan(heights)], strict=True):
+            yield x - 1.5, y - 1.5, x + 1.5, y + 1.5
+
+
+def _overlap(one: Box, other: Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)

@@ -1,0 +1,98 @@
+"""How figures, evidence and lists read, in every output: one way for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from fm_mlflow import keys
+
+_UNITS = {str(key): key.unit for key in keys.all_keys()}
+_SAID_BY_THE_NAME = ("fraction", "nats", "count", "FLOPs", "FLOPs an image", "1")
+_LISTED = 3
+
+
+def number(name: str, value: float, like: float | None = None) -> str:
+    """Return a metric's value as text, without its unit.
+
+    Args:
+        name: Logged name; it decides how many digits make sense.
+        value: The value.
+        like: The figure that it belongs to, if any: a spread has the decimals of its mean.
+    """
+    if not math.isfinite(value):
+        return str(value)
+    text = f"{value:,.{_decimals(_UNITS.get(name, ''), abs(value if like is None else like))}f}"
+    return text if any(digit in "123456789" for digit in text) else text.removeprefix("-")
+
+
+def _decimals(unit: str, size: float) -> int:
+    match unit:
+        case "fraction" | "nats":
+            return 4
+        case "count" | "FLOPs" | "FLOPs an image" | "images/s" | "%":
+            return 0
+        case "MiB":
+            return 2 if size < 1000 else 0
+        case "ms":
+            return 2 if size >= 0.1 or size == 0 else 4
+        case "s":
+            return 1 if size >= 1 or size == 0 else 3
+    # Somebody else's metric: four significant digits.
+    return significant(size, 4) if math.isfinite(size) else 0
+
+
+def significant(size: float, digits: int) -> int:
+    """Return how many decimals show so many significant digits of a number."""
+    return min(max(digits - 1 - math.floor(math.log10(size)), 0), 12) if size > 0 else 0
+
+
+def unit(name: str) -> str:
+    """Return a metric's unit; empty where its name says it or none is known."""
+    text = _UNITS.get(name, "")
+    return "" if text in _SAID_BY_THE_NAME else text
+
+
+def figure(name: str, value: float) -> str:
+    """Return a metric's value as text, with its unit where the metric's title does not say it."""
+    return f"{number(name, value)} {unit(name)}".rstrip()
+
+
+def ratio(value: float) -> str:
+    """Return how many times as much: 3.07."""
+    return f"{value:,.{significant(abs(value), 3)}f}"
+
+
+def times(more: float, less: float) -> str:
+    """Return a ratio as text: 3.07 times."""
+    return f"{ratio(more / less)} times"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value as text, never as 0."""
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.3f}" if value < 0.0995 else f"{value:.2f}"
+
+
+def p_text(value: float) -> str:
+    """Return a p-value as it stands in a sentence: p = 0.008."""
+    text = p_value(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def listed(names: Sequence[str], most: int = _LISTED) -> str:
+    """Join names: a, b and c; beyond `most`, how many more."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most:,} more"
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: 1 run, 5 runs."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def capitalised(sentence: str) -> str:
+    """Return a sentence with a capital first letter, the rest as it is."""
+    return sentence[:1].upper() + sentence[1:]
