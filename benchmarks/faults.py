@@ -148,7 +148,10 @@ def kills(rounds: int, seed: int, epochs: int, folder: Path) -> dict[str, Any]:
         import fm_mlflow
 
         mlflow.set_tracking_uri(uri)
-        fm_mlflow.resume(run_id)
+        try:
+            fm_mlflow.resume(run_id)
+        except fm_mlflow.InputError:  # killed when it had come to its end
+            fm_mlflow.sync()
 
     began = time.monotonic()
     if wait(fork(start, log)):

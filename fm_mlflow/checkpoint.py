@@ -139,7 +139,7 @@ class Checkpoint:
                 raise ValueError(f"format {meta['format']}")
             split = meta["counts"][0]
             arrays = [
-                file[f"{number:05}"].view(_dtype(name)) for number, name in enumerate(meta["types"])
+                file[f"{number:05}"].view(np.dtype(name)) for number, name in enumerate(meta["types"])
             ]
             return cls(
                 meta["settings"],
@@ -245,15 +245,6 @@ def _assign(variables: Sequence[Any], values: Sequence[NDArray[Any]]) -> None:
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array of a type that NumPy's files know: bfloat16 and its like are not."""
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
-
-
-def _dtype(name: str) -> Any:
-    try:
-        return np.dtype(name)
-    except TypeError:
-        import ml_dtypes
-
-        return np.dtype(getattr(ml_dtypes, name))
 
 
 def _random_state() -> dict[str, Any]:
