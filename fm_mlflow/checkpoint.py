@@ -139,7 +139,8 @@ class Checkpoint:
                 raise ValueError(f"format {meta['format']}")
             split = meta["counts"][0]
             arrays = [
-                file[f"{number:05}"].view(np.dtype(name)) for number, name in enumerate(meta["types"])
+                file[f"{number:05}"].view(np.dtype(name))
+                for number, name in enumerate(meta["types"])
             ]
             return cls(
                 meta["settings"],

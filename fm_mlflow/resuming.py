@@ -58,10 +58,9 @@ def resume(
         config = _config(run_id, found, checkpoint, asked)
         before = found.extended_epochs or config.epochs
         epochs = asked.epochs or before
-        done = checkpoint.progress.epoch if checkpoint else 0
-        if epochs < done or (epochs == before and found.finished):
-            state = "it is finished" if found.finished else "it is"
-            raise InputError("epochs", epochs, f"more than {done}: {state} at epoch {done}")
+        if epochs < before or (epochs == before and found.finished):
+            accepted = f"more than {before}: it is finished" if found.finished else f"from {before}"
+            raise InputError("epochs", epochs, accepted)
         resumption, parts = found.resumption, found.parts + 1
         resumption.tags[keys.PARTS] = str(parts)
         if epochs > before:

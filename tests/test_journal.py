@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ from fm_mlflow.errors import TrackingError
 from fm_mlflow.tracking import journal as journals_module
 from fm_mlflow.tracking.journal import Journal, journals, open_journal
 from fm_mlflow.tracking.locks import LockedError
+from tests.limits import largest_file
 
 
 @pytest.fixture(autouse=True)
@@ -100,19 +97,6 @@ def test_the_state_is_kept() -> None:
     state = reopened(journal).state
     assert (state.run_id, state.position) == ("abc", 7)
     assert [state.model_before(number) for number in (3, 4, 10, 11)] == [None, "m-3", "m-3", "m-10"]
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Have writing beyond a size fail, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_disk_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
