@@ -322,6 +322,50 @@ def test_sync_of_what_is_not_there_or_in_use(store: Store, root: Path) -> None:
         sync(["nothing"])
 
 
+def test_many_at_once_on_a_store_that_does_not_exist_yet(tmp_path: Path) -> None:
+    """The first start of all: MLflow's own migration would have all but one of them fail."""
+    code = """
+import sys
+from fm_mlflow.tracking.run import TrackedRun
+print("ready", flush=True)
+sys.stdin.readline()
+with TrackedRun("training", f"run {sys.argv[1]}") as run:
+    for epoch in range(1, 21):
+        run.log_metrics({"loss": 1 / epoch, "number": float(sys.argv[1])}, step=epoch)
+sys.exit(run.pending)
+"""
+    store = Store(f"sqlite:///{tmp_path / 'new.db'}", tmp_path)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(number)],
+            cwd=tmp_path,
+            env=store.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    errors = [process.communicate(timeout=START_SECONDS)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0, 0], errors
+    runs = store.client.search_runs(["0"])
+    assert sorted(run.info.run_name for run in runs) == [f"run {number}" for number in range(4)]
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        points = store.client.get_metric_history(run.info.run_id, "loss")
+        assert [(each.step, each.value) for each in points] == [
+            (epoch, 1 / epoch) for epoch in range(1, 21)
+        ]
+
+
 class TestReconcile:
     """Runs that the store calls RUNNING."""
 
