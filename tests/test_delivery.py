@@ -332,7 +332,7 @@ sys.stdin.readline()
 with TrackedRun("training", f"run {sys.argv[1]}") as run:
     for epoch in range(1, 21):
         run.log_metrics({"loss": 1 / epoch, "number": float(sys.argv[1])}, step=epoch)
-sys.exit(run.pending)
+sys.exit(run.pending or 0)
 """
     store = Store(f"sqlite:///{tmp_path / 'new.db'}", tmp_path)
     processes = [
@@ -356,6 +356,7 @@ sys.exit(run.pending)
         process.stdin.flush()
     errors = [process.communicate(timeout=START_SECONDS)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0, 0], errors
+    assert sum("Creating initial MLflow database" in error for error in errors) == 1
     runs = store.client.search_runs(["0"])
     assert sorted(run.info.run_name for run in runs) == [f"run {number}" for number in range(4)]
     for run in runs:

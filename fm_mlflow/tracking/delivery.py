@@ -31,7 +31,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
-from fm_mlflow.tracking.journal import Journal, Record
+from fm_mlflow.tracking.journal import Journal, Record, journal_root
 from fm_mlflow.tracking.params import same_value
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
@@ -39,6 +39,7 @@ from fm_mlflow.tracking.store import (
     StoreRefusedError,
     StoreUnavailableError,
     check_reachable,
+    prepare,
     store_errors,
 )
 
@@ -67,7 +68,7 @@ class Delivery:
     def __init__(self, journal: Journal, uri: str) -> None:
         self.journal = journal
         self._uri = uri
-        self._client = MlflowClient(tracking_uri=uri)
+        self._connected: MlflowClient | None = None
         self._known_params: dict[str, str] | None = None
         self._next_checkpoint = 0.0
         self.final = False
@@ -109,6 +110,7 @@ class Delivery:
             StoreRefusedError: The run cannot be created.
         """
         check_reachable(self._uri)
+        self._connect()
         state = self.journal.state
         if retry_refused:
             state.deferred.update(state.refused)
@@ -123,6 +125,19 @@ class Delivery:
             del state.deferred[number]
             self._deliver_record(int(number))
             self.journal.save_state()
+
+    def _connect(self) -> None:
+        """Open the store, which MLflow does in the making of a client."""
+        if self._connected is None:
+            prepare(self._uri, journal_root().parent / "locks")
+            with store_errors("open the store", self._uri):
+                self._connected = MlflowClient(tracking_uri=self._uri)
+
+    @property
+    def _client(self) -> MlflowClient:
+        if self._connected is None:
+            raise RuntimeError("nothing is delivered yet")
+        return self._connected
 
     def heartbeat(self) -> None:
         """Tell the store that the run lives.

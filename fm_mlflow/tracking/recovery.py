@@ -17,8 +17,8 @@ from fm_mlflow.processes import (
 )
 from fm_mlflow.redaction import HIDDEN, redact
 from fm_mlflow.tracking.delivery import Delivery, what_is_pending
-from fm_mlflow.tracking.journal import Journal, Record, journal_root
-from fm_mlflow.tracking.store import absolute_uri, check_reachable, prepare
+from fm_mlflow.tracking.journal import Journal, Record
+from fm_mlflow.tracking.store import absolute_uri
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,6 @@ def deliver_journal(journal: Journal, store: str = "") -> Delivered:
     before = delivery.pending + len(journal.state.refused)
     failure: TrackingError | None = None
     try:
-        check_reachable(uri)
-        prepare(uri, journal_root().parent / "locks")
         delivery.deliver(retry_refused=True)
     except TrackingError as error:
         failure = error
