@@ -9,20 +9,36 @@ from fm_mlflow.lazy import lazy_names
 if TYPE_CHECKING:
     from fm_mlflow.benchmarking import benchmark
     from fm_mlflow.comparing import compare
-    from fm_mlflow.config import BenchmarkConfig, CompareConfig, TrainConfig
+    from fm_mlflow.config import (
+        BenchmarkConfig,
+        CompareConfig,
+        PredictConfig,
+        RegisterConfig,
+        TrainConfig,
+    )
     from fm_mlflow.errors import (
         BenchmarkError,
         ComparisonError,
         DataError,
         FmMlflowError,
+        GateError,
         InputError,
         Interrupted,
         ModelError,
         TrackingError,
         TrainingError,
     )
+    from fm_mlflow.predicting import predict
     from fm_mlflow.reconciling import ReconcileResult, reconcile
-    from fm_mlflow.results import BenchmarkResult, BenchmarkTraining, CompareResult, TrainResult
+    from fm_mlflow.registering import list_versions, register, rollback
+    from fm_mlflow.registration import Registration
+    from fm_mlflow.results import (
+        BenchmarkResult,
+        BenchmarkTraining,
+        CompareResult,
+        PredictResult,
+        TrainResult,
+    )
     from fm_mlflow.resuming import resume
     from fm_mlflow.syncing import SyncResult, sync
     from fm_mlflow.training import train
@@ -40,9 +56,14 @@ _HOMES = {
     "ComparisonError": "errors",
     "DataError": "errors",
     "FmMlflowError": "errors",
+    "GateError": "errors",
     "InputError": "errors",
     "Interrupted": "errors",
     "ModelError": "errors",
+    "PredictConfig": "config",
+    "PredictResult": "results",
+    "RegisterConfig": "config",
+    "Registration": "registration",
     "ReconcileResult": "reconciling",
     "SyncResult": "syncing",
     "TrackingError": "errors",
@@ -51,6 +72,10 @@ _HOMES = {
     "TrainingError": "errors",
     "benchmark": "benchmarking",
     "compare": "comparing",
+    "list_versions": "registering",
+    "predict": "predicting",
+    "register": "registering",
+    "rollback": "registering",
     "reconcile": "reconciling",
     "resume": "resuming",
     "sync": "syncing",
@@ -67,10 +92,15 @@ __all__ = [
     "ComparisonError",
     "DataError",
     "FmMlflowError",
+    "GateError",
     "InputError",
     "Interrupted",
     "ModelError",
+    "PredictConfig",
+    "PredictResult",
     "ReconcileResult",
+    "RegisterConfig",
+    "Registration",
     "SyncResult",
     "TrackingError",
     "TrainConfig",
@@ -78,8 +108,12 @@ __all__ = [
     "TrainingError",
     "benchmark",
     "compare",
+    "list_versions",
+    "predict",
     "reconcile",
+    "register",
     "resume",
+    "rollback",
     "sync",
     "train",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fm_mlflow import keys
 from fm_mlflow.config import BUILTIN_MODELS, BenchmarkConfig, parse
 from fm_mlflow.data import load_dataset
-from fm_mlflow.errors import BenchmarkError, InputError, Interrupted
+from fm_mlflow.errors import BenchmarkError, InputError, Interrupted, TrackingError
 from fm_mlflow.executor import Executor, LocalExecutor
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.redaction import one_line
@@ -165,15 +164,12 @@ def _trainings_before(config: BenchmarkConfig, digest: str) -> Sequence[StoredRu
     """Return the trainings that the benchmark to be resumed has already."""
     if not config.resume:
         return []
-    from fm_mlflow.tracking.children import children_of, name_run, read_run
+    from fm_mlflow.tracking.children import children_of, read_run, set_aside_handed_over_run
 
     parent = read_run(config.resume, "resume")
     if (there := parent.tags.get(keys.DATASET_DIGEST, digest)) != digest:
         raise InputError("dataset", digest, f"the data of benchmark {config.resume}: {there}")
-    launched = os.environ.get("MLFLOW_RUN_ID")
-    if launched not in (None, config.resume):
-        # `mlflow run` made a run for this call and closes it itself; it is only the messenger.
-        name_run(launched, f"resume of {parent.name}")
+    set_aside_handed_over_run(f"resume of {parent.name}")
     return children_of(config.resume)
 
 
@@ -183,8 +179,10 @@ def _saying_how_to_go_on(config: BenchmarkConfig, run_id: str) -> Iterator[None]
         yield
     except KeyboardInterrupt as error:
         signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
-        cause = one_line(error)
-        raise Interrupted(signum, f"{cause}; go on with: {_again(config, run_id)}") from error
+        text = f"{one_line(error)}; go on with: {_again(config, run_id)}"
+        raise Interrupted(signum, text) from error
+    except TrackingError as error:
+        raise TrackingError(f"{error}; go on with: {_again(config, run_id)}") from error
 
 
 def _again(config: BenchmarkConfig, run_id: str) -> str:

@@ -19,13 +19,22 @@ from fm_mlflow import __version__
 from fm_mlflow.config import (
     BenchmarkConfig,
     CompareConfig,
+    PredictConfig,
     ReconcileConfig,
+    RegisterConfig,
     ResumeConfig,
     SyncConfig,
     TrainConfig,
     parse,
 )
-from fm_mlflow.errors import BenchmarkError, FmMlflowError, InputError, Interrupted, TrackingError
+from fm_mlflow.errors import (
+    BenchmarkError,
+    FmMlflowError,
+    GateError,
+    InputError,
+    Interrupted,
+    TrackingError,
+)
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.quiet import stdout_to_stderr
 from fm_mlflow.redaction import one_line, redact, redact_logs
@@ -120,11 +129,15 @@ def config_options(config_class: type[BaseModel]) -> Callable[[Any], Any]:
     def decorate(command: Any) -> Any:
         for name, field in reversed(config_class.model_fields.items()):
             default = f" [default: {field.default}]" if field.default not in ("", None) else ""
+            # `--dry-run` alone says true; `mlflow run` always gives a value.
+            is_switch = field.annotation is bool
+            more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if is_switch else {}
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 name,
                 default=None,
                 metavar="VALUE",
+                **more,
                 help=f"{field.description}{default}",
             )(command)
         return command
@@ -233,6 +246,57 @@ def benchmark(as_json: bool, **options: str | None) -> None:
     _show(result, print_benchmark, as_json)
     if failure is not None:
         raise failure
+
+
+@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@config_options(RegisterConfig)
+@click.option("--list", "listed", is_flag=True, help="List the versions and do nothing else.")
+@click.option("--rollback", is_flag=True, help="Make the previous champion the champion again.")
+@output_options
+@_quietly
+def register(as_json: bool, listed: bool, rollback: bool, **options: str | None) -> None:
+    """Put the best model into the registry: verified, gated, promoted to champion.
+
+    The logged model is loaded in a fresh process and must hold what its run says. Exit code 3:
+    it does not, or a bound is not kept; the registry is as before.
+    """
+    config = parse(RegisterConfig, _given(options))
+
+    from fm_mlflow import registering
+    from fm_mlflow.report import registration_terminal as terminal
+    from fm_mlflow.report.progress import console_progress
+
+    if listed:
+        _show(registering.list_versions(name=config.name), terminal.print_versions, as_json)
+        return
+    if rollback:
+        _show(registering.rollback(name=config.name), terminal.print_rollback, as_json)
+        return
+    try:
+        with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+            result = registering.register(progress=progress, **config.model_dump())
+    except GateError as refused:
+        if refused.registration is not None:
+            _show(refused.registration, terminal.print_registration, as_json)
+        raise
+    _show(result, terminal.print_registration, as_json)
+
+
+@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@config_options(PredictConfig)
+@output_options
+@_quietly
+def predict(as_json: bool, **options: str | None) -> None:
+    """Classify a file of images, however large, with a logged or registered model."""
+    config = parse(PredictConfig, _given(options))
+
+    from fm_mlflow.predicting import predict as predict_file
+    from fm_mlflow.report.progress import console_progress
+    from fm_mlflow.report.registration_terminal import print_predictions
+
+    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+        result = predict_file(progress=progress, **config.model_dump())
+    _show(result, print_predictions, as_json)
 
 
 @cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})

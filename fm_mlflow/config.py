@@ -34,6 +34,17 @@ NOT_SHAPING = ("data_dir", "measure", "flush_timeout")
 
 _MEASURE_ACCEPTED = f"any of {', '.join(MEASURED_PARTS)}, separated by commas; or none"
 
+REGISTERED_MODEL = "fashion-mnist-classifier"
+"""Name of the model in the registry, unless told otherwise."""
+
+CHAMPION = "champion"
+"""Alias of the version in use."""
+
+PREVIOUS = "previous"
+"""Alias of the version that was the champion before."""
+
+_NAME_ACCEPTED = "1 to 200 characters, none of them / : or a quotation mark"
+
 MODEL_REFERENCE = re.compile(r"(?P<module>.+):(?P<function>[A-Za-z_<][\w.<>]*)")
 """A user's own model: `package.module:function` or `path/to/file.py:function`."""
 
@@ -250,6 +261,65 @@ class BenchmarkConfig(Protocol, _ManyTrainings):  # fields in the order of the b
         ]
 
 
+class RegisterConfig(Choice):
+    """Which model to promote, and what it has to hold. Frozen; unknown names are refused."""
+
+    run_id: str = Field(
+        "", description="Training run whose model to register; empty takes the best, as compare."
+    )
+    name: str = Field(
+        REGISTERED_MODEL,
+        description="Name of the registered model.",
+        json_schema_extra={"accepted": _NAME_ACCEPTED},
+    )
+    min_accuracy: Optional[float] = Field(
+        None, ge=0, le=1, description="Lowest accuracy on the test set."
+    )
+    tolerance: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="How much less accurate than the present champion it may be.",
+    )
+    data_dir: str = Field(
+        "", description="Folder of the data set's files; empty looks where the run had them."
+    )
+    dry_run: bool = Field(False, description="Verify and check, but change nothing.")
+
+    @model_validator(mode="after")
+    def _check(self) -> RegisterConfig:
+        if not re.fullmatch(r"""[^/:'"`]{1,200}""", self.name) or not self.name.strip():
+            raise InputError("name", self.name, _NAME_ACCEPTED)
+        return self
+
+
+class PredictConfig(BaseModel):
+    """What to predict with, from and to. Frozen; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str = Field(
+        f"models:/{REGISTERED_MODEL}@{CHAMPION}",
+        description="A model's URI as MLflow takes it, or the id of a training run.",
+    )
+    input: str = Field(
+        "",
+        description="Images: an IDX file, compressed or not, or a .npy array.",
+    )
+    output: str = Field(
+        "predictions.parquet",
+        description="File to write, .parquet or .csv; one that exists is replaced at the end.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> PredictConfig:
+        if not self.input:
+            raise InputError("input", self.input, "an IDX file or a .npy array of images")
+        if not self.output.endswith((".parquet", ".csv")):
+            raise InputError("output", self.output, "a file named .parquet or .csv")
+        return self
+
+
 class ResumeConfig(BaseModel):
     """Settings of `resume`. Frozen; unknown names are refused."""
 
@@ -317,7 +387,12 @@ def accepted(field: FieldInfo) -> str:
         return str(extra["accepted"])
     if get_origin(field.annotation) is Literal:
         return ", ".join(str(choice) for choice in get_args(field.annotation))
-    kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "text"}
+    kinds: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+    }
     kind = next((kind for kind in get_args(field.annotation)), field.annotation)
     return " ".join([kinds[kind], *_bounds(field.metadata)])
 

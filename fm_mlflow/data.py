@@ -33,7 +33,7 @@ class Subset:
     images: ByteArray
     labels: ByteArray
 
-    @cached_property
+    @property
     def scaled(self) -> NDArray[np.float32]:
         """The images as models take them: 0 to 1, float32, shape (n, height, width)."""
         return np.divide(self.images, 255, dtype=np.float32)

@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fm_mlflow.registration import Registration
     from fm_mlflow.results import BenchmarkResult
 
 
@@ -78,6 +79,21 @@ class BenchmarkError(FmMlflowError):
 
 class TrackingError(FmMlflowError):
     """The tracking store refused or did not answer."""
+
+
+class GateError(FmMlflowError):
+    """A model may not be promoted; nothing was changed.
+
+    Args:
+        reason: Which figure or bound is in the way.
+        registration: What was checked, where it came that far (`Registration`).
+    """
+
+    exit_code = 3
+
+    def __init__(self, reason: str, registration: Registration | None = None) -> None:
+        super().__init__(f"not promoted: {' '.join(reason.split())}")
+        self.registration = registration
 
 
 class Interrupted(KeyboardInterrupt):

@@ -75,6 +75,11 @@ class Executor(Protocol):
         """How many jobs it takes at a time."""
         ...
 
+    @property
+    def jobs_per_machine(self) -> int:
+        """How many of them share a machine, at most: their times and latencies suffer."""
+        ...
+
     def submit(self, job: Job) -> None:
         """Start a job, or queue it where it will start by itself."""
         ...
@@ -171,6 +176,11 @@ class LocalExecutor:
     @property
     def slots(self) -> int:
         """How many jobs it takes at a time."""
+        return self._jobs
+
+    @property
+    def jobs_per_machine(self) -> int:
+        """All of them share this one."""
         return self._jobs
 
     def submit(self, job: Job) -> None:

@@ -29,6 +29,7 @@ _EPOCH = "Metrics, one point an epoch (step 1 … epochs)"
 _RUN = "Metrics, one value a run"
 _TAG = "Tags"
 _FILE = "Artifacts"
+_VERSION = "Tags of a version in the model registry, beside the metrics that were verified"
 _COMPARISON = "Artifacts of a comparison"
 _BENCHMARK = "Artifacts of a benchmark"
 _FILE_WHERE_NEEDED = "Artifacts that only some runs have"
@@ -50,6 +51,18 @@ COMPARED_RUNS = Key(
     "fm_mlflow.compared_runs", _TAG, "count", "runs that a comparison is about; its JSON names them"
 )
 BEST_RUN = Key("fm_mlflow.best_run", _TAG, "run id", "the run that a comparison chose")
+WEIGHTS_DIGEST = Key(
+    "fm_mlflow.weights_digest",
+    _TAG,
+    "SHA-256",
+    "the trained weights, whatever file holds them, in hexadecimal",
+)
+COMPILER = Key(
+    "fm_mlflow.compiler",
+    _TAG,
+    "text",
+    "what ran the training steps: tensorflow; xla; xla, each step; keras (`model.fit`)",
+)
 ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
 _PROCESS = "fm_mlflow.process."
 PROCESS_HOST = Key(_PROCESS + "host", _TAG, "name", "host that the run is on")
@@ -248,6 +261,23 @@ OUTPUT_FILE = Key(
     "output.log", _BENCHMARK, "text", "in each training's run: what its process wrote, or the end"
 )
 
+# A version in the model registry
+VERIFIED_AT = Key(
+    "fm_mlflow.verified_at", _VERSION, "ISO 8601, UTC", "when the logged model was verified"
+)
+MEMORY_LOAD = Key(
+    "memory/load_rss_mib",
+    _VERSION,
+    "MiB",
+    "highest resident memory in loading the model and a first prediction - just before",
+)
+PROMOTING = Key(
+    "fm_mlflow.promoting",
+    _VERSION,
+    "text",
+    "with a token appended, on the registered model: who is moving its aliases just now",
+)
+
 COMPILED_PREFIX = "compiled/"
 """Before `optimizer` and `learning_rate` where they are a compiled model's own, not the options."""
 
@@ -265,6 +295,9 @@ KIND_COMPARISON = "comparison"
 
 KIND_BENCHMARK = "benchmark"
 """The same on the parent run of a benchmark's trainings."""
+
+KIND_REGISTRATION = "registration"
+"""The same on the run that `mlflow run` opens for registering a model."""
 
 
 def all_keys() -> list[Key]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data import Dataset, Subset
 from fm_mlflow.errors import ModelError
+from fm_mlflow.outputs import are_probabilities
 from fm_mlflow.user_source import UserSource, find_function, source_of
 
 ACCURACY_METRICS = ("accuracy", "acc", "sparse_categorical_accuracy")
@@ -119,7 +121,7 @@ def build_model(
         source = source_of(function)
     input_shape = _check_input(model, config.model, dataset.image_shape)
     outputs = _check_output(model, config.model, dataset, input_shape)
-    gives_logits = not _are_probabilities(outputs)
+    gives_logits = not are_probabilities(outputs)
     was_compiled = bool(model.compiled)
     if was_compiled:
         params = _compiled_params(model)
@@ -130,6 +132,21 @@ def build_model(
     return BuiltModel(
         model, input_shape, gives_logits, params, was_compiled, source.paths, source.requirements
     )
+
+
+def weights_digest(model: keras.Model) -> str:
+    """SHA-256 of a model's weights, in hexadecimal: of shapes, types and values.
+
+    It depends neither on the file that held them nor on the order or the names that Keras gives
+    them, which loading may change.
+    """
+    digests = sorted(
+        hashlib.sha256(
+            f"{weight.dtype.name}{weight.shape}".encode() + np.ascontiguousarray(weight).tobytes()
+        ).hexdigest()
+        for weight in model.get_weights()
+    )
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _set_seed(seed: int) -> None:
@@ -200,10 +217,6 @@ def _check_output(
         got = tuple(shape[1:]) if shape is not None else type(outputs).__name__
         raise ModelError(reference, f"one output of shape (None, {classes}); the model gives {got}")
     return np.asarray(keras.ops.convert_to_numpy(outputs))
-
-
-def _are_probabilities(outputs: NDArray[np.float32]) -> bool:
-    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3))
 
 
 def _compile(model: keras.Model, config: TrainConfig, gives_logits: bool) -> dict[str, Any]:

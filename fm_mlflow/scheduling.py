@@ -66,6 +66,7 @@ class Trainings:
         """What came of those that are over; of earlier calls, those that finished."""
         self._pending = deque(self._left_to_do(config, before))
         self._slots = min(executor.slots, len(self._pending))
+        self._jobs = min(executor.jobs_per_machine, len(self._pending))
         self._running: dict[str, TrainConfig] = {}
 
     def _left_to_do(
@@ -113,7 +114,7 @@ class Trainings:
         name = training_name(training.model, training.seed)
         # A signal between the creation of the run and its start would leave it open for ever.
         with shield():
-            run_id = create_child(self._run, run_name(training), training.model, self._slots)
+            run_id = create_child(self._run, run_name(training), training.model, self._jobs)
             self.run_ids.append(run_id)
             self._running[run_id] = training
             environment = environment_to_join(run_id, self._run.experiment_id)
@@ -123,7 +124,8 @@ class Trainings:
     def _hear(self, event: JobLine | JobEnd) -> None:
         training = self._running[event.job.key]
         if isinstance(event, JobEnd):
-            self._end(event.job.key, event.cause, event.output, killed=False)
+            with shield():  # it happens once, and is to be noted whole
+                self._end(event.job.key, event.cause, event.output, killed=False)
         elif reached := read_epoch_line(event.text):
             self._progress.reached(training, *reached)
 

@@ -69,6 +69,9 @@ def log_outcome(
     run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, fitted: FitResult
 ) -> LoggedOutcome:
     """Evaluate the model on the test set; log it, its results and the plots of them."""
+    from fm_mlflow.models import weights_digest
+
+    run.set_tags({keys.COMPILER: fitted.compiler})
     inputs, labels = built.inputs(dataset.test), dataset.test.labels.astype(np.int32)
     probabilities = built.probabilities(inputs, _PREDICTION_BATCH)
     predicted = probabilities.argmax(axis=1)
@@ -92,6 +95,7 @@ def log_outcome(
         params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
     )
     run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
+    run.set_tags({keys.WEIGHTS_DIGEST: weights_digest(built.model)})
     _log_plots(run, config, dataset, fitted, probabilities, predicted)
     return LoggedOutcome(model, outcome)
 

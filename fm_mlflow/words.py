@@ -39,12 +39,14 @@ def _decimals(unit: str, size: float) -> int:
         case "s":
             return 1 if size >= 1 or size == 0 else 3
     # Somebody else's metric: four significant digits.
-    return significant(size, 4) if math.isfinite(size) else 0
+    return significant(size, 4)
 
 
 def significant(size: float, digits: int) -> int:
     """Return how many decimals show so many significant digits of a number."""
-    return min(max(digits - 1 - math.floor(math.log10(size)), 0), 12) if size > 0 else 0
+    if not 0 < size < math.inf:
+        return 0
+    return min(max(digits - 1 - math.floor(math.log10(size)), 0), 12)
 
 
 def unit(name: str) -> str:

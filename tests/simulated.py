@@ -77,11 +77,13 @@ class Simulated:
     predictions: bool = True
 
 
-def log_run(client: MlflowClient, run: Simulated, experiment_id: str = "0") -> str:
-    """Log a run and return its id."""
+def log_run(
+    client: MlflowClient, run: Simulated, experiment_id: str = "0", run_id: str = ""
+) -> str:
+    """Log a run, a new one unless its id is given, and return its id."""
     random = np.random.default_rng([run.seed, len(run.model), *run.model.encode()])
     name = run.name or f"{run.model}, seed {run.seed}"
-    run_id = str(client.create_run(experiment_id, run_name=name).info.run_id)
+    run_id = run_id or str(client.create_run(experiment_id, run_name=name).info.run_id)
     label = np.arange(TEST_IMAGES) % CLASSES
     is_wrong = random.permutation(TEST_IMAGES) >= round(run.accuracy * TEST_IMAGES)
     predicted = (label + is_wrong) % CLASSES

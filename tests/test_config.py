@@ -48,7 +48,7 @@ def test_text_is_converted() -> None:
         ("model", "resnet", "mlp, cnn, package.module:function or path/to/file.py:function"),
         ("model", "", "mlp, cnn, package.module:function or path/to/file.py:function"),
         ("measure", "flops,speed", "any of flops, latency, memory, separated by commas; or none"),
-        ("momentum", "0.9", "one of the parameters model, epochs, "),
+        ("momentum", "0.9", "one of the parameters model, seed, epochs, "),
     ],
 )
 def test_refusal_says_what_was_received_and_what_is_accepted(

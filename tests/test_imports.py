@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import Store
+from tests.conftest import PROJECT, Store
 from tests.simulated import Simulated, log_run
 
 LOADED = """
@@ -42,6 +42,8 @@ def loaded_by(code: str) -> list[str]:
         COMMAND.format(["train", "--help"]),
         COMMAND.format(["train", "--epochs", "0"]),
         COMMAND.format(["compare", "--help"]),
+        COMMAND.format(["benchmark", "--help"]),
+        "import fm_mlflow.benchmarking, fm_mlflow.executor, fm_mlflow.report.benchmark_progress",
     ],
 )
 def test_neither_tensorflow_nor_mlflow_is_imported(code: str) -> None:
@@ -59,6 +61,21 @@ def test_comparing_does_not_import_tensorflow(
     log_run(store.client, Simulated())
     assert loaded_by(COMMAND.format(["compare"])) == ["mlflow"]
     assert (store.folder / "comparison" / "report.html").exists()
+
+
+def test_benchmarking_does_not_import_tensorflow(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    code = """
+from fm_mlflow import benchmark
+from fm_mlflow.report.benchmark_terminal import print_benchmark
+from rich.console import Console
+from tests.cluster import Cluster
+print_benchmark(Console(), benchmark(seeds=1, dataset="digits", executor=Cluster()))
+"""
+    assert loaded_by(code) == ["mlflow"]
 
 
 def test_the_check_sees_an_import() -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from fm_mlflow import keys
 from fm_mlflow.cli import cli
-from fm_mlflow.config import BenchmarkConfig, CompareConfig, TrainConfig
+from fm_mlflow.config import BenchmarkConfig, CompareConfig, RegisterConfig, TrainConfig
 from tests.conftest import PROJECT
 
 if sys.version_info >= (3, 11):
@@ -38,6 +38,7 @@ ENTRY_POINT_COMMANDS: dict[str, tuple[str, type[BaseModel]]] = {
     "main": ("train", TrainConfig),
     "compare": ("compare", CompareConfig),
     "benchmark": ("benchmark", BenchmarkConfig),
+    "register": ("register", RegisterConfig),
 }
 
 

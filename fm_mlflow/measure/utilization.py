@@ -71,16 +71,23 @@ def mfu_percent(
         rate: Of this machine, measured in the same run.
 
     Returns:
-        In percent; `details` has the rate in GFLOP/s, the matrices' side, and its spread.
+        In percent; `details` has the rate in GFLOP/s, the matrices' side, and its spread. Missing
+        above 100%, which says that something else used the machine while the rate was measured.
     """
     key = keys.MFU
     core = training_core_flops_per_image * images_per_second / 1e9
+    percent = 100 * core / rate.gflops
+    reason = (
+        f"the training made {core:.0f} GFLOP/s, more than the {rate.gflops:.0f} of the product: "
+        "something else used the machine meanwhile"
+    )
     return Measurement(
         str(key),
-        100 * core / rate.gflops,
+        percent if percent <= 100 else None,
         key.unit,
         f"flops/training_core x {keys.THROUGHPUT_TRAINING} / rate of TensorFlow's float32 product "
         f"of {rate.side} x {rate.side} matrices, measured in this run",
+        reason=None if percent <= 100 else reason,
         details={
             "training_core_gflops_per_second": core,
             "matmul_gflops_per_second": rate.gflops,

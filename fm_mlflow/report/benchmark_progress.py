@@ -22,6 +22,7 @@ from fm_mlflow.results import BenchmarkTraining, model_name, training_name
 
 _REFRESHES_PER_SECOND = 4
 _LINES_BESIDE_ROWS = 4
+_NAME_WIDTH = 32
 
 
 class BenchmarkListener(ProgressListener):
@@ -206,18 +207,24 @@ _STYLES = {"waiting": "dim", "running": "bold", "done": "green", "failed": "red"
 
 def trainings_table(board: Board) -> Table:
     """Return a row for each training; it fits 80 columns."""
-    table = Table.grid(padding=(0, 2), expand=False)
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table = _grid([row.name for row in board.rows])
     for row in board.rows:
         table.add_row(Text(printable(row.name)), Text(_state(board, row), _STYLES[row.state]))
     return table
 
 
+def _grid(names: Sequence[str]) -> Table:
+    """Return two columns; a long text in the second leaves the names readable."""
+    width = min(_NAME_WIDTH, max((len(printable(name)) for name in names), default=0))
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", width=width)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    return table
+
+
 def _state(board: Board, row: Row) -> str:
     if row.state == "running":
-        epoch = f"epoch {row.epoch}/{row.epochs}" if row.epoch else "starting"
-        return f"{epoch}, {duration(board.elapsed(row))}"
+        return f"{row.epoch} of {row.epochs} epochs, {duration(board.elapsed(row))}"
     if row.state == "failed":
         return f"failed: {printable(row.error)}"
     return _result(row.accuracy, row.seconds) if row.state == "done" else "waiting"
@@ -225,10 +232,9 @@ def _state(board: Board, row: Row) -> str:
 
 def models_table(board: Board) -> Table:
     """Return a row for each model, for more trainings than a terminal has lines."""
-    table = Table.grid(padding=(0, 2), expand=False)
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
-    table.add_column(no_wrap=True, overflow="ellipsis")
-    for model in dict.fromkeys(row.model for row in board.rows):
+    models = list(dict.fromkeys(row.model for row in board.rows))
+    table = _grid([model_name(model) for model in models])
+    for model in models:
         rows = [row for row in board.rows if row.model == model]
         text = Text()
         for state in ("done", "failed", "running", "waiting"):

@@ -9,7 +9,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import ByClass, Comparison
 from fm_mlflow.report.figures import percent
 from fm_mlflow.report.layout import Cell, Groups, Table, numeric_columns, text_columns
-from fm_mlflow.words import number
+from fm_mlflow.words import counted, number
 
 MOST_CLASSES = 25
 """Classes that a table of them can hold."""
@@ -32,15 +32,16 @@ class HeatCell:
     right: bool
 
 
-def accuracy_by_class(comparison: Comparison) -> Table:
+def accuracy_by_class(comparison: Comparison, groups: Groups) -> Table:
     """Say how often each class was classified correctly; of very many classes, the hardest."""
-    groups, names = comparison.by_class, comparison.class_names
-    columns = (*text_columns("Class"), *numeric_columns(*(group.model for group in groups)))
-    if not groups:
+    models, names = comparison.by_class, comparison.class_names
+    heads = [groups.label(each.model) for each in models]
+    columns = (*text_columns("Class"), *numeric_columns(*heads))
+    if not models:
         return Table("Accuracy by class", columns, ())
 
     def hardest(position: int) -> float:
-        values = [each.accuracy[position] for each in groups]
+        values = [each.accuracy[position] for each in models]
         return min((value for value in values if not math.isnan(value)), default=math.inf)
 
     shown = sorted(sorted(range(len(names)), key=hardest)[:MOST_CLASSES])
@@ -50,18 +51,20 @@ def accuracy_by_class(comparison: Comparison) -> Table:
             *(
                 Cell(
                     "no images"
-                    if math.isnan(group.accuracy[position])
-                    else number(keys.TEST_ACCURACY, group.accuracy[position])
+                    if math.isnan(each.accuracy[position])
+                    else number(keys.TEST_ACCURACY, each.accuracy[position])
                 )
-                for group in groups
+                for each in models
             ),
         )
         for position in shown
     )
-    runs = ", ".join(f"{group.model}: {group.runs}" for group in groups)
-    notes = [
-        "Share of the test images of a class that were classified correctly, mean over the runs "
-        f"with predictions ({runs})."
+    notes = ["Share of a class's test images that were classified correctly, mean over the runs."]
+    all_runs = {group.name: len(group.runs) for group in groups.detailed}
+    notes += [
+        f"Of {each.model}, {each.runs} of {counted(all_runs[each.model], 'run')} have predictions."
+        for each in models
+        if each.runs < all_runs.get(each.model, 0)
     ]
     if hidden := len(names) - len(shown):
         notes.append(f"The {len(shown)} hardest; {hidden:,} more classes in comparison.json.")

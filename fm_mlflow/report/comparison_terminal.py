@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -20,7 +22,9 @@ from fm_mlflow.results import CompareResult
 from fm_mlflow.words import counted
 
 _MOST_VERDICTS = 10
+_MOST_ESTIMATES = 12
 _NARROWEST_TEXT = 12
+_GAP = "  "
 
 
 def print_compare_result(console: Console, result: CompareResult) -> None:
@@ -41,9 +45,14 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     if comparison.warnings:
         printer.heading(counted(len(comparison.warnings), "warning"), "bold yellow")
         printer.points(comparison.warnings)
+    keyed = [row[0] for row in report.results.rows if row[0].key]
+    if keyed:
+        printer.heading("Models")
+        printer.points((f"{cell.text}, {cell.more}" for cell in keyed), [c.key for c in keyed])
     printer.table("Results", report.results)
     _print_decision(printer, report)
-    printer.table("The notebook's estimates", report.estimates)
+    if len(report.estimates.rows) <= _MOST_ESTIMATES:
+        printer.table("The notebook's estimates", report.estimates)
     printer.table("Pareto fronts of accuracy against cost", report.fronts)
     printer.table(report.targets.title, report.targets)
     if comparison.answers:
@@ -66,10 +75,13 @@ def _print_decision(printer: _Printer, report: Contents) -> None:
 
 
 def _print_evidence(printer: _Printer, report: Contents) -> None:
-    for each in report.evidence:
-        printer.heading(f"Evidence: {each.table.title.lower()}")
-        printer.points(each.sentences[:_MOST_VERDICTS])
-        if more := len(each.sentences[_MOST_VERDICTS:]):
+    """Show what is said of accuracy; of costs, the tables above say enough for a terminal."""
+    verdicts = report.comparison.verdicts
+    words = [v.words for v in verdicts if v.metric == keys.TEST_ACCURACY][:_MOST_VERDICTS]
+    if words:
+        printer.heading("Evidence")
+        printer.points(words)
+        if more := len(verdicts) - len(words):
             printer.line(f"{counted(more, 'more verdict')} in the report.", "dim")
 
 
@@ -86,61 +98,87 @@ class _Printer:
         self._console.print()
         self.line(text, style)
 
-    def points(self, texts: Iterable[str]) -> None:
-        for text in texts:
-            lines = Text(printable(text)).wrap(self._console, self._console.width - 2)
+    def points(self, texts: Iterable[str], marks: Iterable[str] = repeat("-")) -> None:
+        for mark, text in zip(marks, texts, strict=False):
+            lines = Text(printable(text)).wrap(self._console, self._console.width - len(mark) - 1)
             for number, line in enumerate(lines):
                 line.rstrip()
-                self._console.print(Text("  " if number else "- ").append_text(line))
+                indent = f"{mark} " if number == 0 else " " * (len(mark) + 1)
+                self._console.print(Text(indent).append_text(line))
 
     def table(self, heading: str, table: Table) -> None:
         if not table.rows:
             return
         self.heading(heading)
-        shown = _table(table)
-        if self._console.measure(shown).minimum <= self._console.width:
-            self._console.print(shown)
+        widths = _widths(table, self._console.width)
+        if widths:
+            self._console.print(_drawn(table, widths))
         else:
             self._one_by_one(table)
         for note in table.notes:
             self.line(note, "dim")
 
     def _one_by_one(self, table: Table) -> None:
-        """A row that is too wide for the terminal becomes a list."""
+        """A table that is too wide for the terminal becomes a list."""
         for row in table.rows:
-            self.line(" ".join(filter(None, (row[0].text, row[0].more))))
+            self.line(_on_one_line(row[0]))
             for column, cell in zip(table.columns[1:], row[1:], strict=True):
-                text = " ".join(filter(None, (cell.text, cell.more)))
-                if text:
-                    self.line(f"  {column.title}: {text}")
+                if cell.text:
+                    self.line(f"  {column.title}: {_on_one_line(cell)}")
 
 
-def _table(table: Table) -> RichTable:
-    shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+def _on_one_line(cell: Cell) -> str:
+    return " ".join(filter(None, (cell.key or cell.text, cell.more)))
+
+
+def _text(cell: Cell) -> str:
+    """Return what stands in a cell: where groups have letters, a list above explains them."""
+    return printable(cell.key or cell.text)
+
+
+def _widths(table: Table, available: int) -> list[int] | None:
+    """Share out the width: figures are never broken or cut, text gets what is left.
+
+    Returns:
+        One width a column; None where there is too little.
+    """
+    wanted = []
+    least = []
     for position, column in enumerate(table.columns):
         cells = [row[position] for row in table.rows]
-        words = max(len(word) for word in column.title.split())
-        if column.numeric:
-            # Figures are never broken over lines; their heads are, between words.
-            width = max(words, *(max(len(cell.text), len(cell.more)) for cell in cells))
-            heads = textwrap.wrap(column.title, width)
-        else:
-            width, heads = min(_NARROWEST_TEXT, max(len(cell.text) for cell in cells)), []
-        shown.add_column(
-            Text("\n".join(heads) or column.title),
+        content = max(max(cell_len(_text(cell)), cell_len(cell.more)) for cell in cells)
+        head = max(map(len, column.title.split()))
+        wanted.append(max(content, head))
+        least.append(wanted[-1] if column.numeric else max(min(content, _NARROWEST_TEXT), head))
+    room = available - len(_GAP) * (len(wanted) - 1)
+    if sum(least) > room:
+        return None
+    widths = least
+    while sum(widths) < room and widths != wanted:
+        narrowest = min((width, i) for i, width in enumerate(widths) if width < wanted[i])[1]
+        widths[narrowest] += 1
+    return widths
+
+
+def _drawn(table: Table, widths: Sequence[int]) -> RichTable:
+    padding = (0, len(_GAP), 0, 0)
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
+    for column, width in zip(table.columns, widths, strict=True):
+        drawn.add_column(
+            # Broken between words alone.
+            Text("\n".join(textwrap.wrap(column.title, width, break_long_words=False))),
             justify="right" if column.numeric else "left",
             vertical="top",
             overflow="fold",
-            no_wrap=column.numeric,
-            min_width=max(width, words),
+            width=width,
         )
     for row in table.rows:
-        shown.add_row(*(_shown(cell) for cell in row))
-    return shown
+        drawn.add_row(*(_shown(cell) for cell in row))
+    return drawn
 
 
 def _shown(cell: Cell) -> Text:
-    text = Text(printable(cell.text), "dim" if cell.is_missing else "")
+    text = Text(_text(cell), "dim" if cell.is_missing else "")
     if cell.more:
         text.append(f"\n{printable(cell.more)}", "dim")
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fm_mlflow import keys
@@ -113,9 +113,9 @@ def contents(comparison: Comparison) -> Contents:
         last_epochs=_last_epochs(groups),
         fronts=_fronts(comparison, groups),
         targets=_targets(comparison, groups),
-        classes=accuracy_by_class(comparison),
+        classes=accuracy_by_class(comparison, groups),
         mistakes=worst_mistakes(comparison, groups),
-        evidence=evidence(comparison, cost_title),
+        evidence=evidence(comparison, groups, cost_title),
         metrics=_metrics(groups),
         skipped=tuple(_skipped(comparison)),
         provenance=_provenance(comparison),
@@ -128,10 +128,8 @@ def cost_title(metric: str) -> str:
 
 
 def _scope(groups: Groups) -> str:
-    models = len({group.model for group in groups.all})
-    settings = f" in {counted(len(groups.all), 'setting')}" if len(groups.all) > models else ""
-    runs = counted(sum(len(group.runs) for group in groups.all), "run")
-    return f"{counted(models, 'model')}{settings}, {runs}"
+    runs = sum(len(group.runs) for group in groups.all)
+    return f"{counted(len(groups.all), 'model')}, {counted(runs, 'run')}"
 
 
 def _results(groups: Groups) -> Table:
@@ -237,13 +235,12 @@ def _last_epochs(groups: Groups) -> Table:
 
 
 def _fronts(comparison: Comparison, groups: Groups) -> Table:
-    shown = {group.name for group in groups.shown}
     rows = [
         (
             Cell(cost_title(front.metric)),
-            Cell(listed(front.on_front, MOST_NAMES)),
-            Cell(_dominated(front, shown)),
-            Cell(f"nobody, because {front.reason}" if front.reason else _left_out(front.left_out)),
+            Cell(_named(front.on_front, groups)),
+            Cell(_dominated(front, groups)),
+            Cell(f"nobody, because {front.reason}" if front.reason else _left_out(front, groups)),
         )
         for front in comparison.fronts
     ]
@@ -257,24 +254,38 @@ def _fronts(comparison: Comparison, groups: Groups) -> Table:
     )
 
 
-def _dominated(front: Front, shown: set[str]) -> str:
-    parts = [f"{name} (by {listed(by)})" for name, by in front.dominated.items() if name in shown]
-    if hidden := len(front.dominated) - len(parts):
-        parts.append(counted(hidden, "other model" if parts else "model"))
+def _named(names: Iterable[str], groups: Groups) -> str:
+    """Name the groups that are looked at closely, and count the others."""
+    named, others = groups.split(names)
+    labels = [groups.label(name) for name in named]
+    if others and named:
+        return f"{', '.join(labels)} and {counted(len(others), 'other')}"
+    return listed(labels, len(labels)) if labels else listed(others)
+
+
+def _dominated(front: Front, groups: Groups) -> str:
+    named, others = groups.split(front.dominated)
+    parts = []
+    for name in named:
+        by, more = groups.split(front.dominated[name])
+        labels = [*map(groups.label, by), *([counted(len(more), "other")] if more else [])]
+        parts.append(f"{groups.label(name)} (by {listed(labels, len(labels))})")
+    if others:
+        parts.append(counted(len(others), "other" if named else "model"))
     return "; ".join(parts)
 
 
-def _left_out(reasons: Mapping[str, str]) -> str:
+def _left_out(front: Front, groups: Groups) -> str:
     by_reason: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
+    for name, reason in front.left_out.items():
         by_reason.setdefault(reason, []).append(name)
-    return "; ".join(f"{listed(names)}: {why}" for why, names in by_reason.items())
+    return "; ".join(f"{_named(names, groups)}: {why}" for why, names in by_reason.items())
 
 
 def _targets(comparison: Comparison, groups: Groups) -> Table:
     columns = (
         *text_columns("Model"),
-        *numeric_columns("Runs that reached it", "Epochs", "Seconds", "FLOPs of training"),
+        *numeric_columns("Reached by", "Epochs", "Seconds", "FLOPs of training"),
     )
     if comparison.target_accuracy is None or not comparison.targets:
         return Table("Cost to reach an accuracy", columns, ())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Verdict
 from fm_mlflow.report.figures import difference, difference_interval, percent
-from fm_mlflow.report.layout import Cell, Column, Table
+from fm_mlflow.report.layout import Cell, Column, Groups, Table
 from fm_mlflow.words import capitalised, p_value
 
 _NONE = "none"
@@ -22,31 +22,36 @@ class Evidence:
     table: Table
 
 
-def evidence(comparison: Comparison, title: Callable[[str], str]) -> tuple[Evidence, ...]:
+def evidence(
+    comparison: Comparison, groups: Groups, title: Callable[[str], str]
+) -> tuple[Evidence, ...]:
     """Return the verdicts on test accuracy, then those on costs.
 
     Args:
         comparison: Where they stand.
+        groups: How tables name them.
         title: What a reader calls a cost.
     """
     accuracy = [v for v in comparison.verdicts if v.metric == keys.TEST_ACCURACY]
     costs = [v for v in comparison.verdicts if v.metric != keys.TEST_ACCURACY]
     return tuple(
-        Evidence(tuple(v.words for v in verdicts), _table(heading, verdicts, title))
+        Evidence(tuple(v.words for v in verdicts), _table(heading, verdicts, groups, title))
         for heading, verdicts in (("Test accuracy", accuracy), ("Costs", costs))
         if verdicts
     )
 
 
-def _table(heading: str, verdicts: Sequence[Verdict], title: Callable[[str], str]) -> Table:
+def _table(
+    heading: str, verdicts: Sequence[Verdict], groups: Groups, title: Callable[[str], str]
+) -> Table:
     # A column only where it says something; what is the same in every row stands below the table.
     tests = list(dict.fromkeys(v.test or "no test" for v in verdicts))
     columns: list[tuple[Column, Callable[[Verdict], str]]] = []
     if any(v.metric != keys.TEST_ACCURACY for v in verdicts):
         columns.append((Column("Cost", numeric=False), lambda v: title(v.metric)))
     columns += [
-        (Column("A", numeric=False), lambda v: v.a),
-        (Column("B", numeric=False), lambda v: v.b),
+        (Column("A", numeric=False), lambda v: groups.label(v.a)),
+        (Column("B", numeric=False), lambda v: groups.label(v.b)),
         (Column("A minus B"), lambda v: difference(v.metric, v.difference)),
         (Column("95% interval"), _interval),
     ]
@@ -62,7 +67,7 @@ def _table(heading: str, verdicts: Sequence[Verdict], title: Callable[[str], str
         ]
     columns += [
         (Column("A better in"), _probability),
-        (Column("Better", numeric=False), _better),
+        (Column("Better", numeric=False), lambda v: _better(v, groups)),
     ]
     rows = tuple(tuple(Cell(text(v)) for _, text in columns) for v in verdicts)
     return Table(heading, tuple(column for column, _ in columns), rows, _notes(verdicts, tests))
@@ -95,6 +100,6 @@ def _probability(verdict: Verdict) -> str:
     return _NONE if share is None else percent(share, 0)
 
 
-def _better(verdict: Verdict) -> str:
-    words = {"a_better": verdict.a, "b_better": verdict.b}
-    return words.get(verdict.verdict, "not distinguishable")
+def _better(verdict: Verdict, groups: Groups) -> str:
+    better = {"a_better": verdict.a, "b_better": verdict.b}.get(verdict.verdict)
+    return "not distinguishable" if better is None else groups.label(better)

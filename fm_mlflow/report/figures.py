@@ -7,11 +7,18 @@ from dataclasses import dataclass
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Statistic
-from fm_mlflow.words import number, unit
+from fm_mlflow.words import figure, number, unit
 
 NOT_MEASURED = "not measured"
 
 _DIGITS = frozenset("123456789")
+
+
+def in_row(name: str, value: float | None) -> str:
+    """Return a metric's value as it stands beside its name, which says what FLOPs are of."""
+    if value is None:
+        return NOT_MEASURED
+    return number(name, value) if unit(name).startswith("FLOPs") else figure(name, value)
 
 
 def spread(name: str, statistic: Statistic) -> str:

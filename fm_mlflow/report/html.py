@@ -22,7 +22,7 @@ _MOST_METRICS_OPEN = 4
 
 def to_html(comparison: Comparison) -> str:
     """Return the report as a page: the same bytes for the same comparison."""
-    detailed = Groups(comparison).detailed
+    groups = Groups(comparison)
     has_heat_maps = len(comparison.class_names) <= MOST_CLASSES
     return (
         environment(printable, escaped=False)
@@ -31,14 +31,15 @@ def to_html(comparison: Comparison) -> str:
             comparison=comparison,
             report=contents(comparison),
             counted=counted,
-            legend=list(zip(vector_plots.labels(comparison), detailed, strict=True)),
+            legend=[groups.cell(group.name) for group in groups.detailed],
             swatch=_Swatches(),
             svg=Markup,
             curves=vector_plots.learning_curves(comparison),
+            curves_apart=len(groups.detailed) > vector_plots.MOST_OVERLAID,
             trade_offs=trade_offs(comparison),
             heat_maps=[(g, heat_map(g)) for g in comparison.by_class if has_heat_maps],
             verdicts_open=len(comparison.verdicts) <= _MOST_VERDICTS_OPEN,
-            metrics_open=len(detailed) <= _MOST_METRICS_OPEN,
+            metrics_open=len(groups.detailed) <= _MOST_METRICS_OPEN,
         )
     )
 

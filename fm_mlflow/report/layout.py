@@ -17,6 +17,8 @@ MOST_GROUPS = 15
 MOST_NAMES = 8
 """Names that a sentence or a cell can hold."""
 
+_LONGEST_LABEL = 14
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -26,11 +28,13 @@ class Cell:
         text: What stands there.
         more: What belongs to it and may stand below it, smaller: a spread.
         group: Position among the detailed groups of the one that it names, to mark it.
+        key: The letter that stands for that group elsewhere, where its name is long.
     """
 
     text: str
     more: str = ""
     group: int | None = None
+    key: str = ""
 
     @property
     def is_missing(self) -> bool:
@@ -83,6 +87,12 @@ class Groups:
 
     Args:
         comparison: What is reported.
+
+    Attributes:
+        all: Every group, in the comparison's order.
+        detailed: Those that are looked at closely; the plots mark them.
+        shown: Those that tables show.
+        labels: What the plots call the detailed ones.
     """
 
     def __init__(self, comparison: Comparison) -> None:
@@ -90,10 +100,37 @@ class Groups:
         self.detailed = tuple(group for group in comparison.groups if group.detailed)
         self.shown = self.all if len(self.all) <= MOST_GROUPS else self.detailed
         self._positions = {group.name: i for i, group in enumerate(self.detailed)}
+        if all(_is_short(group.name) for group in self.shown):
+            self._keys: dict[str, str] = {}
+        else:
+            self._keys = {group.name: _letters(i) for i, group in enumerate(self.shown)}
+        self.labels = tuple(self.label(group.name) for group in self.detailed)
+
+    def label(self, name: str) -> str:
+        """Return what stands for a group where there is little room: its name, or a letter."""
+        return self._keys.get(name, name)
+
+    def split(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Tell names of detailed groups from names of others."""
+        names = list(names)
+        return (
+            [name for name in names if name in self._positions],
+            [name for name in names if name not in self._positions],
+        )
 
     def cell(self, name: str, more: str = "") -> Cell:
         """Return the cell that names a group, marked as it is in the plots."""
-        return Cell(name, more, self._positions.get(name))
+        return Cell(name, more, self._positions.get(name), self._keys.get(name, ""))
+
+
+def _is_short(name: str) -> bool:
+    # Of other alphabets, the plots' font may not have the letters.
+    return len(name) <= _LONGEST_LABEL and name.isascii() and name.isprintable()
+
+
+def _letters(position: int) -> str:
+    more, last = divmod(position, 26)
+    return (_letters(more - 1) if more else "") + chr(ord("A") + last)
 
 
 def measured(metric: str, statistic: Statistic | None, runs: int) -> Cell:

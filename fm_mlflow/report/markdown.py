@@ -46,8 +46,9 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _joined(cell: Cell) -> str:
+    text = f"{cell.key}: {cell.text}" if cell.key else cell.text
     separator = " " if cell.group is None else ", "
-    return f"{cell.text}{separator}{cell.more}" if cell.more else cell.text
+    return f"{text}{separator}{cell.more}" if cell.more else text
 
 
 def _code(line: str) -> Markup:

@@ -47,6 +47,9 @@ class ProgressListener:
         """Something that a person should know; logged as a warning when nobody listens."""
         _log.warning(text)
 
+    def images(self, done: int, total: int) -> None:
+        """`done` of `total` images are classified."""
+
 
 class PlainProgress(ProgressListener):
     """One line a stage and one an epoch, for logs and pipes.
@@ -58,6 +61,7 @@ class PlainProgress(ProgressListener):
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._downloading = ""
+        self._tenths = 0
 
     def __enter__(self) -> PlainProgress:
         """Return the listener itself."""
@@ -95,6 +99,13 @@ class PlainProgress(ProgressListener):
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         self._line(epoch_line(epoch, epochs, metrics))
+
+    @override
+    def images(self, done: int, total: int) -> None:
+        tenth = 10 * done // total
+        if tenth > self._tenths:
+            self._tenths = tenth
+            self._line(f"{done:,} of {total:,} images")
 
 
 class LiveProgress(ProgressListener):
@@ -157,6 +168,10 @@ class LiveProgress(ProgressListener):
     @override
     def notice(self, text: str) -> None:
         self._progress.console.print(f"fm-mlflow: {text}", highlight=False, markup=False)
+
+    @override
+    def images(self, done: int, total: int) -> None:
+        self._show("images", done, total)
 
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:

@@ -16,8 +16,6 @@ from fm_mlflow.report.describe import dataset_title
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results import TrainResult
 
-REGISTERED_MODEL = "fashion-mnist-classifier"
-
 # MLflow's UI opens on its view of language models unless told otherwise.
 _TRAINING_VIEW = "workflowType=machine_learning"
 
@@ -61,7 +59,6 @@ def next_commands(result: TrainResult) -> list[tuple[str, str]]:
     if result.pending:
         return [("Deliver it to its store, when that answers", "fm-mlflow sync")]
     store = shell_uri(result.tracking_uri)
-    register = f'import mlflow; mlflow.register_model("{result.model_uri}", "{REGISTERED_MODEL}")'
     return [
         *browse_commands(result.tracking_uri, result.experiment_id, result.run_id),
         (
@@ -69,15 +66,20 @@ def next_commands(result: TrainResult) -> list[tuple[str, str]]:
             f"MLFLOW_TRACKING_URI={store} fm-mlflow compare --experiment {result.experiment_id}",
         ),
         (
-            "Register its model",
-            f"MLFLOW_TRACKING_URI={store} python -c {shlex.quote(register)}",
+            "Register its model, verified",
+            f"MLFLOW_TRACKING_URI={store} fm-mlflow register --run-id {result.run_id}",
         ),
     ]
 
 
 def browse_commands(tracking_uri: str, experiment_id: str, run_id: str) -> list[tuple[str, str]]:
     """Return how to open a run in MLflow's UI: a label and the command or address."""
-    page = f"/#/experiments/{experiment_id}/runs/{run_id}?{_TRAINING_VIEW}"
+    return page_commands(tracking_uri, f"/#/experiments/{experiment_id}/runs/{run_id}")
+
+
+def page_commands(tracking_uri: str, path: str) -> list[tuple[str, str]]:
+    """Return how to open a page of MLflow's UI: a label and the command or address."""
+    page = f"{path}?{_TRAINING_VIEW}"
     if tracking_uri.startswith(("http://", "https://")):
         server = urlsplit(tracking_uri)
         address = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl()

@@ -17,7 +17,7 @@ from fm_mlflow.analysis.comparison import Comparison, Front, Statistic
 from fm_mlflow.report.contents import cost_title
 from fm_mlflow.report.layout import MOST_NAMES, Groups
 from fm_mlflow.report.svg import FAINT, INK, PAGE, series_colour, style, to_svg
-from fm_mlflow.report.vector_plots import Plot, labels, marker, new_axes
+from fm_mlflow.report.vector_plots import Plot, marker, new_axes
 from fm_mlflow.words import counted, listed, unit
 
 _STEPS = (1, 2, 2.5, 5, 10)
@@ -54,7 +54,7 @@ def trade_offs(comparison: Comparison) -> list[Plot]:
     for front in comparison.fronts:
         points = {} if front.reason else _points(comparison, front)
         if points:
-            plots.append(_trade_off(front, points, labels(comparison)))
+            plots.append(_trade_off(front, points, Groups(comparison).labels))
     return plots
 
 

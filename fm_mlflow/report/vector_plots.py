@@ -24,9 +24,10 @@ from fm_mlflow.words import capitalised, counted, number
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
+MOST_OVERLAID = 4
+"""Groups whose curves are drawn over one another; those of more, apart."""
+
 _SIZE = (4.1, 2.9)
-_LONGEST_LABEL = 14
-_MOST_OVERLAID = 4
 _MOST_MARKED_EPOCHS = 20
 
 Curve = Sequence[tuple[int, float]]
@@ -38,19 +39,6 @@ class Plot:
 
     caption: str
     svg: str
-
-
-def labels(comparison: Comparison) -> tuple[str, ...]:
-    """Return what the plots call each detailed group: its name, or letters where one is long."""
-    names = [group.name for group in Groups(comparison).detailed]
-    if all(len(n) <= _LONGEST_LABEL and n.isascii() and n.isprintable() for n in names):
-        return tuple(names)
-    return tuple(_letter(position) for position in range(len(names)))
-
-
-def _letter(position: int) -> str:
-    more, last = divmod(position, 26)
-    return (_letter(more - 1) if more else "") + chr(ord("A") + last)
 
 
 def swatch(position: int, name: str) -> str:
@@ -99,12 +87,12 @@ def learning_curves(comparison: Comparison) -> list[Plot]:
         for what, metric in CURVES.items()
         if any(_curves(group, metric) for group in groups)
     ]
-    if len(groups) <= _MOST_OVERLAID:
+    if len(groups) <= MOST_OVERLAID:
         return [_overlaid(groups, metric, what) for metric, what in metrics]
     return [
         _highlighted(groups, position, label, metric, what)
         for metric, what in metrics[:1]
-        for position, label in enumerate(labels(comparison))
+        for position, label in enumerate(Groups(comparison).labels)
         if _curves(groups[position], metric)
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -180,10 +181,15 @@ def log_output(run_id: str, text: str) -> None:
         MlflowClient().log_text(run_id, redact(text), keys.OUTPUT_FILE)
 
 
-def name_run(run_id: str, name: str) -> None:
-    """Name a run."""
-    with store_errors("name a run"):
-        MlflowClient().set_tag(run_id, MLFLOW_RUN_NAME, name)
+def set_aside_handed_over_run(name: str) -> None:
+    """Do not join the run that `mlflow run` made for this process, but name it.
+
+    `mlflow run` closes it by our exit code.
+    """
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    if run_id is not None:
+        with store_errors("name a run"):
+            MlflowClient().set_tag(run_id, MLFLOW_RUN_NAME, name)
 
 
 @contextmanager

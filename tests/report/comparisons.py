@@ -260,26 +260,21 @@ def counted_runs(one: Group) -> str:
 
 
 def _front(cost: str, groups: Sequence[Group]) -> Front:
-    def point(g: Group) -> tuple[float, float]:
-        return g.metrics[keys.TEST_ACCURACY].mean, g.metrics[cost].mean
-
+    if cost == keys.FIT_SECONDS:
+        return Front(cost, (), {}, {}, reason="measured on 2 machines")
     measured = [g for g in groups if cost in g.metrics and keys.TEST_ACCURACY in g.metrics]
+    accuracy = np.array([g.metrics[keys.TEST_ACCURACY].mean for g in measured])
+    price = np.array([g.metrics[cost].mean for g in measured])
     dominated = {}
-    for g in measured:
-        accuracy, price = point(g)
-        by = [
-            other.name
-            for other in measured
-            if other is not g and point(other)[0] >= accuracy and point(other)[1] <= price
-        ]
-        if by:
-            dominated[g.name] = tuple(by[:3])
+    for i, g in enumerate(measured):
+        better = (accuracy > accuracy[i]) & (price <= price[i])
+        if better.any():
+            dominated[g.name] = tuple(measured[j].name for j in np.flatnonzero(better)[:3])
     return Front(
         metric=cost,
         on_front=tuple(g.name for g in measured if g.name not in dominated),
         dominated=dominated,
-        left_out={g.name: "not measured" for g in groups if g not in measured},
-        reason="measured on 2 machines" if cost == keys.FIT_SECONDS else "",
+        left_out={g.name: "not measured" for g in groups if cost not in g.metrics},
     )
 
 

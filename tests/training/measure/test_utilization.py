@@ -40,6 +40,13 @@ def test_utilization_by_hand() -> None:
     json.loads(measurement.to_json([found], {}))
 
 
+def test_more_than_the_machine_can_do_is_not_measured() -> None:
+    found = mfu_percent(1_000_000, 120_000, MatmulRate(100, 1024, 12, 2.0, None))
+    assert found.value is None
+    assert found.reason is not None
+    assert "120 GFLOP/s, more than the 100" in found.reason
+
+
 def test_machine_knows_tensorflows_threads() -> None:
     machine = describe_machine()
     assert machine.intra_op_threads is not None

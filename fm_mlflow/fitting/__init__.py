@@ -1,0 +1,7 @@
+"""The training loop, behind one function."""
+
+from fm_mlflow.fitting.examples import Examples, epoch_order
+from fm_mlflow.fitting.loop import FitResult, fit
+from fm_mlflow.fitting.reporter import OnBatch, OnEpoch
+
+__all__ = ["Examples", "FitResult", "OnBatch", "OnEpoch", "epoch_order", "fit"]

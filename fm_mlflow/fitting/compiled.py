@@ -1,0 +1,216 @@
+"""The loop over epochs and chunks of steps; it does what `model.fit` does around the steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from fm_mlflow.fitting import hooks
+from fm_mlflow.fitting.examples import Examples, Window, epoch_order, in_order, source_of
+from fm_mlflow.fitting.plan import Plan
+from fm_mlflow.fitting.reporter import EpochClock, OnBatch
+from fm_mlflow.fitting.steps import Compiler, Logs, Steps
+
+_CHUNK_SECONDS = 0.1
+"""About how long one call may take: so late come Ctrl-C and the progress bar."""
+_VALIDATION_BATCH = 256
+
+
+class CompiledLoop:
+    """A fit by compiled chunks of steps.
+
+    Args:
+        model: Compiled and built.
+        training: What it learns from.
+        validation: What it is evaluated on after each epoch.
+        plan: Which examples each step sees.
+        callbacks: The user's, then ours.
+        resident_bytes: Up to how many bytes of examples stay on the device; None for a default.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        training: Examples,
+        validation: Examples,
+        plan: Plan,
+        callbacks: Sequence[keras.callbacks.Callback],
+        resident_bytes: int | None,
+    ) -> None:
+        self._model = model
+        self._plan = plan
+        self._training = training
+        self._steps_an_epoch = plan.steps(len(training))
+        self._source = source_of(training, plan.batch_size, resident_bytes)
+        self._step_by_step = hooks.hears_train_batches(callbacks)
+        self._steps: Steps | None = None
+        self._chunk = 1
+        self._callbacks = keras.callbacks.CallbackList(
+            list(callbacks),
+            add_history=True,
+            model=model,
+            verbose=0,
+            epochs=plan.epochs,
+            steps=self._steps_an_epoch,
+        )
+        self._validation = _Validation(
+            model, validation, plan.batch_size, callbacks, self._callbacks, resident_bytes
+        )
+
+    def run(self, clock: EpochClock, on_batch: OnBatch | None) -> Compiler:
+        """Train: epoch by epoch, each validated; return what ran the training steps.
+
+        Args:
+            clock: To be told when an epoch begins and its training ends.
+            on_batch: Called with the steps done in an epoch and the steps of an epoch.
+        """
+        model, plan = self._model, self._plan
+        model.stop_training = False
+        self._callbacks.on_train_begin()
+        # BackupAndRestore sets it, by what it found.
+        initial_epoch = getattr(model, "_initial_epoch", None) or plan.initial_epoch
+        logs: dict[str, Any] | None = None
+        for epoch in range(initial_epoch, plan.epochs):
+            clock.start()
+            model.reset_metrics()
+            self._callbacks.on_epoch_begin(epoch)
+            logs = dict(_result(model, self._train(epoch, on_batch)))
+            clock.end_training()
+            validated = self._validation.run()
+            logs.update({f"val_{name}": value for name, value in validated.items()})
+            self._callbacks.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        if isinstance(model.optimizer, keras.optimizers.Optimizer) and plan.epochs > 0:
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+        self._callbacks.on_train_end(logs)
+        return self._steps.compiler if self._steps else Compiler.TENSORFLOW
+
+    def _train(self, epoch: int, on_batch: OnBatch | None) -> Logs:
+        """Run the steps of an epoch; return what the last one returned."""
+        order = epoch_order(self._plan.seed, epoch, len(self._training))
+        done = 0
+        logs: Logs = {}
+        for window in self._source.windows(order):
+            if self._steps is None:
+                self._steps = self._traced(window)
+            first, last = 0, window.steps + bool(window.rest)
+            while first < last and not self._model.stop_training:
+                count, logs = self._advance(self._steps, window, first, done)
+                first += count
+                done += count
+                if on_batch:
+                    on_batch(done, self._steps_an_epoch)
+        return logs
+
+    def _traced(self, window: Window) -> Steps:
+        model = self._model
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        compiler = None
+        if model.jit_compile:
+            compiler = Compiler.XLA_STEP
+        elif self._step_by_step or not window.steps:
+            compiler = Compiler.TENSORFLOW
+        return Steps(model.train_step, self._training, window, self._plan.batch_size, compiler)
+
+    def _advance(self, steps: Steps, window: Window, first: int, done: int) -> tuple[int, Logs]:
+        """Run the next steps of a window: how many they were, and the last one's logs."""
+        if self._step_by_step:
+            self._callbacks.on_train_batch_begin(done)
+            logs = steps.run_one(window, first)
+            self._callbacks.on_train_batch_end(done, logs)
+            return 1, logs
+        if first >= window.steps:
+            return 1, steps.run_one(window, first)
+        count = min(self._chunk, window.steps - first)
+        began = time.perf_counter()
+        logs = steps.run(window, first, count)
+        _wait(logs)
+        self._adapt(count, time.perf_counter() - began, is_first=done == 0)
+        return count, logs
+
+    def _adapt(self, count: int, seconds: float, is_first: bool) -> None:
+        """Let the next call take about as long as it may; the first one of all compiles."""
+        if count < self._chunk:
+            return
+        if seconds < _CHUNK_SECONDS / 2:
+            self._chunk *= 2
+        elif seconds > _CHUNK_SECONDS * 2 and not is_first:
+            self._chunk = max(1, self._chunk // 2)
+
+
+class _Validation:
+    """Evaluates a model after each epoch, as `model.evaluate` does."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        examples: Examples,
+        batch_size: int,
+        callbacks: Sequence[keras.callbacks.Callback],
+        everyone: keras.callbacks.CallbackList,
+        resident_bytes: int | None,
+    ) -> None:
+        self._model = model
+        self._examples = examples
+        self._callbacks = everyone
+        self._step_by_step = hooks.hears_test_batches(callbacks)
+        if not self._step_by_step and hooks.is_mean_over_examples(model):
+            batch_size = max(batch_size, _VALIDATION_BATCH)
+        self._batch_size = batch_size
+        self._source = source_of(examples, batch_size, resident_bytes)
+        self._steps: Steps | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Return the metrics, by Keras' names without `val_`."""
+        self._callbacks.on_test_begin()
+        self._model.reset_metrics()
+        self._model.stop_evaluating = False
+        done = 0
+        logs: Logs = {}
+        for window in self._source.windows(in_order(len(self._examples))):
+            if self._steps is None:
+                self._steps = Steps(
+                    self._model.test_step,
+                    self._examples,
+                    window,
+                    self._batch_size,
+                    Compiler.XLA_STEP if self._model.jit_compile else Compiler.TENSORFLOW,
+                )
+            if self._step_by_step:
+                for number in range(window.steps + bool(window.rest)):
+                    if self._model.stop_evaluating:
+                        break
+                    self._callbacks.on_test_batch_begin(done)
+                    logs = self._steps.run_one(window, number)
+                    self._callbacks.on_test_batch_end(done, logs)
+                    done += 1
+                continue
+            if window.steps:
+                logs = self._steps.run(window, 0, window.steps)
+            if window.rest:
+                logs = self._steps.run_one(window, window.steps)
+        result = {name: float(value) for name, value in dict(_result(self._model, logs)).items()}
+        self._callbacks.on_test_end(result)
+        return result
+
+
+def _result(model: keras.Model, logs: Logs) -> Logs:
+    """Return the model's metrics, or what its own step returned where that is something else."""
+    try:
+        metrics = model.get_metrics_result()
+    except ValueError:  # it was compiled with metrics that its own step leaves alone
+        return logs
+    if isinstance(logs, dict) and set(logs) == set(metrics):
+        return metrics
+    return logs
+
+
+def _wait(logs: Logs) -> None:
+    """Wait until a chunk has run: on a GPU the call returns before."""
+    for value in keras.tree.flatten(logs)[:1]:
+        _ = value.numpy()

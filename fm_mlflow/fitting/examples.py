@@ -1,0 +1,191 @@
+"""What a model learns from: arrays, the order of their rows, and how they reach the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import psutil
+import tensorflow as tf
+from numpy.typing import NDArray
+
+Structure = Any
+"""An array or tensor, or tuples, lists and dictionaries of them."""
+
+Order = NDArray[np.int32]
+
+_RESIDENT_SHARE = 0.25
+_WINDOW_BYTES = 32 * 1024**2
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a model trains or validates on.
+
+    Attributes:
+        inputs: Array of shape (n, *input_shape), or tuples, lists or dictionaries of such arrays
+            for a model with several inputs.
+        labels: The same for its outputs: class numbers of shape (n,), say; None for a model that
+            brings its own loss.
+        weights: The same, shape (n,): how much each example counts in the loss.
+        divisor: Inputs are divided by it within the training step: images of 8 bits then take a
+            quarter of the memory. None leaves them as they are.
+    """
+
+    inputs: Structure
+    labels: Structure = None
+    weights: Structure = None
+    divisor: float | None = None
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(keras.tree.flatten(self.inputs)[0])
+
+    def weighted(self, class_weight: Mapping[int, float]) -> Examples:
+        """Return the examples weighted by their class, as Keras' `class_weight` does it.
+
+        Args:
+            class_weight: Weight of each class number; 1 for those that are not in it.
+
+        Raises:
+            ValueError: They have weights already, or several labels.
+        """
+        if self.weights is not None or not isinstance(self.labels, np.ndarray):
+            raise ValueError("class weights take one array of labels, and no other weights")
+        labels = self.labels
+        if labels.ndim > 1:
+            labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(axis=-1)
+        classes, rows = np.unique(labels, return_inverse=True)
+        weights = np.array([class_weight.get(int(each), 1.0) for each in classes], np.float32)
+        return replace(self, weights=weights[rows])
+
+    @property
+    def arrays(self) -> tuple[Structure, ...]:
+        """Inputs, labels and weights, as far as there are any, as NumPy arrays.
+
+        As in Keras, floats come in its float type, usually 32 bits.
+        """
+        parts = [self.inputs, self.labels, self.weights]
+        while parts[-1] is None:
+            parts.pop()
+        return tuple(keras.tree.map_structure(_as_array, part) for part in parts)
+
+    def prepare(self, batch: tuple[Structure, ...]) -> tuple[Structure, ...]:
+        """Turn a batch of `arrays` into what the model takes: a part of the traced step."""
+        if self.divisor is None:
+            return batch
+        dtype, divisor = keras.config.floatx(), self.divisor
+        scaled = keras.tree.map_structure(lambda part: tf.cast(part, dtype) / divisor, batch[0])
+        return (scaled, *batch[1:])
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    array = np.asarray(value)
+    return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> Order:
+    """Return the order in which an epoch sees its examples: a function of these numbers alone.
+
+    Args:
+        seed: Of the run.
+        epoch: From 0.
+        count: Number of examples.
+
+    Returns:
+        A permutation of 0 … count - 1, int32.
+    """
+    # Not default_rng: that may stand for another generator in a later NumPy.
+    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    return generator.permutation(count).astype(np.int32)
+
+
+def in_order(count: int) -> Order:
+    """Return the order as it stands, for validation."""
+    return np.arange(count, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an epoch that is on the device.
+
+    Attributes:
+        tensors: Rows of `Examples.arrays`.
+        order: Row numbers within `tensors`, in the order of training, shape (m,), int32.
+        steps: Whole batches at the start of `order`.
+        rest: Rows after them: the last, smaller batch.
+    """
+
+    tensors: tuple[Structure, ...]
+    order: tf.Tensor
+    steps: int
+    rest: int
+
+
+class Source(Protocol):
+    """Gives an epoch's examples window by window; full windows have one shape."""
+
+    def windows(self, order: Order) -> Iterator[Window]:
+        """Give the windows of an epoch, in order."""
+
+
+def source_of(examples: Examples, batch_size: int, resident_bytes: int | None = None) -> Source:
+    """Put the examples on the device if they fit there, else bring them window by window.
+
+    Args:
+        examples: What to give.
+        batch_size: Examples a step.
+        resident_bytes: Up to how many bytes may be put there at once; by default a quarter of the
+            memory that is free.
+    """
+    arrays = examples.arrays
+    size = sum(array.nbytes for array in keras.tree.flatten(arrays))
+    if resident_bytes is None:
+        resident_bytes = int(psutil.virtual_memory().available * _RESIDENT_SHARE)
+    if size <= resident_bytes:
+        return _Resident(arrays, batch_size)
+    rows = max(1, min(_WINDOW_BYTES, resident_bytes) * len(examples) // size)
+    return _Streamed(arrays, batch_size, max(1, rows // batch_size))
+
+
+class _Resident:
+    """All examples on the device: only the order changes."""
+
+    def __init__(self, arrays: tuple[Structure, ...], batch_size: int) -> None:
+        self._tensors = keras.tree.map_structure(tf.constant, arrays)
+        self._batch_size = batch_size
+
+    def windows(self, order: Order) -> Iterator[Window]:
+        steps, rest = divmod(len(order), self._batch_size)
+        yield Window(self._tensors, tf.constant(order), steps, rest)
+
+
+class _Streamed:
+    """Rows are gathered on the host, the next window while the device works on this one."""
+
+    def __init__(self, arrays: tuple[Structure, ...], batch_size: int, steps: int) -> None:
+        self._arrays = arrays
+        self._batch_size = batch_size
+        self._steps = steps
+
+    def windows(self, order: Order) -> Iterator[Window]:
+        rows = self._steps * self._batch_size
+        starts = range(0, len(order), rows)
+        with ThreadPoolExecutor(1, thread_name_prefix="examples") as ahead:
+            following: Future[Window] = ahead.submit(self._window, order[:rows])
+            for start in starts:
+                window = following.result()
+                if start + rows < len(order):
+                    following = ahead.submit(self._window, order[start + rows : start + 2 * rows])
+                yield window
+
+    def _window(self, order: Order) -> Window:
+        steps, rest = divmod(len(order), self._batch_size)
+        # Filled up with rows that no step reads: one shape, one compilation.
+        filled = np.resize(order, self._steps * self._batch_size)
+        tensors = keras.tree.map_structure(lambda array: tf.constant(array[filled]), self._arrays)
+        return Window(tensors, tf.range(len(filled), dtype=tf.int32), steps, rest)

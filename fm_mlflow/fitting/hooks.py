@@ -1,0 +1,87 @@
+"""What callbacks and models of users' own ask of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+_TRAIN_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+_TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
+# They look at each batch only where `save_freq` is a number.
+_SAVERS = (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore)
+_WHOLE_FIT = (
+    "fit",
+    "make_train_function",
+    "make_test_function",
+    "evaluate",
+)
+
+
+def hears_train_batches(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
+    """Tell whether a callback wants to be called before or after each training step."""
+    return any(_hears(callback, _TRAIN_HOOKS) for callback in callbacks)
+
+
+def hears_test_batches(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
+    """Tell whether a callback wants to be called before or after each validation step."""
+    return any(_hears(callback, _TEST_HOOKS) for callback in callbacks)
+
+
+def _hears(callback: keras.callbacks.Callback, hooks: Iterable[str]) -> bool:
+    for hook in hooks:
+        if hook in vars(callback):  # LambdaCallback
+            return True
+        own = getattr(type(callback), hook, None)
+        if own is getattr(keras.callbacks.Callback, hook):
+            continue
+        for saver in _SAVERS:
+            if own is getattr(saver, hook) and getattr(callback, "save_freq", None) == "epoch":
+                break
+        else:
+            return True
+    return False
+
+
+def needs_keras_fit(model: keras.Model) -> bool:
+    """Tell whether more than the step is the model's own, so that only `model.fit` will do."""
+    return (
+        bool(model.run_eagerly)
+        or tf.distribute.has_strategy()
+        or model.distribute_strategy.num_replicas_in_sync > 1
+        or any(getattr(type(model), name) is not getattr(keras.Model, name) for name in _WHOLE_FIT)
+    )
+
+
+def is_mean_over_examples(model: keras.Model) -> bool:
+    """Tell whether validation figures do not depend on how the examples are put in batches.
+
+    Keras' own losses and metrics weigh each example alike; one of a user's need not, and of
+    several losses Keras reports each as a mean over batches.
+    """
+    if not isinstance(model.loss, (str, keras.losses.Loss)):
+        return False
+    if type(model).test_step is not keras.Model.test_step:
+        return False
+    if type(model).compute_loss is not keras.Model.compute_loss:
+        return False
+    if type(model).compute_metrics is not keras.Model.compute_metrics:
+        return False
+    try:
+        config = model.get_compile_config()
+    except Exception:  # Keras cannot describe a class or function of the user's
+        return False
+    return all(_is_keras_own(config.get(part)) for part in ("loss", "metrics", "weighted_metrics"))
+
+
+def _is_keras_own(described: Any) -> bool:
+    """Tell whether a serialized loss or metric, or a structure of them, is Keras' own."""
+    if isinstance(described, dict):
+        module = described.get("module", "keras")
+        own = isinstance(module, str) and module.partition(".")[0] == "keras"
+        return own and all(_is_keras_own(value) for value in described.values())
+    if isinstance(described, (list, tuple)):
+        return all(_is_keras_own(value) for value in described)
+    return True

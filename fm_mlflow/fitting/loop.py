@@ -1,0 +1,103 @@
+"""One fit: by the compiled loop, or by Keras where the model needs that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import keras
+
+from fm_mlflow.fitting import hooks
+from fm_mlflow.fitting.compiled import CompiledLoop
+from fm_mlflow.fitting.examples import Examples
+from fm_mlflow.fitting.keras_fit import keras_fit
+from fm_mlflow.fitting.plan import Plan
+from fm_mlflow.fitting.reporter import EpochClock, OnBatch, OnEpoch, Reporter
+from fm_mlflow.fitting.steps import Compiler
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a fit went.
+
+    Attributes:
+        history: One value an epoch for each metric, by logged name.
+        seconds: Wall time of the whole fit.
+        training_seconds: Wall time of each epoch's training steps, validation left out.
+        compiler: What ran the training steps: `tensorflow`, `xla`, `xla, each step` or `keras`.
+    """
+
+    history: dict[str, list[float]]
+    seconds: float
+    training_seconds: list[float]
+    compiler: str
+
+
+def fit(
+    model: keras.Model,
+    training: Examples,
+    validation: Examples,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    on_epoch: OnEpoch,
+    on_batch: OnBatch | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    initial_epoch: int = 0,
+    class_weight: Mapping[int, float] | None = None,
+    resident_bytes: int | None = None,
+) -> FitResult:
+    """Train a compiled model: every example once an epoch, in an order drawn from the seed.
+
+    Does what `model.fit` does with `validation_data`, by the model's own `train_step` and
+    `test_step`: the same batches give the same losses, to the rounding of float32. The steps run
+    in compiled loops over examples that stay on the device; those that are larger than
+    `resident_bytes` are brought there window by window, in the same order. One step a call, which
+    is slower, where a callback has hooks for single batches; `model.fit` itself, on the same
+    batches, where the model overrides more than its steps, runs eagerly or is distributed.
+
+    The order of epoch `e` is `epoch_order(seed, e, n)`, so an interrupted fit goes on exactly with
+    `initial_epoch=e`, once the model has again what it had when epoch `e` began: its weights, all
+    variables of its optimizer, and the states of its seed generators (dropout's; in
+    `model.variables`, not in `model.weights`). Metrics start each epoch anew. What a callback
+    remembers is the callback's to restore. Random operations of TensorFlow's own, with neither
+    seed nor generator, go on as no state can tell.
+
+    Args:
+        model: Compiled and built.
+        training: What it learns from.
+        validation: What it is evaluated on after each epoch.
+        epochs: The epoch to end with: `epochs - initial_epoch` passes over `training`.
+        batch_size: Examples a step.
+        seed: Same seed, same machine, same weights: bit for bit.
+        on_epoch: Called with the epoch (from 1) and its metrics, by logged name.
+        on_batch: Called with the steps done in this epoch and the steps of an epoch, several
+            times a second.
+        callbacks: Keras callbacks of the user's.
+        initial_epoch: Epochs that were done before, as in `model.fit`.
+        class_weight: Weight of each class number in the training loss, as in `model.fit`.
+        resident_bytes: Up to how many bytes of training examples stay on the device; by default a
+            quarter of the memory that is free.
+
+    Raises:
+        TrainingError: A loss is no longer a finite number; the epoch was reported first.
+    """
+    # Anything may have drawn random numbers since the model was built (MLflow names runs so).
+    keras.utils.set_random_seed(seed)
+    started = time.perf_counter()
+    if class_weight is not None:
+        training = training.weighted(class_weight)
+    clock = EpochClock()
+    reporter = Reporter(on_epoch, clock)
+    everyone = [*callbacks, reporter]
+    plan = Plan(epochs, initial_epoch, batch_size, seed)
+    if hooks.needs_keras_fit(model):
+        keras_fit(model, training, validation, plan, everyone, clock, on_batch)
+        compiler = Compiler.KERAS
+    else:
+        loop = CompiledLoop(model, training, validation, plan, everyone, resident_bytes)
+        compiler = loop.run(clock, on_batch)
+    seconds = time.perf_counter() - started
+    return FitResult(reporter.history, seconds, clock.training_seconds, compiler.value)

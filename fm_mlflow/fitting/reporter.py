@@ -1,0 +1,90 @@
+"""From Keras' logs to the logged names, once an epoch."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from typing_extensions import override
+
+from fm_mlflow import keys
+from fm_mlflow.errors import TrainingError
+from fm_mlflow.models import ACCURACY_METRICS
+
+OnEpoch = Callable[[int, "dict[str, float]"], None]
+OnBatch = Callable[[int, int], None]
+
+# MLflow takes letters, digits and these in the name of a metric.
+_REFUSED_IN_NAMES = re.compile(r"[^\w\-. /:]")
+
+
+class EpochClock:
+    """Times the epochs of a fit.
+
+    Attributes:
+        training_seconds: Of each epoch, validation left out.
+    """
+
+    def __init__(self) -> None:
+        self.training_seconds: list[float] = []
+        self._started = 0.0
+
+    def start(self) -> None:
+        """An epoch begins."""
+        self._started = time.perf_counter()
+
+    def end_training(self) -> None:
+        """The epoch's training steps are done."""
+        self.training_seconds.append(self.seconds())
+
+    def seconds(self) -> float:
+        """Return the time since the epoch began."""
+        return time.perf_counter() - self._started
+
+
+class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
+    """Passes an epoch's metrics on, by logged name; the last of the callbacks.
+
+    Args:
+        on_epoch: Called with the epoch (from 1) and its metrics.
+        clock: Of the fit.
+    """
+
+    def __init__(self, on_epoch: OnEpoch, clock: EpochClock) -> None:
+        super().__init__()
+        self.history: dict[str, list[float]] = {}
+        self._on_epoch = on_epoch
+        self._clock = clock
+
+    @override
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        metrics = _logged(logs or {})
+        # Its shortest float32 spelling: 0.001, not 0.0010000000474974513.
+        rate = np.float32(self.model.optimizer.learning_rate)
+        metrics[keys.LEARNING_RATE] = float(str(rate))
+        metrics[keys.EPOCH_SECONDS] = self._clock.seconds()
+        for name, value in metrics.items():
+            self.history.setdefault(name, []).append(value)
+        self._on_epoch(epoch + 1, metrics)
+        for name in (keys.LOSS, keys.VAL_LOSS):
+            if not math.isfinite(metrics.get(name, 0)):
+                raise TrainingError(
+                    f"{name} became {metrics[name]} at epoch {epoch + 1}; "
+                    "try a smaller --learning-rate"
+                )
+
+
+def _logged(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Return Keras' logs by logged name: accuracy goes by one, and all suit the store."""
+    accuracy = next((name for name in ACCURACY_METRICS if name in logs), None)
+    metrics = {}
+    for name, value in logs.items():
+        prefix, bare = ("val_", name[4:]) if name.startswith("val_") else ("", name)
+        logged = keys.ACCURACY if bare == accuracy else _REFUSED_IN_NAMES.sub("_", bare)
+        metrics[f"{prefix}{logged}"] = float(value)
+    return metrics

@@ -1,0 +1,149 @@
+"""Training and validation steps as compiled loops over examples that are on the device.
+
+Keras' own `train_step` and `test_step` are what runs, so that every compiled model is served, one
+with a step of its own too. What `model.fit` does for each batch in Python and in tf.data - fetch,
+convert, copy, call - is left out: a chunk of steps is one call.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fm_mlflow.fitting.examples import Examples, Structure, Window
+
+_log = logging.getLogger(__name__)
+
+Logs = Any
+"""What a step returns: a dictionary of scalars, unless a model of the user's says otherwise."""
+
+# On a CPU, XLA has no good kernels for these: the reference CNN's step takes 2.3 times as long, and
+# within a loop 15 times (convolutions then run on one thread).
+_SLOW_IN_XLA = re.compile(
+    "Conv|Pool|LRN|Resize|FFT|While|TensorList|TensorArray|Sort|TopK|BatchMatMul|Einsum|Cholesky|Svd"
+)
+_NOT_COMPILED = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.InternalError,
+    tf.errors.NotFoundError,
+    tf.errors.UnimplementedError,
+)
+
+
+class Compiler(str, Enum):
+    """What runs the training steps."""
+
+    XLA = "xla"
+    """XLA, the loop over the steps included."""
+    XLA_STEP = "xla, each step"
+    """XLA, step by step, as the model was compiled (`jit_compile`)."""
+    TENSORFLOW = "tensorflow"
+    """TensorFlow's own kernels."""
+    KERAS = "keras"
+    """`model.fit`, because the model or its distribution strategy changes more than a step."""
+
+
+class Steps:
+    """A step function of a model, compiled to run many times over a `Window`.
+
+    Args:
+        step: `model.train_step` or `model.test_step`.
+        examples: What it will be given; only shapes and types count.
+        window: The first window, likewise.
+        batch_size: Examples a step.
+        compiler: What is to run it; None chooses by rule, from the operations of the step.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[Any], Logs],
+        examples: Examples,
+        window: Window,
+        batch_size: int,
+        compiler: Compiler | None = None,
+    ) -> None:
+        self._batch_size = batch_size
+        batch = keras.tree.map_structure(_any_rows, window.tensors)
+        # Traced once, for any number of rows, as Keras traces it; and without autograph as there.
+        self._step = tf.function(
+            lambda data: step(examples.prepare(data)),
+            autograph=False,
+            jit_compile=compiler is Compiler.XLA_STEP or None,
+        ).get_concrete_function(batch)
+        self.compiler = compiler or _choose(self._step.graph)
+        # Traced when first called: not every fit needs both.
+        self._some = tf.function(self._run_some, autograph=False, reduce_retracing=True)
+        self._many = self._compiled()
+
+    def run(self, window: Window, first: int, count: int) -> Logs:
+        """Run `count` whole batches of a window from number `first`: the last one's logs."""
+        arguments = window.tensors, window.order, tf.constant(first), tf.constant(first + count)
+        try:
+            return self._many(*arguments)
+        except _NOT_COMPILED as error:
+            if self.compiler is not Compiler.XLA:
+                raise
+            # Compiling comes before running: no variable has changed yet.
+            _log.info("XLA cannot compile the step: %s", error)
+            self.compiler = Compiler.TENSORFLOW
+            self._many = self._compiled()
+            return self._many(*arguments)
+
+    def run_one(self, window: Window, number: int) -> Logs:
+        """Run one batch of a window, which may be its smaller last one: its logs."""
+        start = number * self._batch_size
+        stop = min(start + self._batch_size, window.steps * self._batch_size + window.rest)
+        return self._some(window.tensors, window.order[start:stop])
+
+    def _compiled(self) -> Callable[..., Logs]:
+        is_xla = self.compiler is Compiler.XLA
+        many: Callable[..., Logs] = tf.function(
+            self._run_many, autograph=False, jit_compile=is_xla or None
+        )
+        return many
+
+    def _run_some(self, tensors: Structure, rows: tf.Tensor) -> Logs:
+        return self._step(_take(tensors, rows))
+
+    def _run_many(
+        self, tensors: Structure, order: tf.Tensor, first: tf.Tensor, stop: tf.Tensor
+    ) -> Logs:
+        def one(number: tf.Tensor, _logs: Logs) -> tuple[tf.Tensor, Logs]:
+            rows = tf.slice(order, [number * self._batch_size], [self._batch_size])
+            return number + 1, self._step(_take(tensors, rows))
+
+        logs = keras.tree.map_structure(
+            lambda spec: tf.zeros(spec.shape, spec.dtype), self._step.structured_outputs
+        )
+        _, logs = tf.while_loop(
+            lambda number, _logs: number < stop, one, (first, logs), parallel_iterations=1
+        )
+        return logs
+
+
+def _any_rows(tensor: tf.Tensor) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+
+
+def _take(tensors: Structure, rows: tf.Tensor) -> Structure:
+    return keras.tree.map_structure(lambda tensor: tf.gather(tensor, rows), tensors)
+
+
+def _choose(graph: Any) -> Compiler:
+    """Choose by the step's operations, not by a trial: a trial could end differently next time.
+
+    XLA rounds differently, so that a run would no longer repeat bit for bit.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return Compiler.TENSORFLOW  # there Keras' own `jit_compile` has decided
+    definition = graph.as_graph_def()
+    functions = (node for function in definition.library.function for node in function.node_def)
+    operations = {node.op for node in (*definition.node, *functions)}
+    slow = any(_SLOW_IN_XLA.search(operation) for operation in operations)
+    return Compiler.TENSORFLOW if slow else Compiler.XLA

@@ -1,0 +1,176 @@
+"""A training run and all that its promises are held against: files, digests, figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.tracking import MlflowClient
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.records import TrainingRun
+from fm_mlflow.config import Choice
+from fm_mlflow.errors import GateError, InputError
+from fm_mlflow.redaction import one_line
+from fm_mlflow.tracking.query import find_runs
+from fm_mlflow.tracking.store import check_reachable, store_errors
+
+_MODEL_FILE = "MLmodel"
+
+# MLflow writes them after it has counted the model's size, or into each download.
+_NOT_COUNTED = frozenset(
+    {
+        *(_MODEL_FILE, "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"),
+        "registered_model_meta",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run's model, downloaded, and what the run says of it.
+
+    Attributes:
+        run: The run.
+        model_uri: The logged model, `models:/<id>`.
+        model_folder: All its files, as downloaded.
+        model_bytes: Their size, counted as MLflow counted it when the model was logged.
+        predictions_file: The run's predictions on the test set.
+        measurements: The run's `measurements.json` by metric name; empty where it has none.
+        weights_digest: Of the trained weights; None where the run does not say.
+        data_source: Folder that the test set came from; None where it was no folder.
+        input_shape: Of one image, as the signature says.
+        class_names: As they travel with the model.
+    """
+
+    run: TrainingRun
+    model_uri: str
+    model_folder: Path
+    model_bytes: int
+    predictions_file: Path
+    measurements: Mapping[str, Mapping[str, Any]]
+    weights_digest: str | None
+    data_source: str | None
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+
+def find_training_run(run_id: str) -> TrainingRun:
+    """Return a finished training run.
+
+    Raises:
+        InputError: There is none with this id, or it did not finish.
+        TrackingError: The store does not answer.
+    """
+    try:
+        found = find_runs(Choice(runs=run_id))
+    except InputError as error:
+        raise InputError("run_id", run_id, "the id of a training run in the store") from error
+    for skipped in found.skipped:
+        raise InputError("run_id", run_id, f"a finished training run: {skipped.reason}")
+    for run in found.runs:
+        if run.version is not None:
+            return run
+    raise InputError("run_id", run_id, "a training run of fm-mlflow")
+
+
+def same_but_seed(run: TrainingRun) -> list[TrainingRun]:
+    """Return the runs of its experiment that differ from a run in nothing but the seed."""
+    with store_errors("query runs"):
+        client = MlflowClient()
+        experiment = client.get_experiment(client.get_run(run.run_id).info.experiment_id)
+    found = find_runs(Choice(experiment=experiment.name, models=_searchable(run.model)))
+    alike = {
+        each.seed: each
+        for each in found.runs
+        if each.seed is not None and _identity(each) == _identity(run)
+    }
+    return [alike[seed] for seed in sorted(alike)]
+
+
+def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
+    """Download a run's model and predictions.
+
+    Args:
+        run: The run.
+        folder: Where the files go; an empty folder. (Not given one, MLflow would hand out the
+            store's own files and write into them.)
+
+    Raises:
+        GateError: The run has no model, or a file of it is missing or damaged; names it.
+        TrackingError: The store does not answer.
+    """
+    check_reachable()
+    with store_errors("read the run"):
+        stored = MlflowClient().get_run(run.run_id)
+    if run.model_uri is None:
+        raise GateError(f"run {run.run_id} has no logged model")
+    predictions = _download(f"{run.artifact_uri}/{keys.PREDICTIONS_FILE}", folder / "run")
+    model_folder = _download(run.model_uri, folder / "model")
+    try:
+        model = Model.load(str(model_folder / _MODEL_FILE))
+        (column,) = model.signature.inputs.inputs
+        input_shape = tuple(int(size) for size in column.shape[1:])
+    except (MlflowException, OSError, AttributeError, TypeError, ValueError, KeyError) as error:
+        raise GateError(f"{run.model_uri}: its {_MODEL_FILE} cannot be read: {error}") from error
+    return Candidate(
+        run=run,
+        model_uri=run.model_uri,
+        model_folder=model_folder,
+        model_bytes=sum(
+            path.stat().st_size
+            for path in model_folder.rglob("*")
+            if path.is_file() and not (path.parent == model_folder and path.name in _NOT_COUNTED)
+        ),
+        predictions_file=predictions,
+        measurements=_measurements(run, folder / "run"),
+        weights_digest=stored.data.tags.get(keys.WEIGHTS_DIGEST),
+        data_source=_data_source(stored),
+        input_shape=input_shape,
+        class_names=tuple((model.metadata or {}).get("class_names", ())),
+    )
+
+
+def _searchable(model: str) -> str:
+    return "" if "," in model else model  # a comma separates models there
+
+
+def _identity(run: TrainingRun) -> tuple[Any, ...]:
+    return run.model, run.config, run.data_digest
+
+
+def _download(uri: str, folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    try:
+        return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        check_reachable()  # a store that is down would make every file look missing
+        raise GateError(f"{uri} is missing or cannot be read: {one_line(error)}") from error
+
+
+def _measurements(run: TrainingRun, folder: Path) -> dict[str, Mapping[str, Any]]:
+    path = _download(f"{run.artifact_uri}/{keys.MEASUREMENTS_FILE}", folder)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return {each["name"]: each for each in document["measurements"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise GateError(f"{keys.MEASUREMENTS_FILE} of run {run.run_id} is damaged") from error
+
+
+def _data_source(run: Run) -> str | None:
+    for each in run.inputs.dataset_inputs if run.inputs else []:
+        try:
+            source = json.loads(each.dataset.source)
+        except ValueError:
+            continue
+        uri = source.get("uri") if isinstance(source, dict) else None
+        if isinstance(uri, str):
+            return uri.removeprefix("file://")
+    return None

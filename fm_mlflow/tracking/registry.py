@@ -1,0 +1,326 @@
+"""The model registry: versions, aliases, and turns in which they change."""
+
+from __future__ import annotations
+
+import io
+import logging
+import random
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from socket import gethostname
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from fm_mlflow import keys
+from fm_mlflow.config import CHAMPION, PREVIOUS
+from fm_mlflow.errors import InputError, TrackingError
+from fm_mlflow.lifecycle import shield
+from fm_mlflow.redaction import redact
+from fm_mlflow.registration import RegisteredVersion
+from fm_mlflow.tracking.store import check_reachable, store_errors
+
+_log = logging.getLogger(__name__)
+
+_TURN = f"{keys.PROMOTING}."
+_ABANDONED_SECONDS = 30.0
+_PATIENCE_SECONDS = 120.0
+_PAUSE_SECONDS = (0.02, 0.2)
+_NO_REGISTRY_CODES = ("FEATURE_DISABLED", "ENDPOINT_NOT_FOUND")
+_NO_REGISTRY = "Model registry functionality is unavailable"
+_ABOUT = (
+    "Classifies grey images of 28 x 28 pixels. `{champion}` is the version in use, `{previous}` "
+    "the one before it; both are moved by `fm-mlflow register`, which verifies a model first. "
+    "Each version's description is its model card."
+)
+
+
+class ChampionChangedError(Exception):
+    """The champion is no longer the version that a decision was made against."""
+
+
+@dataclass(frozen=True)
+class Aliases:
+    """Where the two aliases point; None where there is no such alias."""
+
+    champion: int | None
+    previous: int | None
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """What is to be registered.
+
+    Attributes:
+        model_uri: The logged model, `models:/<id>`.
+        description: Markdown.
+        tags: The evidence, by name.
+    """
+
+    model_uri: str
+    description: str
+    tags: Mapping[str, str]
+
+
+class Registry:
+    """One registered model, which need not exist yet.
+
+    Every method raises TrackingError where the store does not answer or has no registry.
+
+    Args:
+        name: The registered model.
+    """
+
+    def __init__(self, name: str) -> None:
+        check_reachable()
+        self.name = name
+        with _registry_errors("open"):
+            self._client = MlflowClient()
+
+    def versions(self) -> list[RegisteredVersion]:
+        """Return all versions, newest first."""
+        with _registry_errors("read"):
+            model = self._model()
+            if model is None:
+                return []
+            found: list[ModelVersion] = []
+            token = None
+            while token != "":
+                page = self._client.search_model_versions(f"name='{self.name}'", page_token=token)
+                found += page
+                token = page.token or ""
+        aliases = _aliases_by_version(model)
+        records = [_record(version, aliases) for version in found]
+        return sorted(records, key=lambda version: version.version, reverse=True)
+
+    def aliases(self) -> Aliases:
+        """Return where `champion` and `previous` point."""
+        with _registry_errors("read"):
+            return _aliases(self._model())
+
+    def promote(self, new: NewVersion, expected: int | None) -> tuple[RegisteredVersion, bool]:
+        """Make a model the champion; the champion until now becomes `previous`.
+
+        A model that has a version already gets no second one. Evidence and description are those
+        of `new` in either case.
+
+        Args:
+            new: The model and what speaks for it.
+            expected: The champion that the decision was made against, None for none.
+
+        Returns:
+            The version, and whether it is new.
+
+        Raises:
+            ChampionChangedError: Somebody else promoted or brought back a version meanwhile.
+        """
+        self._create()
+        with self._turn() as turn:
+            existing = next(
+                (each for each in self.versions() if each.model_uri == new.model_uri), None
+            )
+            turn.check(expected)
+            with _registry_errors("register the model"):
+                version = self._register(new) if existing is None else existing.version
+                if existing is not None:
+                    self._describe(version, new)
+                turn.check(expected)
+                # In this order: what is left of a crash between the two is a champion as before.
+                if expected not in (None, version):
+                    self._point(PREVIOUS, expected)
+                self._point(CHAMPION, version)
+            (record,) = (each for each in self.versions() if each.version == version)
+            return record, existing is None
+
+    def roll_back(self) -> Aliases:
+        """Swap `champion` and `previous`.
+
+        Returns:
+            Where they point now.
+
+        Raises:
+            InputError: There is no previous version to go back to.
+        """
+        if self.aliases().previous is None:
+            raise InputError("rollback", self.name, "a model whose alias 'previous' is set")
+        with self._turn() as turn:
+            now = self.aliases()
+            if now.previous is None or now.previous == now.champion:
+                accepted = "a model with a version before the champion"
+                raise InputError("rollback", self.name, accepted)
+            turn.check(now.champion)
+            with _registry_errors("move the aliases"):
+                self._point(CHAMPION, now.previous)
+                if now.champion is not None:
+                    self._point(PREVIOUS, now.champion)
+            return self.aliases()
+
+    def _model(self) -> RegisteredModel | None:
+        try:
+            return self._client.get_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _create(self) -> None:
+        with _registry_errors("create the registered model"):
+            if self._model() is not None:
+                return
+            try:
+                about = _ABOUT.format(champion=CHAMPION, previous=PREVIOUS)
+                self._client.create_registered_model(self.name, description=about)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+                    raise
+
+    def _register(self, new: NewVersion) -> int:
+        with redirect_stderr(io.StringIO()):  # it tells a person what it does
+            version = mlflow.register_model(
+                new.model_uri,
+                self.name,
+                tags={name: redact(value) for name, value in new.tags.items()},
+            )
+        self._client.update_model_version(self.name, version.version, redact(new.description))
+        return int(version.version)
+
+    def _describe(self, version: int, new: NewVersion) -> None:
+        self._client.update_model_version(self.name, str(version), redact(new.description))
+        for name, value in new.tags.items():
+            self._client.set_model_version_tag(self.name, str(version), name, redact(value))
+
+    def _point(self, alias: str, version: int | None) -> None:
+        self._client.set_registered_model_alias(self.name, alias, str(version))
+
+    @contextmanager
+    def _turn(self) -> Iterator[_Turn]:
+        """Let one process at a time change the aliases, whichever machine it runs on.
+
+        The registry has no compare-and-set. But its tags are read back in the order in which they
+        were written: so each process first raises a flag (a tag with a name of its own), then
+        looks for other flags; of two, at least the later one sees the other's and takes its own
+        down for a moment. A flag that does not go is of a process that died, and is removed.
+        """
+        turn = _Turn(self._client, self.name)
+        try:
+            turn.begin()
+            with shield():
+                yield turn
+        finally:
+            with shield():
+                turn.end()
+
+
+class _Turn:
+    """A process's flag on the registered model."""
+
+    def __init__(self, client: MlflowClient, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._flag = f"{_TURN}{uuid.uuid4().hex[:12]}"
+        self._first_seen: dict[str, float] = {}
+
+    def begin(self) -> None:
+        began = time.monotonic()
+        with _registry_errors("take turns"):
+            while time.monotonic() - began < _PATIENCE_SECONDS:
+                if not self._others():
+                    self._client.set_registered_model_tag(self._name, self._flag, gethostname())
+                    if not self._others():
+                        return
+                    self._lower(self._flag)
+                time.sleep(random.uniform(*_PAUSE_SECONDS))
+        raise TrackingError(
+            f"others are promoting versions of '{self._name}' all the time; try again later"
+        )
+
+    def end(self) -> None:
+        with _registry_errors("end the turn"):
+            self._lower(self._flag)
+
+    def check(self, champion: int | None) -> None:
+        """Make sure that the turn is still ours, and the champion the expected one."""
+        with _registry_errors("read"):
+            model = self._client.get_registered_model(self._name)
+        if self._flag not in model.tags:
+            raise TrackingError(
+                f"the promotion took longer than {_ABANDONED_SECONDS:.0f} s and lost its turn; "
+                "see --list, and run it again"
+            )
+        if _aliases(model).champion != champion:
+            raise ChampionChangedError
+
+    def _others(self) -> set[str]:
+        """Return the flags that count, other than ours."""
+        tags = self._client.get_registered_model(self._name).tags
+        flags = {name for name in tags if name.startswith(_TURN) and name != self._flag}
+        now = time.monotonic()
+        self._first_seen = {flag: self._first_seen.get(flag, now) for flag in flags}
+        for flag, seen in list(self._first_seen.items()):
+            if now - seen > _ABANDONED_SECONDS:
+                _log.warning(
+                    "a promotion from %s has not ended for %.0f s; going on without it",
+                    *(tags[flag], _ABANDONED_SECONDS),
+                )
+                self._lower(flag)
+                flags.discard(flag)
+        return flags
+
+    def _lower(self, flag: str) -> None:
+        try:
+            self._client.delete_registered_model_tag(self._name, flag)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+
+
+@contextmanager
+def _registry_errors(action: str) -> Iterator[None]:
+    """As `store_errors`; says so where the store has no registry at all."""
+    try:
+        with store_errors(f"{action} (model registry)"):
+            yield
+    except TrackingError as error:
+        cause = error.__cause__
+        if isinstance(cause, MlflowException) and (
+            cause.error_code in _NO_REGISTRY_CODES or _NO_REGISTRY in str(cause)
+        ):
+            raise TrackingError(
+                f"there is no model registry at {redact(mlflow.get_registry_uri())}; use a "
+                "database or an MLflow server (MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI)"
+            ) from error
+        raise
+
+
+def _aliases(model: RegisteredModel | None) -> Aliases:
+    given = dict(model.aliases) if model is not None else {}
+    numbers = {alias: int(version) for alias, version in given.items()}
+    return Aliases(numbers.get(CHAMPION), numbers.get(PREVIOUS))
+
+
+def _aliases_by_version(model: RegisteredModel) -> dict[int, tuple[str, ...]]:
+    by_version: dict[int, tuple[str, ...]] = {}
+    for alias, version in sorted(model.aliases.items()):
+        by_version[int(version)] = (*by_version.get(int(version), ()), alias)
+    return by_version
+
+
+def _record(version: ModelVersion, aliases: Mapping[int, tuple[str, ...]]) -> RegisteredVersion:
+    number = int(version.version)
+    source = str(version.source or "")
+    model_id = getattr(version, "model_id", None) or (
+        source.removeprefix("models:/") if source.startswith("models:/m-") else None
+    )
+    return RegisteredVersion(
+        version=number,
+        aliases=aliases.get(number, ()),
+        run_id=version.run_id or None,
+        model_uri=f"models:/{model_id}" if model_id else None,
+        tags=dict(version.tags),
+        created=int(version.creation_timestamp or 0),
+    )

@@ -1,0 +1,185 @@
+"""Markdown, CSV and terminal say the same as the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from rich.console import Console
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.comparison import Comparison, Statistic
+from fm_mlflow.report import figures
+from fm_mlflow.report.comparison_terminal import print_comparison
+from fm_mlflow.report.contents import NOTEBOOK_COLUMNS, contents
+from fm_mlflow.report.evidence import evidence
+from fm_mlflow.report.layout import Groups
+from fm_mlflow.report.markdown import to_markdown
+from fm_mlflow.report.table import to_csv
+from fm_mlflow.report.text import markdown, printable
+from tests.report import comparisons
+
+CASES = [
+    comparisons.comparison,
+    comparisons.bare,
+    comparisons.empty,
+    comparisons.hostile,
+    comparisons.many,
+]
+
+
+def on_terminal(comparison: Comparison, width: int = 80) -> str:
+    stream = io.StringIO()
+    print_comparison(Console(file=stream, width=width), comparison)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("make", CASES)
+def test_the_terminal_has_80_columns(make: Callable[[], Comparison]) -> None:
+    text = on_terminal(make())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_terminal_is_too_narrow_for_a_figure(width: int) -> None:
+    text = on_terminal(comparisons.comparison(), width)
+    for row in contents(comparisons.comparison()).results.rows:
+        for cell in row[1:]:
+            assert cell.text in text
+
+
+def test_a_figure_of_any_length_is_whole() -> None:
+    huge = 123_456_789_012_345.0
+    made = comparisons.group("cnn")
+    statistic = Statistic(5, huge, 0.0, huge, huge, (huge,) * 5)
+    made = replace(made, metrics={**made.metrics, keys.FLOPS_INFERENCE: statistic})
+    assert "123,456,789,012,345" in on_terminal(comparisons.comparison(made))
+
+
+def test_the_terminal_shows_names_as_they_are() -> None:
+    text = on_terminal(comparisons.hostile())
+    assert "A <script>alert(1)</script>, 5 runs" in text
+    assert "B [red]x[/red] *a* `b` | c, 5 runs" in text
+    assert r"D p$^$\x1b[31m\n&lt;b&gt;, 5 runs" in text
+
+
+def test_markdown_has_every_section() -> None:
+    heads = re.findall(r"^## (.*)$", to_markdown(comparisons.comparison()), re.MULTILINE)
+    assert heads == [
+        *("Results", "Decision", "The notebook's estimates", "Learning curves"),
+        *("Accuracy against cost", "Cost to reach a target", "Classes", "Questions and answers"),
+        *("Evidence", "All metrics", "Warnings", "Skipped runs", "Repeat it"),
+    ]
+
+
+@pytest.mark.parametrize("make", CASES)
+def test_markdown_tables_have_as_many_cells_as_heads(make: Callable[[], Comparison]) -> None:
+    heads = 0
+    for before, line in pairwise(to_markdown(make()).splitlines()):
+        if line.startswith("|---"):
+            heads = len(cells_of(before))
+        if line.startswith("|") and heads:
+            assert len(cells_of(line)) == heads, line
+        else:
+            heads = 0
+
+
+def cells_of(line: str) -> list[str]:
+    return re.split(r"(?<!\\)\|", line)[1:-1]
+
+
+def test_markdown_escapes_names() -> None:
+    text = to_markdown(comparisons.hostile())
+    outside_code = re.sub(r"^    .*$", "", text, flags=re.MULTILINE)
+    assert not re.search(r"(?<!\\)<", outside_code)
+    assert r"\[red\]x\[/red\] \*a\* \`b\` \| c" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cnn", "cnn"),
+        ("0.8904 ± 0.0021", "0.8904 ± 0.0021"),
+        ("-0.5", "-0.5"),
+        ("# no heading", r"\# no heading"),
+        ("1. no list", r"1\. no list"),
+        ("- no list", r"\- no list"),
+        ("a\n| b", r"a\\n\| b"),
+        ("<b>*x*</b> &amp; [y](z)", r"\<b\>\*x\*\</b\> \&amp; \[y\](z)"),
+    ],
+)
+def test_markdown_of_a_text(text: str, shown: str) -> None:
+    assert markdown(text) == shown
+
+
+def test_what_cannot_be_seen_is_spelt_out() -> None:
+    assert printable("a\tb\x00\u202e\ud800 ü 中") == "a\\tb\\x00\\u202e\\ud800 ü 中"
+
+
+def test_csv_holds_every_group_and_every_digit() -> None:
+    comparison = comparisons.many(groups=50)
+    rows = list(csv.DictReader(io.StringIO(to_csv(comparison))))
+    assert len(rows) == 50
+    assert list(rows[0])[:7] == ["Model", *NOTEBOOK_COLUMNS]
+    for row, group in zip(rows, comparison.groups, strict=True):
+        accuracy = group.metrics[keys.TEST_ACCURACY]
+        assert row["Model"] == group.name
+        assert float(row["Test Accuracy"]) == accuracy.mean
+        assert float(row["test_accuracy mean"]) == accuracy.mean
+        assert row["test_accuracy sd"] == ("" if accuracy.sd is None else repr(accuracy.sd))
+        assert row["params.epochs"] == "5"
+
+
+def test_csv_of_hostile_names_holds_no_formula() -> None:
+    rows = list(csv.reader(io.StringIO(to_csv(comparisons.hostile()))))
+    assert [row[0] for row in rows[1:4]] == [
+        comparisons.HOSTILE,
+        "[red]x[/red] *a* `b` | c",
+        "'=1+1",
+    ]
+
+
+def test_csv_leaves_empty_what_was_not_measured() -> None:
+    (row,) = csv.DictReader(io.StringIO(to_csv(comparisons.bare())))
+    assert row["FLOPs (Inference)"] == ""
+    assert row["test_accuracy sd"] == ""
+    assert row["test_accuracy n"] == "1"
+
+
+def test_verdicts_of_single_models_and_of_counts() -> None:
+    made = comparisons.comparison()
+    accuracy, flops, *_ = made.verdicts
+    single = replace(accuracy, counts=(115, 85), probability_of_improvement=None)
+    exact = replace(
+        flops, p_value=None, p_unadjusted=None, ci_low=972384.0, ci_high=972384.0, test="count"
+    )
+    many = replace(made, verdicts=(single, exact))
+    about_accuracy, about_costs = evidence(many, Groups(many), str)
+    heads = [column.title for column in about_accuracy.table.columns]
+    cells = dict(zip(heads, (cell.text for cell in about_accuracy.table.rows[0]), strict=True))
+    assert (cells["Only A right"], cells["Only B right"]) == ("115", "85")
+    assert cells["A better in"] == "none"
+    costs = [cell.text for cell in about_costs.table.rows[0]]
+    assert "exact" in costs
+    assert "none" in costs
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        (keys.TEST_ACCURACY, 0.01852, "+1.85 points"),
+        (keys.TEST_ACCURACY, -0.00001, "0.00 points"),
+        (keys.FLOPS_INFERENCE, -972384.0, "-972,384"),
+        (keys.LATENCY_P50, 0.13, "+0.13 ms"),
+        (keys.MEMORY_PEAK, 1234.5, "+1,234 MiB"),
+    ],
+)
+def test_a_difference_has_sign_and_unit(name: str, value: float, text: str) -> None:
+    assert figures.difference(name, value) == text

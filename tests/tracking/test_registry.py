@@ -1,0 +1,156 @@
+"""Versions and aliases in a real registry, changed by one process at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import LoggedModelStatus
+
+from fm_mlflow import keys
+from fm_mlflow.errors import InputError, TrackingError
+from fm_mlflow.tracking import registry as registry_module
+from fm_mlflow.tracking.registry import Aliases, ChampionChangedError, NewVersion, Registry
+from tests.conftest import PROJECT, Store, active_store
+
+NAME = "classifier"
+
+
+def logged_model(store: Store, name: str = "model") -> str:
+    """A logged model without files: the registry does not look into it."""
+    run = store.client.create_run("0")
+    model = store.client.create_logged_model("0", name=name, source_run_id=run.info.run_id)
+    store.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return f"models:/{model.model_id}"
+
+
+def new_version(store: Store, accuracy: float = 0.9) -> NewVersion:
+    return NewVersion(logged_model(store), "A model card.", {keys.TEST_ACCURACY: str(accuracy)})
+
+
+def test_promoting_moves_the_aliases_and_keeps_the_evidence(store: Store) -> None:
+    registry = Registry(NAME)
+    assert registry.versions() == []
+    first, second = new_version(store, 0.9), new_version(store, 0.91)
+    version, is_new = registry.promote(first, None)
+    assert (version.version, version.aliases, is_new) == (1, ("champion",), True)
+    registry.promote(second, 1)
+    two, one = registry.versions()
+    assert (two.version, two.aliases, two.figure(keys.TEST_ACCURACY)) == (2, ("champion",), 0.91)
+    assert (one.version, one.aliases) == (1, ("previous",))
+    assert one.model_uri == first.model_uri
+    assert one.run_id == store.client.get_logged_model(str(one.model_uri)[8:]).source_run_id
+    assert store.client.get_model_version(NAME, "2").description == "A model card."
+    assert store.client.get_registered_model(NAME).tags == {}
+
+
+def test_the_same_model_again_is_the_same_version(store: Store) -> None:
+    registry = Registry(NAME)
+    first = new_version(store)
+    registry.promote(first, None)
+    registry.promote(new_version(store), 1)
+    again = NewVersion(first.model_uri, "Verified again.", {keys.TEST_ACCURACY: "0.95"})
+    version, is_new = registry.promote(again, 2)
+    assert (version.version, is_new) == (1, False)
+    assert version.figure(keys.TEST_ACCURACY) == 0.95
+    assert store.client.get_model_version(NAME, "1").description == "Verified again."
+    assert registry.aliases() == Aliases(champion=1, previous=2)
+    assert len(registry.versions()) == 2
+
+
+def test_a_champion_that_changed_meanwhile_stays(store: Store) -> None:
+    registry = Registry(NAME)
+    registry.promote(new_version(store), None)
+    with pytest.raises(ChampionChangedError):
+        registry.promote(new_version(store), None)
+    assert registry.aliases() == Aliases(champion=1, previous=None)
+    assert len(registry.versions()) == 1
+
+
+def test_rollback_and_back(store: Store) -> None:
+    registry = Registry(NAME)
+    with pytest.raises(InputError, match="rollback: received 'classifier', accepted: a model whos"):
+        registry.roll_back()
+    registry.promote(new_version(store), None)
+    registry.promote(new_version(store), 1)
+    assert registry.roll_back() == Aliases(champion=1, previous=2)
+    assert registry.roll_back() == Aliases(champion=2, previous=1)
+
+
+def test_a_turn_that_somebody_never_ended_does_not_block_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "_ABANDONED_SECONDS", 0.2)
+    store.client.create_registered_model(NAME)
+    store.client.set_registered_model_tag(NAME, f"{keys.PROMOTING}.gone", "another-host")
+    registry = Registry(NAME)
+    registry.promote(new_version(store), None)
+    assert registry.aliases().champion == 1
+    assert store.client.get_registered_model(NAME).tags == {}
+
+
+# Each round, both processes saw the same champion and promote a model of their own.
+RACE = """
+import sys, time
+from pathlib import Path
+from fm_mlflow.tracking.registry import ChampionChangedError, NewVersion, Registry
+folder, models = Path(sys.argv[1]), sys.argv[2:]
+registry = Registry("classifier")
+for number, uri in enumerate(models):
+    champion = registry.aliases().champion
+    (folder / f"{uri[8:]}.ready").touch()
+    while len(list(folder.glob("*.ready"))) < 2 * (number + 1):
+        time.sleep(0.02)
+    try:
+        registry.promote(NewVersion(uri, "", {}), champion)
+        won = True
+    except ChampionChangedError:
+        won = False
+    print(won, flush=True)
+    (folder / f"{uri[8:]}.done").touch()
+    while len(list(folder.glob("*.done"))) < 2 * (number + 1):
+        time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("where", ["store", "server"])
+def test_of_two_promotions_at_once_one_wins(
+    where: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    shared: Store = request.getfixturevalue(where)
+    rounds = 3
+    with active_store(shared):
+        processes = [
+            subprocess.Popen(
+                [
+                    *(sys.executable, "-c", RACE, str(tmp_path)),
+                    *(logged_model(shared) for _ in range(rounds)),
+                ],
+                cwd=tmp_path,
+                env=shared.environment(PYTHONPATH=str(PROJECT)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        outcomes = []
+        for process in processes:
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            outcomes.append([line == "True" for line in out.splitlines()])
+        assert [sum(both) for both in zip(*outcomes, strict=True)] == [1] * rounds
+        registry = Registry(NAME)
+        # The losers left nothing behind.
+        assert [each.version for each in registry.versions()] == list(range(rounds, 0, -1))
+        assert registry.aliases() == Aliases(champion=rounds, previous=rounds - 1)
+
+
+def test_a_store_without_a_registry_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow, "get_registry_uri", lambda: "ftp://nowhere")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "ftp://nowhere")
+    with pytest.raises(TrackingError, match="there is no model registry at ftp://nowhere; use a"):
+        Registry(NAME).versions()
