@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from fm_mlflow.predicting import predict
+    from fm_mlflow.reconciling import ReconcileResult, reconcile
     from fm_mlflow.registering import list_versions, register, rollback
     from fm_mlflow.registration import Registration
     from fm_mlflow.results import (
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
         PredictResult,
         TrainResult,
     )
+    from fm_mlflow.resuming import resume
+    from fm_mlflow.syncing import SyncResult, sync
     from fm_mlflow.training import train
 
 __version__ = "0.1.0"
@@ -61,6 +64,8 @@ _HOMES = {
     "PredictResult": "results",
     "RegisterConfig": "config",
     "Registration": "registration",
+    "ReconcileResult": "reconciling",
+    "SyncResult": "syncing",
     "TrackingError": "errors",
     "TrainConfig": "config",
     "TrainResult": "results",
@@ -71,6 +76,9 @@ _HOMES = {
     "predict": "predicting",
     "register": "registering",
     "rollback": "registering",
+    "reconcile": "reconciling",
+    "resume": "resuming",
+    "sync": "syncing",
     "train": "training",
 }
 
@@ -90,8 +98,10 @@ __all__ = [
     "ModelError",
     "PredictConfig",
     "PredictResult",
+    "ReconcileResult",
     "RegisterConfig",
     "Registration",
+    "SyncResult",
     "TrackingError",
     "TrainConfig",
     "TrainResult",
@@ -100,8 +110,11 @@ __all__ = [
     "compare",
     "list_versions",
     "predict",
+    "reconcile",
     "register",
+    "resume",
     "rollback",
+    "sync",
     "train",
 ]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MOST_FAILURES_NAMED = 3
 
-_OF_THIS_CALL = {"jobs", "resume", "data_dir", "cost", "output"}
+_OF_THIS_CALL = {"jobs", "resume", "data_dir", "flush_timeout", "cost", "output"}
 """Settings that do not shape the trainings: each call of a benchmark has its own."""
 
 

@@ -20,7 +20,10 @@ from fm_mlflow.config import (
     BenchmarkConfig,
     CompareConfig,
     PredictConfig,
+    ReconcileConfig,
     RegisterConfig,
+    ResumeConfig,
+    SyncConfig,
     TrainConfig,
     parse,
 )
@@ -35,6 +38,7 @@ from fm_mlflow.errors import (
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.quiet import stdout_to_stderr
 from fm_mlflow.redaction import one_line, redact, redact_logs
+from fm_mlflow.results import finite
 
 # What these libraries say on stderr helps their developers; a user who wants it sets the variable.
 _QUIET = {
@@ -42,6 +46,10 @@ _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+
+
+# A run's journal waits for the store much better than MLflow's own retries do (about 4 minutes).
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
 def main(args: list[str] | None = None) -> NoReturn:
@@ -150,6 +158,8 @@ def _quietly(command: Callable[..., None]) -> Callable[..., None]:
 
     def run(debug: bool, **options: Any) -> None:
         redact_logs()
+        for name, value in _IMPATIENT.items():
+            os.environ.setdefault(name, value)
         if not debug:
             for name, value in _QUIET.items():
                 os.environ.setdefault(name, value)
@@ -179,8 +189,7 @@ def train(as_json: bool, **options: str | None) -> None:
     The run goes to the MLflow tracking store: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in
     this folder; its experiment is $MLFLOW_EXPERIMENT_NAME, else MLflow's default.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    config = parse(TrainConfig, given)
+    config = parse(TrainConfig, _given(options))
 
     from fm_mlflow.report.progress import console_progress
     from fm_mlflow.report.terminal import print_training_result
@@ -201,8 +210,7 @@ def compare(as_json: bool, **options: str | None) -> None:
     Which model is best, what each costs and how sure that is: report.html, report.md,
     comparison.csv and comparison.json, in the output folder and in a run of the store.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    config = parse(CompareConfig, given)
+    config = parse(CompareConfig, _given(options))
 
     from fm_mlflow.comparing import compare as compare_runs
     from fm_mlflow.report.comparison_terminal import print_compare_result
@@ -223,8 +231,7 @@ def benchmark(as_json: bool, **options: str | None) -> None:
     One parent run holds them all. What fails does not stop the rest; --resume does what an
     interruption or a failure has left undone.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    config = parse(BenchmarkConfig, given)
+    config = parse(BenchmarkConfig, _given(options))
 
     from fm_mlflow.benchmarking import benchmark as run_benchmark
     from fm_mlflow.report.benchmark_progress import console_benchmark
@@ -253,8 +260,7 @@ def register(as_json: bool, listed: bool, rollback: bool, **options: str | None)
     The logged model is loaded in a fresh process and must hold what its run says. Exit code 3:
     it does not, or a bound is not kept; the registry is as before.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    config = parse(RegisterConfig, given)
+    config = parse(RegisterConfig, _given(options))
 
     from fm_mlflow import registering
     from fm_mlflow.report import registration_terminal as terminal
@@ -282,8 +288,7 @@ def register(as_json: bool, listed: bool, rollback: bool, **options: str | None)
 @_quietly
 def predict(as_json: bool, **options: str | None) -> None:
     """Classify a file of images, however large, with a logged or registered model."""
-    given = {name: value for name, value in options.items() if value is not None}
-    config = parse(PredictConfig, given)
+    config = parse(PredictConfig, _given(options))
 
     from fm_mlflow.predicting import predict as predict_file
     from fm_mlflow.report.progress import console_progress
@@ -294,10 +299,69 @@ def predict(as_json: bool, **options: str | None) -> None:
     _show(result, print_predictions, as_json)
 
 
+@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@click.argument("run_id")
+@config_options(ResumeConfig)
+@output_options
+@_quietly
+def resume(run_id: str, as_json: bool, **options: str | None) -> None:
+    """Go on with a training run that was interrupted, or extend it.
+
+    Takes the run's id or that of its journal (j-...). Goes on from the last checkpoint: on this
+    machine from the run's journal, else from its artifacts. More epochs extend a finished run.
+    """
+    config = parse(ResumeConfig, _given(options))
+
+    from fm_mlflow.report.progress import console_progress
+    from fm_mlflow.report.terminal import print_training_result
+    from fm_mlflow.resuming import resume as resume_training
+
+    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+        result = resume_training(run_id, progress=progress, **config.model_dump())
+    _show(result, print_training_result, as_json)
+
+
+@cli.command()
+@click.argument("run_ids", nargs=-1, metavar="[RUN_ID]...")
+@config_options(SyncConfig)
+@output_options
+@_quietly
+def sync(run_ids: tuple[str, ...], as_json: bool, **options: str | None) -> None:
+    """Deliver what runs have logged and their stores do not have.
+
+    Takes ids of runs or of journals (j-...); by default every journal of this machine. A run whose
+    process is gone is closed as KILLED or FAILED.
+    """
+    from fm_mlflow.report.recovery import print_sync_result
+    from fm_mlflow.syncing import sync as sync_runs
+
+    result = sync_runs(run_ids, **_given(options))
+    _show(result, print_sync_result, as_json)
+    if not result.complete:
+        raise TrackingError(next(each.pending for each in result.journals if each.pending))
+
+
+@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@config_options(ReconcileConfig)
+@output_options
+@_quietly
+def reconcile(dry_run: bool, as_json: bool, **options: str | None) -> None:
+    """Close the runs that the store calls RUNNING and whose process is gone."""
+    from fm_mlflow.reconciling import reconcile as reconcile_runs
+    from fm_mlflow.report.recovery import print_reconcile_result
+
+    result = reconcile_runs(dry_run=dry_run, **_given(options))
+    _show(result, print_reconcile_result, as_json)
+
+
+def _given(options: dict[str, str | None]) -> dict[str, str]:
+    """Return the options that were given; the settings know the defaults of the others."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def _show(result: Any, print_result: Callable[[Console, Any], None], as_json: bool) -> None:
     """Write a workflow's result to stdout, for a person or as one JSON object."""
-    from fm_mlflow.results import finite
-
     # The run is complete; a reader who has gone (`| head`) does not change that.
     with suppress(BrokenPipeError):
         if as_json:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 
 _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
+_FLUSH_SECONDS = 10.0
 _MOST_NAMES_IN_TITLE = 4
 
 
@@ -210,7 +211,6 @@ def _log(
     texts: Mapping[str, str],
     files: Mapping[str, Path],
 ) -> CompareResult:
-    from fm_mlflow.tracking.links import link_models
     from fm_mlflow.tracking.run import TrackedRun
     from fm_mlflow.tracking.store import tracking_uri
 
@@ -222,19 +222,20 @@ def _log(
     tags: dict[str, str] = {keys.COMPARED_RUNS: str(len(compared))}
     if comparison.best.run_id is not None:
         tags[keys.BEST_RUN] = comparison.best.run_id
-    with TrackedRun(keys.KIND_COMPARISON, title) as run:
+    with TrackedRun(keys.KIND_COMPARISON, title, flush_timeout=_FLUSH_SECONDS) as run:
         run.log_params(config.model_dump(exclude={"output"}, exclude_none=True))
         run.set_tags(tags)
         run.describe(f"{comparison.summary}\n\n{comparison.best.reason}")
-        link_models(run.run_id, [run.model_uri for group in detailed for run in group.runs])
+        uris = [run.model_uri for group in detailed for run in group.runs]
+        run.link_models(uri.removeprefix("models:/") for uri in uris if uri)
         with run.artifacts() as folder:
             for name, text in texts.items():
                 (folder / name).write_text(text, encoding="utf-8", newline="")
-        return CompareResult(
-            run.run_id,
-            run.experiment_id,
-            tracking_uri(),
-            run.artifact_uri,
-            {name: str(path) for name, path in files.items()},
-            comparison,
-        )
+    return CompareResult(
+        run.run_id,
+        run.experiment_id,
+        tracking_uri(),
+        run.artifact_uri,
+        {name: str(path) for name, path in files.items()},
+        comparison,
+    )

@@ -29,6 +29,9 @@ BUILTIN_MODELS = ("mlp", "cnn")
 MEASURED_PARTS = ("flops", "latency", "memory")
 """Costs that take time to measure; sizes, times and counts are always there."""
 
+NOT_SHAPING = ("data_dir", "measure", "flush_timeout")
+"""Settings that do not change what a run trains, and so are not logged as its parameters."""
+
 _MEASURE_ACCEPTED = f"any of {', '.join(MEASURED_PARTS)}, separated by commas; or none"
 
 REGISTERED_MODEL = "fashion-mnist-classifier"
@@ -94,6 +97,12 @@ class Protocol(Settings):
         ",".join(MEASURED_PARTS),
         description=f"Costs to measure: any of {', '.join(MEASURED_PARTS)}, with commas; or none.",
         json_schema_extra={"accepted": _MEASURE_ACCEPTED},
+    )
+    flush_timeout: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds to wait at the end for a store that does not answer; what it lacks "
+        "then stays in the run's journal for `fm-mlflow sync`.",
     )
 
     @property
@@ -309,6 +318,45 @@ class PredictConfig(BaseModel):
         if not self.output.endswith((".parquet", ".csv")):
             raise InputError("output", self.output, "a file named .parquet or .csv")
         return self
+
+
+class ResumeConfig(BaseModel):
+    """Settings of `resume`. Frozen; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epochs: Optional[int] = Field(
+        None, ge=1, description="Passes over the training images in all; more extend the run."
+    )
+    data_dir: str = Field(
+        "", description="Folder of the four IDX files; empty: where the run found them."
+    )
+    flush_timeout: float = Field(
+        60.0, ge=0, description=TrainConfig.model_fields["flush_timeout"].description
+    )
+
+
+class SyncConfig(BaseModel):
+    """Settings of `sync`. Frozen; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: str = Field(
+        "",
+        description="Tracking URI to deliver to; empty: the one that each run was started with.",
+    )
+
+
+class ReconcileConfig(BaseModel):
+    """Settings of `reconcile`. Frozen; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    dead_after: float = Field(
+        3600.0,
+        ge=300,
+        description="Seconds without a sign of life after which another host's run is dead.",
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)

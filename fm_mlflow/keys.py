@@ -32,6 +32,7 @@ _FILE = "Artifacts"
 _VERSION = "Tags of a version in the model registry, beside the metrics that were verified"
 _COMPARISON = "Artifacts of a comparison"
 _BENCHMARK = "Artifacts of a benchmark"
+_FILE_WHERE_NEEDED = "Artifacts that only some runs have"
 
 # Tags
 KIND = Key("fm_mlflow.kind", _TAG, "word", "what the run is: training, comparison, benchmark")
@@ -63,6 +64,25 @@ COMPILER = Key(
     "what ran the training steps: tensorflow; xla; xla, each step; keras (`model.fit`)",
 )
 ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
+_PROCESS = "fm_mlflow.process."
+PROCESS_HOST = Key(_PROCESS + "host", _TAG, "name", "host that the run is on")
+PROCESS_PID = Key(_PROCESS + "pid", _TAG, "number", "its process there")
+PROCESS_BOOT = Key(_PROCESS + "boot", _TAG, "ids", "boot of the host; namespace of its pids")
+PROCESS_START = Key(_PROCESS + "start", _TAG, "ticks", "start of the process, since that boot")
+HEARTBEAT = Key("fm_mlflow.heartbeat", _TAG, "UTC", "when the run last showed that it lives")
+PARTS = Key(
+    "fm_mlflow.parts",
+    _TAG,
+    "count",
+    "processes that trained it, one after the other, where several",
+)
+EXTENDED_EPOCHS = Key(
+    "fm_mlflow.extended.epochs", _TAG, "count", "epochs of a run that `resume` has extended"
+)
+EXTENDED_AT = Key(
+    "fm_mlflow.extended.at", _TAG, "ms", "since 1970: results of the run from then on are of those"
+)
+JOURNAL = Key("fm_mlflow.journal", _TAG, "id", "its write-ahead journal: its id while offline")
 MACHINE_PREFIX = "fm_mlflow.machine."
 MACHINE_CPU = Key(MACHINE_PREFIX + "cpu", _TAG, "text", "processor that the run was on")
 MACHINE_CORES = Key(
@@ -191,6 +211,9 @@ TOTAL_SECONDS = Key(
 )
 
 # Artifacts
+LONG_PARAMS_FILE = Key(
+    "params.json", _FILE_WHERE_NEEDED, "JSON", "parameters that are too long for the store, in full"
+)
 MEASUREMENTS_FILE = Key(
     "measurements.json",
     _FILE,
@@ -257,6 +280,9 @@ PROMOTING = Key(
 
 COMPILED_PREFIX = "compiled/"
 """Before `optimizer` and `learning_rate` where they are a compiled model's own, not the options."""
+
+CHECKPOINT_FOLDER = "checkpoint"
+"""Folder of the artifacts that `fm-mlflow resume` goes on from; two files take turns."""
 
 MODEL_NAME = "model"
 """Name of the logged MLflow model."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,11 @@ from fm_mlflow.errors import Interrupted
 LAUNCHER_POLL_SECONDS = 1.5
 _ECHO_SECONDS = 1.0
 _PATIENCE = 3
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    *([signal.SIGHUP] if sys.platform != "win32" else []),  # the terminal was closed
+)
 _SHELLS = {"sh", "bash", "dash", "zsh", "cmd", "cmd.exe"}
 
 _guarded = False
@@ -60,7 +65,7 @@ _stop = _Stop()
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and the death of a parent `mlflow run` into `Interrupted`.
+    """Turn SIGINT, SIGTERM, SIGHUP and the death of a parent `mlflow run` into `Interrupted`.
 
     Does nothing inside another guard or outside the main thread. A SIGTERM handler that the
     embedding program set itself is left alone.

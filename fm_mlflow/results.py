@@ -29,6 +29,7 @@ class TrainResult:
         test_accuracy: Share of the test images classified correctly.
         metrics: Every value of the whole run by logged name (`fm_mlflow.keys`), these included.
         history: One value an epoch for each per-epoch metric, by logged name.
+        pending: What the store does not have yet, why and where it is; empty when it has all.
     """
 
     run_id: str
@@ -43,6 +44,7 @@ class TrainResult:
     test_accuracy: float
     metrics: dict[str, float]
     history: dict[str, list[float]]
+    pending: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values that JSON can hold."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fm_mlflow import keys
+from fm_mlflow.checkpoint import Checkpoint, Progress
 from fm_mlflow.config import TrainConfig, parse
 from fm_mlflow.data import Dataset, Subset, load_dataset
-from fm_mlflow.errors import ModelError
+from fm_mlflow.errors import InputError, ModelError
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.machine import describe_machine, load_average
@@ -37,6 +39,7 @@ from fm_mlflow.training_log import (
     log_costs,
     log_outcome,
     log_setting,
+    of_parts,
     run_name,
 )
 
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
     from fm_mlflow.fitting import Examples, FitResult
     from fm_mlflow.measure.training import TrainingCosts
     from fm_mlflow.models import BuiltModel
-    from fm_mlflow.tracking.run import TrackedRun
+    from fm_mlflow.tracking.run import Resumption, TrackedRun
 
 _EXAMPLES_MEASURED = 256
 
@@ -69,16 +72,17 @@ def train(
         progress: Hears how the run goes on; by default nothing is said.
         callbacks: Keras callbacks of your own.
         **settings: The other fields of `TrainConfig`: epochs, batch_size, learning_rate,
-            optimizer, seed, validation_split, dataset, data_dir, measure.
+            optimizer, seed, validation_split, dataset, data_dir, measure, flush_timeout.
 
     Returns:
-        The run, its metrics and its learning curve.
+        The run, its metrics and its learning curve. Where the store did not answer to the end,
+        `pending` says so, and `run_id` and `model_uri` may be those of the journal.
 
     Raises:
         InputError: A parameter, the model or the data folder was refused; nothing was started.
         DataError: The data are damaged or cannot be had.
         TrainingError: The loss is no longer a number.
-        TrackingError: The tracking store refused or did not answer.
+        TrackingError: The tracking store refused. (When it does not answer, training goes on.)
 
     Example:
         >>> result = fm_mlflow.train("cnn", epochs=5, seed=1)
@@ -87,15 +91,57 @@ def train(
     started = time.perf_counter()
     function = model if callable(model) else None
     config = parse(TrainConfig, {"model": _reference(model), **settings})
+    with guard():
+        start = Start(started, load_average())  # before we are the load
+        return run_training(config, function, progress, callbacks, start)
+
+
+@dataclass(frozen=True)
+class Start:
+    """From where a training starts.
+
+    Attributes:
+        time: When the call began, on the clock of `time.perf_counter`.
+        load: Load of the machine then.
+        checkpoint: What it goes on from, if it does.
+        epochs: Up to which epoch, where that is not the run's setting.
+        resumption: The run that it goes on in.
+    """
+
+    time: float
+    load: float | None
+    checkpoint: Checkpoint | None = None
+    epochs: int | None = None
+    resumption: Resumption | None = None
+    parts: int = 1
+
+    @property
+    def progress(self) -> Progress:
+        """How far the training has come already."""
+        done = self.checkpoint.progress if self.checkpoint else Progress()
+        return replace(done, parts=self.parts)
+
+    def until(self, config: TrainConfig) -> int:
+        """Return the number of epochs to reach."""
+        return self.epochs or config.epochs
+
+
+def run_training(
+    config: TrainConfig,
+    function: Callable[[], keras.Model] | None,
+    progress: ProgressListener | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+    start: Start,
+) -> TrainResult:
+    """Train a model under a tracked run, from the beginning or from a checkpoint."""
     progress = progress or ProgressListener()
-    load = load_average()  # before we are the load
-    parts = config.measured_parts
-    with guard(), _memory_monitor(parts) as memory:
+    with _memory_monitor(config.measured_parts) as memory:
         enter = memory.phase if memory else _unmeasured
         enter(DATA)
         progress.stage("loading the data")
         dataset = load_dataset(config.dataset, config.data_dir, progress.download)
         dataset = dataset.hold_out(config.validation_split)
+        _check_digest(dataset, start)
 
         enter(LIBRARIES)
         progress.stage("importing TensorFlow")
@@ -106,21 +152,49 @@ def train(
         enter(MODEL)
         progress.stage("building the model")
         built = build_model(config, dataset, function)
-        with TrackedRun(keys.KIND_TRAINING, run_name(config)) as run:
-            machine = describe_machine(load)
+        _restore(built, start)
+        with TrackedRun(
+            keys.KIND_TRAINING,
+            start.resumption.name if start.resumption else run_name(config),
+            flush_timeout=config.flush_timeout,
+            notice=progress.notice,
+            settings=config.model_dump(),
+            resumption=start.resumption,
+        ) as run:
+            machine = describe_machine(start.load)
             log_setting(run, config, dataset, built, machine)
-            fitted = _fit(run, config, dataset, built, progress, callbacks, enter)
+            fitted = _fit(run, config, dataset, built, progress, callbacks, enter, start)
             enter(EVALUATION)
             progress.stage("evaluating and logging the model")
             logged = log_outcome(run, config, dataset, built, fitted)
             enter("measuring")
             progress.stage("measuring what it costs")
             costs = _measure(config, dataset, built, fitted, memory)
-            measured = [*costs.measurements, *clocks(fitted, logged, started)]
+            measured = [
+                *costs.measurements,
+                *clocks(fitted, logged, start.time - start.progress.seconds),
+            ]
+            measured = of_parts(measured, start.parts)
             log_costs(run, config, measured, costs.flops, memory, machine)
             metrics = {**logged.outcome, **measurement.metrics(measured)}
             run.describe(describe_training(config, dataset, metrics))
-            return _result(run, config, dataset, logged, fitted, metrics)
+        return _result(run, config, dataset, logged, fitted, metrics)
+
+
+def _check_digest(dataset: Dataset, start: Start) -> None:
+    if start.checkpoint is not None and start.checkpoint.dataset_digest != dataset.digest:
+        accepted = "the data that the run began with; these have other contents"
+        raise InputError("data_dir", dataset.source, accepted)
+
+
+def _restore(built: BuiltModel, start: Start) -> None:
+    if start.checkpoint is not None and start.checkpoint.variables:
+        try:
+            start.checkpoint.restore(built.model)
+        except ValueError as error:
+            raise ModelError(
+                built.model.name, f"the model that the run began with; {error}"
+            ) from error
 
 
 def _reference(model: object) -> object:
@@ -156,10 +230,13 @@ def _fit(
     progress: ProgressListener,
     callbacks: Sequence[keras.callbacks.Callback],
     enter: Callable[[str], None],
+    start: Start,
 ) -> FitResult:
+    from fm_mlflow.checkpointing import Checkpointing
     from fm_mlflow.fitting import fit
 
-    epoch_now = 1
+    epochs = start.until(config)
+    epoch_now = start.progress.epoch + 1
     is_first_step = True
 
     def on_batch(done: int, total: int) -> None:
@@ -167,7 +244,7 @@ def _fit(
         if is_first_step:
             is_first_step = False
             enter(TRAINING)
-        progress.batch(epoch_now, config.epochs, done, total)
+        progress.batch(epoch_now, epochs, done, total)
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         nonlocal epoch_now
@@ -175,21 +252,25 @@ def _fit(
         if "memory" in config.measured_parts:
             metrics = {**metrics, keys.MEMORY_RSS: resident_mib()}
         run.log_metrics(metrics, step=epoch)
-        progress.epoch(epoch, config.epochs, metrics)
+        checkpoints.epoch(epoch, metrics)
+        progress.epoch(epoch, epochs, metrics)
 
     training, validation = dataset.train, dataset.validation or dataset.test
     enter(FIRST_STEP)
-    return fit(
-        built.model,
-        _examples(built, training),
-        _examples(built, validation),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        on_epoch=on_epoch,
-        on_batch=on_batch,
-        callbacks=callbacks,
-    )
+    with Checkpointing(run, built.model, config, dataset.digest, start) as checkpoints:
+        fitted = fit(
+            built.model,
+            _examples(built, training),
+            _examples(built, validation),
+            epochs=epochs,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+            callbacks=[*checkpoints.callbacks(), *callbacks],
+            initial_epoch=start.progress.epoch,
+        )
+    return checkpoints.whole(fitted)
 
 
 def _examples(built: BuiltModel, subset: Subset) -> Examples:
@@ -238,11 +319,12 @@ def _result(
         experiment_id=run.experiment_id,
         tracking_uri=tracking_uri(),
         artifact_uri=run.artifact_uri,
-        model_uri=logged.model_uri,
+        model_uri=logged.model.uri,
         config=config,
         dataset_digest=dataset.digest,
         test_loss=logged.outcome[keys.TEST_LOSS],
         test_accuracy=logged.outcome[keys.TEST_ACCURACY],
         metrics=metrics,
         history=fitted.history,
+        pending=run.pending,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
-from fm_mlflow.config import TrainConfig
+from fm_mlflow.config import NOT_SHAPING, TrainConfig
 from fm_mlflow.data import Dataset
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.measure import measurement
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fm_mlflow.fitting import FitResult
     from fm_mlflow.measure.flops import FlopsProfile
     from fm_mlflow.models import BuiltModel
-    from fm_mlflow.tracking.run import TrackedRun
+    from fm_mlflow.tracking.run import LoggedModel, TrackedRun
 
 _EXAMPLES_LOGGED = 2
 _PREDICTION_BATCH = 1000
@@ -42,7 +42,7 @@ def log_setting(
     run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, machine: Machine
 ) -> None:
     """Log all that is known before training, so that even a run that fails has it."""
-    settings = config.model_dump(exclude={"data_dir", "measure", "learning_rate", "optimizer"})
+    settings = config.model_dump(exclude={*NOT_SHAPING, "learning_rate", "optimizer"})
     run.log_params(settings)
     run.log_params(built.params, of_compiled_model=built.was_compiled)
     run.set_tags({keys.MODEL: config.model, keys.DATASET_DIGEST: dataset.digest, **machine.tags()})
@@ -59,10 +59,9 @@ def log_setting(
 
 @dataclass(frozen=True)
 class LoggedOutcome:
-    """A trained model that is in the store, and what it scored there."""
+    """A trained model that is logged, and what it scored."""
 
-    model_uri: str
-    size_bytes: int | None
+    model: LoggedModel
     outcome: dict[str, float]
 
 
@@ -98,7 +97,7 @@ def log_outcome(
     run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
     run.set_tags({keys.WEIGHTS_DIGEST: weights_digest(built.model)})
     _log_plots(run, config, dataset, fitted, probabilities, predicted)
-    return LoggedOutcome(model.uri, model.size_bytes, outcome)
+    return LoggedOutcome(model, outcome)
 
 
 def _log_plots(
@@ -129,10 +128,10 @@ def clocks(fitted: FitResult, logged: LoggedOutcome, started: float) -> list[Mea
     """Return the size of the logged model and the times of the run as measurements."""
     clock = "monotonic clock around"
     files = "files of the logged MLflow model, as MLflow counts them, / 1024²"
-    if logged.size_bytes is None:
+    if logged.model.size_bytes is None:
         size = Measurement.missing(keys.SIZE_MLFLOW_MODEL, files, "the store does not say")
     else:
-        size = Measurement.exact(keys.SIZE_MLFLOW_MODEL, logged.size_bytes / MIB, files)
+        size = Measurement.exact(keys.SIZE_MLFLOW_MODEL, logged.model.size_bytes / MIB, files)
     return [
         size,
         Measurement.single(keys.FIT_SECONDS, fitted.seconds, f"{clock} the fit, tracing included"),
@@ -141,6 +140,20 @@ def clocks(fitted: FitResult, logged: LoggedOutcome, started: float) -> list[Mea
             time.perf_counter() - started,
             f"{clock} the whole call, up to the logging of this value",
         ),
+    ]
+
+
+def of_parts(measurements: Sequence[Measurement], parts: int) -> list[Measurement]:
+    """Have times, speeds and memory say that several processes trained the run."""
+    if parts == 1:
+        return list(measurements)
+    last = f"of the last of {parts} processes that trained the run"
+    every = f"the sum over {parts} processes that trained the run, each up to its last checkpoint"
+    notes = {"memory/": last, "throughput/training": last, "utilization/": last, "time/": every}
+    return [
+        replace(each, method=f"{each.method}; {note}") if note else each
+        for each in measurements
+        for note in [next((text for name, text in notes.items() if each.name.startswith(name)), "")]
     ]
 
 
@@ -156,7 +169,7 @@ def log_costs(
     from fm_mlflow.report.plots import save_memory_timeline
 
     values = measurement.metrics(costs)
-    run.log_metrics(values, of_model=True)
+    # Before the metrics: of a run that is killed in between, `resume` measures both again.
     with run.artifacts() as folder:
         text = measurement.to_json(costs, machine.to_dict())
         _file(folder, keys.MEASUREMENTS_FILE).write_text(text, encoding="utf-8")
@@ -169,6 +182,7 @@ def log_costs(
             if peak is not None:
                 plot = _file(folder, keys.MEMORY_PLOT_FILE)
                 save_memory_timeline(memory.timeline, peak, run_name(config), plot)
+    run.log_metrics(values, of_model=True)
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ def pytest_configure() -> None:
     program should, but tests of Ctrl-C could then show nothing.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["FM_MLFLOW_JOURNAL_DIR"] = tempfile.mkdtemp(prefix="fm_mlflow-journals-")
+
+
+def pytest_unconfigure() -> None:
+    """Leave no journals behind."""
+    shutil.rmtree(os.environ["FM_MLFLOW_JOURNAL_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import re
 import sys
 from typing import Any
 
+import click
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -130,4 +131,5 @@ def test_readme_documents_every_command_and_option(command: str) -> None:
     readme = (PROJECT / "README.md").read_text()
     assert f"fm-mlflow {command}" in readme
     for option in cli.commands[command].params:
-        assert f"`{option.opts[0]}`" in readme, option.opts
+        if isinstance(option, click.Option):
+            assert f"`{option.opts[0]}`" in readme, option.opts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from fm_mlflow.config import BenchmarkConfig, Protocol, TrainConfig
+from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
 from fm_mlflow.data import Dataset
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.report.text import markdown
@@ -76,7 +76,7 @@ def training_command(config: TrainConfig) -> str:
     command = ["fm-mlflow", "train", "--model", config.model]
     for name, field in TrainConfig.model_fields.items():
         value = getattr(config, name)
-        if name not in ("model", "data_dir", "measure") and value != field.default:
+        if name not in ("model", *NOT_SHAPING) and value != field.default:
             command += [f"--{name.replace('_', '-')}", str(value)]
     if config.dataset == "idx":
         command += ["--data-dir", "FOLDER"]

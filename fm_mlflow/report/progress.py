@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from typing_extensions import override
 
 from fm_mlflow import keys
 
+_log = logging.getLogger(__name__)
+
 _REFRESH_SECONDS = 0.1
 
 
@@ -39,6 +42,10 @@ class ProgressListener:
 
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         """An epoch is over."""
+
+    def notice(self, text: str) -> None:
+        """Something that a person should know; logged as a warning when nobody listens."""
+        _log.warning(text)
 
     def images(self, done: int, total: int) -> None:
         """`done` of `total` images are classified."""
@@ -84,6 +91,10 @@ class PlainProgress(ProgressListener):
             self._downloading = name
             size = f" ({total / 1e6:.1f} MB)" if total else ""
             self._line(f"downloading {name}{size}")
+
+    @override
+    def notice(self, text: str) -> None:
+        self._line(f"fm-mlflow: {text}")
 
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
@@ -153,6 +164,10 @@ class LiveProgress(ProgressListener):
     @override
     def batch(self, epoch: int, epochs: int, done: int, total: int) -> None:
         self._show(f"epoch {epoch}/{epochs}", done, total)
+
+    @override
+    def notice(self, text: str) -> None:
+        self._progress.console.print(f"fm-mlflow: {text}", highlight=False, markup=False)
 
     @override
     def images(self, done: int, total: int) -> None:

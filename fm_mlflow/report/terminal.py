@@ -38,6 +38,8 @@ def print_training_result(console: Console, result: TrainResult) -> None:
         ),
         highlight=False,
     )
+    if result.pending:
+        console.print(result.pending, markup=False, highlight=False)
     print_commands(console, next_commands(result))
 
 
@@ -54,6 +56,8 @@ def _measured_beside_estimated(metrics: Mapping[str, float]) -> Padding:
 
 def next_commands(result: TrainResult) -> list[tuple[str, str]]:
     """Return what to do next with a run: a label and the exact command, store included."""
+    if result.pending:
+        return [("Deliver it to its store, when that answers", "fm-mlflow sync")]
     store = shell_uri(result.tracking_uri)
     return [
         *browse_commands(result.tracking_uri, result.experiment_id, result.run_id),

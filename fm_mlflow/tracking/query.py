@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
-from fm_mlflow.config import Choice
+from fm_mlflow.config import NOT_SHAPING, Choice
 from fm_mlflow.errors import InputError
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
@@ -24,7 +24,7 @@ _PAGE = 1000
 _MOST_NAMES_SHOWN = 10
 
 # They do not shape the result, or make the group's identity in another way.
-_NOT_CONFIG = frozenset({"model", "seed", "data_dir", "measure"})
+_NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING})
 
 
 @dataclass(frozen=True)

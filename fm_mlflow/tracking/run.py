@@ -2,55 +2,122 @@
 
 from __future__ import annotations
 
-import importlib
-import io
+import contextlib
+import faulthandler
+import json
 import logging
 import os
-import shlex
-import tempfile
+import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import mlflow
-from mlflow.entities import Metric, Param, Run, RunInfo, RunStatus, RunTag
-from mlflow.tracking import MlflowClient
+from mlflow.entities import Run, RunStatus, RunTag
+from mlflow.tracking import MlflowClient, fluent
+from mlflow.tracking.context import registry as context_registry
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from fm_mlflow import __version__, keys
 from fm_mlflow.data import Subset
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.lifecycle import shield
+from fm_mlflow.processes import out_of_memory_kills, this_process
 from fm_mlflow.redaction import one_line, redact
-from fm_mlflow.tracking.store import check_reachable, store_errors
+from fm_mlflow.tracking.courier import Courier
+from fm_mlflow.tracking.datasets import describe_dataset, short_digest
+from fm_mlflow.tracking.delivery import utc_now
+from fm_mlflow.tracking.journal import Journal, Record, journal_root
+from fm_mlflow.tracking.params import same_value
+from fm_mlflow.tracking.saved_model import save_model
+from fm_mlflow.tracking.store import (
+    StoreDeniedError,
+    StoreUnavailableError,
+    absolute_uri,
+    check_reachable,
+    prepare,
+    store_errors,
+)
 
 _log = logging.getLogger(__name__)
 
 # MLflow's limits: longer values are refused by some stores.
 _MAX_PARAM_LENGTH = 6000
 _MAX_TAG_LENGTH = 5000
-_MAX_DATASET_DIGEST_LENGTH = 36
+
+FLUSH_SECONDS = 60.0
+_FLUSH_SECONDS_INTERRUPTED = 10.0
+_KILLED = "KILLED"
 
 
-@dataclass(frozen=True)
 class LoggedModel:
-    """A model in the store.
+    """A model that a run has logged.
 
     Attributes:
-        uri: `models:/<model id>`.
         size_bytes: All its files together, as MLflow counts them; None where it does not.
     """
 
-    uri: str
-    size_bytes: int | None
+    def __init__(self, run: TrackedRun, size_bytes: int | None) -> None:
+        self._run = run
+        self.size_bytes = size_bytes
+
+    @property
+    def uri(self) -> str:
+        """`models:/<model id>`; the folder of the saved model as long as the store lacks it."""
+        return self._run.model_uri
+
+
+class _Clock:
+    """Wall time in milliseconds that never runs backwards, whatever is done to the system clock.
+
+    Args:
+        not_before: The latest time that the run has seen, in milliseconds.
+    """
+
+    def __init__(self, not_before: int = 0) -> None:
+        self._wall = max(time.time_ns() // 1_000_000, not_before)
+        self._started = time.monotonic_ns()
+
+    def now(self) -> int:
+        return self._wall + (time.monotonic_ns() - self._started) // 1_000_000
+
+
+@dataclass
+class Resumption:
+    """A run that is gone on with.
+
+    Attributes:
+        run_id: Its id in the store; None while the store has never heard of it.
+        journal: Its journal, open, where this machine has it.
+        name: Its name.
+        tags: What to set on it now.
+        params: Its parameters, which stay as they are.
+        points: What it has logged of what is gone on with: metric and step.
+        model_id: The model that it has logged of it, where the journal does not say so.
+        model: The record of that model in the journal: number and record.
+    """
+
+    run_id: str | None
+    journal: Journal | None
+    name: str
+    tags: dict[str, str]
+    params: Mapping[str, str]
+    points: set[tuple[str, int]]
+    model_id: str | None = None
+    model: tuple[int, Record] | None = None
 
 
 class TrackedRun:
     """A run in the tracking store, from its opening to its true end; a context manager.
+
+    What is logged goes to a journal on the local disk, and from there into the store on a thread of
+    its own: nothing here waits for the store but the opening, briefly, and the end. Where the store
+    does not answer, the run goes on; `fm-mlflow sync` delivers the journal later.
 
     Three ways in: a run that the caller opened is joined and left open; a run that `mlflow run`
     handed over (MLFLOW_RUN_ID) is joined and closed; otherwise a run is created and closed. On the
@@ -58,35 +125,66 @@ class TrackedRun:
     their one-line cause in the tag `fm_mlflow.error`.
 
     The run is also MLflow's active run meanwhile, so that a user's own `mlflow.log_*` calls, in a
-    callback say, reach it.
+    callback say, reach it; unless the store did not answer at the start.
 
-    Entering raises TrackingError where the store cannot be reached or refuses, and InputError where
-    the run to be joined cannot take a tracked run; that run is then left as it is.
+    Entering raises TrackingError where the store refuses or no journal can be written, and
+    InputError where the run to be joined cannot take a tracked run; that run is then left as it is.
 
     Args:
         kind: Value of the tag `fm_mlflow.kind`.
         name: Name of the run, unless it was given one already.
+        flush_timeout: How many seconds the end waits for the store.
+        notice: Called with what a person should know about the store, in one line.
+        settings: What the run is to do, as plain values: kept in the journal for `resume`.
+        resumption: The run to go on with, instead of the three ways in.
     """
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        *,
+        flush_timeout: float = FLUSH_SECONDS,
+        notice: Callable[[str], None] = _log.warning,
+        settings: Mapping[str, Any] | None = None,
+        resumption: Resumption | None = None,
+    ) -> None:
         self._kind = kind
         self.name = name
         """The run's name: the one it was given, else ours."""
+        self.pending = ""
+        """After the end: what the store does not have yet and where it is, in one line."""
+        self._flush_timeout = flush_timeout
+        self._notice = notice
+        self._settings = dict(settings or {})
+        self._resumption = resumption
         self._owned = True
-        self._run: Run | None = None
-        self._logged_params: Mapping[str, str] = {}
-        self._model_id: str | None = None
-        self._client = MlflowClient()
+        self._active = False
+        self._logged_params: Mapping[str, str] = resumption.params if resumption else {}
+        self._logged_points = resumption.points if resumption else set()
+        self._model: LoggedModel | None = None
+        self._long_params: dict[str, str] = {}
+        self._files = 0
+        self._model_folder = ""
+        self._model_record = 0
+        self._clock = _Clock()
+        self._crash_trace: IO[str] | None = None
+        self._opened: Journal | None = None
+        self._courier: Courier | None = None
 
     def __enter__(self) -> TrackedRun:
         """Open or join the run."""
         try:
             # A signal between the store's answer and ours would leave the run open for ever.
-            with shield(), store_errors("open a run"):
+            with shield():
                 self._open()
         except BaseException as error:
-            if self._run is not None:
+            if self._courier is not None:
                 self._close(error)
+            elif self._opened is not None:
+                if self._resumption is None or self._resumption.journal is None:
+                    self._opened.remove()
+                self._opened.close()
             raise
         return self
 
@@ -101,23 +199,117 @@ class TrackedRun:
 
     def _open(self) -> None:
         caller_run = mlflow.active_run()
-        self._owned = caller_run is None
-        if caller_run is None:
-            check_reachable()
+        again = self._resumption
+        uri = absolute_uri(mlflow.get_tracking_uri())
         run_id = caller_run.info.run_id if caller_run else os.environ.get("MLFLOW_RUN_ID")
-        tags: dict[str, str] = {keys.KIND: self._kind, keys.VERSION: __version__}
+        if again is not None:
+            caller_run, run_id = None, again.run_id
+        self._owned = caller_run is None
+        there = again.journal if again else None
+        journal_id = there.journal_id if there else f"j-{uuid.uuid4().hex}"
+        tags = {
+            keys.KIND: self._kind,
+            keys.VERSION: __version__,
+            keys.JOURNAL: journal_id,
+            keys.HEARTBEAT: utc_now(),
+            **this_process().tags(),
+            **(again.tags if again else {}),
+        }
+        self._opened = there or Journal.create(journal_id, self._header(uri, run_id, tags))
+        if again is not None:
+            self._note_resumption(again, tags)
+        unavailable: TrackingError | None = None
+        courier = Courier(self._opened, uri, self._notice)
+        try:
+            check_reachable(uri)
+            prepare(uri, journal_root().parent / "locks")
+            with store_errors("open a run"):
+                if again is None:
+                    self._open_in_store(caller_run, run_id, tags)
+                elif run_id is not None:
+                    self._bind(mlflow.start_run(run_id=run_id))
+                    self._active = True
+        except StoreDeniedError:
+            raise
+        except StoreUnavailableError as error:
+            unavailable = error
+            self._notice(
+                f"{error}; the run goes on offline, its journal is {self._opened.folder}, and "
+                "`fm-mlflow sync` delivers it"
+            )
+        self._courier = courier
+        courier.start(unavailable)
+        self._watch_for_crashes()
+
+    def _header(self, uri: str, run_id: str | None, tags: Mapping[str, str]) -> Record:
         if run_id is None:
-            self._run = mlflow.start_run(run_name=self.name)
+            tags = context_registry.resolve_tags({**tags, MLFLOW_RUN_NAME: self.name})
+        return {
+            "type": "run",
+            "uri": redact(uri),
+            "run_id": run_id,
+            "owned": self._owned,
+            "name": self.name,
+            "start_time": self._clock.now(),
+            "experiment_id": os.environ.get("MLFLOW_EXPERIMENT_ID"),
+            "experiment_name": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+            "tags": {key: redact(value) for key, value in tags.items()},
+            "out_of_memory_kills": out_of_memory_kills(),
+            "settings": self._settings,
+        }
+
+    def _note_resumption(self, again: Resumption, tags: dict[str, str]) -> None:
+        """Have the run reopened, and note what of it is logged already."""
+        self._append({"type": "batch", "tags": tags})
+        reopening = {
+            "type": "reopen",
+            "time": self._clock.now(),
+            "tags": tags,
+            "out_of_memory_kills": out_of_memory_kills(),
+            "points": sorted(again.points),
+        }
+        self._append(reopening, durable=True)
+        if again.model is not None:
+            self._model_record, record = again.model
+            self._model_folder = str(self._journal.folder / record["folder"])
+            self._model = LoggedModel(self, record["size_bytes"])
+        elif again.model_id is not None:
+            from mlflow.models import Model
+
+            record = {"type": "known_model", "model_id": again.model_id}
+            self._model_record = self._append(record, durable=True)
+            size = Model.load(f"models:/{again.model_id}").model_size_bytes
+            self._model = LoggedModel(self, size)
+
+    def _open_in_store(
+        self, caller_run: Run | None, run_id: str | None, tags: dict[str, str]
+    ) -> None:
+        client = MlflowClient()
+        run: Run
+        if run_id is None:
+            run = mlflow.start_run(run_name=self.name, tags=tags)
+            self._active = True
         else:
-            existing = self._client.get_run(run_id)
+            existing = client.get_run(run_id)
             self._check_joinable(existing)
-            self._run = caller_run or mlflow.start_run()
+            run = caller_run or mlflow.start_run()
+            self._active = caller_run is None
             self._logged_params = existing.data.params
             if _is_generated(existing.info.run_name):
                 tags[MLFLOW_RUN_NAME] = self.name
             else:
                 self.name = existing.info.run_name
-        self.set_tags(tags)
+            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self._bind(run)
+
+    def _bind(self, run: Run) -> None:
+        """Note which run in the store it is, and that it has the journal's first record."""
+        state = self._journal.state
+        state.run_id = str(run.info.run_id)
+        state.experiment_id = str(run.info.experiment_id)
+        state.artifact_uri = str(run.info.artifact_uri)
+        state.position = max(state.position, 1)
+        self._journal.save_state()
 
     def _check_joinable(self, run: Run) -> None:
         run_id = run.info.run_id
@@ -127,62 +319,105 @@ class TrackedRun:
         if RunStatus.is_terminated(RunStatus.from_string(run.info.status)):
             raise InputError("run", run_id, f"a run that has not ended; it is {run.info.status}")
 
+    def _watch_for_crashes(self) -> None:
+        """Have Python write what it was at into the journal, should the process crash."""
+        if not faulthandler.is_enabled():
+            # Without a disk to write to there is no trace, which harms nothing else.
+            with contextlib.suppress(OSError):
+                self._crash_trace = self._journal.crash_file.open("w", encoding="utf-8")
+                faulthandler.enable(self._crash_trace)
+
     def _close(self, error: BaseException | None) -> None:
+        status = _status(error)
         # What has come to its end is complete: an interruption now changes nothing.
         with shield(forget=error is None):
             if error is not None:
-                # The store may be what failed: that must not hide the first error.
-                try:
-                    self.set_tags({keys.ERROR: one_line(error)})
-                except TrackingError as failure:
-                    _log.warning("run %s: its error is not recorded: %s", self.run_id, failure)
-            if not self._owned:
-                return
-            try:
-                with store_errors("close the run"):
-                    self._end(_status(error))
-            except TrackingError as failure:
-                if error is None:
-                    raise
-                _log.warning("run %s is not closed: %s", self.run_id, failure)
+                self.set_tags({keys.ERROR: one_line(error)})
+            if self._long_params:
+                self._log_long_params()
+            if self._owned:
+                end = {"type": "end", "status": status, "end_time": self._clock.now()}
+                self._append(end, durable=True)
+                if self._active:
+                    self._leave(status)
+            if self._crash_trace is not None:
+                faulthandler.disable()
+                self._crash_trace.close()
+        self._flush(_FLUSH_SECONDS_INTERRUPTED if status == _KILLED else self._flush_timeout)
 
-    def _end(self, status: str) -> None:
-        """End our run, and before it those that a callback has left open within it."""
-        while (active := mlflow.active_run()) is not None:
-            mlflow.end_run(status)
-            if active.info.run_id == self.run_id:
-                return
-        # A callback ended our run: then it bears the status of that moment.
-        self._client.set_terminated(self.run_id, status)
+    def _flush(self, seconds: float) -> None:
+        if self._courier is None:
+            raise RuntimeError("the run is not open")
+        try:
+            self.pending = self._courier.finish(min(seconds, self._flush_timeout))
+        except KeyboardInterrupt:
+            # Whoever does not want to wait need not: the journal is safe.
+            self.pending = self._courier.finish(0)
+        if self.pending:
+            self._notice(self.pending)
+
+    def _leave(self, status: str) -> None:
+        """Make our run the active one no more, and end those left open within it."""
+        while (active := mlflow.active_run()) is not None and active.info.run_id != self.run_id:
+            if self._courier is not None and not self._courier.answers:
+                break
+            with contextlib.suppress(TrackingError), store_errors("close a run within the run"):
+                mlflow.end_run(status)
+        # Not `mlflow.end_run`: it asks the store, and the journal does that.
+        stack = fluent._active_run_stack.get()  # type: ignore[no-untyped-call]
+        while stack and stack.pop().info.run_id != self.run_id:
+            pass
+        fluent._last_active_run_id.set(self.run_id)  # type: ignore[no-untyped-call]
+        monitor = fluent.run_id_to_system_metrics_monitor.pop(self.run_id, None)
+        if monitor is not None:
+            monitor.finish()
+        os.environ.pop("MLFLOW_RUN_ID", None)
 
     @property
-    def _info(self) -> RunInfo:
-        if self._run is None:
+    def _journal(self) -> Journal:
+        if self._opened is None:
             raise RuntimeError("a TrackedRun is open inside its `with` block only")
-        return self._run.info
+        return self._opened
+
+    def _append(self, record: Record, *, durable: bool = False) -> int:
+        number = self._journal.append(record, durable=durable)
+        if self._courier is not None:
+            self._courier.wake()
+        return number
 
     @property
     def run_id(self) -> str:
-        """The run's id in the store."""
-        return str(self._info.run_id)
+        """The run's id in the store; the journal's, which `sync` takes, while it has none."""
+        return self._journal.state.run_id or self._journal.journal_id
 
     @property
     def experiment_id(self) -> str:
-        """The id of the run's experiment."""
-        return str(self._info.experiment_id)
+        """The id of the run's experiment; empty as long as the store has not been reached."""
+        return self._journal.state.experiment_id or ""
 
     @property
     def artifact_uri(self) -> str:
-        """Where the run's artifacts are."""
-        return str(self._info.artifact_uri)
+        """Where the run's artifacts are: in the store, else in the journal."""
+        return self._journal.state.artifact_uri or str(self._journal.folder)
 
     @property
     def model_id(self) -> str | None:
-        """The id of the logged model, once there is one."""
-        return self._model_id
+        """The id of the logged model, once the store has one."""
+        return self._journal.state.model_before(len(self._journal))
+
+    @property
+    def model_uri(self) -> str:
+        """`models:/<model id>`, or the folder of the saved model; empty without a model."""
+        state, number = self._journal.state, str(self._model_record)
+        lacking = number in state.deferred or number in state.refused
+        if self.model_id and state.position > self._model_record and not lacking:
+            return f"models:/{self.model_id}"
+        return self._model_folder
 
     def log_params(self, params: Mapping[str, Any], *, of_compiled_model: bool = False) -> None:
         """Log parameters; those that `mlflow run` logged already may be spelt differently.
+
+        A value too long for the store is cut there; `params.json` has it in full.
 
         Args:
             params: Values by name.
@@ -193,22 +428,32 @@ class TrackedRun:
         Raises:
             InputError: The run holds another value of a parameter already.
         """
-        new = []
+        new = {}
         for name, value in params.items():
-            text = redact(str(value))[:_MAX_PARAM_LENGTH]
+            full = _encodable(redact(str(value)))
+            text = full[:_MAX_PARAM_LENGTH]
+            if text != full:
+                self._long_params[name] = full
             logged = self._logged_params.get(name)
             if logged is None:
-                new.append(Param(name, text))
+                new[name] = text
+            elif self._resumption is not None and same_value(logged, text):
+                continue
             elif of_compiled_model:
-                new.append(Param(f"{keys.COMPILED_PREFIX}{name}", text))
-            elif not _same_value(logged, text):
+                new[f"{keys.COMPILED_PREFIX}{name}"] = text
+            elif not same_value(logged, text):
                 raise InputError(
                     name,
                     text,
                     f"{logged}, which run {self.run_id} holds already and MLflow never changes",
                 )
-        with store_errors("log parameters"):
-            self._client.log_batch(self.run_id, params=new)
+        self._append({"type": "batch", "params": new})
+
+    def _log_long_params(self) -> None:
+        with self.artifacts() as folder:
+            text = json.dumps(self._long_params, indent=2, ensure_ascii=False)
+            (folder / keys.LONG_PARAMS_FILE).write_text(text + "\n", encoding="utf-8")
+        self._long_params.clear()
 
     def log_metrics(
         self,
@@ -219,37 +464,45 @@ class TrackedRun:
         test_set: Subset | None = None,
         dataset_name: str | None = None,
     ) -> None:
-        """Log metrics as one batch.
+        """Log metrics as one batch. The metrics of an epoch are on the disk when this returns.
 
         Args:
-            metrics: Values by name (`fm_mlflow.keys`).
+            metrics: Values by name (`fm_mlflow.keys`); NaN and infinities are kept.
             step: The epoch, from 1; 0 for values of the whole run.
             of_model: Link them to the logged model, so that its page shows them.
             test_set: The data set that they were measured on, with `dataset_name`.
             dataset_name: Name of that data set.
         """
-        now = int(time.time() * 1000)
-        batch = [
-            Metric(
-                name,
-                float(value),
-                now,
-                step,
-                model_id=self._model_id if of_model else None,
-                dataset_name=dataset_name,
-                dataset_digest=_short(test_set.digest) if test_set else None,
-                run_id=self.run_id,
-            )
+        now = self._clock.now()
+        about: dict[str, Any] = {"timestamp": now, "step": step}
+        if of_model:
+            about["of_model"] = True
+        if test_set:
+            about.update(dataset_name=dataset_name, dataset_digest=short_digest(test_set))
+        points = [
+            {"key": name, "value": float(value), **about}
             for name, value in metrics.items()
+            if (name, step) not in self._logged_points
         ]
-        with store_errors("log metrics"):
-            self._client.log_batch(self.run_id, metrics=batch)
+        self._append({"type": "batch", "metrics": points}, durable=step > 0)
+
+    def link_models(self, model_ids: Iterable[str]) -> None:
+        """Record logged models as inputs of the run: it is about them."""
+        self._append({"type": "models", "model_ids": list(model_ids)})
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where the run's checkpoints go."""
+        return self._journal.folder / keys.CHECKPOINT_FOLDER
+
+    def log_checkpoint(self, path: Path) -> None:
+        """Have the store keep a checkpoint, so that another machine can go on with it."""
+        self._append({"type": "checkpoint", "file": str(path.relative_to(self._journal.folder))})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, redacted."""
-        batch = [RunTag(key, redact(value)[:_MAX_TAG_LENGTH]) for key, value in tags.items()]
-        with store_errors("set tags"):
-            self._client.log_batch(self.run_id, tags=batch)
+        safe = {key: _encodable(redact(value))[:_MAX_TAG_LENGTH] for key, value in tags.items()}
+        self._append({"type": "batch", "tags": safe})
 
     def describe(self, markdown: str) -> None:
         """Set the description that the MLflow UI shows on the run's page."""
@@ -264,23 +517,29 @@ class TrackedRun:
             context: `training`, `validation` or `test`.
             source: Folder or library that it came from.
         """
-        dataset = mlflow.data.from_numpy(  # type: ignore[attr-defined]  # set at import time
-            subset.images,
-            targets=subset.labels,
-            source=_dataset_source(source),
-            name=name,
-            digest=_short(subset.digest),
-        )
-        with store_errors("log a data set"):
-            mlflow.log_input(dataset, context=context)
+        dataset = describe_dataset(name, subset, source)
+        self._append({"type": "dataset", "dataset": dataset, "context": context})
 
     @contextmanager
     def artifacts(self) -> Iterator[Path]:
         """Give an empty folder; what is written into it becomes artifacts of the run."""
-        with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
-            yield Path(folder)
-            with store_errors("log artifacts"):
-                self._client.log_artifacts(self.run_id, folder)
+        name, folder = self._new_folder("artifacts")
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        _sync_files(folder)
+        self._append({"type": "artifacts", "folder": name}, durable=True)
+
+    def _new_folder(self, kind: str) -> tuple[str, Path]:
+        while True:  # a run that was resumed has some already
+            self._files += 1
+            name = f"{kind}/{self._files}"
+            folder = self._journal.folder / name
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                return name, folder
 
     def log_model(
         self,
@@ -305,26 +564,33 @@ class TrackedRun:
             params: Shown on the model's page.
 
         Returns:
-            The model's URI, `models:/<model id>`, and its size.
+            The model: its size, and its URI once the run has ended.
         """
-        # Local, because they import TensorFlow: comparing and registering must not.
-        from mlflow.models import Model, infer_signature
-
-        # MLflow tries the example, and Keras draws a progress bar on stdout for that.
-        with store_errors("log the model"), redirect_stdout(io.StringIO()):
-            info = mlflow.tensorflow.log_model(
-                model,
-                name=keys.MODEL_NAME,
-                signature=infer_signature(input_example, output_example),
-                input_example=input_example,
-                pip_requirements=_requirements(requirements),
-                metadata={"class_names": list(class_names)},
-                code_paths=[str(path) for path in code_paths] or None,
-                params={name: str(value) for name, value in (params or {}).items()},
-            )
-            size = Model.load(info.model_uri).model_size_bytes
-        self._model_id = info.model_id
-        return LoggedModel(str(info.model_uri), size)
+        if self._model is not None:  # logged before the run was interrupted
+            return self._model
+        name, folder = self._new_folder("models")
+        size = save_model(
+            model,
+            folder,
+            input_example=input_example,
+            output_example=output_example,
+            class_names=class_names,
+            code_paths=code_paths,
+            requirements=requirements,
+        )
+        _sync_files(folder)
+        self._model_folder = str(folder)
+        record = {
+            "type": "model",
+            "time": self._clock.now(),
+            "folder": name,
+            "size_bytes": size,
+            "params": {key: str(value) for key, value in (params or {}).items()},
+            "tags": context_registry.resolve_tags(),
+        }
+        self._model_record = self._append(record, durable=True)
+        self._model = LoggedModel(self, size)
+        return self._model
 
 
 def close_inherited_run(run_id: str, error: BaseException) -> None:
@@ -355,42 +621,18 @@ def _is_generated(name: str | None) -> bool:
 
 def _status(error: BaseException | None) -> str:
     if error is None:
-        return RunStatus.to_string(RunStatus.FINISHED)
-    killed = isinstance(error, KeyboardInterrupt)
-    return RunStatus.to_string(RunStatus.KILLED if killed else RunStatus.FAILED)
+        return "FINISHED"
+    return _KILLED if isinstance(error, KeyboardInterrupt) else "FAILED"
 
 
-def _same_value(logged: str, ours: str) -> bool:
-    """Tell whether two spellings mean one value: `1e-3` and `0.001`, `'a b'` and `a b`."""
-    try:
-        logged = shlex.split(logged)[0]  # `mlflow run` logs values as its shell will see them
-    except (ValueError, IndexError):
-        logged = logged.strip("'")
-    if logged == ours:
-        return True
-    try:
-        return float(logged) == float(ours)
-    except ValueError:
-        return False
+def _encodable(text: str) -> str:
+    """Replace what no store can hold: halves of surrogate pairs, and the character zero."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _short(digest: str) -> str:
-    return digest[:_MAX_DATASET_DIGEST_LENGTH]
-
-
-def _dataset_source(source: str) -> Any:
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.sources import (  # type: ignore[attr-defined]  # made at import time
-        LocalArtifactDatasetSource,
-    )
-
-    if Path(source).is_dir():
-        return LocalArtifactDatasetSource(str(Path(source).resolve()))
-    return CodeDatasetSource(tags={"source": source})
-
-
-def _requirements(more: tuple[str, ...]) -> list[str]:
-    """What loading the model needs, as installed here. MLflow would take 7 s to guess it."""
-    # By module, because TensorFlow's distribution goes by several names (tensorflow-cpu, …).
-    modules = (importlib.import_module(name) for name in ("mlflow", "tensorflow", "keras", "numpy"))
-    return [*(f"{module.__name__}=={module.__version__}" for module in modules), *more]
+def _sync_files(folder: Path) -> None:
+    """Have all files of a folder survive a power cut."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -2,36 +2,92 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import mlflow
+import requests
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from fm_mlflow.errors import FmMlflowError, TrackingError
 from fm_mlflow.redaction import one_line, redact
 
+_PROBE_SECONDS = 5
+_HTTP_STATUS = re.compile(r"failed with error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
+_TRANSIENT_STATUS = {408, 425, 429}
+_TRANSIENT_CODES = {
+    *("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"),
+    *("DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "RESOURCE_CONFLICT"),
+}
+_DENIED_CODES = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED"}
+_NEVER_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR}
 
-def check_reachable() -> None:
-    """Fail at once where MLflow would retry for minutes: nothing listens at the tracking URI.
+
+class StoreUnavailableError(TrackingError):
+    """The store does not answer now; the same request may well succeed later."""
+
+
+class StoreDeniedError(StoreUnavailableError):
+    """The store, or the way to it, does not trust us; somebody has to change a setting."""
+
+
+class StoreFailedError(StoreUnavailableError):
+    """The store answers that it failed: it is ill, or cannot digest this very request."""
+
+
+class StoreRefusedError(TrackingError):
+    """The store says no, and will say so again."""
+
+
+def check_reachable(uri: str | None = None) -> None:
+    """Fail at once where MLflow would retry for minutes: nothing answers at the tracking URI.
+
+    Args:
+        uri: By default the active tracking URI.
 
     Raises:
-        TrackingError: No connection.
+        StoreUnavailableError: No answer.
+        StoreDeniedError: No trust: its TLS certificate is not accepted.
     """
-    import requests
-
-    uri = mlflow.get_tracking_uri()
+    uri = uri or mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):
         return
     try:
-        requests.head(uri, timeout=10, allow_redirects=False)
-    except requests.exceptions.SSLError:
-        return  # it answers; whether it is trusted is for MLflow's own settings to say
+        status = requests.head(
+            uri, timeout=_PROBE_SECONDS, allow_redirects=False, verify=_verification()
+        ).status_code
+    except requests.exceptions.SSLError as error:
+        raise StoreDeniedError(
+            f"the tracking server {redact(uri)} is not trusted ({_tls_reason(error)}); set "
+            "MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority"
+        ) from error
     except requests.RequestException as error:
-        raise TrackingError(
+        raise StoreUnavailableError(
             f"the tracking server {redact(uri)} does not answer ({type(error).__name__}); "
             "check MLFLOW_TRACKING_URI and that the server runs"
         ) from error
+    if _is_transient(status):
+        raise StoreUnavailableError(f"the tracking server {redact(uri)} answers {status}")
+
+
+def _verification() -> bool | str:
+    """What MLflow verifies a server's certificate against."""
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        return False
+    return os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
+
+
+def _tls_reason(error: BaseException) -> str:
+    found = re.search(r"(certificate verify failed: [^(\"']+|[A-Z_]{8,})", str(error))
+    return found[1].strip() if found else "TLS"
 
 
 def tracking_uri() -> str:
@@ -39,14 +95,90 @@ def tracking_uri() -> str:
     return redact(mlflow.get_tracking_uri())
 
 
-@contextmanager
-def store_errors(action: str) -> Iterator[None]:
-    """Give whatever the store raises one shape: what was tried, where, why."""
-    from sqlalchemy.exc import SQLAlchemyError
+def absolute_uri(uri: str) -> str:
+    """Return a tracking URI that means the same from any working directory."""
+    for scheme in ("sqlite:///", "file:///"):
+        path = uri.removeprefix(scheme)
+        if uri.startswith(scheme) and not path.startswith("/") and ":" not in path and path:
+            return f"{scheme}{Path(path).absolute()}"
+    return uri if "://" in uri or uri == "databricks" else str(Path(uri).absolute())
 
+
+@contextmanager
+def store_errors(action: str, uri: str | None = None) -> Iterator[None]:
+    """Give whatever the store raises one shape: what was tried, where, why.
+
+    Raises:
+        StoreUnavailableError: It did not answer; or, more exactly, StoreDeniedError or
+            StoreFailedError.
+        StoreRefusedError: It said no for good.
+    """
     try:
         yield
     except FmMlflowError:
         raise
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise TrackingError(f"cannot {action} in {tracking_uri()}: {one_line(error)}") from error
+        where = redact(uri) if uri else tracking_uri()
+        raise _kind(error)(f"cannot {action} in {where}: {_reason(error)}") from error
+    except Exception as error:
+        # Of an artifact store's own library (botocore, …), which no import here can name.
+        name = type(error).__module__.partition(".")[0]
+        if name not in ("botocore", "boto3", "google", "azure"):
+            raise
+        where = redact(uri) if uri else tracking_uri()
+        raise StoreUnavailableError(f"cannot {action} in {where}: {_reason(error)}") from error
+
+
+def _kind(error: Exception) -> type[TrackingError]:
+    """Tell a store that says no from one that does not answer."""
+    kind: type[TrackingError] = StoreRefusedError
+    if isinstance(error, MlflowException):
+        status = _HTTP_STATUS.search(str(error))
+        if error.error_code in _DENIED_CODES:
+            kind = StoreDeniedError
+        elif status and not _is_transient(int(status[1] or status[2])):
+            kind = StoreRefusedError
+        elif error.error_code in _TRANSIENT_CODES:
+            kind = StoreUnavailableError
+        elif error.error_code == "INTERNAL_ERROR":
+            kind = StoreFailedError
+    elif isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError)):
+        kind = StoreUnavailableError
+    elif isinstance(error, OSError) and error.errno not in _NEVER_WRITABLE:
+        status_code = getattr(getattr(error, "response", None), "status_code", None)
+        if status_code is None or _is_transient(status_code):
+            kind = StoreUnavailableError
+    return kind
+
+
+def _is_transient(status: int) -> bool:
+    return status in _TRANSIENT_STATUS or status >= 500
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MlflowException) and error.error_code in _DENIED_CODES:
+        return (
+            f"not allowed ({error.error_code}); check MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    return one_line(error)
+
+
+def prepare(uri: str, lock_folder: Path) -> None:
+    """Make sure that a store in a database exists and is migrated; one process at a time.
+
+    MLflow migrates an empty database without a lock: of several that start at once on one, all but
+    the first fail on tables that are there already.
+
+    Args:
+        uri: The tracking URI.
+        lock_folder: Where the lock goes that the processes of this user share.
+    """
+    from fm_mlflow.tracking.locks import FileLock
+
+    if "://" not in uri or uri.startswith(("http://", "https://", "file://")):
+        return
+    lock_folder.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    with FileLock(lock_folder / f"store-{name}.lock"), store_errors("open the store", uri):
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)

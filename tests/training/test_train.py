@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fm_mlflow import InputError, Interrupted, TrackingError, TrainingError, keys, train
+from fm_mlflow import InputError, Interrupted, TrainingError, keys, sync, train
 from fm_mlflow.data import Dataset
-from tests.conftest import Store, active_store, free_port
+from tests.conftest import Store, active_store
+from tests.outages import Line, Way
 from tests.training.conftest import DIGITS, MEASURED, Finished
 
 # Parameter counts, sizes and estimates of the reference notebook.
@@ -403,13 +405,36 @@ class TestEnds:
             train(**{"dataset": "digits", **settings})
         assert store.client.search_runs(["0"]) == []
 
-    def test_no_server(self) -> None:
-        uri = f"http://ann:longsecret@127.0.0.1:{free_port()}"
-        nobody = Store(uri, folder=None)  # type: ignore[arg-type]
-        with active_store(nobody), pytest.raises(TrackingError) as error:
-            train("mlp", **DIGITS)
-        assert "does not answer" in str(error.value)
-        assert "longsecret" not in str(error.value)
+    def test_without_a_server(
+        self, server: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FM_MLFLOW_JOURNAL_DIR", str(tmp_path))
+        line = Line(server)
+        line.set(Way.CUT)
+        with active_store(Store(line.uri, tmp_path)):
+            result = train("mlp", flush_timeout=0, **MEASURED)
+            assert "`fm-mlflow sync` delivers them" in result.pending
+            model = mlflow.tensorflow.load_model(result.model_uri)  # the saved one
+            assert result.run_id.startswith("j-")
+            line.set(Way.OPEN)
+            (delivered,) = sync([result.run_id]).journals
+        line.close()
+        assert delivered.pending == ""
+        (logged,) = server.client.search_logged_models(
+            ["0"], f"source_run_id = '{delivered.run_id}'"
+        )
+        uri = f"models:/{logged.model_id}"
+        result = dataclasses.replace(result, run_id=delivered.run_id, model_uri=uri)
+        done = Finished(server, result)
+        test_the_logged_model_is_complete(done)
+        assert done.run.info.status == "FINISHED"
+        for key in keys.all_keys():
+            if key.group == "Artifacts":
+                assert done.artifact(key).stat().st_size > 0
+        with active_store(server):
+            loaded = mlflow.tensorflow.load_model(uri)
+        for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 class TestRunsOfOthers:

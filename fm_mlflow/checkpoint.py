@@ -1,0 +1,262 @@
+"""What a training needs to go on as if nothing had happened: written after each epoch, atomically.
+
+A checkpoint is one `.npz` file: the values of all variables of the model (weights, states of seed
+generators) and of its optimizer, and `meta`, JSON with the settings, Python's and NumPy's random
+state, the epoch and the learning curve so far. Two files take turns, so that a whole one is there
+at any moment. The order of the images needs no state: it follows from seed and epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import threading
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
+
+_log = logging.getLogger(__name__)
+
+_FORMAT = 1
+_FILES = ("even.npz", "odd.npz")
+_META = "meta"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: Epochs that are done.
+        history: One value of each of them for each metric, by logged name.
+        seconds: Wall time since the call of `train`, of all parts together.
+        fit_seconds: Of it, the fit's.
+        parts: How many processes have trained so far.
+    """
+
+    epoch: int = 0
+    history: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    fit_seconds: float = 0.0
+    parts: int = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory.
+
+    Attributes:
+        settings: The run's settings, by name.
+        dataset_digest: What it trains on.
+        progress: How far it has come.
+        variables: Values of the model's variables, in Keras' order.
+        optimizer: Values of the optimizer's variables, in Keras' order.
+        random_state: Python's and NumPy's, as plain values.
+    """
+
+    settings: dict[str, Any]
+    dataset_digest: str
+    progress: Progress
+    variables: list[NDArray[Any]]
+    optimizer: list[NDArray[Any]]
+    random_state: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, model: keras.Model, settings: dict[str, Any], digest: str, progress: Progress
+    ) -> Checkpoint:
+        """Copy the state of a training at the end of an epoch."""
+        return cls(
+            settings,
+            digest,
+            progress,
+            _values(_variables(model)),
+            _values(model.optimizer.variables),
+            _random_state(),
+        )
+
+    def restore(self, model: keras.Model) -> None:
+        """Bring a freshly built and compiled model to this point.
+
+        Raises:
+            ValueError: It is not the model that the checkpoint is of.
+        """
+        model.optimizer.build(model.trainable_variables)
+        _assign(_variables(model), self.variables)
+        _assign(model.optimizer.variables, self.optimizer)
+
+    def restore_random_state(self) -> None:
+        """Have Python and NumPy draw what they would have drawn next."""
+        version, values, gauss = self.random_state["python"]
+        random.setstate((version, tuple(values), gauss))
+        name, keys, *rest = self.random_state["numpy"]
+        np.random.set_state((name, np.array(keys, np.uint32), *rest))
+
+    def write(self, path: Path) -> None:
+        """Write a file that is either whole or, after a crash, not there."""
+        meta = {
+            "format": _FORMAT,
+            "settings": self.settings,
+            "dataset_digest": self.dataset_digest,
+            "random_state": self.random_state,
+            "progress": asdict(self.progress),
+            "counts": [len(self.variables), len(self.optimizer)],
+            "types": [array.dtype.name for array in (*self.variables, *self.optimizer)],
+        }
+        arrays = {
+            f"{number:05}": _plain(array)
+            for number, array in enumerate((*self.variables, *self.optimizer))
+        }
+        arrays[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        temporary = path.with_suffix(".new")
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read a file.
+
+        Raises:
+            OSError, ValueError, KeyError, zipfile.BadZipFile: It is not there, or damaged.
+        """
+        with np.load(path) as file:
+            meta = json.loads(bytes(file[_META]))
+            if meta["format"] != _FORMAT:
+                raise ValueError(f"format {meta['format']}")
+            split = meta["counts"][0]
+            arrays = [
+                file[f"{number:05}"].view(np.dtype(name))
+                for number, name in enumerate(meta["types"])
+            ]
+            return cls(
+                meta["settings"],
+                meta["dataset_digest"],
+                Progress(**meta["progress"]),
+                arrays[:split],
+                arrays[split:],
+                meta["random_state"],
+            )
+
+
+def newest(folders: Iterable[Path]) -> Checkpoint | None:
+    """Return the checkpoint in these folders that is furthest on; damaged files do not count."""
+    found = []
+    for folder in folders:
+        for name in _FILES:
+            try:
+                found.append(Checkpoint.read(folder / name))
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                _log.warning("%s is damaged and left out: %s", folder / name, error)
+    return max(found, key=lambda each: each.progress.epoch, default=None)
+
+
+class CheckpointWriter:
+    """Writes checkpoints on a thread of its own; of those that come too fast, the last.
+
+    A full disk keeps the checkpoint before, says so once, and does not stop the training.
+
+    Args:
+        folder: Where the files go.
+        on_written: Called with the file, on that thread, once it is on the disk.
+    """
+
+    def __init__(self, folder: Path, on_written: Callable[[Path], None]) -> None:
+        self._folder = folder
+        self._on_written = on_written
+        self._changed = threading.Condition()
+        self._next: Checkpoint | None = None
+        self._closing = False
+        self._failed = False
+        self._thread = threading.Thread(target=self._run, name="fm_mlflow-checkpoint", daemon=True)
+        self._thread.start()
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Have a checkpoint written; returns at once."""
+        with self._changed:
+            self._next = checkpoint
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until the last one is written."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._next is None and not self._closing:
+                    self._changed.wait()
+                checkpoint, self._next = self._next, None
+            if checkpoint is None:
+                return
+            path = self._folder / _FILES[checkpoint.progress.epoch % 2]
+            try:
+                self._folder.mkdir(exist_ok=True)
+                checkpoint.write(path)
+            except OSError as error:
+                path.with_suffix(".new").unlink(missing_ok=True)
+                if not self._failed:
+                    _log.warning(
+                        "the checkpoint of epoch %d cannot be written (%s); the one before is kept",
+                        checkpoint.progress.epoch,
+                        error.strerror or error,
+                    )
+                self._failed = True
+            else:
+                self._failed = False
+                self._on_written(path)
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    """All that a model carries from batch to batch, but for the metrics, which an epoch resets."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return [variable for variable in model.variables if id(variable) not in metrics]
+
+
+def _values(variables: Sequence[Any]) -> list[NDArray[Any]]:
+    return [np.array(variable.numpy()) for variable in variables]
+
+
+def _assign(variables: Sequence[Any], values: Sequence[NDArray[Any]]) -> None:
+    shapes = [tuple(variable.shape) for variable in variables]
+    if shapes != [value.shape for value in values]:
+        raise ValueError("the model is not the one that was trained: its variables differ")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of a type that NumPy's files know: bfloat16 and its like are not."""
+    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+
+
+def _random_state() -> dict[str, Any]:
+    name, keys, *rest = np.random.get_state()
+    return {"python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *rest]}
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,140 @@
+"""Which process a run is in, and whether that process is still there.
+
+A pid alone says little: pids are used again, hosts are rebooted, containers count their own. So a
+run records host, pid, boot (and the namespace that its pids count in) and the process's start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import psutil
+
+from fm_mlflow import keys
+
+
+class Presence(Enum):
+    """What can be said of a process from here."""
+
+    ALIVE = "alive"
+    GONE = "gone"
+    REBOOTED = "its host was rebooted"
+    ELSEWHERE = "on another host, or in another container"
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One process, among all of all hosts and times.
+
+    Attributes:
+        host: Host name.
+        pid: Process id.
+        boot: Which boot of the host, and which namespace of pids.
+        start: When the process started, in the kernel's ticks since the boot where it says so.
+    """
+
+    host: str
+    pid: int
+    boot: str
+    start: str
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags that a run carries."""
+        return {
+            keys.PROCESS_HOST: self.host,
+            keys.PROCESS_PID: str(self.pid),
+            keys.PROCESS_BOOT: self.boot,
+            keys.PROCESS_START: self.start,
+        }
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> ProcessIdentity | None:
+        """Read the tags of a run; None when it has none."""
+        try:
+            return cls(
+                tags[keys.PROCESS_HOST],
+                int(tags[keys.PROCESS_PID]),
+                tags[keys.PROCESS_BOOT],
+                tags[keys.PROCESS_START],
+            )
+        except (KeyError, ValueError):
+            return None
+
+    def presence(self) -> Presence:
+        """Tell whether the process lives, as far as this process can see."""
+        if self.host != socket.gethostname():
+            return Presence.ELSEWHERE
+        boot, _, namespace = self.boot.partition(" ")
+        our_boot, _, our_namespace = _boot().partition(" ")
+        if boot != our_boot:
+            # Another container of this name on another host looks like a reboot, too.
+            return Presence.ELSEWHERE if namespace != our_namespace else Presence.REBOOTED
+        if namespace != our_namespace:
+            return Presence.ELSEWHERE
+        return Presence.ALIVE if _start(self.pid) == self.start else Presence.GONE
+
+
+def this_process() -> ProcessIdentity:
+    """Return the identity of this process."""
+    return ProcessIdentity(
+        socket.gethostname(), os.getpid(), _boot(), _start(os.getpid()) or "unknown"
+    )
+
+
+def _boot() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return f"{psutil.boot_time():.0f} -"
+
+
+def _start(pid: int) -> str | None:
+    """Return when a living process started; None when there is none of this pid."""
+    try:
+        # Ticks since the boot: unlike a time of day, no change of the clock moves them.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        state, *rest = fields.rpartition(")")[2].split()
+        return None if state in "ZX" else rest[18]
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+    except (OSError, IndexError):
+        return None
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.Error:
+        return None
+
+
+def out_of_memory_kills() -> int | None:
+    """Return how many processes the kernel has killed for want of memory since its boot."""
+    try:
+        counts = Path("/proc/vmstat").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = re.search(r"^oom_kill (\d+)$", counts, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def kernel_killed_for_memory(pid: int) -> bool:
+    """Tell whether the kernel's log, where we may read it, says that it killed this process."""
+    try:
+        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        while line := os.read(log, 8192):
+            if re.search(rb"Killed process %d \(" % pid, line):
+                return True
+    except OSError:
+        return False  # BlockingIOError: that was all of it
+    finally:
+        os.close(log)
+    return False

@@ -1,0 +1,75 @@
+"""Deliver the journals of runs that their tracking stores do not have in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from fm_mlflow.config import SyncConfig, parse
+from fm_mlflow.errors import InputError
+
+if TYPE_CHECKING:
+    from fm_mlflow.tracking.recovery import Delivered
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a synchronisation came to.
+
+    Attributes:
+        journals: The journals that were looked at.
+        in_use: Ids of those that a living process has open: runs that go on, or another `sync`.
+    """
+
+    journals: list[Delivered]
+    in_use: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is pending, but for runs that go on."""
+        return not any(each.pending for each in self.journals)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return asdict(self)
+
+
+def sync(run_ids: Sequence[str] = (), **settings: Any) -> SyncResult:
+    """Deliver pending journals into their runs: nothing lost, nothing doubled.
+
+    A run whose process is gone is closed as KILLED or FAILED, with the cause where it is known.
+
+    Args:
+        run_ids: Ids of runs, or of journals (`j-…`); by default every journal of this machine.
+        **settings: The fields of `SyncConfig`: store.
+
+    Raises:
+        InputError: There is no journal of such a run.
+        LockedError: One of `run_ids` is still going on, or another process delivers it.
+    """
+    from fm_mlflow.tracking.journal import Journal, journals, stored_run_id
+    from fm_mlflow.tracking.locks import LockedError
+    from fm_mlflow.tracking.recovery import deliver_journal
+
+    config = parse(SyncConfig, settings)
+    found = {folder: {folder.name, stored_run_id(folder)} for folder in journals()}
+    for run_id in run_ids:
+        if not any(run_id in names for names in found.values()):
+            here = ", ".join(folder.name for folder in found) or "there is none, all is delivered"
+            raise InputError("run", run_id, f"a run with a journal here: {here}")
+    delivered, in_use = [], []
+    for folder, names in found.items():
+        if run_ids and names.isdisjoint(run_ids):
+            continue
+        try:
+            journal = Journal.open(folder)
+        except LockedError:
+            if run_ids:
+                raise
+            in_use.append(folder.name)
+        except FileNotFoundError:
+            continue  # another process has just delivered it
+        else:
+            delivered.append(deliver_journal(journal, config.store))
+    return SyncResult(delivered, in_use)

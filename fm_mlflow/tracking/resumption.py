@@ -1,0 +1,212 @@
+"""Finding a run that is to go on: on this machine by its journal, elsewhere by its artifacts."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import LoggedModelStatus, Run
+from mlflow.tracking import MlflowClient
+
+from fm_mlflow import keys
+from fm_mlflow.errors import InputError, TrackingError
+from fm_mlflow.tracking.journal import Journal, Record, journal_root, open_journal
+from fm_mlflow.tracking.locks import FileLock, LockedError
+from fm_mlflow.tracking.recovery import journal_uri
+from fm_mlflow.tracking.run import Resumption
+from fm_mlflow.tracking.running import Verdict, judge
+from fm_mlflow.tracking.store import StoreUnavailableError, check_reachable, store_errors
+
+_SILENT_SECONDS = 120
+"""Another host's run that has shown nothing for so long is taken over when a person says so."""
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """A run that can go on.
+
+    Attributes:
+        resumption: What the tracked run needs to know.
+        settings: What it was to do; None where only its checkpoint knows.
+        folders: Where its checkpoints are.
+        finished: Whether it came to its end.
+        extended_epochs: How far it was extended; None where it was not.
+        parts: How many processes have trained it so far.
+    """
+
+    resumption: Resumption
+    settings: dict[str, Any] | None
+    folders: list[Path]
+    finished: bool
+    extended_epochs: int | None
+    parts: int
+
+
+@contextmanager
+def resumable(run_id: str) -> Iterator[Resumable]:
+    """Find a run and keep others from going on with it; its store is the active one meanwhile.
+
+    Args:
+        run_id: Its id in the store, or that of its journal.
+
+    Raises:
+        InputError: There is no such run.
+        TrackingError: It is still running, or another process goes on with it; or the store does
+            not answer and this machine does not have the run's journal.
+    """
+    locks = journal_root().parent / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        lock = FileLock(locks / f"run-{run_id}.lock")
+        try:
+            lock.acquire()
+            stack.callback(lock.release)
+            journal = open_journal(run_id)
+        except LockedError as error:
+            raise TrackingError(f"run {run_id} is in use: {error}") from error
+        if journal is not None:
+            stack.callback(journal.close)
+            stack.enter_context(_active(journal_uri(journal[0])))
+        run = _stored_run(run_id, journal)
+        downloads = Path(tempfile.mkdtemp(prefix="fm_mlflow-"))
+        stack.callback(shutil.rmtree, downloads, ignore_errors=True)
+        yield _describe(journal, run, downloads)
+
+
+@contextmanager
+def _active(uri: str) -> Iterator[None]:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def _stored_run(run_id: str, journal: Journal | None) -> Run | None:
+    """Return the run as the store knows it; None when only the journal can say."""
+    stored_id = run_id
+    if journal is not None:
+        known = journal.state.run_id or journal[0]["run_id"]
+        if known is None:
+            return None
+        stored_id = known
+    try:
+        check_reachable()
+        with store_errors("find the run"):
+            run = MlflowClient().get_run(stored_id)
+    except StoreUnavailableError:
+        if journal is None:
+            raise
+        return None
+    except TrackingError as error:
+        raise InputError("run", run_id, f"the id of a training run; {error}") from error
+    if run.data.tags.get(keys.KIND) != keys.KIND_TRAINING:
+        raise InputError("run", run_id, "the id of a training run of fm_mlflow")
+    if run.info.status == "RUNNING":
+        judged = judge(run, _SILENT_SECONDS, ask_journals=journal is None)
+        ours = journal is not None and run.data.tags.get(keys.JOURNAL) == journal.journal_id
+        if judged.verdict is not Verdict.DEAD and not (ours and _is_over(journal)):
+            raise TrackingError(f"run {run_id} is in use: {judged.reason}")
+    return run
+
+
+def _is_over(journal: Journal | None) -> bool:
+    """Tell whether a run of this very process has ended, as far as its journal goes."""
+    return journal is not None and journal[len(journal) - 1]["type"] == "end"
+
+
+def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resumable:
+    records = [journal[number] for number in range(len(journal))] if journal else []
+    tags: dict[str, str] = dict(run.data.tags) if run else {}
+    params: dict[str, str] = dict(run.data.params) if run else {}
+    for record in records:
+        tags.update(record.get("tags", {}) if record["type"] in ("run", "batch") else {})
+        params = {**record.get("params", {}), **params} if record["type"] == "batch" else params
+    extended_at = int(tags.get(keys.EXTENDED_AT, 0))
+    points, model = _journaled(records, extended_at)
+    model_id = None
+    if run is not None:
+        points |= _stored_points(run, extended_at)
+        model_id = _stored_model(run, extended_at)
+    folders = [journal.folder / keys.CHECKPOINT_FOLDER] if journal else []
+    went_on_elsewhere = journal is None or tags.get(keys.JOURNAL) != journal.journal_id
+    if run is not None and went_on_elsewhere:
+        folders.append(_download(run.info.run_id, downloads))
+    ends = [record for record in records if record["type"] in ("end", "reopen")]
+    status = ends[-1].get("status", "RUNNING") if ends else run.info.status if run else "RUNNING"
+    extended = tags.get(keys.EXTENDED_EPOCHS)
+    return Resumable(
+        Resumption(
+            run_id=run.info.run_id if run else journal.state.run_id if journal else None,
+            journal=journal,
+            name=run.info.run_name if run else str(records[0]["name"]),
+            tags={},
+            params=params,
+            points=points,
+            model_id=model_id,
+            model=model,
+        ),
+        settings=records[0].get("settings") if records else None,
+        folders=folders,
+        finished=status == "FINISHED",
+        extended_epochs=int(extended) if extended else None,
+        parts=int(tags.get(keys.PARTS, 1)),
+    )
+
+
+def _journaled(
+    records: list[Record], extended_at: int
+) -> tuple[set[tuple[str, int]], tuple[int, Record] | None]:
+    """Return the points and the model that a journal holds of what is gone on with."""
+    points: set[tuple[str, int]] = set()
+    model: tuple[int, Record] | None = None
+    for number, record in enumerate(records):
+        if record["type"] == "reopen":
+            points |= {
+                (key, step)
+                for key, step in record["points"]
+                if step > 0 or record["time"] >= extended_at
+            }
+        elif record["type"] == "model" and record["time"] >= extended_at:
+            model = number, record
+        for point in record.get("metrics", []):
+            if point["step"] > 0 or point["timestamp"] >= extended_at:
+                points.add((point["key"], point["step"]))
+    return points, model
+
+
+def _stored_points(run: Run, extended_at: int) -> set[tuple[str, int]]:
+    client = MlflowClient()
+    with store_errors("read the run"):
+        return {
+            (key, point.step)
+            for key in run.data.metrics
+            for point in client.get_metric_history(run.info.run_id, key)
+            if point.step > 0 or point.timestamp >= extended_at
+        }
+
+
+def _stored_model(run: Run, extended_at: int) -> str | None:
+    with store_errors("search for models"):
+        found = MlflowClient().search_logged_models(
+            [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
+        )
+    for model in found:
+        if model.status == LoggedModelStatus.READY and model.creation_timestamp >= extended_at:
+            return str(model.model_id)
+    return None
+
+
+def _download(run_id: str, folder: Path) -> Path:
+    client = MlflowClient()
+    with store_errors("download the checkpoint"):
+        if any(each.path == keys.CHECKPOINT_FOLDER for each in client.list_artifacts(run_id)):
+            client.download_artifacts(run_id, keys.CHECKPOINT_FOLDER, str(folder))
+    return folder / keys.CHECKPOINT_FOLDER

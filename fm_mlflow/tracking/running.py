@@ -1,0 +1,155 @@
+"""Runs that the store calls RUNNING: which of them are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from fm_mlflow import keys
+from fm_mlflow.processes import Presence, ProcessIdentity
+from fm_mlflow.tracking.journal import is_open_elsewhere, journals, stored_run_id
+from fm_mlflow.tracking.recovery import cause_of_death
+from fm_mlflow.tracking.store import check_reachable, store_errors
+
+_REBOOT_SECONDS = 300
+"""How long a run of a rebooted host must have been silent: two hosts may bear one name."""
+
+_PAGE = 1000
+
+
+class Verdict(Enum):
+    """What a run is that the store calls RUNNING."""
+
+    RUNNING = "running"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class RunningRun:
+    """A run that the store calls RUNNING.
+
+    Attributes:
+        run_id: Its id.
+        name: Its name.
+        verdict: Whether it is.
+        reason: Why, in one line; the cause of death where it is dead.
+        last_seen: When it last showed that it lives, in milliseconds since 1970.
+    """
+
+    run_id: str
+    name: str
+    verdict: Verdict
+    reason: str
+    last_seen: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return {**asdict(self), "verdict": self.verdict.value}
+
+
+def running_runs(dead_after: float) -> list[RunningRun]:
+    """Return the runs of fm_mlflow that the active store calls RUNNING, with what they are.
+
+    Args:
+        dead_after: Seconds without a sign of life after which another host's run counts as dead.
+
+    Raises:
+        TrackingError: The store refuses or does not answer.
+    """
+    check_reachable()
+    with store_errors("search for running runs"):
+        return [judge(run, dead_after) for run in _search(MlflowClient())]
+
+
+def close(run: RunningRun) -> bool:
+    """Close a dead run as KILLED, as of when it last lived; False when it has stirred meanwhile.
+
+    Raises:
+        TrackingError: The store refuses or does not answer.
+    """
+    with store_errors("close a run"):
+        client = MlflowClient()
+        now = client.get_run(run.run_id)
+        if now.info.status != "RUNNING" or _last_seen(now) != run.last_seen:
+            return False
+        client.set_tag(run.run_id, keys.ERROR, run.reason)
+        client.set_terminated(run.run_id, "KILLED", run.last_seen)
+    return True
+
+
+def judge(run: Run, dead_after: float, *, ask_journals: bool = True) -> RunningRun:
+    """Tell whether a run that the store calls RUNNING is.
+
+    Args:
+        run: As the store knows it.
+        dead_after: Seconds without a sign of life after which another host's run counts as dead.
+        ask_journals: Whether a journal that is in use shows that it lives.
+    """
+    last_seen = _last_seen(run)
+    silent = datetime.now(timezone.utc).timestamp() - last_seen / 1000
+    process = ProcessIdentity.from_tags(run.data.tags)
+    if process is None:
+        verdict, reason = Verdict.UNKNOWN, "it does not say which process it is in"
+    else:
+        verdict, reason = _of_process(process, silent, dead_after)
+    if ask_journals and verdict is Verdict.DEAD and _has_journal_in_use(run.info.run_id):
+        verdict, reason = Verdict.RUNNING, "a process of this host has its journal open"
+    return RunningRun(run.info.run_id, run.info.run_name, verdict, reason, last_seen)
+
+
+def _of_process(process: ProcessIdentity, silent: float, dead_after: float) -> tuple[Verdict, str]:
+    presence = process.presence()
+    where = f"process {process.pid} on {process.host}"
+    since = f"no sign of life for {_duration(silent)}"
+    if presence is Presence.ALIVE:
+        return Verdict.RUNNING, f"{where} is alive"
+    if presence is Presence.GONE or (presence is Presence.REBOOTED and silent > _REBOOT_SECONDS):
+        return Verdict.DEAD, cause_of_death(process, presence).cause
+    if silent > dead_after:
+        return Verdict.DEAD, f"{since} from {where}"
+    return Verdict.UNKNOWN, f"{since} from {where}, which cannot be seen from here"
+
+
+def _has_journal_in_use(run_id: str) -> bool:
+    return any(
+        is_open_elsewhere(folder) for folder in journals() if stored_run_id(folder) == run_id
+    )
+
+
+def _search(client: MlflowClient) -> Iterator[Run]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            experiments,
+            f"attributes.status = 'RUNNING' and tags.`{keys.KIND}` LIKE '%'",
+            max_results=_PAGE,
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _last_seen(run: Run) -> int:
+    try:
+        seen = datetime.fromisoformat(run.data.tags[keys.HEARTBEAT]).timestamp() * 1000
+    except (KeyError, ValueError):
+        seen = 0
+    return max(int(seen), int(run.info.start_time))
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{math.floor(seconds / length)} {unit}"
+    return f"{max(seconds, 0):.0f} seconds"

@@ -1,0 +1,63 @@
+"""A Keras model in the files of an MLflow model, before any store knows of it."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import mlflow
+
+
+def save_model(
+    model: Any,
+    folder: Path,
+    *,
+    input_example: Any,
+    output_example: Any,
+    class_names: tuple[str, ...],
+    code_paths: tuple[Path, ...],
+    requirements: tuple[str, ...],
+) -> int | None:
+    """Save a trained Keras model, with its optimizer state, as an MLflow model.
+
+    Args:
+        model: The Keras model.
+        folder: An empty folder.
+        input_example: A few inputs, shape (n, *input_shape), float32.
+        output_example: The model's outputs for them, shape (n, classes).
+        class_names: Travel with the model as metadata, in label order.
+        code_paths: A user's own source files that loading needs.
+        requirements: Packages that these need, as pip takes them.
+
+    Returns:
+        The bytes of all its files together, as MLflow counts them; None where it does not.
+    """
+    # Local, because they import TensorFlow: comparing and registering must not.
+    from mlflow.models import Model, infer_signature
+
+    # MLflow tries the example, and Keras draws a progress bar on stdout for that.
+    with redirect_stdout(io.StringIO()):
+        mlflow.tensorflow.save_model(
+            model,
+            path=str(folder),
+            signature=infer_signature(input_example, output_example),
+            input_example=input_example,
+            pip_requirements=_requirements(requirements),
+            metadata={"class_names": list(class_names)},
+            code_paths=[str(path) for path in code_paths] or None,
+        )
+    for cache in folder.rglob("__pycache__"):
+        shutil.rmtree(cache, ignore_errors=True)
+    size: int | None = Model.load(str(folder)).model_size_bytes
+    return size
+
+
+def _requirements(more: tuple[str, ...]) -> list[str]:
+    """What loading the model needs, as installed here. MLflow would take 7 s to guess it."""
+    # By module, because TensorFlow's distribution goes by several names (tensorflow-cpu, …).
+    modules = (importlib.import_module(name) for name in ("mlflow", "tensorflow", "keras", "numpy"))
+    return [*(f"{module.__name__}=={module.__version__}" for module in modules), *more]
