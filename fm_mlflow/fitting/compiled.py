@@ -179,7 +179,7 @@ class _Validation:
                     self._examples,
                     window,
                     self._batch_size,
-                    Compiler.XLA_STEP if self._model.jit_compile else Compiler.TENSORFLOW,
+                    Compiler.TENSORFLOW,  # not worth a compilation
                 )
             if self._step_by_step:
                 for number in range(window.steps + bool(window.rest)):

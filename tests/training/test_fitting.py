@@ -147,6 +147,7 @@ def assert_same(result: FitResult, history: dict[str, list[float]]) -> None:
 def test_the_losses_are_those_of_keras(build: Callable[[], keras.Model], compiler: str) -> None:
     result, other = run(model := build()), build()
     assert result.compiler == compiler
+    other.jit_compile = False  # it rounds differently, and takes seconds to compile
     assert_same(result, as_keras(other, TRAINING, VALIDATION))
     for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
