@@ -127,7 +127,7 @@ def differences(expected: Contents, found: Contents) -> list[str]:
     return [name for name in expected if expected[name] != found[name]]
 
 
-def kills(rounds: int, seed: int, epochs: int, folder: Path) -> dict[str, Any]:
+def kills(rounds: int, until: float, seed: int, epochs: int, folder: Path) -> dict[str, Any]:
     """Kill trainings at random moments until they have been killed `rounds` times."""
     import mlflow
     from mlflow.tracking import MlflowClient
@@ -162,7 +162,7 @@ def kills(rounds: int, seed: int, epochs: int, folder: Path) -> dict[str, Any]:
     first = client.search_runs(["0"])[0]
     expected = contents(uri, first.info.run_id)
     done, killed, wrong, by_hand, moments = 0, 0, [], 0, []
-    while killed < rounds:
+    while killed < rounds and time.monotonic() < until:
         known = {run.info.run_id for run in client.search_runs(["0"], max_results=5000)}
         pid, run_id = fork(start, log), ""
         while True:
@@ -253,7 +253,9 @@ def stop_server(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def outages(rounds: int, seed: int, longest: float, epochs: int, folder: Path) -> dict[str, Any]:
+def outages(
+    rounds: int, until: float, seed: int, longest: float, epochs: int, folder: Path
+) -> dict[str, Any]:
     """Stop the server for 0.5 s to `longest` at a random moment of each of `rounds` trainings.
 
     The server is stopped by SIGSTOP to its process group (it takes connections and never answers)
@@ -304,6 +306,9 @@ def outages(rounds: int, seed: int, longest: float, epochs: int, folder: Path) -
         undisturbed, disturbed, wrong, pending = [], [], [], 0
         expected: Contents | None = None
         for number in range(rounds):
+            if time.monotonic() > until:
+                rounds = number
+                break
             run_id, seconds = one()
             undisturbed.append(seconds)
             expected = expected or contents(direct, run_id)
@@ -400,7 +405,9 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=120)
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--store", help="tracking URI for `parallel`; by default new SQLite files")
+    parser.add_argument("--minutes", type=float, default=60, help="begin no round after that")
     given = parser.parse_args()
+    until = time.monotonic() + given.minutes * 60
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Imported, but no operation is run before the forks: each has a runtime of its own.
@@ -413,9 +420,9 @@ def main() -> None:
         folder = Path(name)
         os.chdir(folder)
         if given.campaign == "kills":
-            result = kills(given.rounds, given.seed, given.epochs, folder)
+            result = kills(given.rounds, until, given.seed, given.epochs, folder)
         elif given.campaign == "outages":
-            result = outages(given.rounds, given.seed, given.longest, given.epochs, folder)
+            result = outages(given.rounds, until, given.seed, given.longest, given.epochs, folder)
         else:
             result = parallel(given.rounds, given.jobs, given.epochs, given.store, folder)
     print(json.dumps(result, indent=2))

@@ -16,6 +16,7 @@ from fm_mlflow.measure.machine import load_average
 from fm_mlflow.report.progress import ProgressListener
 from fm_mlflow.results import TrainResult
 from fm_mlflow.training import Start, run_training
+from fm_mlflow.training_log import run_name
 
 if TYPE_CHECKING:
     import keras
@@ -63,11 +64,16 @@ def resume(
             raise InputError("epochs", epochs, accepted)
         resumption, parts = found.resumption, found.parts + 1
         resumption.tags[keys.PARTS] = str(parts)
+        if found.extended_epochs:
+            resumption.tags[keys.EXTENDED_EPOCHS] = str(found.extended_epochs)
         if epochs > before:
             # What it came to so far is of fewer epochs: it is to be logged anew.
             resumption.points = {point for point in resumption.points if point[1] > 0}
             resumption.model = resumption.model_id = None
             resumption.tags[keys.EXTENDED_EPOCHS] = str(epochs)
+            if resumption.name == run_name(config.model_copy(update={"epochs": before})):
+                resumption.name = run_name(config.model_copy(update={"epochs": epochs}))
+                resumption.tags["mlflow.runName"] = resumption.name
             resumption.tags[keys.EXTENDED_AT] = str(time.time_ns() // 1_000_000)
         start = Start(started, load_average(), checkpoint, epochs, resumption, parts)
         return run_training(config, model, progress, callbacks, start)

@@ -153,6 +153,8 @@ def run_training(
         progress.stage("building the model")
         built = build_model(config, dataset, function)
         _restore(built, start)
+        # A run that is extended keeps its parameters; everything else speaks of what it comes to.
+        whole = config.model_copy(update={"epochs": start.until(config)})
         with TrackedRun(
             keys.KIND_TRAINING,
             start.resumption.name if start.resumption else run_name(config),
@@ -166,7 +168,7 @@ def run_training(
             fitted = _fit(run, config, dataset, built, progress, callbacks, enter, start)
             enter(EVALUATION)
             progress.stage("evaluating and logging the model")
-            logged = log_outcome(run, config, dataset, built, fitted)
+            logged = log_outcome(run, whole, dataset, built, fitted)
             enter("measuring")
             progress.stage("measuring what it costs")
             costs = _measure(config, dataset, built, fitted, memory)
@@ -175,10 +177,10 @@ def run_training(
                 *clocks(fitted, logged, start.time - start.progress.seconds),
             ]
             measured = of_parts(measured, start.parts)
-            log_costs(run, config, measured, costs.flops, memory, machine)
+            log_costs(run, whole, measured, costs.flops, memory, machine)
             metrics = {**logged.outcome, **measurement.metrics(measured)}
-            run.describe(describe_training(config, dataset, metrics))
-        return _result(run, config, dataset, logged, fitted, metrics)
+            run.describe(describe_training(whole, dataset, metrics))
+        return _result(run, whole, dataset, logged, fitted, metrics)
 
 
 def _check_digest(dataset: Dataset, start: Start) -> None:

@@ -365,7 +365,9 @@ class Delivery:
             outputs = self._client.get_run(self._run_id).outputs
             linked = [model.model_id for model in outputs.model_outputs] if outputs else []
             if model_id not in linked:
-                self._client.log_outputs(self._run_id, [LoggedModelOutput(model_id, step=0)])
+                self._client.log_outputs(
+                    self._run_id, [LoggedModelOutput(model_id, step=record["step"])]
+                )
             model = self._client.get_logged_model(model_id)
             _sign(folder, model, self._run_id)
             self._client.log_model_artifacts(model_id, str(folder))

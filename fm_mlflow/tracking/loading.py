@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow.errors import InputError
 from fm_mlflow.redaction import one_line
+from fm_mlflow.tracking.query import model_uri
 from fm_mlflow.tracking.store import check_reachable
 
 _RUN_ID = re.compile("[0-9a-f]{32}")
@@ -99,10 +100,10 @@ def _uri(given: str) -> str:
         return given
     with _input_errors(given):
         run = MlflowClient().get_run(given)
-        outputs = run.outputs.model_outputs if run.outputs else []
-    if not outputs:
+    uri = model_uri(run)
+    if uri is None:
         raise InputError("model", given, "a run with a logged model")
-    return f"models:/{outputs[-1].model_id}"
+    return uri
 
 
 @contextmanager

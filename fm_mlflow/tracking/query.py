@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import mlflow
-from mlflow.entities import Run, RunStatus
+from mlflow.entities import LoggedModelOutput, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
@@ -18,6 +18,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 from fm_mlflow.config import NOT_SHAPING, Choice
 from fm_mlflow.errors import InputError
+from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, Verdict, judge
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
 _PAGE = 1000
@@ -168,7 +169,7 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
     if run.info.lifecycle_stage != "active":
         return "it was deleted"
     if not RunStatus.is_terminated(RunStatus.from_string(status)):
-        return f"it has not ended: {status}"
+        return _why_not_ended(run)
     if status != RunStatus.to_string(RunStatus.FINISHED):
         return f"it ended as {status}: {run.data.tags.get(keys.ERROR, 'no cause is recorded')}"
     if keys.KIND not in run.data.tags:
@@ -178,16 +179,24 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
     return None
 
 
+def _why_not_ended(run: Run) -> str:
+    """Tell a run that goes on from one whose process is gone."""
+    if keys.PROCESS_PID not in run.data.tags:
+        return f"it has not ended: {run.info.status}"
+    judged = judge(run, DEAD_AFTER_SECONDS)
+    advice = "; `fm-mlflow reconcile` closes it" if judged.verdict is Verdict.DEAD else ""
+    return f"it has not ended: {judged.reason}{advice}"
+
+
 def _record(run: Run) -> TrainingRun:
     tags, params = run.data.tags, run.data.params
     name = run.info.run_name or run.info.run_id
     seed, jobs = _normal(params.get("seed", "")), tags.get(keys.JOBS, "")
-    outputs = run.outputs.model_outputs if run.outputs else []
     return TrainingRun(
         run_id=run.info.run_id,
         name=name,
         model=tags.get(keys.MODEL) or _normal(params.get("model", "")) or name,
-        config=_config(params),
+        config=_config({**params, **_extended(tags)}),
         seed=int(seed) if seed.isdecimal() else None,
         metrics={name: value for name, value in run.data.metrics.items() if not math.isnan(value)},
         data_digest=tags.get(keys.DATASET_DIGEST),
@@ -201,8 +210,23 @@ def _record(run: Run) -> TrainingRun:
         commit=tags.get(MLFLOW_GIT_COMMIT),
         start_time=run.info.start_time or 0,
         artifact_uri=run.info.artifact_uri or "",
-        model_uri=f"models:/{outputs[0].model_id}" if outputs else None,
+        model_uri=model_uri(run),
     )
+
+
+def _extended(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the epochs of a run that was extended; its parameter says what it began with."""
+    return {"epochs": tags[keys.EXTENDED_EPOCHS]} if keys.EXTENDED_EPOCHS in tags else {}
+
+
+def model_uri(run: Run) -> str | None:
+    """Return the model of a run, `models:/<id>`; of one that was extended, the last."""
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return f"models:/{max(outputs, key=_step).model_id}" if outputs else None
+
+
+def _step(output: LoggedModelOutput) -> int:
+    return int(output.step)
 
 
 def _config(params: Mapping[str, str]) -> dict[str, str]:

@@ -167,6 +167,8 @@ class TrackedRun:
         self._files = 0
         self._model_folder = ""
         self._model_record = 0
+        extended = resumption.tags.get(keys.EXTENDED_EPOCHS) if resumption else None
+        self._model_step = int(extended or 0)  # of several models, the last counts
         self._clock = _Clock()
         self._crash_trace: IO[str] | None = None
         self._opened: Journal | None = None
@@ -585,6 +587,7 @@ class TrackedRun:
             "time": self._clock.now(),
             "folder": name,
             "size_bytes": size,
+            "step": self._model_step,
             "params": {key: str(value) for key, value in (params or {}).items()},
             "tags": context_registry.resolve_tags(),
         }

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
+from fm_mlflow.config import ReconcileConfig
 from fm_mlflow.processes import Presence, ProcessIdentity
 from fm_mlflow.tracking.journal import is_open_elsewhere, journals, stored_run_id
 from fm_mlflow.tracking.recovery import cause_of_death
@@ -20,6 +21,9 @@ from fm_mlflow.tracking.store import check_reachable, store_errors
 
 _REBOOT_SECONDS = 300
 """How long a run of a rebooted host must have been silent: two hosts may bear one name."""
+
+DEAD_AFTER_SECONDS = float(ReconcileConfig.model_fields["dead_after"].default)
+"""Without a sign of life for so long, another host's run counts as dead."""
 
 _PAGE = 1000
 

@@ -17,6 +17,8 @@ import pytest
 
 from fm_mlflow import InputError, TrackingError, TrainResult, keys, resume, sync, train
 from fm_mlflow.checkpoint import Checkpoint, CheckpointWriter, Progress, newest
+from fm_mlflow.config import Choice
+from fm_mlflow.tracking.query import find_runs
 from tests.conftest import START_SECONDS, Store, active_store, make_store
 from tests.limits import largest_file
 from tests.training.conftest import DIGITS, Settings
@@ -172,6 +174,9 @@ def test_more_epochs_extend_a_finished_run(store: Store, whole: dict[str, Any]) 
     assert logged.metrics["test_loss"] == result.test_loss
     assert logged.tags[keys.EXTENDED_EPOCHS] == "4"
     assert len(store.client.search_logged_models(["0"])) == 2
+    (compared,) = find_runs(Choice()).runs
+    assert (compared.config["epochs"], compared.model_uri) == ("4", result.model_uri)
+    assert compared.name.endswith("build, 4 epochs, seed 0")
 
 
 def test_a_run_that_runs_is_left_alone(store: Store) -> None:
