@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from fm_mlflow.fitting import FitResult
     from fm_mlflow.measure.flops import FlopsProfile
     from fm_mlflow.models import BuiltModel
-    from fm_mlflow.tracking.run import LoggedModel, TrackedRun
+    from fm_mlflow.tracking.recorder import LoggedModel
+    from fm_mlflow.tracking.run import TrackedRun
 
 _EXAMPLES_LOGGED = 2
 _PREDICTION_BATCH = 1000

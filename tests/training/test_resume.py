@@ -19,7 +19,7 @@ from fm_mlflow import InputError, TrackingError, TrainResult, keys, resume, sync
 from fm_mlflow.checkpoint import Checkpoint, CheckpointWriter, Progress, newest
 from fm_mlflow.config import Choice
 from fm_mlflow.tracking.query import find_runs
-from tests.conftest import START_SECONDS, Store, active_store, make_store
+from tests.conftest import START_SECONDS, Store, active_store, make_store, wait_for
 from tests.limits import largest_file
 from tests.training.conftest import DIGITS, Settings
 
@@ -216,13 +216,14 @@ def test_what_cannot_be_resumed(store: Store) -> None:
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(
-    store: Store, whole: dict[str, Any], caplog: pytest.LogCaptureFixture
+    store: Store, whole: dict[str, Any], root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class FillsUp(keras.callbacks.Callback):  # type: ignore[misc]
         """From the second epoch on there is no room for a checkpoint, and the third is the last."""
 
         def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
             if epoch == 1:
+                wait_for(lambda: any(root.glob("j-*/checkpoint/odd.npz")), "a checkpoint", 10)
                 self.full = largest_file(30_000)
                 self.full.__enter__()
             if epoch == 3:

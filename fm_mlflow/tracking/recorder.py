@@ -1,0 +1,317 @@
+"""What a run logs, as records of its journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow.tracking.context import registry as context_registry
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from fm_mlflow import keys
+from fm_mlflow.data import Subset
+from fm_mlflow.errors import InputError
+from fm_mlflow.redaction import redact
+from fm_mlflow.tracking.courier import Courier
+from fm_mlflow.tracking.datasets import describe_dataset, short_digest
+from fm_mlflow.tracking.journal import Journal, Record
+from fm_mlflow.tracking.params import same_value
+from fm_mlflow.tracking.saved_model import save_model
+
+# MLflow's limits: longer values are refused by some stores.
+_MAX_PARAM_LENGTH = 6000
+_MAX_TAG_LENGTH = 5000
+
+
+class LoggedModel:
+    """A model that a run has logged.
+
+    Attributes:
+        size_bytes: All its files together, as MLflow counts them; None where it does not.
+    """
+
+    def __init__(self, run: Recorder, size_bytes: int | None) -> None:
+        self._run = run
+        self.size_bytes = size_bytes
+
+    @property
+    def uri(self) -> str:
+        """`models:/<model id>`; the folder of the saved model as long as the store lacks it."""
+        return self._run.model_uri
+
+
+class Clock:
+    """Wall time in milliseconds that never runs backwards, whatever is done to the system clock.
+
+    Args:
+        not_before: The latest time that the run has seen, in milliseconds.
+    """
+
+    def __init__(self, not_before: int = 0) -> None:
+        self._wall = max(time.time_ns() // 1_000_000, not_before)
+        self._started = time.monotonic_ns()
+
+    def now(self) -> int:
+        """Return milliseconds since 1970."""
+        return self._wall + (time.monotonic_ns() - self._started) // 1_000_000
+
+
+class Recorder:
+    """Writes what is logged into a run's journal, and wakes the courier.
+
+    Nothing here waits for the store. What an interrupted run has logged already is not logged
+    again when it goes on.
+    """
+
+    def __init__(self) -> None:
+        self._opened: Journal | None = None
+        self._courier: Courier | None = None
+        self._clock = Clock()
+        self._goes_on = False
+        self._logged_params: Mapping[str, str] = {}
+        self._logged_points: set[tuple[str, int]] = set()
+        self._long_params: dict[str, str] = {}
+        self._files = 0
+        self._model: LoggedModel | None = None
+        self._model_folder = ""
+        self._model_record = 0
+        self._model_step = 0
+
+    @property
+    def _journal(self) -> Journal:
+        if self._opened is None:
+            raise RuntimeError("a TrackedRun is open inside its `with` block only")
+        return self._opened
+
+    def _append(self, record: Record, *, durable: bool = False) -> int:
+        number = self._journal.append(record, durable=durable)
+        if self._courier is not None:
+            self._courier.wake()
+        return number
+
+    @property
+    def run_id(self) -> str:
+        """The run's id in the store; the journal's, which `sync` takes, while it has none."""
+        return self._journal.state.run_id or self._journal.journal_id
+
+    @property
+    def experiment_id(self) -> str:
+        """The id of the run's experiment; empty as long as the store has not been reached."""
+        return self._journal.state.experiment_id or ""
+
+    @property
+    def artifact_uri(self) -> str:
+        """Where the run's artifacts are: in the store, else in the journal."""
+        return self._journal.state.artifact_uri or str(self._journal.folder)
+
+    @property
+    def model_id(self) -> str | None:
+        """The id of the logged model, once the store has one."""
+        return self._journal.state.model_before(len(self._journal))
+
+    @property
+    def model_uri(self) -> str:
+        """`models:/<model id>`, or the folder of the saved model; empty without a model."""
+        state, number = self._journal.state, str(self._model_record)
+        lacking = number in state.deferred or number in state.refused
+        if self.model_id and state.position > self._model_record and not lacking:
+            return f"models:/{self.model_id}"
+        return self._model_folder
+
+    def log_params(self, params: Mapping[str, Any], *, of_compiled_model: bool = False) -> None:
+        """Log parameters; those that `mlflow run` logged already may be spelt differently.
+
+        A value too long for the store is cut there; `params.json` has it in full.
+
+        Args:
+            params: Values by name.
+            of_compiled_model: They are what a user compiled the model with. Where `mlflow run` has
+                logged the option of that name, which then does not count, they are logged as
+                `compiled/<name>`.
+
+        Raises:
+            InputError: The run holds another value of a parameter already.
+        """
+        new = {}
+        for name, value in params.items():
+            full = _encodable(redact(str(value)))
+            text = full[:_MAX_PARAM_LENGTH]
+            if text != full:
+                self._long_params[name] = full
+            logged = self._logged_params.get(name)
+            if logged is None:
+                new[name] = text
+            elif self._goes_on and same_value(logged, text):
+                continue
+            elif of_compiled_model:
+                new[f"{keys.COMPILED_PREFIX}{name}"] = text
+            elif not same_value(logged, text):
+                raise InputError(
+                    name,
+                    text,
+                    f"{logged}, which run {self.run_id} holds already and MLflow never changes",
+                )
+        self._append({"type": "batch", "params": new})
+
+    def _log_long_params(self) -> None:
+        with self.artifacts() as folder:
+            text = json.dumps(self._long_params, indent=2, ensure_ascii=False)
+            (folder / keys.LONG_PARAMS_FILE).write_text(text + "\n", encoding="utf-8")
+        self._long_params.clear()
+
+    def log_metrics(
+        self,
+        metrics: Mapping[str, float],
+        step: int = 0,
+        *,
+        of_model: bool = False,
+        test_set: Subset | None = None,
+        dataset_name: str | None = None,
+    ) -> None:
+        """Log metrics as one batch. The metrics of an epoch are on the disk when this returns.
+
+        Args:
+            metrics: Values by name (`fm_mlflow.keys`); NaN and infinities are kept.
+            step: The epoch, from 1; 0 for values of the whole run.
+            of_model: Link them to the logged model, so that its page shows them.
+            test_set: The data set that they were measured on, with `dataset_name`.
+            dataset_name: Name of that data set.
+        """
+        now = self._clock.now()
+        about: dict[str, Any] = {"timestamp": now, "step": step}
+        if of_model:
+            about["of_model"] = True
+        if test_set:
+            about.update(dataset_name=dataset_name, dataset_digest=short_digest(test_set))
+        points = [
+            {"key": name, "value": float(value), **about}
+            for name, value in metrics.items()
+            if (name, step) not in self._logged_points
+        ]
+        self._append({"type": "batch", "metrics": points}, durable=step > 0)
+
+    def link_models(self, model_ids: Iterable[str]) -> None:
+        """Record logged models as inputs of the run: it is about them."""
+        self._append({"type": "models", "model_ids": list(model_ids)})
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where the run's checkpoints go."""
+        return self._journal.folder / keys.CHECKPOINT_FOLDER
+
+    def log_checkpoint(self, path: Path) -> None:
+        """Have the store keep a checkpoint, so that another machine can go on with it."""
+        self._append({"type": "checkpoint", "file": str(path.relative_to(self._journal.folder))})
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, redacted."""
+        safe = {key: _encodable(redact(value))[:_MAX_TAG_LENGTH] for key, value in tags.items()}
+        self._append({"type": "batch", "tags": safe})
+
+    def describe(self, markdown: str) -> None:
+        """Set the description that the MLflow UI shows on the run's page."""
+        self.set_tags({MLFLOW_RUN_NOTE: markdown})
+
+    def log_dataset(self, name: str, subset: Subset, context: str, source: str) -> None:
+        """Log a data set as an input of the run.
+
+        Args:
+            name: Name of the data set.
+            subset: Its contents; only shape, type and digest are stored.
+            context: `training`, `validation` or `test`.
+            source: Folder or library that it came from.
+        """
+        dataset = describe_dataset(name, subset, source)
+        self._append({"type": "dataset", "dataset": dataset, "context": context})
+
+    @contextmanager
+    def artifacts(self) -> Iterator[Path]:
+        """Give an empty folder; what is written into it becomes artifacts of the run."""
+        name, folder = self._new_folder("artifacts")
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        _sync_files(folder)
+        self._append({"type": "artifacts", "folder": name}, durable=True)
+
+    def _new_folder(self, kind: str) -> tuple[str, Path]:
+        while True:  # a run that was resumed has some already
+            self._files += 1
+            name = f"{kind}/{self._files}"
+            folder = self._journal.folder / name
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                return name, folder
+
+    def log_model(
+        self,
+        model: Any,
+        *,
+        input_example: Any,
+        output_example: Any,
+        class_names: tuple[str, ...],
+        code_paths: tuple[Path, ...] = (),
+        requirements: tuple[str, ...] = (),
+        params: Mapping[str, Any] | None = None,
+    ) -> LoggedModel:
+        """Log a trained Keras model as the MLflow model `model`; metrics can be linked to it after.
+
+        Args:
+            model: The Keras model, saved with its optimizer state.
+            input_example: A few inputs, shape (n, *input_shape), float32.
+            output_example: The model's outputs for them, shape (n, classes).
+            class_names: Travel with the model as metadata, in label order.
+            code_paths: A user's own source files that loading needs.
+            requirements: Packages that these need, as pip takes them.
+            params: Shown on the model's page.
+
+        Returns:
+            The model: its size, and its URI once the run has ended.
+        """
+        if self._model is not None:  # logged before the run was interrupted
+            return self._model
+        name, folder = self._new_folder("models")
+        size = save_model(
+            model,
+            folder,
+            input_example=input_example,
+            output_example=output_example,
+            class_names=class_names,
+            code_paths=code_paths,
+            requirements=requirements,
+        )
+        _sync_files(folder)
+        self._model_folder = str(folder)
+        record = {
+            "type": "model",
+            "time": self._clock.now(),
+            "folder": name,
+            "size_bytes": size,
+            "step": self._model_step,
+            "params": {key: str(value) for key, value in (params or {}).items()},
+            "tags": context_registry.resolve_tags(),
+        }
+        self._model_record = self._append(record, durable=True)
+        self._model = LoggedModel(self, size)
+        return self._model
+
+
+def _encodable(text: str) -> str:
+    """Replace what no store can hold: halves of surrogate pairs, and the character zero."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _sync_files(folder: Path) -> None:
+    """Have all files of a folder survive a power cut."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
