@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import io
 import shutil
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def save_model(
     from mlflow.models import Model, infer_signature
 
     # MLflow tries the example, and Keras draws a progress bar on stdout for that.
-    with redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()), _its_own_custom_objects(model):
         mlflow.tensorflow.save_model(
             model,
             path=str(folder),
@@ -54,6 +55,29 @@ def save_model(
         shutil.rmtree(cache, ignore_errors=True)
     size: int | None = Model.load(str(folder)).model_size_bytes
     return size
+
+
+@contextmanager
+def _its_own_custom_objects(model: Any) -> Iterator[None]:
+    """Hide from MLflow what other models of this process registered with Keras.
+
+    MLflow pickles every registered object beside the model: loading would need all their modules.
+    """
+    import keras
+
+    try:
+        config = model.to_json()
+    except (NotImplementedError, TypeError, ValueError):
+        yield  # a model without a configuration may need any of them
+        return
+    registered = keras.saving.get_custom_objects()
+    strangers = {name: each for name, each in registered.items() if name not in config}
+    for name in strangers:
+        del registered[name]
+    try:
+        yield
+    finally:
+        registered.update(strangers)
 
 
 def _requirements(more: tuple[str, ...]) -> list[str]:
