@@ -97,7 +97,9 @@ def _cost_interval(group: Group, details: Mapping[str, RunDetails], cost: Cost) 
         if cost.key in run.metrics and run.run_id in details:
             measured = details[run.run_id].measurements.get(cost.key, {}).get("interval")
             if isinstance(measured, (list, tuple)) and len(measured) == 2:
-                return Interval(float(measured[0]), float(measured[1]))
+                low, high = measured
+                if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+                    return Interval(float(low), float(high))
     return _NO_INTERVAL
 
 

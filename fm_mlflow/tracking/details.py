@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,19 @@ _CURVES = (keys.LOSS, keys.ACCURACY, keys.VAL_LOSS, keys.VAL_ACCURACY, keys.EPOC
 # A server answers many at once; a SQLite file is read by one as fast as by many.
 _THREADS = 8
 _MODEL_FILE = "MLmodel"
+
+_UNREADABLE = (
+    MlflowException,
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    BadZipFile,
+    zlib.error,
+    yaml.YAMLError,
+    csv.Error,
+)
+"""What reading a file raises that is gone, cut off or of another kind."""
 
 _T = TypeVar("_T")
 
@@ -58,7 +72,7 @@ def _load(client: MlflowClient, run: TrainingRun, folder: Path) -> RunDetails:
         try:
             address = _address(client, run, artifact)
             return parse(Path(download_artifacts(artifact_uri=address, dst_path=str(folder))))
-        except (MlflowException, OSError, ValueError, KeyError, BadZipFile) as error:
+        except _UNREADABLE as error:
             # Gone or damaged is a fact to report; a store that is down would make every
             # artifact look gone.
             check_reachable()
@@ -102,17 +116,28 @@ def _predictions(path: Path) -> Predictions:
         label, probability = file["label"], file["probability"]
     if label.ndim != 1 or probability.shape[:1] != label.shape or probability.ndim != 2:
         raise ValueError(f"label of shape {label.shape}, probability of {probability.shape}")
-    return Predictions(label.astype(np.int64), probability.argmax(axis=1))
+    label = label.astype(np.int64)
+    classes = probability.shape[1]
+    if label.size and not (label.min() >= 0 and label.max() < classes):
+        raise ValueError(f"labels {label.min()} to {label.max()} of {classes} classes")
+    return Predictions(label, probability.astype(np.float64).argmax(axis=1))
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    metadata = yaml.safe_load(path.read_text(encoding="utf-8")).get("metadata") or {}
-    return tuple(str(name) for name in metadata.get("class_names", ()))
+    model = _mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
+    names = _mapping(model.get("metadata") or {}).get("class_names") or ()
+    return tuple(str(name) for name in names) if isinstance(names, (list, tuple)) else ()
 
 
 def _measurements(path: Path) -> dict[str, Mapping[str, Any]]:
-    document = json.loads(path.read_text(encoding="utf-8"))
-    return {each["name"]: each for each in document["measurements"]}
+    document = _mapping(json.loads(path.read_text(encoding="utf-8")))
+    return {str(_mapping(each)["name"]): each for each in document["measurements"] or ()}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{type(value).__name__} where names and values were expected")
+    return value
 
 
 def _rows(path: Path) -> Sequence[Mapping[str, str]]:
