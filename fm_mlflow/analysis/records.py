@@ -9,6 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LARGEST = 1e150
+"""Beyond it, squares are not finite; neither are the values that a diverged run logs."""
+
+
+def is_number(value: float) -> bool:
+    """Return whether a logged value can be reckoned with; stores keep infinity as 1.8e308."""
+    return abs(value) < LARGEST  # NaN is not
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -21,15 +29,16 @@ class TrainingRun:
         config: Every parameter that shapes the result, normalised (`1e-3` is `0.001`), without
             the model and the seed.
         seed: The seed, where the run says.
-        metrics: Last value of each metric, by logged name (`fm_mlflow.keys`); never NaN for a
-            metric that was not measured: it is absent then.
+        metrics: Last value of each metric, by logged name (`fm_mlflow.keys`), if `is_number`;
+            what was not measured, or was none in the end, is absent.
         data_digest: Digest of the contents of the data set, None where the run does not say.
         machine: What decides how fast and in how much memory it ran, by tag name without the
             prefix (`cpu`, `cores`, `threads`, `versions`, …); empty where the run does not say.
         jobs: Trainings that ran at the same time on its machine, itself included; 1 if unknown.
         version: The fm_mlflow that logged it, None for a run of others.
         commit: Commit of the source that it ran, where MLflow knows.
-        start_time: Milliseconds since 1970; only for putting runs in order.
+        start_time: Milliseconds since 1970; for putting runs in order.
+        end_time: Likewise; 0 where it is not known.
         artifact_uri: Where its artifacts are.
         model_uri: The logged model, `models:/<id>`, where there is one.
     """
@@ -46,6 +55,7 @@ class TrainingRun:
     version: str | None = None
     commit: str | None = None
     start_time: int = 0
+    end_time: int = 0
     artifact_uri: str = ""
     model_uri: str | None = None
 

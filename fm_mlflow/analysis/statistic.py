@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 from scipy import special  # scipy.stats takes a second to import
 
 from fm_mlflow.analysis.comparison import Statistic
-from fm_mlflow.analysis.records import TrainingRun
+from fm_mlflow.analysis.records import LARGEST, TrainingRun
 
 LEVEL = 0.95
 """Of every interval."""
 
 _UPPER = (1 + LEVEL) / 2
-
-_LARGEST = 1e150
-"""Beyond it, squares are not finite; neither are the values that a diverged run logs."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def describe_groups(groups: Sequence[Sequence[TrainingRun]]) -> list[dict[str, S
     for name in sorted(set().union(*metrics)):
         # None, where a run lacks it, becomes NaN.
         values = np.array([each.get(name) for each in metrics], dtype=np.float64)
-        is_number = np.abs(values) < _LARGEST
+        is_number = np.abs(values) < LARGEST
         counts = np.bincount(owners[is_number], minlength=len(groups))
         present = np.flatnonzero(counts)
         statistics = _describe_segments(values[is_number], counts[present])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group, TargetCost
-from fm_mlflow.analysis.records import RunDetails, TrainingRun
+from fm_mlflow.analysis.records import RunDetails, TrainingRun, is_number
 from fm_mlflow.analysis.statistic import describe
 
 _STEP = 100
@@ -45,7 +45,9 @@ def _target_cost(group: Group, details: Mapping[str, RunDetails], target: float)
             continue
         epochs.append(float(first))
         times = [
-            s for step, s in details[run.run_id].curves.get(keys.EPOCH_SECONDS, ()) if step <= first
+            seconds_of_epoch
+            for step, seconds_of_epoch in details[run.run_id].curves.get(keys.EPOCH_SECONDS, ())
+            if step <= first and is_number(seconds_of_epoch)
         ]
         if len(times) == first:  # else some are unknown
             seconds.append(math.fsum(times))
@@ -70,5 +72,5 @@ def _curve(run: TrainingRun, details: Mapping[str, RunDetails]) -> Curve:
     return [
         (step, value)
         for step, value in curves.get(keys.VAL_ACCURACY, ())
-        if step > 0 and math.isfinite(value)
+        if step > 0 and is_number(value)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.records import SkippedRun, TrainingRun
+from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.config import NOT_SHAPING, Choice
 from fm_mlflow.errors import InputError
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, Verdict, judge
@@ -175,6 +174,8 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
     if keys.KIND not in run.data.tags:
         return None if named else "logged by others; naming it (runs) includes it"
     if keys.TEST_ACCURACY not in record.metrics:
+        if keys.TEST_ACCURACY in run.data.metrics:
+            return f"incomplete: its {keys.TEST_ACCURACY} is not a finite number"
         return f"incomplete: it has no {keys.TEST_ACCURACY}"
     return None
 
@@ -198,7 +199,7 @@ def _record(run: Run) -> TrainingRun:
         model=tags.get(keys.MODEL) or _normal(params.get("model", "")) or name,
         config=_config({**params, **_extended(tags)}),
         seed=int(seed) if seed.isdecimal() else None,
-        metrics={name: value for name, value in run.data.metrics.items() if not math.isnan(value)},
+        metrics={name: value for name, value in run.data.metrics.items() if is_number(value)},
         data_digest=tags.get(keys.DATASET_DIGEST),
         machine={
             name.removeprefix(keys.MACHINE_PREFIX): value
@@ -209,6 +210,7 @@ def _record(run: Run) -> TrainingRun:
         version=tags.get(keys.VERSION),
         commit=tags.get(MLFLOW_GIT_COMMIT),
         start_time=run.info.start_time or 0,
+        end_time=run.info.end_time or 0,
         artifact_uri=run.info.artifact_uri or "",
         model_uri=model_uri(run),
     )

@@ -90,6 +90,18 @@ def test_what_is_skipped_says_why(store: Store) -> None:
     }
 
 
+def test_what_is_no_finite_number_counts_as_not_measured(store: Store) -> None:
+    ids = [log_run(store.client, Simulated(seed=seed)) for seed in range(2)]
+    store.client.log_metric(ids[0], keys.FIT_SECONDS, float("inf"), timestamp=5000)
+    store.client.log_metric(ids[0], keys.LATENCY_P50, float("nan"), timestamp=5000)
+    store.client.log_metric(ids[1], keys.TEST_ACCURACY, float("inf"), timestamp=5000)
+    both = find_runs(Choice())
+    (run,) = both.runs
+    assert run.metrics.keys().isdisjoint({keys.FIT_SECONDS, keys.LATENCY_P50})
+    (skipped,) = both.skipped
+    assert skipped.reason == "incomplete: its test_accuracy is not a finite number"
+
+
 def test_runs_of_others_are_included_by_naming_them(store: Store) -> None:
     with mlflow.start_run(run_name="theirs") as theirs:
         for step in range(3):
@@ -184,21 +196,43 @@ def test_details_of_a_run(store: Store) -> None:
     assert not details.problems
 
 
-@pytest.mark.parametrize("damage", ["deleted", "truncated", "another file"])
+@pytest.mark.parametrize(
+    "damage", ["deleted", "empty", "truncated", "flipped", "another file", "no labels"]
+)
 def test_predictions_that_cannot_be_read_are_a_problem_in_words(store: Store, damage: str) -> None:
     (run,) = found(store, Simulated()).runs
     (file,) = store.folder.rglob("test.npz")
     if damage == "deleted":
         file.unlink()
+    elif damage == "empty":
+        file.write_bytes(b"")
     elif damage == "truncated":
         file.write_bytes(file.read_bytes()[:100])
-    else:
+    elif damage == "flipped":
+        content = file.read_bytes()
+        file.write_bytes(content[:200] + bytes(50) + content[250:])
+    elif damage == "another file":
         np.savez(file, label=np.zeros(3), probability=np.zeros(4))
+    else:
+        np.savez(file, label=np.full(3, -1), probability=np.zeros((3, 4)))
     details = load_details([run])[run.run_id]
     assert details.predictions is None
     (problem,) = details.problems
     assert problem.startswith("its predictions/test.npz cannot be read: ")
     assert len(details.curves) == 5
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"measurements": [3]}', "{}"])
+def test_measurements_that_cannot_be_read_are_a_problem_in_words(
+    store: Store, content: str
+) -> None:
+    (run,) = found(store, Simulated()).runs
+    (file,) = store.folder.rglob("measurements.json")
+    file.write_text(content)
+    details = load_details([run])[run.run_id]
+    assert details.measurements == {}
+    (problem,) = details.problems
+    assert problem.startswith("its measurements.json cannot be read: ")
 
 
 def test_through_a_server(server: Store) -> None:
