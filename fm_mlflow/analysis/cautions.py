@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -21,6 +23,13 @@ _COARSE = 0.01
 _DIGEST_DIGITS = 8
 _NOT_ISOLATED = re.compile(r"; not isolated.*")
 _NUMBER = re.compile(r"\d[\d.,]*")
+_USABLE_CORES = re.compile(r"(\d+) usable")
+
+_BUSY_SHARE = 0.5
+"""Of the usable cores: a load above it takes time from a training."""
+
+_LOAD_FADES = 180_000
+"""Milliseconds after which a training is out of the load average of a minute (exp(-3) is left)."""
 
 
 def cautions(
@@ -134,6 +143,50 @@ def _machine(runs: Sequence[TrainingRun]) -> Iterator[str]:
             f"Times and latencies of {_lower(_runs(contended))} were taken under contention: up "
             f"to {most} trainings at a time on one machine."
         )
+    yield from _busy(runs)
+
+
+def _busy(runs: Sequence[TrainingRun]) -> Iterator[str]:
+    """Tell of runs whose machine had other work as they began.
+
+    A training that follows another one finds the load that this left: up to one process a usable
+    core. Those that ran side by side are told of already.
+    """
+    ends: dict[frozenset[tuple[str, str]], list[int]] = defaultdict(list)
+    for run in runs:
+        ends[machines.machine_of(run)].append(run.end_time)
+    for each in ends.values():
+        each.sort()
+    busy = []
+    for run in runs:
+        load, cores = _load(run), _usable_cores(run)
+        if load is None or cores is None or run.jobs > 1:
+            continue
+        before = ends[machines.machine_of(run)]
+        last = bisect_right(before, run.start_time) - 1
+        follows = last >= 0 and run.start_time - before[last] < _LOAD_FADES
+        if load > cores * (_BUSY_SHARE + follows):
+            busy.append((load, cores, run))
+    if busy:
+        load, cores, _ = max(busy, key=lambda each: each[0])
+        yield (
+            f"{_runs([run for _, _, run in busy])} began on a machine that was busy already (load "
+            f"{'' if len(busy) == 1 else 'up to '}{load:.1f} on {counted(cores, 'usable core')}): "
+            "times and latencies are not clean."
+        )
+
+
+def _load(run: TrainingRun) -> float | None:
+    try:
+        load = float(run.machine.get(machines.LOAD, ""))
+    except ValueError:  # unknown, or somebody else's tag
+        return None
+    return load if math.isfinite(load) else None
+
+
+def _usable_cores(run: TrainingRun) -> int | None:
+    found = _USABLE_CORES.search(run.machine.get("cores", ""))
+    return int(found[1]) if found else None
 
 
 def _measuring(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> Iterator[str]:

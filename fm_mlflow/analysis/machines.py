@@ -8,13 +8,13 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.costs import Cost
 from fm_mlflow.analysis.records import TrainingRun
 
-_LOAD = "load"
+LOAD = "load"
 """Varies from minute to minute; it says how busy a machine was, not which it is."""
 
 
 def machine_of(run: TrainingRun) -> frozenset[tuple[str, str]]:
     """Return what identifies the machine and its settings; empty where the run does not say."""
-    return frozenset(item for item in run.machine.items() if item[0] != _LOAD)
+    return frozenset(item for item in run.machine.items() if item[0] != LOAD)
 
 
 def differences(runs: Iterable[TrainingRun]) -> Mapping[str, tuple[str, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,11 @@ def test_a_sound_comparison_has_none() -> None:
             "them are not ranked across.",
         ),
         ({"machine": {}}, "2 runs did not record on which machine."),
-        ({"machine": {**MACHINE, "load": "7"}}, None),
+        (
+            {"machine": {**MACHINE, "load": "7"}},
+            "2 runs began on a machine that was busy already (load up to 7.0 on 2 usable cores): "
+            "times and latencies are not clean.",
+        ),
         (
             {"version": "0.2.0"},
             "The runs were logged by different versions of fm_mlflow: 0.1.0 and 0.2.0.",
@@ -58,6 +64,35 @@ def test_a_sound_comparison_has_none() -> None:
 def test_what_differs_between_runs(more: dict[str, object], warning: str | None) -> None:
     found = warnings(runs("a", [0.9, 0.91, 0.92]), runs("b", GOOD, **more))
     assert found == (() if warning is None else (warning,))
+
+
+@pytest.mark.parametrize(
+    ("loads", "seconds_apart", "busy"),
+    [
+        (["1.0", "1.1"], 3600, "Run a-1 began on a machine that was busy already (load 1.1"),
+        (["3.5", "1.5"], 3600, "2 runs began on a machine that was busy already (load up to 3.5"),
+        (["0.9", "2.9"], 10, None),  # what the training before it left
+        (["0.9", "3.1"], 10, "Run a-1 began on a machine that was busy already (load 3.1"),
+        (["unknown", "nan"], 3600, None),
+    ],
+)
+def test_a_machine_that_was_busy(loads: list[str], seconds_apart: int, busy: str | None) -> None:
+    each = [
+        replace(
+            one,
+            machine={**MACHINE, "load": load},
+            start_time=seed * (seconds_apart + 60) * 1000,
+            end_time=(seed * (seconds_apart + 60) + 60) * 1000,
+        )
+        for seed, (one, load) in enumerate(zip(runs("a", GOOD), loads, strict=True))
+    ]
+    found = warnings(each)
+    if busy is None:
+        assert found == ()
+    else:
+        assert found == (f"{busy} on 2 usable cores): times and latencies are not clean.",)
+    beside = warnings([replace(one, jobs=2) for one in each])
+    assert [text for text in beside if "busy" in text] == []
 
 
 def test_runs_without_an_accuracy_or_a_digest() -> None:
