@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from fm_mlflow import keys
 
 _UNITS = {str(key): key.unit for key in keys.all_keys()}
-_SAID_BY_THE_NAME = ("fraction", "nats", "count", "FLOPs", "FLOPs an image", "1")
+_SAID_BY_THE_NAME = ("fraction", "nats", "count", "FLOPs an image", "1")
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"))
+_ELLIPSIS = "…"
 _LISTED = 3
 
 
@@ -22,7 +24,13 @@ def number(name: str, value: float, like: float | None = None) -> str:
     """
     if not math.isfinite(value):
         return str(value)
-    text = f"{value:,.{_decimals(_UNITS.get(name, ''), abs(value if like is None else like))}f}"
+    size, unit = abs(value if like is None else like), _UNITS.get(name, "")
+    if unit == "FLOPs":  # of a whole fit; those of an image are exact counts
+        for scale, prefix in _PREFIXES:
+            if size >= scale:
+                decimals = significant(size / scale, 3)
+                return f"{value / scale:,.{decimals}f} {prefix}"
+    text = f"{value:,.{_decimals(unit, size)}f}"
     return text if any(digit in "123456789" for digit in text) else text.removeprefix("-")
 
 
@@ -70,6 +78,11 @@ def times(more: float, less: float) -> str:
     return f"{ratio(more / less)} times"
 
 
+def nearly_equal(more: float, less: float) -> bool:
+    """Return whether their ratio would read as 1.00."""
+    return more == less or (less > 0 and ratio(more / less) == ratio(1))
+
+
 def p_value(value: float) -> str:
     """Return a p-value as text, never as 0."""
     if value < 0.001:
@@ -93,6 +106,14 @@ def listed(names: Sequence[str], most: int = _LISTED) -> str:
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return a count with its noun: 1 run, 5 runs."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text with its middle left out, where it is too long; both ends tell it apart."""
+    if len(text) <= longest:
+        return text
+    tail = longest // 3
+    return f"{text[: longest - tail - 1]}{_ELLIPSIS}{text[-tail:]}"
 
 
 def capitalised(sentence: str) -> str:

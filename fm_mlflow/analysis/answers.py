@@ -11,7 +11,7 @@ from fm_mlflow.analysis.costs import COSTS, Cost
 from fm_mlflow.analysis.records import RunDetails
 from fm_mlflow.analysis.sentences import NOT_DISTINGUISHABLE
 from fm_mlflow.analysis.summary import most_accurate, scored
-from fm_mlflow.words import figure, listed, times
+from fm_mlflow.words import figure, listed, nearly_equal, times
 
 MORE_ACCURATE = "Which model is more accurate?"
 FEWER_PARAMETERS = "Which model has fewer parameters?"
@@ -20,6 +20,8 @@ WHY_CONVOLUTION = "Why is a convolutional network generally better for images?"
 
 _CONVOLUTION = "Conv"
 _CLASSES_NAMED = 3
+_LEAST_GAIN = 0.0005
+"""In accuracy on a class: less would read as 0.000."""
 
 
 def answer_questions(
@@ -85,7 +87,7 @@ def _fewer_parameters(compared: Sequence[Group]) -> str:
         return f"{fewest.name} has {figure(key, low)} trainable parameters.{rest}"
     if low == high:
         return f"All have the same number, {figure(key, low)}.{rest}"
-    ratio = f", {times(high, low)} as many" if low > 0 else ""
+    ratio = f", {times(high, low)} as many" if low > 0 and not nearly_equal(high, low) else ""
     return (
         f"{fewest.name}, with {figure(key, low)} trainable parameters; {most.name} has "
         f"{figure(key, high)}{ratio}.{rest}"
@@ -107,12 +109,12 @@ def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
         verdict = judged.get(cost.key)
         if verdict is None or not verdict.test:
             open_.append(cost.title)
-        elif verdict.verdict == NOT_DISTINGUISHABLE:
+        elif verdict.verdict == NOT_DISTINGUISHABLE or _nearly_equal(a, b, cost):
             same.append(cost.title)
+        elif verdict.difference > 0:
+            of_a.append(_more(a, b, cost))
         else:
-            of_a.append(_more(a, b, cost)) if verdict.difference > 0 else of_b.append(
-                _more(b, a, cost)
-            )
+            of_b.append(_more(b, a, cost))
     every = len(COSTS)
     parts = [f"{g.name} has {listed(costs, every)}" for g, costs in ((a, of_a), (b, of_b)) if costs]
     sentences = [_gap(judged[keys.TEST_ACCURACY]), *(["; ".join(parts) + "."] if parts else [])]
@@ -123,7 +125,7 @@ def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
             "Accuracy is paid for." if of_a else f"{b.name} has nothing to set against that."
         )
     if same:
-        sentences.append(f"The same, or not told apart: {listed(same, every)}.")
+        sentences.append(f"The same, nearly so, or not told apart: {listed(same, every)}.")
     if open_:
         sentences.append(f"Not compared: {listed(open_, every)}.")
     return " ".join(sentences)
@@ -131,12 +133,19 @@ def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
 
 def _gap(verdict: Verdict) -> str:
     gap = figure(keys.TEST_ACCURACY, abs(verdict.difference))
+    if gap == figure(keys.TEST_ACCURACY, 0):
+        return f"{verdict.a} and {verdict.b} score the same."
     if verdict.verdict == NOT_DISTINGUISHABLE:
         return (
             f"{verdict.a} scores {gap} more than {verdict.b}, which is not shown to be more than "
             "chance."
         )
     return f"{verdict.a} is more accurate than {verdict.b} by {gap}."
+
+
+def _nearly_equal(a: Group, b: Group, cost: Cost) -> bool:
+    low, high = sorted(group.metrics[cost.key].mean for group in (a, b))
+    return nearly_equal(high, low)
 
 
 def _more(more: Group, less: Group, cost: Cost) -> str:
@@ -209,6 +218,8 @@ def _thrift(convolutional: Group, other: Group) -> str:
     second = other.metrics.get(keys.PARAMETERS_TRAINABLE)
     if not first or not second or not 0 < first.mean < second.mean:
         return ""
+    if nearly_equal(second.mean, first.mean):
+        return ""
     return f" It does so with {times(second.mean, first.mean)} fewer parameters."
 
 
@@ -227,6 +238,7 @@ def _class_gains(
         if not math.isnan(first - second)
     ]
     gains.sort(key=lambda gain: (-gain[0], gain[1]))
+    gains = [gain for gain in gains if abs(gain[0]) >= _LEAST_GAIN]
     best = [f"{name} ({gain:+.3f})" for gain, name in gains[:_CLASSES_NAMED] if gain > 0]
     worse = [f"{name} ({gain:+.3f})" for gain, name in reversed(gains) if gain < 0]
     text = f" It gains most on {listed(best)}." if best else ""

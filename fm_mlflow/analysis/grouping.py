@@ -13,9 +13,11 @@ from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 from fm_mlflow.analysis.selection import select_groups
 from fm_mlflow.analysis.statistic import describe_groups
 from fm_mlflow.config import Bounds
+from fm_mlflow.words import shortened
 
 _UNKNOWN = "unknown"
 _SHORTEST_DIGEST = 8
+_LONGEST_PART = 60
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,10 @@ def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
         model: _differing([run.config for run in firsts]) for model, firsts in by_model.items()
     }
     parts = [
-        [f"{name} {run.config.get(name, _UNKNOWN)}" for name in differing[run.model]]
+        [
+            f"{_short(name)} {_short(run.config.get(name, _UNKNOWN))}"
+            for name in differing[run.model]
+        ]
         for run, *_ in groups
     ]
     digits = _digest_digits({run.data_digest for run, *_ in groups})
@@ -137,8 +142,13 @@ def _differing(configs: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _named(model: str, parts: Sequence[str]) -> str:
-    text = f"{model} ({', '.join(parts)})" if parts else model
+    text = f"{_short(model)} ({', '.join(parts)})" if parts else _short(model)
     return " ".join(text.split())  # a name has to fit into a sentence
+
+
+def _short(text: str) -> str:
+    """Cut what somebody gave as a name or a value: it is repeated in many sentences."""
+    return shortened(text, _LONGEST_PART)
 
 
 def _digest_digits(digests: Iterable[str | None]) -> int:

@@ -8,7 +8,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group, Statistic, Verdict
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.significance import ALPHA
-from fm_mlflow.words import capitalised, figure, p_text, times
+from fm_mlflow.words import capitalised, figure, nearly_equal, p_text, times
 
 NOT_DISTINGUISHABLE: Final = "not_distinguishable"
 
@@ -102,7 +102,7 @@ def counted_exactly(metric: str, a: Group, b: Group) -> str:
     if low == high:
         text = f"{a.name} and {b.name} the same, {figure(metric, low)}"
     else:
-        ratio = f", {times(high, low)} that" if low > 0 else ""
+        ratio = f", {times(high, low)} that" if low > 0 and not nearly_equal(high, low) else ""
         text = f"{less.name} {figure(metric, low)}; {more.name} {figure(metric, high)}{ratio}"
     return f"{capitalised(_cost_title(metric))}: {text} (exact count)."
 

@@ -101,6 +101,20 @@ def test_the_questions_are_answered_from_the_data(cnn_wins: Comparison) -> None:
     assert "gains most on right (+0.0" in why
 
 
+def test_nearly_the_same_is_no_trade_off() -> None:
+    memory = [1400.0, 1400.1, 1400.2, 1400.3, 1400.4]
+    each = [
+        *runs("a", [0.90, 0.91, 0.92, 0.93, 0.94], metrics={keys.MEMORY_PEAK: memory}),
+        *runs("b", [0.90, 0.91, 0.92, 0.93, 0.94], metrics={keys.MEMORY_PEAK: [1398.0] * 5}),
+    ]
+    comparison = compared(each)
+    assert comparison.verdicts[1].verdict == "b_better"
+    trade_off = answers(comparison)[2]
+    assert trade_off.startswith(
+        "a and b score the same. The same, nearly so, or not told apart: peak memory."
+    )
+
+
 def test_if_the_mlp_wins_it_says_so(mlp_wins: Comparison) -> None:
     accurate, _, trade_off, why = answers(mlp_wins)
     assert mlp_wins.best.model == "mlp"

@@ -64,6 +64,15 @@ def test_names_are_unique_and_on_one_line_whatever_they_are() -> None:
     assert names(*each) == ["a (epochs 5)", "a (epochs 5) #2", "a (epochs 6)", "b c", "b c #2"]
 
 
+def test_long_names_and_values_are_cut_but_told_apart() -> None:
+    each = [
+        runs("m" * 3000, [0.9], config={"note": "n" * 3000 + end}) for end in ("first", "second")
+    ]
+    found = names(*each)
+    assert all(len(name) < 140 for name in found)
+    assert [name[-8:] for name in found] == ["nnfirst)", "nsecond)"]
+
+
 def test_a_repeated_seed_counts_once() -> None:
     first = run("cnn", 0, 0.9, run_id="first", start_time=1)
     again = run("cnn", 0, 0.9, run_id="again", start_time=2)

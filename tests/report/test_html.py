@@ -237,12 +237,13 @@ def test_every_figure_comes_from_the_comparison(usual: Element) -> None:
     shown = [cell.text for cell in usual.all("td")]
     assert len(shown) > 300
     for text in shown:
-        for found in re.findall(r"\d[\d,]*(?:\.\d+)?", text):
-            decimals = len(found.partition(".")[2])
-            value = float(found.replace(",", ""))
-            assert any(
-                math.isclose(value, each, abs_tol=0.5000001 * 10**-decimals) for each in known
-            ), f"{found} in {text!r} stands nowhere in the comparison"
+        for found, prefix in re.findall(r"(\d[\d,]*(?:\.\d+)?)(?: ([GT])\b)?", text):
+            scale = {"": 1.0, "G": 1e9, "T": 1e12}[prefix]
+            rounding = 0.5000001 * 10 ** -len(found.partition(".")[2]) * scale
+            value = float(found.replace(",", "")) * scale
+            assert any(math.isclose(value, each, abs_tol=rounding) for each in known), (
+                f"{found} in {text!r} stands nowhere in the comparison"
+            )
 
 
 HASHED = """
