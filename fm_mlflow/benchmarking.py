@@ -127,9 +127,11 @@ def _resumed(given: BenchmarkConfig) -> BenchmarkConfig:
     if parent.kind != keys.KIND_BENCHMARK:
         raise InputError("resume", given.resume, "the id of a benchmark's run (its parent run)")
     if not parent.ended:
-        raise InputError(
-            "resume", given.resume, f"a benchmark that has ended; it is {parent.status}"
+        accepted = (
+            f"a benchmark that has ended; it is {parent.status} (where its process is gone, "
+            "`fm-mlflow reconcile` closes it)"
         )
+        raise InputError("resume", given.resume, accepted)
     names = [name for name in BenchmarkConfig.model_fields if name not in _OF_THIS_CALL]
     stored = {name: parent.params[name] for name in names if name in parent.params}
     own = {name: getattr(given, name) for name in _OF_THIS_CALL}

@@ -161,7 +161,7 @@ def _widths(table: Table, available: int) -> list[int] | None:
 
 
 def _drawn(table: Table, widths: Sequence[int]) -> RichTable:
-    padding = (0, len(_GAP), 0, 0)
+    padding = (0, len(_GAP) - 1, 0, 0)  # rich adds a blank between columns
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
     for column, width in zip(table.columns, widths, strict=True):
         drawn.add_column(

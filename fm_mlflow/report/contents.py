@@ -243,6 +243,7 @@ def _fronts(comparison: Comparison, groups: Groups) -> Table:
             Cell(f"nobody, because {front.reason}" if front.reason else _left_out(front, groups)),
         )
         for front in comparison.fronts
+        if front.on_front or front.left_out or front.reason
     ]
     columns = text_columns("Cost", "On the front", "Dominated", "Not placed")
     # Most often everybody is placed.
