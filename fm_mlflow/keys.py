@@ -35,7 +35,9 @@ _BENCHMARK = "Artifacts of a benchmark"
 _FILE_WHERE_NEEDED = "Artifacts that only some runs have"
 
 # Tags
-KIND = Key("fm_mlflow.kind", _TAG, "word", "what the run is: training, comparison, benchmark")
+KIND = Key(
+    "fm_mlflow.kind", _TAG, "word", "what the run is: training, comparison, benchmark, registration"
+)
 MODEL = Key("fm_mlflow.model", _TAG, "text", "the model, as given to `--model`")
 VERSION = Key("fm_mlflow.version", _TAG, "version", "the fm_mlflow that logged the run")
 DATASET_DIGEST = Key(

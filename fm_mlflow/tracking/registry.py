@@ -34,8 +34,8 @@ _PAUSE_SECONDS = (0.02, 0.2)
 _NO_REGISTRY_CODES = ("FEATURE_DISABLED", "ENDPOINT_NOT_FOUND")
 _NO_REGISTRY = "Model registry functionality is unavailable"
 _ABOUT = (
-    "Classifies grey images of 28 x 28 pixels. `{champion}` is the version in use, `{previous}` "
-    "the one before it; both are moved by `fm-mlflow register`, which verifies a model first. "
+    "Classifies grey images. `{champion}` is the version in use, `{previous}` the one before it; "
+    "both are moved by `fm-mlflow register`, which verifies a model first. "
     "Each version's description is its model card."
 )
 
