@@ -25,6 +25,8 @@ from fm_mlflow import fashion_mnist
 PROJECT = Path(__file__).parents[1]
 START_SECONDS = 120
 """How long a process may take until it shows that it works: TensorFlow imports slowly."""
+NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""For servers: their queues of language-model jobs would be seven processes more."""
 
 
 def pytest_configure() -> None:
@@ -156,7 +158,12 @@ def server(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     log = folder / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=folder,
+            env={**os.environ, **NO_JOBS},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
 

@@ -17,7 +17,7 @@ import pytest
 import requests
 import yaml
 
-from tests.conftest import PROJECT, free_port, wait_for
+from tests.conftest import NO_JOBS, PROJECT, free_port, wait_for
 
 ADMIN_PASSWORD = "correct-horse-battery"
 BUCKET = "mlflow"
@@ -140,7 +140,7 @@ def team_server(folder: Path) -> Iterator[TeamServer]:
             process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=_environment(ours),
+                env=_environment({**ours, **NO_JOBS}),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
