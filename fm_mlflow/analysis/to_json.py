@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any
 
 from fm_mlflow.analysis.comparison import Comparison, Group, Statistic
 from fm_mlflow.results import finite
+
+_MOST_DOMINATORS = 10
+"""Of one group: among thousands of groups all pairs would be most of the file."""
 
 
 def to_json_dict(comparison: Comparison) -> dict[str, Any]:
@@ -21,13 +25,34 @@ def to_json_dict(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def to_json_text(comparison: Comparison) -> str:
+    """Return the contents of `comparison.json`: a line for each thing listed.
+
+    `json.dumps` with an indent takes seconds for thousands of models, because it is not in C.
+    """
+    parts = [
+        f"{json.dumps(name)}: {_lines(value)}" for name, value in to_json_dict(comparison).items()
+    ]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _lines(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return _text(value)
+    return "[\n" + ",\n".join(map(_text, value)) + "\n]"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
 def _without_models(comparison: Comparison) -> dict[str, Any]:
     return {
         "verdicts": [asdict(verdict) for verdict in comparison.verdicts],
         "pareto": {front.metric: list(front.on_front) for front in comparison.fronts},
         "pareto_details": {
             front.metric: {
-                "dominated": dict(front.dominated),
+                "dominated": {name: by[:_MOST_DOMINATORS] for name, by in front.dominated.items()},
                 "left_out": dict(front.left_out),
                 "reason": front.reason,
             }
