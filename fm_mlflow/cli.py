@@ -6,10 +6,10 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import update_wrapper
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from pydantic import BaseModel
@@ -39,6 +39,9 @@ from fm_mlflow.lifecycle import guard
 from fm_mlflow.quiet import stdout_to_stderr
 from fm_mlflow.redaction import one_line, redact, redact_logs
 from fm_mlflow.results import finite
+
+if TYPE_CHECKING:
+    from fm_mlflow.report.progress import ProgressListener
 
 # What these libraries say on stderr helps their developers; a user who wants it sets the variable.
 _QUIET = {
@@ -173,13 +176,19 @@ def _spaced_with_hyphens(name: str) -> str:
     return name.replace("_", "-")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# Commands inherit both.
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": _spaced_with_hyphens,
+    }
+)
 @click.version_option(__version__, message="fm_mlflow %(version)s")
 def cli() -> None:
     """Train models under MLflow with honest costs, and decide between them."""
 
 
-@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@cli.command()
 @config_options(TrainConfig)
 @output_options
 @_quietly
@@ -191,16 +200,15 @@ def train(as_json: bool, **options: str | None) -> None:
     """
     config = parse(TrainConfig, _given(options))
 
-    from fm_mlflow.report.progress import console_progress
     from fm_mlflow.report.terminal import print_training_result
     from fm_mlflow.training import train as train_model
 
-    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+    with _progress_on_stderr() as progress:
         result = train_model(progress=progress, **config.model_dump())
     _show(result, print_training_result, as_json)
 
 
-@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@cli.command()
 @config_options(CompareConfig)
 @output_options
 @_quietly
@@ -214,14 +222,13 @@ def compare(as_json: bool, **options: str | None) -> None:
 
     from fm_mlflow.comparing import compare as compare_runs
     from fm_mlflow.report.comparison_terminal import print_compare_result
-    from fm_mlflow.report.progress import console_progress
 
-    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+    with _progress_on_stderr() as progress:
         result = compare_runs(progress=progress, **config.model_dump())
     _show(result, print_compare_result, as_json)
 
 
-@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@cli.command()
 @config_options(BenchmarkConfig)
 @output_options
 @_quietly
@@ -248,7 +255,7 @@ def benchmark(as_json: bool, **options: str | None) -> None:
         raise failure
 
 
-@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@cli.command()
 @config_options(RegisterConfig)
 @click.option("--list", "listed", is_flag=True, help="List the versions and do nothing else.")
 @click.option("--rollback", is_flag=True, help="Make the previous champion the champion again.")
@@ -264,7 +271,6 @@ def register(as_json: bool, listed: bool, rollback: bool, **options: str | None)
 
     from fm_mlflow import registering
     from fm_mlflow.report import registration_terminal as terminal
-    from fm_mlflow.report.progress import console_progress
 
     if listed:
         _show(registering.list_versions(name=config.name), terminal.print_versions, as_json)
@@ -273,7 +279,7 @@ def register(as_json: bool, listed: bool, rollback: bool, **options: str | None)
         _show(registering.rollback(name=config.name), terminal.print_rollback, as_json)
         return
     try:
-        with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+        with _progress_on_stderr() as progress:
             result = registering.register(progress=progress, **config.model_dump())
     except GateError as refused:
         if refused.registration is not None:
@@ -282,7 +288,7 @@ def register(as_json: bool, listed: bool, rollback: bool, **options: str | None)
     _show(result, terminal.print_registration, as_json)
 
 
-@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@cli.command()
 @config_options(PredictConfig)
 @output_options
 @_quietly
@@ -291,15 +297,14 @@ def predict(as_json: bool, **options: str | None) -> None:
     config = parse(PredictConfig, _given(options))
 
     from fm_mlflow.predicting import predict as predict_file
-    from fm_mlflow.report.progress import console_progress
     from fm_mlflow.report.registration_terminal import print_predictions
 
-    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+    with _progress_on_stderr() as progress:
         result = predict_file(progress=progress, **config.model_dump())
     _show(result, print_predictions, as_json)
 
 
-@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@cli.command()
 @click.argument("run_id")
 @config_options(ResumeConfig)
 @output_options
@@ -312,11 +317,10 @@ def resume(run_id: str, as_json: bool, **options: str | None) -> None:
     """
     config = parse(ResumeConfig, _given(options))
 
-    from fm_mlflow.report.progress import console_progress
     from fm_mlflow.report.terminal import print_training_result
     from fm_mlflow.resuming import resume as resume_training
 
-    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+    with _progress_on_stderr() as progress:
         result = resume_training(run_id, progress=progress, **config.model_dump())
     _show(result, print_training_result, as_json)
 
@@ -341,7 +345,7 @@ def sync(run_ids: tuple[str, ...], as_json: bool, **options: str | None) -> None
         raise TrackingError(next(each.pending for each in result.journals if each.pending))
 
 
-@cli.command(context_settings={"token_normalize_func": _spaced_with_hyphens})
+@cli.command()
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @config_options(ReconcileConfig)
 @output_options
@@ -353,6 +357,15 @@ def reconcile(dry_run: bool, as_json: bool, **options: str | None) -> None:
 
     result = reconcile_runs(dry_run=dry_run, **_given(options))
     _show(result, print_reconcile_result, as_json)
+
+
+@contextmanager
+def _progress_on_stderr() -> Iterator[ProgressListener]:
+    """Show on stderr how a workflow goes on; what others print meanwhile goes there too."""
+    from fm_mlflow.report.progress import console_progress
+
+    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+        yield progress
 
 
 def _given(options: dict[str, str | None]) -> dict[str, str]:
