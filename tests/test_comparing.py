@@ -6,12 +6,10 @@ import csv
 import json
 import re
 import shutil
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import mlflow
 import pytest
 from typing_extensions import override
 
@@ -20,9 +18,9 @@ from fm_mlflow import ComparisonError, InputError, TrackingError, compare, compa
 from fm_mlflow.comparing import choose
 from fm_mlflow.config import Choice
 from fm_mlflow.report.progress import ProgressListener
-from tests.conftest import Store
+from tests.conftest import Store, active_store
 from tests.conftest import fm_mlflow as command
-from tests.proxy import Proxy
+from tests.outages import Line, Way
 from tests.simulated import Simulated, log_run
 
 FILES = {"report.html", "report.md", "comparison.csv", "comparison.json"}
@@ -154,13 +152,13 @@ def test_an_output_that_is_a_file_is_refused(store: Store) -> None:
 class CutsAt(ProgressListener):
     """Cuts the way to the server when a stage begins."""
 
-    def __init__(self, proxy: Proxy, stage: str) -> None:
-        self._proxy, self._stage = proxy, stage
+    def __init__(self, line: Line, stage: str) -> None:
+        self._line, self._stage = line, stage
 
     @override
     def stage(self, text: str) -> None:
         if text.startswith(self._stage):
-            self._proxy.cut()
+            self._line.set(Way.CUT)
 
 
 @pytest.mark.parametrize("stage", ["reading", "writing"])
@@ -174,19 +172,10 @@ def test_a_store_that_goes_away(
     experiment = server.client.create_experiment(name)
     for run in (Simulated("cnn"), Simulated("mlp")):
         log_run(server.client, run, experiment)
-    before = mlflow.get_tracking_uri()
-    with Proxy(urlsplit(server.uri).port or 80) as proxy:
-        mlflow.set_tracking_uri(proxy.uri)
-        try:
-            refused = pytest.raises(TrackingError, match=proxy.uri)
-            with refused if stage == "reading" else nullcontext():
-                compare(
-                    experiment=name,
-                    output=str(tmp_path / "out"),
-                    progress=CutsAt(proxy, stage),
-                )
-        finally:
-            mlflow.set_tracking_uri(before)
+    with closing(Line(server)) as line, active_store(line.store(server)):
+        refused = pytest.raises(TrackingError, match=line.uri)
+        with refused if stage == "reading" else nullcontext():
+            compare(experiment=name, output=str(tmp_path / "out"), progress=CutsAt(line, stage))
     # What was computed is not lost with the store: the report is written, its run has a journal.
     assert (tmp_path / "out" / "report.html").exists() == (stage == "writing")
     assert len(list((tmp_path / "journals").glob("j-*"))) == (stage == "writing")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from statistics import fmean
 from types import TracebackType
 from typing import IO
@@ -43,7 +42,7 @@ class BenchmarkListener(ProgressListener):
         """A training is over."""
 
 
-class PlainBenchmark(BenchmarkListener):
+class PlainBenchmark(PlainProgress, BenchmarkListener):
     """One line a start and one an end, for logs and pipes.
 
     Args:
@@ -51,31 +50,10 @@ class PlainBenchmark(BenchmarkListener):
     """
 
     def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-        self._stages = PlainProgress(stream)
+        super().__init__(stream)
         self._board = Board()
         self._numbers: dict[tuple[str, int], int] = {}
         self._total = 0
-
-    def __enter__(self) -> PlainBenchmark:
-        """Return the listener itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave nothing behind."""
-
-    @override
-    def stage(self, text: str) -> None:
-        self._stages.stage(text)
-
-    @override
-    def download(self, name: str, done: int, total: int | None) -> None:
-        self._stages.download(name, done, total)
 
     @override
     def planned(
@@ -110,12 +88,6 @@ class PlainBenchmark(BenchmarkListener):
     def _left(self) -> str:
         left = self._board.remaining_seconds()
         return f"; about {duration(left)} left" if left else ""
-
-    def _line(self, text: str) -> None:
-        # A reader who has gone (`2>&1 | head`) is no reason to stop a benchmark.
-        with suppress(BrokenPipeError):
-            self._stream.write(text + "\n")
-            self._stream.flush()
 
 
 class LiveBenchmark(BenchmarkListener):

@@ -19,7 +19,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from fm_mlflow import keys
 
@@ -63,7 +63,7 @@ class PlainProgress(ProgressListener):
         self._downloading = ""
         self._tenths = 0
 
-    def __enter__(self) -> PlainProgress:
+    def __enter__(self) -> Self:
         """Return the listener itself."""
         return self
 
@@ -76,7 +76,7 @@ class PlainProgress(ProgressListener):
         """Leave nothing behind."""
 
     def _line(self, text: str) -> None:
-        # A reader who has gone (`2>&1 | head`) is no reason to stop a training.
+        # A reader who has gone (`2>&1 | head`) is no reason to stop.
         with suppress(BrokenPipeError):
             self._stream.write(text + "\n")
             self._stream.flush()
