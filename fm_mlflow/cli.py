@@ -35,6 +35,7 @@ from fm_mlflow.errors import (
     Interrupted,
     TrackingError,
 )
+from fm_mlflow.garbage import leave_to_the_system
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.quiet import stdout_to_stderr
 from fm_mlflow.redaction import one_line, redact, redact_logs
@@ -72,6 +73,7 @@ def main(args: list[str] | None = None) -> NoReturn:
                 code = _fail(error, arguments, inherited_run)
     except KeyboardInterrupt as late:  # a signal while the first one was being dealt with
         code = _exit_code(late)
+    leave_to_the_system()
     sys.exit(code)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fm_mlflow import __version__, keys
 from fm_mlflow.config import Choice, CompareConfig, TrainConfig, parse
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
+from fm_mlflow.garbage import rare_garbage_collection
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.report.describe import training_command
 from fm_mlflow.report.progress import ProgressListener
@@ -74,7 +73,7 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     output = Path(config.output)
     if output.exists() and not output.is_dir():
         raise InputError("output", config.output, "a folder, there already or not")
-    with guard(), _rare_garbage_collection():
+    with guard(), rare_garbage_collection():
         comparison = _analyse(config, progress)
         progress.stage("writing the report")
         texts = _render(comparison)
@@ -95,7 +94,7 @@ def choose(choice: Choice) -> Chosen:
         InputError: As `compare`.
         TrackingError: As `compare`.
     """
-    with _rare_garbage_collection():
+    with rare_garbage_collection():
         comparison = _analyse(parse(CompareConfig, choice.model_dump()), ProgressListener())
     best = comparison.best
     for group in comparison.groups:
@@ -103,21 +102,6 @@ def choose(choice: Choice) -> Chosen:
             if run.run_id == best.run_id:
                 return Chosen(best, run, group)
     raise ComparisonError(f"no model qualifies: {best.reason}")
-
-
-@contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
-    """Let Python look for cycles less often: a large store becomes millions of small objects.
-
-    It would go through all of them again and again. With 10,000 runs this is half of the time that
-    MLflow takes to search them, and the peak of memory is the same.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:

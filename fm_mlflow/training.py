@@ -15,6 +15,7 @@ from fm_mlflow.checkpoint import Checkpoint, Progress
 from fm_mlflow.config import TrainConfig, parse
 from fm_mlflow.data import Dataset, Subset, load_dataset
 from fm_mlflow.errors import InputError, ModelError
+from fm_mlflow.garbage import rare_garbage_collection
 from fm_mlflow.lifecycle import guard
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.machine import describe_machine, load_average
@@ -135,7 +136,7 @@ def run_training(
 ) -> TrainResult:
     """Train a model under a tracked run, from the beginning or from a checkpoint."""
     progress = progress or ProgressListener()
-    with _memory_monitor(config.measured_parts) as memory:
+    with _memory_monitor(config.measured_parts) as memory, rare_garbage_collection():
         enter = memory.phase if memory else _unmeasured
         enter(DATA)
         progress.stage("loading the data")

