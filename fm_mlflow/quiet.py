@@ -10,11 +10,13 @@ from contextlib import contextmanager, redirect_stdout
 
 from fm_mlflow.errors import InputError
 
-# oneDNN's convolutions on few cores: let the thread that calls an operation work on it too, instead
-# of waking another and waiting for it, and keep the generated code instead of making it each step.
-_KERNELS = {
+# Read once, when TensorFlow starts. oneDNN's convolutions on few cores: let the thread that calls
+# an operation work on it too, instead of waking another and waiting for it, and keep the generated
+# code instead of making it each step. A session may have threads of its own (fitting.shards).
+_THREADS = {
     "TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD": "1",
     "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "0",
+    "TF_OVERRIDE_GLOBAL_THREADPOOL": "1",
 }
 
 
@@ -26,8 +28,9 @@ def import_tensorflow() -> None:
     """
     # Keras reads it once; nothing else here works with another backend.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    for name, value in _KERNELS.items():
-        os.environ.setdefault(name, value)
+    if "tensorflow" not in sys.modules:
+        for name, value in _THREADS.items():
+            os.environ.setdefault(name, value)
     with _stderr_held_back(hold=os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"):
         import keras
         import tensorflow as tf

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from fm_mlflow.fitting import hooks
 from fm_mlflow.fitting.examples import Examples, Window, epoch_order, in_order, source_of
 from fm_mlflow.fitting.plan import Plan
 from fm_mlflow.fitting.reporter import EpochClock, OnBatch
+from fm_mlflow.fitting.session import CannotMoveError, SerialSteps
+from fm_mlflow.fitting.shards import in_parts, parts_of
 from fm_mlflow.fitting.steps import Compiler, Logs, Steps
+
+_log = logging.getLogger(__name__)
 
 _CHUNK_SECONDS = 0.1
 """About how long one call may take: so late come Ctrl-C and the progress bar."""
@@ -104,6 +110,8 @@ class CompiledLoop:
                 done += count
                 if on_batch:
                     on_batch(done, self._steps_an_epoch)
+        if self._steps is not None:
+            self._steps.settle()
         return logs
 
     def _traced(self, window: Window) -> Steps:
@@ -115,7 +123,15 @@ class CompiledLoop:
             compiler = Compiler.XLA_STEP
         elif self._step_by_step or not window.steps:
             compiler = Compiler.TENSORFLOW
-        return Steps(model.train_step, self._training, window, self._plan.batch_size, compiler)
+        batch_size = self._plan.batch_size
+        parts = parts_of(model, batch_size) if compiler is None else 1
+        if parts > 1:
+            step = in_parts(model, parts)
+            try:
+                return SerialSteps(step, self._training, window, batch_size, parts)
+            except CannotMoveError as error:
+                _log.info("the training step stays out of a session: %s", error)
+        return Steps(model.train_step, self._training, window, batch_size, compiler)
 
     def _advance(self, steps: Steps, window: Window, first: int, done: int) -> tuple[int, Logs]:
         """Run the next steps of a window: how many they were, and the last one's logs."""
@@ -213,4 +229,4 @@ def _result(model: keras.Model, logs: Logs) -> Logs:
 def _wait(logs: Logs) -> None:
     """Wait until a chunk has run: on a GPU the call returns before."""
     for value in keras.tree.flatten(logs)[:1]:
-        _ = value.numpy()
+        np.asarray(value)

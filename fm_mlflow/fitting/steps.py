@@ -45,6 +45,8 @@ class Compiler(str, Enum):
     """XLA, step by step, as the model was compiled (`jit_compile`)."""
     TENSORFLOW = "tensorflow"
     """TensorFlow's own kernels."""
+    SHARDED = "tensorflow, batches in parts"
+    """TensorFlow's kernels, one thread each, on a part of the batch for each core."""
     KERAS = "keras"
     """`model.fit`, because the model or its distribution strategy changes more than a step."""
 
@@ -79,7 +81,7 @@ class Steps:
         self.compiler = compiler or _choose(self._step.graph)
         # Traced when first called: not every fit needs both.
         self._some = tf.function(self._run_some, autograph=False, reduce_retracing=True)
-        self._many = self._compiled()
+        self._many: Any = self._compiled()
 
     def run(self, window: Window, first: int, count: int) -> Logs:
         """Run `count` whole batches of a window from number `first`: the last one's logs."""
@@ -100,6 +102,16 @@ class Steps:
         start = number * self._batch_size
         stop = min(start + self._batch_size, window.steps * self._batch_size + window.rest)
         return self._some(window.tensors, window.order[start:stop])
+
+    def settle(self) -> None:
+        """Let the variables of the model have what the steps so far have made of them."""
+
+    def traced(self, window: Window) -> Any:
+        """Return `run` as a traced function of tensors, order, first and last number."""
+        order = tf.TensorSpec([None], window.order.dtype)
+        number = tf.TensorSpec([], tf.int32)
+        batch = keras.tree.map_structure(_any_rows, window.tensors)
+        return self._many.get_concrete_function(batch, order, number, number)
 
     def _compiled(self) -> Callable[..., Logs]:
         is_xla = self.compiler is Compiler.XLA

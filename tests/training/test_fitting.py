@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from keras import layers
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.fitting import Examples, FitResult, epoch_order, fit
 from fm_mlflow.fitting.examples import source_of
+from fm_mlflow.fitting.shards import OWN_THREADS
 
 SEED, EPOCHS, BATCH, CLASSES = 5, 3, 32, 4
 RNG = np.random.default_rng(0)
@@ -54,6 +56,31 @@ def convolutional() -> keras.Model:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, metrics=["accuracy"])
     return model
+
+
+def example_wise(*more: keras.Layer) -> keras.Model:
+    """A net of convolutions whose batches may be split, unless a further layer says otherwise."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8)),
+            layers.Reshape((8, 8, 1)),
+            layers.Conv2D(4, 3, activation="relu", kernel_regularizer="l2"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            *more,
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let batches be split, whatever the machine and whoever started TensorFlow."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
+    monkeypatch.setenv(OWN_THREADS, "1")
 
 
 class OwnStep(keras.Model):  # type: ignore[misc]  # keras is untyped
@@ -154,6 +181,59 @@ def test_the_losses_are_those_of_keras(build: Callable[[], keras.Model], compile
     assert int(model.optimizer.iterations) == EPOCHS * 5
 
 
+@pytest.mark.usefixtures("two_cores")
+def test_a_batch_in_parts_is_the_same_batch() -> None:
+    result, other = run(model := example_wise()), example_wise()
+    assert result.compiler == "tensorflow, batches in parts"
+    assert_same(result, as_keras(other, TRAINING, VALIDATION))
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert int(model.optimizer.iterations) == EPOCHS * 5
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_batch_in_parts_of_several_inputs_and_weights() -> None:
+    def build() -> keras.Model:
+        keras.utils.set_random_seed(1)
+        image, size = keras.Input((8, 8, 1), name="image"), keras.Input((1,), name="size")
+        hidden = layers.Flatten()(layers.Conv2D(3, 3, activation="relu")(image))
+        label = layers.Dense(CLASSES, name="label")(layers.Concatenate()([hidden, size]))
+        model = keras.Model(
+            {"image": image, "size": size}, [label, layers.Dense(1, name="mean")(hidden)]
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", [loss, "mse"])
+        return model
+
+    def examples(rows: slice) -> Examples:
+        images = IMAGES[rows, ..., None].astype(np.float32) / 255
+        inputs = {"image": images, "size": images.mean(axis=(1, 2))}
+        weights = np.linspace(0.5, 2, len(images), dtype=np.float32)
+        labels = LABELS[rows]
+        return Examples(inputs, (labels, labels.astype(np.float32)), (weights, weights[::-1]))
+
+    training, validation = examples(slice(150)), examples(slice(150, 200))
+    result = run(build(), training=training, validation=validation)
+    assert result.compiler == "tensorflow, batches in parts"
+    assert_same(result, as_keras(build(), training, validation))
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.BatchNormalization(),
+        layers.Dense(4, activity_regularizer="l2"),
+        layers.Activation(lambda tensor: tensor - keras.ops.mean(tensor, axis=0)),
+        layers.Softmax(axis=0),
+        layers.Lambda(lambda tensor: tensor / keras.ops.max(tensor)),
+    ],
+    ids=["batch norm", "activity", "own activation", "axis of examples", "own layer"],
+)
+def test_what_looks_at_the_batch_gets_it_whole(layer: keras.Layer) -> None:
+    assert run(example_wise(layer), epochs=1).compiler == "tensorflow"
+
+
 def test_several_inputs_outputs_and_weights() -> None:
     def build() -> keras.Model:
         keras.utils.set_random_seed(1)
@@ -211,7 +291,8 @@ def test_larger_than_memory_is_the_same_training() -> None:
     assert [(window.steps, window.rest) for window in windows] == [(2, 0), (2, 0), (0, 22)]
 
 
-@pytest.mark.parametrize("build", [dense, convolutional])
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("build", [dense, convolutional, example_wise])
 def test_bit_for_bit_and_exactly_resumed(build: Callable[[], keras.Model]) -> None:
     def weights(*ends: int) -> list[Any]:
         model = build()
