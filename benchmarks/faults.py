@@ -348,7 +348,34 @@ def outages(
     }
 
 
-def parallel(rounds: int, jobs: int, epochs: int, uri: str | None, folder: Path) -> dict[str, Any]:
+@contextmanager
+def stores(kind: str, folder: Path) -> Iterator[Callable[[int], str]]:
+    """Give the tracking URI of each round: a new database, or one server."""
+    from tests.team_server import postgres, team_server
+
+    if kind == "postgresql":
+        with postgres() as database:
+            yield lambda number: new_database(database, f"round_{number}")
+    elif kind == "team":
+        with team_server(folder) as team:
+            os.environ |= team.credentials()
+            yield lambda _number: team.uri
+    else:
+        yield lambda number: f"sqlite:///{folder / f'{number}.db'}"
+
+
+def new_database(uri: str, name: str) -> str:
+    """Make an empty database beside the one that the URI names; return its URI."""
+    from sqlalchemy import create_engine, text
+
+    with create_engine(uri, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    return f"{uri.rpartition('/')[0]}/{name}"
+
+
+def parallel(
+    rounds: int, jobs: int, epochs: int, store_of: Callable[[int], str], folder: Path
+) -> dict[str, Any]:
     """Start trainings at once on a store that does not exist yet, `rounds` times."""
     import mlflow
     from mlflow.tracking import MlflowClient
@@ -357,7 +384,7 @@ def parallel(rounds: int, jobs: int, epochs: int, uri: str | None, folder: Path)
     os.environ["FM_MLFLOW_JOURNAL_DIR"] = str(folder / "journals")
     log = folder / "log"
     for number in range(rounds):
-        store = uri or f"sqlite:///{folder / f'{number}.db'}"
+        store = store_of(number)
         os.environ["MLFLOW_EXPERIMENT_NAME"] = f"round {number} {os.getpid()}"
 
         def start(seed: int, store: str = store) -> None:
@@ -404,17 +431,22 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--longest", type=float, default=120)
     parser.add_argument("--jobs", type=int, default=8)
-    parser.add_argument("--store", help="tracking URI for `parallel`; by default new SQLite files")
+    parser.add_argument(
+        "--store",
+        choices=["sqlite", "postgresql", "team"],
+        default="sqlite",
+        help="for `parallel`: a new database each round, or the server of deploy/",
+    )
     parser.add_argument("--minutes", type=float, default=60, help="begin no round after that")
     given = parser.parse_args()
     until = time.monotonic() + given.minutes * 60
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Imported, but no operation is run before the forks: each has a runtime of its own.
-    import keras  # noqa: F401
-    import tensorflow  # noqa: F401
-
     import fm_mlflow.training  # noqa: F401
+    from fm_mlflow.quiet import import_tensorflow
+
+    import_tensorflow()
 
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
@@ -424,7 +456,8 @@ def main() -> None:
         elif given.campaign == "outages":
             result = outages(given.rounds, until, given.seed, given.longest, given.epochs, folder)
         else:
-            result = parallel(given.rounds, given.jobs, given.epochs, given.store, folder)
+            with stores(given.store, folder) as store_of:
+                result = parallel(given.rounds, given.jobs, given.epochs, store_of, folder)
     print(json.dumps(result, indent=2))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -22,8 +23,8 @@ from fm_mlflow import InputError, TrackingError, keys, reconcile, sync
 from fm_mlflow.data import Subset
 from fm_mlflow.processes import this_process
 from fm_mlflow.tracking import courier
-from fm_mlflow.tracking.delivery import utc_now
 from fm_mlflow.tracking.locks import LockedError
+from fm_mlflow.tracking.remote_run import utc_now
 from fm_mlflow.tracking.run import TrackedRun
 from tests.conftest import START_SECONDS, Store, active_store, wait_for
 from tests.outages import Line, Way
@@ -368,6 +369,29 @@ sys.exit(run.pending or 0)
         ]
 
 
+@pytest.fixture
+def little_memory() -> Iterator[Path]:
+    """The file that puts a process into a control group of 64 MiB."""
+    found = re.search(
+        r"^\d+:(memory|):/?(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE
+    )
+    if found is None:
+        pytest.skip("there are no control groups here")
+    group = Path("/sys/fs/cgroup") / found[1] / found[2] / f"fm_mlflow-{os.getpid()}"
+    limit = "memory.limit_in_bytes" if found[1] else "memory.max"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        if not (group / limit).exists():
+            pytest.skip("control groups do not limit memory here")
+        (group / limit).write_text(str(64 * 1024**2))
+        yield group / "cgroup.procs"
+    finally:
+        group.rmdir()
+
+
 class TestReconcile:
     """Runs that the store calls RUNNING."""
 
@@ -423,6 +447,28 @@ with TrackedRun("training", "a run") as run:
         assert run.data.metrics == {"loss": 1.0}
         assert run.info.end_time <= ended
         assert not journal_folder.exists()
+
+    def test_the_kernel_wanted_its_memory(self, store: Store, little_memory: Path) -> None:
+        code = f"""
+import os
+from pathlib import Path
+from fm_mlflow.tracking.run import TrackedRun
+with TrackedRun("training", "a run"):
+    Path({str(little_memory)!r}).write_text(str(os.getpid()))
+    bytearray(os.urandom(1024)) * 1024 * 512
+"""
+        died = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=store.folder,
+            env=store.environment(),
+            timeout=START_SECONDS,
+            check=False,
+        )
+        assert died.returncode == -signal.SIGKILL
+        (done,) = reconcile().delivered
+        assert done.pending == ""
+        reason = self.reason(store, store.only_run().info.run_id)
+        assert "out of memory: the kernel killed" in reason or "for want of memory" in reason
 
     def make_run(
         self, store: Store, changes: Mapping[keys.Key, str], start_time: int | None = None

@@ -24,9 +24,9 @@ from fm_mlflow.lifecycle import shield
 from fm_mlflow.processes import out_of_memory_kills, this_process
 from fm_mlflow.redaction import one_line, redact
 from fm_mlflow.tracking.courier import Courier
-from fm_mlflow.tracking.delivery import utc_now
 from fm_mlflow.tracking.journal import Journal, Record, journal_root
 from fm_mlflow.tracking.recorder import LoggedModel, Recorder
+from fm_mlflow.tracking.remote_run import utc_now
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
     StoreUnavailableError,

@@ -10,7 +10,7 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
-from fm_mlflow import TrackingError, compare, reconcile, train
+from fm_mlflow import TrackingError, compare, reconcile, register, train
 from tests.conftest import Store, active_store
 from tests.team_server import ADMIN_PASSWORD, BUCKET, TeamServer, team_server
 from tests.training.conftest import DIGITS
@@ -52,8 +52,9 @@ def test_train_compare_and_register(
 
     comparison = compare(output="report").comparison
     assert comparison.best.run_id in {result.run_id for result in results}
-    version = mlflow.register_model(results[0].model_uri, "fashion-mnist-classifier")
-    loaded = mlflow.tensorflow.load_model(f"models:/fashion-mnist-classifier/{version.version}")
+    registration = register(run_id=comparison.best.run_id)  # verified by a process of its own
+    assert (registration.outcome, registration.champion) == ("registered", 1)
+    loaded = mlflow.tensorflow.load_model(f"models:/{registration.name}@champion")
     assert loaded.count_params() == 235_146
     assert reconcile().closed == []
 
