@@ -141,6 +141,19 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = START_SE
     pytest.fail(f"waited {seconds:.0f} s for {what}")
 
 
+def wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server that was started answers at an address; fail with its log if it ends."""
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return requests.get(address, timeout=1).ok
+        except requests.RequestException:
+            return False
+
+    wait_for(answers, f"the server at {address}")
+
+
 @pytest.fixture(scope="session")
 def server(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A real MLflow tracking server on a free port of 127.0.0.1."""
@@ -166,16 +179,8 @@ def server(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
-
-    def healthy() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return requests.get(f"{url}/health", timeout=1).ok
-        except requests.RequestException:
-            return False
-
     try:
-        wait_for(healthy, "the MLflow server")
+        wait_until_it_answers(f"{url}/health", process, log)
         yield Store(url, folder)
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # nothing of it is to last; it ends slowly

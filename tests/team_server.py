@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import yaml
 
-from tests.conftest import NO_JOBS, PROJECT, free_port, wait_for
+from tests.conftest import NO_JOBS, PROJECT, free_port, wait_until_it_answers
 
 ADMIN_PASSWORD = "correct-horse-battery"
 BUCKET = "mlflow"
@@ -146,16 +145,8 @@ def team_server(folder: Path) -> Iterator[TeamServer]:
                 start_new_session=True,
             )
         uri = f"http://127.0.0.1:{port}"
-
-        def healthy() -> bool:
-            assert process.poll() is None, log.read_text()
-            try:
-                return requests.get(f"{uri}/health", timeout=1).ok
-            except requests.RequestException:
-                return False
-
         try:
-            wait_for(healthy, "the team's server")
+            wait_until_it_answers(f"{uri}/health", process, log)
             yield TeamServer(uri, database, s3, log)
         finally:
             with suppress(ProcessLookupError):

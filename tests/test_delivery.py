@@ -324,8 +324,14 @@ def test_sync_of_what_is_not_there_or_in_use(store: Store, root: Path) -> None:
         sync(["nothing"])
 
 
-def test_many_at_once_on_a_store_that_does_not_exist_yet(tmp_path: Path) -> None:
-    """The first start of all: MLflow's own migration would have all but one of them fail."""
+@pytest.mark.parametrize("where", ["a new database", "a server"])
+def test_many_at_once_on_a_store_that_does_not_exist_yet(
+    where: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The first start of all: MLflow's own migration would have all but one of them fail.
+
+    So would its making of the experiment, on a server.
+    """
     code = """
 import sys
 from fm_mlflow.tracking.run import TrackedRun
@@ -336,12 +342,18 @@ with TrackedRun("training", f"run {sys.argv[1]}") as run:
         run.log_metrics({"loss": 1 / epoch, "number": float(sys.argv[1])}, step=epoch)
 sys.exit(run.pending or 0)
 """
-    store = Store(f"sqlite:///{tmp_path / 'new.db'}", tmp_path)
+    is_new = where == "a new database"
+    store = (
+        Store(f"sqlite:///{tmp_path / 'new.db'}", tmp_path)
+        if is_new
+        else request.getfixturevalue("server")
+    )
+    name = f"of {tmp_path.name}"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(number)],
             cwd=tmp_path,
-            env=store.environment(),
+            env=store.environment(MLFLOW_EXPERIMENT_NAME=name),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -358,8 +370,11 @@ sys.exit(run.pending or 0)
         process.stdin.flush()
     errors = [process.communicate(timeout=START_SECONDS)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0, 0], errors
-    assert sum("Creating initial MLflow database" in error for error in errors) == 1
-    runs = store.client.search_runs(["0"])
+    if is_new:
+        assert sum("Creating initial MLflow database" in error for error in errors) == 1
+    experiment = store.client.get_experiment_by_name(name)
+    assert experiment is not None
+    runs = store.client.search_runs([experiment.experiment_id])
     assert sorted(run.info.run_name for run in runs) == [f"run {number}" for number in range(4)]
     for run in runs:
         assert run.info.status == "FINISHED"

@@ -20,7 +20,7 @@ from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.lifecycle import shield
 from fm_mlflow.redaction import one_line, redact
 from fm_mlflow.tracking.run import TrackedRun
-from fm_mlflow.tracking.store import check_reachable, store_errors
+from fm_mlflow.tracking.store import check_reachable, start_run, store_errors
 
 _log = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ def open_run(kind: str, reopen: str | None = None) -> Iterator[None]:
             active run.
     """
     with shield(), store_errors("open a run"):
-        run = mlflow.start_run(run_id=reopen, nested=True)
+        run = start_run(run_id=reopen, nested=True)
         for name in {keys.KIND, keys.ERROR} & run.data.tags.keys():
             mlflow.delete_tag(name)  # the TrackedRun will say what it is and how it ends
     try:

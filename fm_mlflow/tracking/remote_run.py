@@ -32,6 +32,7 @@ from fm_mlflow.tracking.params import same_value
 from fm_mlflow.tracking.store import (
     StoreRefusedError,
     check_reachable,
+    experiment_of,
     prepare,
     store_errors,
 )
@@ -109,10 +110,7 @@ class RemoteRun:
         if header["experiment_id"]:
             return str(header["experiment_id"])
         name = header["experiment_name"]
-        if not name:
-            return "0"
-        experiment = self._client.get_experiment_by_name(name)
-        return str(experiment.experiment_id if experiment else self._client.create_experiment(name))
+        return experiment_of(self._client, name) if name else "0"
 
     def check(self) -> None:
         """Make sure that the run is still there.

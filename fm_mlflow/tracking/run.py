@@ -33,6 +33,7 @@ from fm_mlflow.tracking.store import (
     absolute_uri,
     check_reachable,
     prepare,
+    start_run,
     store_errors,
 )
 
@@ -179,7 +180,7 @@ class TrackedRun(Recorder):
                 if again is None:
                     self._open_in_store(caller_run, run_id, tags)
                 elif run_id is not None:
-                    self._bind(mlflow.start_run(run_id=run_id))
+                    self._bind(start_run(run_id=run_id))
                     self._active = True
         except StoreDeniedError:
             raise
@@ -239,12 +240,12 @@ class TrackedRun(Recorder):
         client = MlflowClient()
         run: Run
         if run_id is None:
-            run = mlflow.start_run(run_name=self.name, tags=tags)
+            run = start_run(run_name=self.name, tags=tags)
             self._active = True
         else:
             existing = client.get_run(run_id)
             self._check_joinable(existing)
-            run = caller_run or mlflow.start_run()
+            run = caller_run or start_run()
             self._active = caller_run is None
             self._logged_params = existing.data.params
             if _is_generated(existing.info.run_name):

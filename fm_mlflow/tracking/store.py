@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import requests
@@ -102,6 +103,33 @@ def absolute_uri(uri: str) -> str:
         if uri.startswith(scheme) and not path.startswith("/") and ":" not in path and path:
             return f"{scheme}{Path(path).absolute()}"
     return uri if "://" in uri or uri == "databricks" else str(Path(uri).absolute())
+
+
+def start_run(**arguments: Any) -> mlflow.ActiveRun:
+    """Call `mlflow.start_run`, when others may do so at the same moment.
+
+    MLflow looks for the experiment that $MLFLOW_EXPERIMENT_NAME names, and makes it where it is not
+    there: of several processes that do this at once, all but the first are refused.
+    """
+    try:
+        return mlflow.start_run(**arguments)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return mlflow.start_run(**arguments)
+
+
+def experiment_of(client: MlflowClient, name: str) -> str:
+    """Return the id of the experiment of a name; make it, if nobody has or does at this moment."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:
+            experiment = client.get_experiment_by_name(name)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+                raise
+    return str(experiment.experiment_id)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from fm_mlflow import InputError, predict, train
 from fm_mlflow.data import Dataset
 from fm_mlflow.errors import DataError
 from fm_mlflow.report.progress import ProgressListener
-from tests.conftest import Store, active_store, fm_mlflow, free_port, wait_for
+from tests.conftest import Store, active_store, fm_mlflow, free_port, wait_until_it_answers
 from tests.training.conftest import DIGITS
 
 CHAMPION = "models:/served@champion"
@@ -103,14 +103,7 @@ def test_served_over_http_and_by_mlflow_models_predict(
         expected = local.predict(digits.test.scaled[:2, ..., None])
         assert np.array_equal(np.array(predicted, np.float32), expected)
 
-        def healthy() -> bool:
-            assert served.poll() is None, log.read_text()
-            try:
-                return requests.get(f"http://127.0.0.1:{port}/ping", timeout=1).ok
-            except requests.RequestException:
-                return False
-
-        wait_for(healthy, "the served model")
+        wait_until_it_answers(f"http://127.0.0.1:{port}/ping", served, log)
         images = digits.test.scaled[:50, ..., None]
         answer = requests.post(
             f"http://127.0.0.1:{port}/invocations", json={"inputs": images.tolist()}, timeout=60
