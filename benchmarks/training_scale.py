@@ -27,23 +27,40 @@ _WIDTHS = (64, 256, 512, 1024, 2048)
 _EPOCHS = 3
 
 
-def epoch_seconds(rows: int, batch_size: int, width: int) -> dict[str, Any]:
-    """Time the training steps of an epoch of a dense net with two hidden layers."""
+def build(kind: str, width: int) -> Any:
+    """Return a net in the shape of a reference model, which both have with a width of 256."""
     import keras
-
-    from fm_mlflow.fitting import Examples, fit
+    from keras import layers
 
     keras.utils.clear_session()
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(width, activation="relu"),
-            keras.layers.Dense(width // 2, activation="relu"),
-            keras.layers.Dense(10, activation="softmax"),
+    if kind == "mlp":
+        hidden = [
+            layers.Flatten(),
+            layers.Dense(width, activation="relu"),
+            layers.Dense(width // 2, activation="relu"),
         ]
+    else:
+        hidden = [
+            layers.Reshape((28, 28, 1)),
+            layers.Conv2D(width // 16, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(width // 8, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+        ]
+    model = keras.Sequential(
+        [keras.Input((28, 28)), *hidden, layers.Dense(10, activation="softmax")]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def epoch_seconds(kind: str, rows: int, batch_size: int, width: int) -> dict[str, Any]:
+    """Time the training steps of an epoch."""
+    from fm_mlflow.fitting import Examples, fit
+
+    model = build(kind, width)
     generator = np.random.default_rng(0)
     base = generator.integers(0, 256, (min(rows, 60_000), 28, 28), dtype=np.uint8)
     images = np.resize(base, (rows, 28, 28))
@@ -60,6 +77,8 @@ def epoch_seconds(rows: int, batch_size: int, width: int) -> dict[str, Any]:
     seconds = statistics.median(result.training_seconds[1:])
     steps = -(-rows // batch_size)
     return {
+        "model": kind,
+        "compiler": result.compiler,
         "rows": rows,
         "batch_size": batch_size,
         "width": width,
@@ -78,9 +97,12 @@ def main() -> None:
     options = parser.parse_args()
     import_tensorflow()
     points = [
-        *((rows, 64, 256) for rows in _ROWS),
-        *((60_000, batch_size, 256) for batch_size in _BATCHES),
-        *((60_000, 64, width) for width in _WIDTHS),
+        *(("mlp", rows, 64, 256) for rows in _ROWS),
+        *(("mlp", 60_000, batch_size, 256) for batch_size in _BATCHES),
+        *(("mlp", 60_000, 64, width) for width in _WIDTHS),
+        *(("cnn", rows, 64, 256) for rows in _ROWS[:4]),
+        *(("cnn", 60_000, batch_size, 256) for batch_size in _BATCHES),
+        *(("cnn", 60_000, 64, width) for width in _WIDTHS[:3]),
     ]
     readings = []
     for point in points:
