@@ -62,15 +62,19 @@ def load_files(data_dir: str, on_download: DownloadProgress | None) -> tuple[lis
     Returns:
         Training images and labels, test images and labels; and the folder that they are in.
     """
-    folder = _find(data_dir) or _download_all(on_download)
+    folder = find_folder(data_dir) or _download_all(on_download)
     return [
         read_idx(_existing(folder, name), repair=_REPAIR, expected_sha256=sha256)
         for name, sha256 in SHA256.items()
     ], folder
 
 
-def _find(data_dir: str) -> Path | None:
-    """Return the first folder that holds the files, or None where they must be downloaded."""
+def find_folder(data_dir: str) -> Path | None:
+    """Return the first folder that holds the files, or None where they must be downloaded.
+
+    Raises:
+        InputError: The folder that was named does not hold them.
+    """
     if data_dir:
         folder = Path(data_dir)
         absent = missing(folder)

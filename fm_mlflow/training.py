@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fm_mlflow import keys
+from fm_mlflow import fashion_mnist, keys
 from fm_mlflow.checkpoint import Checkpoint, Progress
 from fm_mlflow.config import TrainConfig, parse
 from fm_mlflow.data import Dataset, Subset, load_dataset
@@ -20,10 +21,9 @@ from fm_mlflow.lifecycle import guard
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.machine import describe_machine, load_average
 from fm_mlflow.measure.memory import (
-    DATA,
     EVALUATION,
     FIRST_STEP,
-    LIBRARIES,
+    LOADING,
     MODEL,
     TRAINING,
     MemoryMonitor,
@@ -138,17 +138,16 @@ def run_training(
     progress = progress or ProgressListener()
     with _memory_monitor(config.measured_parts) as memory, rare_garbage_collection():
         enter = memory.phase if memory else _unmeasured
-        enter(DATA)
+        enter(LOADING)
         progress.stage("loading the data")
-        dataset = load_dataset(config.dataset, config.data_dir, progress.download)
-        dataset = dataset.hold_out(config.validation_split)
-        _check_digest(dataset, start)
+        with _loading(config, progress) as loaded:
+            progress.stage("importing TensorFlow")
+            import_tensorflow()
+            from fm_mlflow.models import build_model
+            from fm_mlflow.tracking.run import TrackedRun
 
-        enter(LIBRARIES)
-        progress.stage("importing TensorFlow")
-        import_tensorflow()
-        from fm_mlflow.models import build_model
-        from fm_mlflow.tracking.run import TrackedRun
+            dataset = loaded()
+        _check_digest(dataset, start)
 
         enter(MODEL)
         progress.stage("building the model")
@@ -182,6 +181,26 @@ def run_training(
             metrics = {**logged.outcome, **measurement.metrics(measured)}
             run.describe(describe_training(whole, dataset, metrics))
         return _result(run, whole, dataset, logged, fitted, metrics)
+
+
+@contextmanager
+def _loading(config: TrainConfig, progress: ProgressListener) -> Iterator[Callable[[], Dataset]]:
+    """Load the data: beside the import of TensorFlow, where they are in files on this machine.
+
+    Decompressing and checking them needs nothing of Python's that the import needs. A download is
+    not put on a thread: it may last, and be interrupted.
+    """
+
+    def load() -> Dataset:
+        dataset = load_dataset(config.dataset, config.data_dir, progress.download)
+        return dataset.hold_out(config.validation_split)
+
+    if config.dataset == "fashion_mnist" and fashion_mnist.find_folder(config.data_dir):
+        with ThreadPoolExecutor(1, thread_name_prefix="fm_mlflow-data") as thread:
+            yield thread.submit(load).result
+    else:
+        dataset = load()
+        yield lambda: dataset
 
 
 def _check_digest(dataset: Dataset, start: Start) -> None:

@@ -27,8 +27,8 @@ from fm_mlflow.measure.memory_phase import KERNEL, OpenPhase, PhaseMemory
 from fm_mlflow.measure.memory_system import HighWater, high_water_of, resident_bytes
 from fm_mlflow.measure.memory_timeline import Point, Timeline, write_timeline
 
-LIBRARIES: Final = "libraries"
 DATA: Final = "data"
+LOADING: Final = "data and libraries"
 MODEL: Final = "model"
 FIRST_STEP: Final = "first step"
 TRAINING: Final = "training"
