@@ -232,7 +232,8 @@ def _variables(model: keras.Model) -> list[Any]:
 
 
 def _values(variables: Sequence[Any]) -> list[NDArray[Any]]:
-    return [np.array(variable.numpy()) for variable in variables]
+    # Not of Keras' variable itself, whose conversion copies twice.
+    return [variable.value.numpy() for variable in variables]
 
 
 def _assign(variables: Sequence[Any], values: Sequence[NDArray[Any]]) -> None:
