@@ -13,7 +13,7 @@ from fm_mlflow.tracking.journal import Journal
 from fm_mlflow.tracking.store import StoreUnavailableError
 
 HEARTBEAT_SECONDS = 30.0
-_GATHER_SECONDS = 0.2
+_GATHER_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 15.0
 
