@@ -95,6 +95,11 @@ class CompiledLoop:
         self._callbacks.on_train_end(logs)
         return self._steps.compiler if self._steps else Compiler.TENSORFLOW
 
+    def close(self) -> None:
+        """Free what the training steps hold."""
+        if self._steps is not None:
+            self._steps.close()
+
     def _train(self, epoch: int, on_batch: OnBatch | None) -> Logs:
         """Run the steps of an epoch; return what the last one returned."""
         order = epoch_order(self._plan.seed, epoch, len(self._training))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import keras
@@ -98,6 +99,7 @@ def fit(
         compiler = Compiler.KERAS
     else:
         loop = CompiledLoop(model, training, validation, plan, everyone, resident_bytes)
-        compiler = loop.run(clock, on_batch)
+        with closing(loop):
+            compiler = loop.run(clock, on_batch)
     seconds = time.perf_counter() - started
     return FitResult(reporter.history, seconds, clock.training_seconds, compiler.value)

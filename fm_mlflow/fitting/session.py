@@ -100,6 +100,10 @@ class SerialSession:
         outputs, _ = self._run(*feeds)
         return keras.tree.pack_sequence_as(self._function.structured_outputs, outputs)
 
+    def close(self) -> None:
+        """Free its threads and its variables."""
+        self._session.close()
+
 
 class SerialSteps(Steps):
     """Steps that run in a session, but for an epoch's smaller last one.
@@ -139,3 +143,7 @@ class SerialSteps(Steps):
         if self._is_in_session:
             self._session.give_back()
             self._is_in_session = False
+
+    @override
+    def close(self) -> None:
+        self._session.close()

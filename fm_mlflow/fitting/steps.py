@@ -106,6 +106,9 @@ class Steps:
     def settle(self) -> None:
         """Let the variables of the model have what the steps so far have made of them."""
 
+    def close(self) -> None:
+        """Free what the steps hold beside the model: no further step will be run."""
+
     def traced(self, window: Window) -> Any:
         """Return `run` as a traced function of tensors, order, first and last number."""
         order = tf.TensorSpec([None], window.order.dtype)
