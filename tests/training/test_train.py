@@ -216,7 +216,7 @@ def test_memory_is_told_by_phase(finished: Finished) -> None:
     document = json.loads(finished.artifact("measurements.json").read_text())
     by_name = {entry["name"]: entry for entry in document["measurements"]}
     phases = by_name["memory/peak_rss_mib"]["details"]["phases"]
-    names = ["data", "libraries", "model", "first step", "training", "evaluation"]
+    names = ["data and libraries", "model", "first step", "training", "evaluation"]
     assert [phase["name"] for phase in phases] == names
     logged = finished.run.data.metrics
     above = max(phase["peak_rss_mib"] for phase in phases[3:5]) - phases[2]["start_rss_mib"]
