@@ -228,7 +228,7 @@ def server(folder: Path, port: int = 0) -> Iterator[str]:
 
 def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
     """Start a server and wait until it answers."""
-    import requests
+    from tests.conftest import wait_until_it_answers
 
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
@@ -237,14 +237,8 @@ def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
     ]
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    while True:
-        try:
-            if requests.get(f"http://127.0.0.1:{port}/health", timeout=1).ok:
-                return process
-        except requests.RequestException:
-            time.sleep(0.1)
-        if process.poll() is not None:
-            raise RuntimeError((folder / "server.log").read_text()[-3000:])
+    wait_until_it_answers(f"http://127.0.0.1:{port}/health", process, folder / "server.log")
+    return process
 
 
 def stop_server(process: subprocess.Popen[bytes]) -> None:

@@ -60,25 +60,20 @@ def measure(models: list[str], rounds: int, epochs: int) -> dict[str, object]:
 def bare_fit_seconds(model: str, epochs: int, seed: int) -> float:
     """Fit without a run."""
     import keras
-    import numpy as np
 
     from fm_mlflow.config import TrainConfig
-    from fm_mlflow.data import Subset, load_dataset
-    from fm_mlflow.fitting import Examples, fit
+    from fm_mlflow.data import load_dataset
+    from fm_mlflow.fitting import fit
     from fm_mlflow.models import build_model
 
     config = TrainConfig(model=model, epochs=epochs, seed=seed)
     dataset = load_dataset(config.dataset)
     built = build_model(config, dataset)
 
-    def examples(subset: Subset) -> Examples:
-        images = subset.images.reshape(len(subset), *built.input_shape)
-        return Examples(images, subset.labels.astype(np.int32), divisor=255)
-
     result = fit(
         built.model,
-        examples(dataset.train),
-        examples(dataset.test),
+        built.examples(dataset.train),
+        built.examples(dataset.test),
         epochs=epochs,
         batch_size=config.batch_size,
         seed=seed,

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -19,6 +19,9 @@ from fm_mlflow.data import Dataset, Subset
 from fm_mlflow.errors import ModelError
 from fm_mlflow.outputs import are_probabilities
 from fm_mlflow.user_source import UserSource, find_function, source_of
+
+if TYPE_CHECKING:
+    from fm_mlflow.fitting import Examples
 
 ACCURACY_METRICS = ("accuracy", "acc", "sparse_categorical_accuracy")
 """What a user's compiled model may call its accuracy; it is logged as `accuracy`."""
@@ -51,6 +54,13 @@ class BuiltModel:
     def inputs(self, subset: Subset) -> NDArray[np.float32]:
         """Images as the model takes them: 0 to 1, shape (n, *input_shape)."""
         return subset.scaled.reshape(len(subset), *self.input_shape)
+
+    def examples(self, subset: Subset) -> Examples:
+        """Images and labels as the training step takes them: 8 bits, which it scales itself."""
+        from fm_mlflow.fitting import Examples  # which imports this module
+
+        images = subset.images.reshape(len(subset), *self.input_shape)
+        return Examples(images, subset.labels.astype(np.int32), divisor=255)
 
     def probabilities(self, inputs: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
         """Predict: probabilities of shape (n, classes)."""

@@ -113,6 +113,11 @@ def _start(pid: int) -> str | None:
         return None
 
 
+def usable_cores() -> int | None:
+    """Return the number of cores that this process may be scheduled on, where that is known."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
 def out_of_memory_kills() -> int | None:
     """Return how many processes the kernel has killed for want of memory since its boot."""
     try:

@@ -10,13 +10,16 @@ from contextlib import contextmanager, redirect_stdout
 
 from fm_mlflow.errors import InputError
 
+OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
+"""With it, a session has threads of its own, which `fm_mlflow.fitting.shards` wants."""
+
 # Read once, when TensorFlow starts. oneDNN's convolutions on few cores: let the thread that calls
 # an operation work on it too, instead of waking another and waiting for it, and keep the generated
-# code instead of making it each step. A session may have threads of its own (fitting.shards).
+# code instead of making it each step.
 _THREADS = {
     "TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD": "1",
     "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "0",
-    "TF_OVERRIDE_GLOBAL_THREADPOOL": "1",
+    OWN_THREADS: "1",
 }
 
 

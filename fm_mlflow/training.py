@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fm_mlflow import fashion_mnist, keys
 from fm_mlflow.checkpoint import Checkpoint, Progress
 from fm_mlflow.config import TrainConfig, parse
-from fm_mlflow.data import Dataset, Subset, load_dataset
+from fm_mlflow.data import Dataset, load_dataset
 from fm_mlflow.errors import InputError, ModelError
 from fm_mlflow.garbage import rare_garbage_collection
 from fm_mlflow.lifecycle import guard
@@ -47,7 +45,7 @@ from fm_mlflow.training_log import (
 if TYPE_CHECKING:
     import keras
 
-    from fm_mlflow.fitting import Examples, FitResult
+    from fm_mlflow.fitting import FitResult
     from fm_mlflow.measure.training import TrainingCosts
     from fm_mlflow.models import BuiltModel
     from fm_mlflow.tracking.run import Resumption, TrackedRun
@@ -282,8 +280,8 @@ def _fit(
     with Checkpointing(run, built.model, config, dataset.digest, start) as checkpoints:
         fitted = fit(
             built.model,
-            _examples(built, training),
-            _examples(built, validation),
+            built.examples(training),
+            built.examples(validation),
             epochs=epochs,
             batch_size=config.batch_size,
             seed=config.seed,
@@ -295,14 +293,6 @@ def _fit(
     return checkpoints.whole(fitted)
 
 
-def _examples(built: BuiltModel, subset: Subset) -> Examples:
-    from fm_mlflow.fitting import Examples
-
-    # As 8 bits, scaled within the training step: a quarter of the memory.
-    images = subset.images.reshape(len(subset), *built.input_shape)
-    return Examples(images, subset.labels.astype(np.int32), divisor=255)
-
-
 def _measure(
     config: TrainConfig,
     dataset: Dataset,
@@ -312,7 +302,7 @@ def _measure(
 ) -> TrainingCosts:
     from fm_mlflow.measure.training import Trained, training_costs
 
-    examples = _examples(built, dataset.test.head(_EXAMPLES_MEASURED))
+    examples = built.examples(dataset.test.head(_EXAMPLES_MEASURED))
     trained = Trained(
         model=built.model,
         inputs=examples.inputs,

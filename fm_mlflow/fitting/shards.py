@@ -17,8 +17,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
-"""What lets a session have threads of its own; TensorFlow reads it once, as it starts."""
+from fm_mlflow.processes import usable_cores
+from fm_mlflow.quiet import OWN_THREADS
 
 _SMALLEST = 16
 """Examples a part, below which a kernel no longer keeps a core busy."""
@@ -63,8 +63,6 @@ _EXAMPLE_WISE = {
     layers.Dropout,
     layers.SpatialDropout2D,
 }
-
-
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv2DTranspose, layers.SeparableConv2D)
 
 
@@ -76,7 +74,7 @@ def parts_of(model: keras.Model, batch_size: int) -> int:
         a layer may look at several examples at once (batch normalization), or TensorFlow was
         started without `OWN_THREADS`.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    cores = usable_cores() or 1
     pays = any(isinstance(layer, _CONVOLUTIONS) for layer in model.layers) and cores > 1
     fits = batch_size >= cores * _SMALLEST and model.count_params() <= _MOST_WEIGHTS
     may = os.environ.get(OWN_THREADS) == "1" and not tf.config.list_physical_devices("GPU")

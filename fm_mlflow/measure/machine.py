@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from fm_mlflow import keys
+from fm_mlflow.processes import usable_cores
 
 _CPUINFO = Path("/proc/cpuinfo")
 _GIB = 1024**3
@@ -110,7 +111,7 @@ def describe_machine(load: float | None = None) -> Machine:
     return Machine(
         cpu=_cpu_name(),
         logical_cores=logical,
-        usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical,
+        usable_cores=usable_cores() or logical,
         memory_gib=psutil.virtual_memory().total / _GIB,
         intra_op_threads=intra_op,
         inter_op_threads=inter_op,

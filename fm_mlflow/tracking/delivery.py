@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mlflow.entities import Run, RunTag
+from mlflow.entities import RunTag
 
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.tracking.batches import Item, first_request, fits, items_of
@@ -77,7 +77,7 @@ class Delivery:
             state.deferred.update(state.refused)
             state.refused.clear()
         if state.run_id is None:
-            self.bind(self._run.open(self.journal[0]))
+            state.bind(self._run.open(self.journal[0]))
             state.position = 0
             self.journal.save_state()
         deferred = sorted(state.deferred, key=int)
@@ -88,13 +88,6 @@ class Delivery:
             del state.deferred[number]
             self._deliver_record(int(number))
             self.journal.save_state()
-
-    def bind(self, run: Run) -> None:
-        """Note which run in the store is the journal's."""
-        state = self.journal.state
-        state.run_id = str(run.info.run_id)
-        state.experiment_id = str(run.info.experiment_id)
-        state.artifact_uri = str(run.info.artifact_uri)
 
     def heartbeat(self) -> None:
         """Tell the store that the run lives.

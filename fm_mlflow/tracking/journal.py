@@ -19,10 +19,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.tracking.locks import FileLock
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +80,12 @@ class State:
     position: int = 0
     deferred: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+
+    def bind(self, run: Run) -> None:
+        """Note which run in the store is the journal's."""
+        self.run_id = str(run.info.run_id)
+        self.experiment_id = str(run.info.experiment_id)
+        self.artifact_uri = str(run.info.artifact_uri)
 
     def model_before(self, number: int) -> str | None:
         """Return the id of the last model that was logged before a record."""

@@ -258,9 +258,7 @@ class TrackedRun(Recorder):
     def _bind(self, run: Run) -> None:
         """Note which run in the store it is, and that it has the journal's first record."""
         state = self._journal.state
-        state.run_id = str(run.info.run_id)
-        state.experiment_id = str(run.info.experiment_id)
-        state.artifact_uri = str(run.info.artifact_uri)
+        state.bind(run)
         state.position = max(state.position, 1)
         self._journal.save_state()
 

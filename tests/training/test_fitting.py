@@ -16,7 +16,7 @@ from keras import layers
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.fitting import Examples, FitResult, epoch_order, fit
 from fm_mlflow.fitting.examples import source_of
-from fm_mlflow.fitting.shards import OWN_THREADS
+from fm_mlflow.quiet import OWN_THREADS
 
 SEED, EPOCHS, BATCH, CLASSES = 5, 3, 32, 4
 RNG = np.random.default_rng(0)
