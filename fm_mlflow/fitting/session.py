@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow.compat import v1
 from typing_extensions import override
 
+from fm_mlflow.fitting import onednn
 from fm_mlflow.fitting.examples import Examples, Window
 from fm_mlflow.fitting.steps import Compiler, Logs, Steps
 
@@ -79,8 +80,11 @@ class SerialSession:
         inputs = [v1.placeholder(each.dtype, each.shape) for each in arguments]
         replaced |= {each.name: new for each, new in zip(arguments, inputs, strict=True)}
         wanted = [each.name for each in (*source.outputs, *source.control_outputs)]
+        definition = source.as_graph_def()
+        if onednn.is_left_off():
+            onednn.use_onednn(definition)
         elements = tf.graph_util.import_graph_def(
-            source.as_graph_def(), input_map=replaced, return_elements=wanted
+            definition, input_map=replaced, return_elements=wanted
         )
         results = len(source.outputs)
         return inputs, elements[:results], elements[results:]
