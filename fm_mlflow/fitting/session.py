@@ -7,6 +7,7 @@ model's and give them back.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from typing_extensions import override
 from fm_mlflow.fitting import onednn
 from fm_mlflow.fitting.examples import Examples, Window
 from fm_mlflow.fitting.steps import Compiler, Logs, Steps
+
+_log = logging.getLogger(__name__)
 
 
 class CannotMoveError(Exception):
@@ -82,7 +85,8 @@ class SerialSession:
         wanted = [each.name for each in (*source.outputs, *source.control_outputs)]
         definition = source.as_graph_def()
         if onednn.is_left_off():
-            onednn.use_onednn(definition)
+            count = onednn.use_onednn(definition)
+            _log.info("oneDNN's kernels for %d operations of the step", count)
         elements = tf.graph_util.import_graph_def(
             definition, input_map=replaced, return_elements=wanted
         )
