@@ -13,6 +13,9 @@ from fm_mlflow.errors import InputError
 OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
 """With it, a session has threads of its own, which `fm_mlflow.fitting.shards` wants."""
 
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+"""With it, a user says whether TensorFlow is to use oneDNN, instead of TensorFlow's own choice."""
+
 # Read once, when TensorFlow starts. oneDNN's convolutions on few cores: let the thread that calls
 # an operation work on it too, instead of waking another and waiting for it, and keep the generated
 # code instead of making it each step.

@@ -1,11 +1,10 @@
 """oneDNN's kernels for convolutions and pooling, on processors where TensorFlow leaves them off.
 
 TensorFlow uses oneDNN by itself only on processors with instructions for neural nets (AVX512-VNNI
-and the like). On others its own kernels run, of which that for the gradient of max pooling takes
-longer than all convolutions of the reference CNN together. The kernels of oneDNN are in the same
-library. `TF_ENABLE_ONEDNN_OPTS=1` would switch them on for the whole process, and with them change
-the latency of the model, which is measured as a server has it; so only the graph of the training
-steps gets them here.
+and the like). On others its own kernels run, which are slow on one thread, above all that for the
+gradient of max pooling. The kernels of oneDNN are in the same library. `TF_ENABLE_ONEDNN_OPTS=1`
+would switch them on for the whole process, and with them change the latency of the model, which is
+measured as a server has it; so only the graph of the training steps gets them here.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-SWITCH = "TF_ENABLE_ONEDNN_OPTS"
+from fm_mlflow.quiet import ONEDNN
 
 _PREFIX = "_MklNative"
 _LABEL = b"MklNameChangeOp"
@@ -34,18 +33,25 @@ _SAME_OPERANDS = {
 }
 
 
+def is_built_in() -> bool:
+    """Tell whether this build of TensorFlow has oneDNN's kernels; those for macOS do not."""
+    try:
+        from tensorflow.python.framework.op_def_registry import get
+    except ImportError:  # it is not public
+        return False
+    return get(f"{_PREFIX}MaxPool") is not None
+
+
 def is_left_off() -> bool:
     """Tell whether TensorFlow does not use oneDNN of itself; a user's own choice stands."""
-    if SWITCH in os.environ:
+    if ONEDNN in os.environ:
         return False
     try:
         # TensorFlow says it nowhere public; its own tests ask here.
-        from tensorflow.python.framework import op_def_registry
-        from tensorflow.python.util import _pywrap_util_port as build
+        from tensorflow.python.util._pywrap_util_port import IsMklEnabled
     except ImportError:
         return False
-    is_built_in = op_def_registry.get(f"{_PREFIX}MaxPool") is not None  # not on macOS
-    return is_built_in and not build.IsMklEnabled()
+    return is_built_in() and not IsMklEnabled()
 
 
 def use_onednn(definition: Any) -> int:
@@ -64,12 +70,11 @@ def use_onednn(definition: Any) -> int:
 
 
 def _replace(nodes: Sequence[Any], workspace: str) -> int:
-    replaced = 0
     pools = {node.name: node for node in nodes if node.op == "MaxPool" and _is_served(node)}
+    taken = {}
     for node in nodes:
         if node.op in _SAME_OPERANDS and _is_served(node):
-            _take(node)
-            replaced += 1
+            taken[node.name] = node
         elif node.op == "MaxPoolGrad" and _is_served(node):
             # oneDNN's gradient wants to know which pixels were the largest, from the forward pass.
             pool = pools.get(node.input[1].partition(":")[0])
@@ -77,16 +82,12 @@ def _replace(nodes: Sequence[Any], workspace: str) -> int:
                 continue
             node.input.append(workspace.format(pool.name))
             for each in (pool, node):
-                if each.op.startswith("MaxPool"):
-                    _take(each)
-                    each.attr["workspace_enabled"].b = True
-                    replaced += 1
-    return replaced
-
-
-def _take(node: Any) -> None:
-    node.op = f"{_PREFIX}{node.op}"
-    node.attr["_kernel"].s = _LABEL
+                each.attr["workspace_enabled"].b = True
+                taken[each.name] = each
+    for node in taken.values():
+        node.op = f"{_PREFIX}{node.op}"
+        node.attr["_kernel"].s = _LABEL
+    return len(taken)
 
 
 def _is_served(node: Any) -> bool:

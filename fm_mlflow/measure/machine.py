@@ -14,6 +14,7 @@ import psutil
 
 from fm_mlflow import keys
 from fm_mlflow.processes import usable_cores
+from fm_mlflow.quiet import ONEDNN
 
 _CPUINFO = Path("/proc/cpuinfo")
 _GIB = 1024**3
@@ -120,7 +121,7 @@ def describe_machine(load: float | None = None) -> Machine:
         tensorflow=_version("tensorflow"),
         keras=_version("keras"),
         numpy=_version("numpy"),
-        onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+        onednn=os.environ.get(ONEDNN),
         system=f"{platform.system()} {platform.release()}, {platform.machine()}",
         load_average=load_average() if load is None else load,
     )

@@ -11,7 +11,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.compat import v1
 
-from fm_mlflow.fitting.onednn import SWITCH, is_left_off, use_onednn
+from fm_mlflow.fitting.onednn import is_built_in, is_left_off, use_onednn
+from fm_mlflow.quiet import ONEDNN
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 13, 13, 6)).astype(np.float32)
 
@@ -35,7 +36,7 @@ def loss_and_gradients(images: tf.Tensor) -> list[tf.Tensor]:
 
 
 def graph_of(function: Callable[[tf.Tensor], Any]) -> v1.GraphDef:
-    """Trace a function of images into a graph with the output `result`, or results by number."""
+    """Trace a function of images into a graph with the outputs `result_0` …"""
     with tf.Graph().as_default() as graph:
         images = v1.placeholder(tf.float32, IMAGES.shape, name="images")
         for number, value in enumerate(tf.nest.flatten(function(images))):
@@ -55,9 +56,7 @@ def results(definition: v1.GraphDef) -> list[NDArray[Any]]:
 
 @pytest.fixture
 def _built_in() -> None:
-    from tensorflow.python.framework import op_def_registry
-
-    if op_def_registry.get("_MklNativeMaxPool") is None:
+    if not is_built_in():
         pytest.skip("this build of TensorFlow has no oneDNN")
 
 
@@ -96,5 +95,5 @@ def test_what_onednn_does_not_do_is_left_alone(function: Callable[[tf.Tensor], A
 
 @pytest.mark.parametrize("choice", ["0", "1"])
 def test_a_choice_of_the_users_stands(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SWITCH, choice)
+    monkeypatch.setenv(ONEDNN, choice)
     assert not is_left_off()
