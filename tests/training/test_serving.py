@@ -150,7 +150,8 @@ class TestPredict:
         result = predict(model=CHAMPION, input=images, output=str(output))
         table = parquet.read_table(output)
         probabilities = np.column_stack([table[f"probability_{n}"] for n in range(10)])
-        assert np.array_equal(probabilities, expected)
+        # In batches of another size, whose products some processors round differently.
+        np.testing.assert_allclose(probabilities, expected, rtol=1e-4, atol=1e-7)
         assert table["label"].to_pylist() == expected.argmax(axis=1).tolist()
         assert result.images == len(grey) == sum(result.counts.values())
         assert result.counts["3"] == table["class_name"].to_pylist().count("3")
