@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from fm_mlflow.fitting import hooks
+from fm_mlflow.fitting.adam import fused_adam
 from fm_mlflow.fitting.examples import Examples, Window, epoch_order, in_order, source_of
 from fm_mlflow.fitting.plan import Plan
 from fm_mlflow.fitting.reporter import EpochClock, OnBatch
@@ -107,7 +108,8 @@ class CompiledLoop:
         logs: Logs = {}
         for window in self._source.windows(order):
             if self._steps is None:
-                self._steps = self._traced(window)
+                with fused_adam(self._model.optimizer):
+                    self._steps = self._traced(window)
             first, last = 0, window.steps + bool(window.rest)
             while first < last and not self._model.stop_training:
                 count, logs = self._advance(self._steps, window, first, done)

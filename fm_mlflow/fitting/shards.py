@@ -17,7 +17,6 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from fm_mlflow.fitting.adam import fused_adam
 from fm_mlflow.processes import usable_cores
 from fm_mlflow.quiet import OWN_THREADS
 
@@ -110,7 +109,7 @@ def in_parts(model: keras.Model, parts: int) -> Callable[[Any], Any]:
     """Return the model's training step, on a batch in parts."""
 
     def step(data: Any) -> Any:
-        with _sharded(model, parts), fused_adam(model.optimizer):
+        with _sharded(model, parts):
             return model.train_step(data)
 
     return step

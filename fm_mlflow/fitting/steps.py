@@ -24,9 +24,11 @@ Logs = Any
 """What a step returns: a dictionary of scalars, unless a model of the user's says otherwise."""
 
 # On a CPU, XLA has no good kernels for these: the reference CNN's step takes 2.3 times as long, and
-# within a loop 15 times (convolutions then run on one thread).
+# within a loop 15 times (convolutions then run on one thread); a random number takes it 0.4 us, so
+# that the reference MLP's step with dropout takes 6 times as long.
 _SLOW_IN_XLA = re.compile(
     "Conv|Pool|LRN|Resize|FFT|While|TensorList|TensorArray|Sort|TopK|BatchMatMul|Einsum|Cholesky|Svd"
+    "|Random|Multinomial"
 )
 _NOT_COMPILED = (
     tf.errors.InvalidArgumentError,

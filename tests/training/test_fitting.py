@@ -40,6 +40,16 @@ def dense(kind: type[keras.Model] = keras.Model, **settings: Any) -> keras.Model
     return model
 
 
+def with_dropout() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    hidden = [layers.Flatten(), layers.Dense(16, activation="relu"), layers.Dropout(0.3)]
+    model = keras.Sequential(
+        [keras.Input((8, 8)), *hidden, layers.Dense(CLASSES, activation="softmax")]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def convolutional() -> keras.Model:
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
@@ -164,12 +174,13 @@ def assert_same(result: FitResult, history: dict[str, list[float]]) -> None:
     [
         (dense, "xla"),
         (convolutional, "tensorflow"),
+        (with_dropout, "tensorflow"),
         (lambda: dense(jit_compile=True), "xla, each step"),
         (lambda: dense(OwnStep, metrics=None), "xla"),
         (lambda: dense(OwnFit), "keras"),
         (lambda: dense(run_eagerly=True), "keras"),
     ],
-    ids=["dense", "convolutional", "jit_compile", "own step", "own fit", "eager"],
+    ids=["dense", "convolutional", "dropout", "jit_compile", "own step", "own fit", "eager"],
 )
 def test_the_losses_are_those_of_keras(build: Callable[[], keras.Model], compiler: str) -> None:
     result, other = run(model := build()), build()
