@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -145,12 +146,16 @@ def source_of(function: Callable[[], Any]) -> UserSource:
     if file is None or module.__name__ == "__main__":  # MLflow pickles what is defined there
         return UserSource()
     depth = module.__name__.count(".") + (Path(file).name == "__init__.py")
-    folder = Path(file).absolute().parents[depth]
+    folder = Path(os.path.abspath(file)).parents[depth]
     sources, files = set(), []
     for name, loaded in list(sys.modules.items()):
-        path = Path(getattr(loaded, "__file__", None) or "/").absolute()
+        place = os.path.abspath(getattr(loaded, "__file__", None) or "/")
         top = name.partition(".")[0]
-        if top == "fm_mlflow" or folder not in path.parents or _is_installed(path):
+        # Compared as text: there are thousands of modules.
+        if top == "fm_mlflow" or not place.startswith(os.path.join(folder, "")):
+            continue
+        path = Path(place)
+        if _is_installed(path):
             continue
         # Only what goes by its name in this folder: a whole Python may lie further down.
         if path.relative_to(folder).parts[0] in (top, f"{top}.py"):
@@ -174,7 +179,9 @@ def _requirements(files: Iterable[Path]) -> set[str]:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
-    imported -= _ALWAYS_REQUIRED
+    imported -= _ALWAYS_REQUIRED | sys.stdlib_module_names
+    if not imported:  # reading what all of this Python's packages hold takes half a second
+        return set()
     distributions = metadata.packages_distributions()
     names = {distributions[module][0] for module in imported if module in distributions}
     return {f"{name}=={metadata.version(name)}" for name in names}
