@@ -10,13 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from fm_mlflow.fitting import hooks
+from fm_mlflow.fitting import hooks, onednn
 from fm_mlflow.fitting.adam import fused_adam
 from fm_mlflow.fitting.examples import Examples, Window, epoch_order, in_order, source_of
 from fm_mlflow.fitting.plan import Plan
 from fm_mlflow.fitting.reporter import EpochClock, OnBatch
-from fm_mlflow.fitting.session import CannotMoveError, SerialSteps
-from fm_mlflow.fitting.shards import in_parts, parts_of
+from fm_mlflow.fitting.session import CannotMoveError, SessionSteps
+from fm_mlflow.fitting.shards import in_parts, may_move, parts_of
 from fm_mlflow.fitting.steps import Compiler, Logs, Steps
 
 _log = logging.getLogger(__name__)
@@ -132,10 +132,11 @@ class CompiledLoop:
             compiler = Compiler.TENSORFLOW
         batch_size = self._plan.batch_size
         parts = parts_of(model, batch_size) if compiler is None else 1
-        if parts > 1:
-            step = in_parts(model, parts)
+        # A batch that stays whole gains by a session where that brings it oneDNN.
+        if parts > 1 or (compiler is None and onednn.is_left_off() and may_move(model)):
+            step = in_parts(model, parts) if parts > 1 else model.train_step
             try:
-                return SerialSteps(step, self._training, window, batch_size, parts)
+                return SessionSteps(step, self._training, window, batch_size, parts)
             except CannotMoveError as error:
                 _log.info("the training step stays out of a session: %s", error)
         return Steps(model.train_step, self._training, window, batch_size, compiler)

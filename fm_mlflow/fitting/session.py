@@ -1,8 +1,9 @@
-"""A traced function in a TensorFlow session, where each operation takes one thread.
+"""A traced function in a TensorFlow session, with threads and kernels of its own.
 
-How many threads an operation takes is a matter of the whole process in TensorFlow 2. A session has
-devices, and so threads, of its own; and variables of its own, which take over the values of the
-model's and give them back.
+How many threads an operation takes is a matter of the whole process in TensorFlow 2, and so is
+whether oneDNN is used. A session has devices, and so threads, of its own; a graph of its own, which
+can be given other kernels; and variables of its own, which take over the values of the model's and
+give them back.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing_extensions import override
 from fm_mlflow.fitting import onednn
 from fm_mlflow.fitting.examples import Examples, Window
 from fm_mlflow.fitting.steps import Compiler, Logs, Steps
+from fm_mlflow.processes import usable_cores
 
 _log = logging.getLogger(__name__)
 
@@ -28,18 +30,19 @@ class CannotMoveError(Exception):
     """A function uses something that does not exist in a session: a table, say."""
 
 
-class SerialSession:
-    """Runs a function with one thread an operation, and several operations at a time.
+class Session:
+    """Runs a function with threads of its own.
 
     Args:
-        function: What to run. It may use variables; other resources not.
-        threads: How many operations may run at a time.
+        function: What to run. It may use variables; other resources not, and no Python.
+        operations: How many operations may run at a time.
+        threads: How many threads an operation may take.
 
     Raises:
-        CannotMoveError: It uses other resources.
+        CannotMoveError: It uses other resources, or Python.
     """
 
-    def __init__(self, function: Any, threads: int) -> None:
+    def __init__(self, function: Any, operations: int, threads: int) -> None:
         self._function = function
         self._variables = list(function.variables)
         graph = tf.Graph()
@@ -56,8 +59,8 @@ class SerialSession:
             reads = [each.read_value() for each in copies]
         config = v1.ConfigProto(
             device_count={"GPU": 0},
-            intra_op_parallelism_threads=1,
-            inter_op_parallelism_threads=threads,
+            intra_op_parallelism_threads=threads,
+            inter_op_parallelism_threads=operations,
             use_per_session_threads=True,
         )
         self._session = v1.Session(graph=graph, config=config)
@@ -84,6 +87,10 @@ class SerialSession:
         replaced |= {each.name: new for each, new in zip(arguments, inputs, strict=True)}
         wanted = [each.name for each in (*source.outputs, *source.control_outputs)]
         definition = source.as_graph_def()
+        functions = (node for each in definition.library.function for node in each.node_def)
+        for node in (*definition.node, *functions):
+            if "PyFunc" in node.op:  # it could look at the variables that wait outside
+                raise CannotMoveError(node.name)
         if onednn.is_left_off():
             count = onednn.use_onednn(definition)
             _log.info("oneDNN's kernels for %d operations of the step", count)
@@ -113,10 +120,18 @@ class SerialSession:
         self._session.close()
 
 
-class SerialSteps(Steps):
+class SessionSteps(Steps):
     """Steps that run in a session, but for an epoch's smaller last one.
 
     The session takes the variables over when it begins, and gives them back when they settle.
+
+    Args:
+        step: As for `Steps`.
+        examples: As for `Steps`.
+        window: As for `Steps`.
+        batch_size: As for `Steps`.
+        parts: In how many parts the step takes a batch. Where there are several, they keep the
+            cores busy, and an operation takes one thread.
 
     Raises:
         CannotMoveError: The step cannot run in a session.
@@ -128,10 +143,12 @@ class SerialSteps(Steps):
         examples: Examples,
         window: Window,
         batch_size: int,
-        threads: int,
+        parts: int,
     ) -> None:
-        super().__init__(step, examples, window, batch_size, Compiler.SHARDED)
-        self._session = SerialSession(self.traced(window), threads)
+        compiler = Compiler.SHARDED if parts > 1 else Compiler.TENSORFLOW
+        super().__init__(step, examples, window, batch_size, compiler)
+        cores = usable_cores() or 1
+        self._session = Session(self.traced(window), cores, 1 if parts > 1 else cores)
         self._is_in_session = False
 
     @override

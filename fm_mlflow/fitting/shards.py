@@ -71,14 +71,25 @@ def parts_of(model: keras.Model, batch_size: int) -> int:
 
     Returns:
         One for each core, where there is enough for each to do; 1 where the batch is to stay whole:
-        a layer may look at several examples at once (batch normalization), or TensorFlow was
-        started without `OWN_THREADS`.
+        a layer may look at several examples at once (batch normalization), or the step may not
+        run in a session.
     """
     cores = usable_cores() or 1
-    pays = any(isinstance(layer, _CONVOLUTIONS) for layer in model.layers) and cores > 1
-    fits = batch_size >= cores * _SMALLEST and model.count_params() <= _MOST_WEIGHTS
-    may = os.environ.get(OWN_THREADS) == "1" and not tf.config.list_physical_devices("GPU")
-    return cores if pays and fits and may and is_example_wise(model) else 1
+    pays = cores > 1 and batch_size >= cores * _SMALLEST
+    return cores if pays and may_move(model) and is_example_wise(model) else 1
+
+
+def may_move(model: keras.Model) -> bool:
+    """Tell whether the training steps of a model may run in a session.
+
+    They may where it has convolutions, for which that can pay, and no GPU or very many weights,
+    and where TensorFlow was started with `OWN_THREADS`.
+    """
+    has_convolutions = any(isinstance(layer, _CONVOLUTIONS) for layer in model.layers)
+    on_own_threads = os.environ.get(OWN_THREADS) == "1"
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    fits = has_convolutions and model.count_params() <= _MOST_WEIGHTS
+    return fits and on_own_threads and not on_gpu
 
 
 def is_example_wise(model: keras.Model) -> bool:

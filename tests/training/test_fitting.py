@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 from fm_mlflow.errors import TrainingError
-from fm_mlflow.fitting import Examples, FitResult, epoch_order, fit
+from fm_mlflow.fitting import Examples, FitResult, epoch_order, fit, onednn
 from fm_mlflow.fitting.examples import source_of
 from fm_mlflow.quiet import OWN_THREADS
 
@@ -243,6 +244,48 @@ def test_a_batch_in_parts_of_several_inputs_and_weights() -> None:
 )
 def test_what_looks_at_the_batch_gets_it_whole(layer: keras.Layer) -> None:
     assert run(example_wise(layer), epochs=1).compiler == "tensorflow"
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_whole_batch_gets_onednn_in_a_session(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(onednn, "is_left_off", onednn.is_built_in)
+    caplog.set_level(logging.INFO)
+    result, other = run(model := convolutional()), convolutional()
+    assert result.compiler == "tensorflow"
+    # The convolution and its two gradients, the pooling and its gradient.
+    replaced = "oneDNN's kernels for 5 operations" if onednn.is_built_in() else ""
+    assert replaced in caplog.text
+    assert_same(result, as_keras(other, TRAINING, VALIDATION))
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+class LooksAtItsWeights(keras.Model):  # type: ignore[misc]
+    """A step that calls Python, which sees the weights as they are."""
+
+    def train_step(self, data: Any) -> Any:
+        logs = super().train_step(data)
+        bias = self.layers[-1].bias
+        seen = tf.py_function(lambda: tf.reduce_sum(tf.abs(bias.value)), [], tf.float32)
+        logs["bias"] = tf.ensure_shape(seen, ())
+        return logs
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_step_that_calls_python_stays_out_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "is_left_off", lambda: True)
+    inputs = keras.Input((8, 8, 1))
+    hidden = layers.Flatten()(layers.Conv2D(2, 3)(inputs))
+    model = LooksAtItsWeights(inputs, layers.Dense(CLASSES)(hidden))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    training = Examples(IMAGES[:128, ..., None], LABELS[:128], divisor=255)
+    validation = Examples(IMAGES[150:, ..., None], LABELS[150:], divisor=255)
+    result = run(model, training=training, validation=validation, epochs=1)
+    # As it was before or after the last of four steps, and not as it was before the first: zero.
+    bias = np.abs(model.layers[-1].bias.numpy()).sum()
+    assert result.history["bias"] == [pytest.approx(bias, rel=0.5)]
 
 
 def test_several_inputs_outputs_and_weights() -> None:
