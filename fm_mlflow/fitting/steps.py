@@ -135,17 +135,28 @@ class Steps:
             rows = tf.slice(order, [number * self._batch_size], [self._batch_size])
             return number + 1, self._step(_take(tensors, rows))
 
-        logs = keras.tree.map_structure(
-            lambda spec: tf.zeros(spec.shape, spec.dtype), self._step.structured_outputs
-        )
+        specs = self._step.structured_outputs
         _, logs = tf.while_loop(
-            lambda number, _logs: number < stop, one, (first, logs), parallel_iterations=1
+            lambda number, _logs: number < stop,
+            one,
+            (first, keras.tree.map_structure(_nothing, specs)),
+            shape_invariants=(
+                tf.TensorShape([]),
+                keras.tree.map_structure(lambda spec: spec.shape, specs),
+            ),
+            parallel_iterations=1,
         )
         return logs
 
 
 def _any_rows(tensor: tf.Tensor) -> tf.TensorSpec:
     return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+
+
+def _nothing(spec: Any) -> tf.Tensor:
+    """Return zeros of a shape that a step of the user's own may have left open."""
+    rank = spec.shape.rank
+    return tf.zeros([size or 0 for size in spec.shape] if rank else [], spec.dtype)
 
 
 def _take(tensors: Structure, rows: tf.Tensor) -> Structure:
