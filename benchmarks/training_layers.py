@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.training_scale import EPOCHS, timed_fit
 from fm_mlflow.measure.machine import describe_machine
 from fm_mlflow.quiet import import_tensorflow
 
 _BATCH = 64
-_EPOCHS = 3
 
 
 def nets() -> dict[str, tuple[Callable[[], list[Any]], str]]:
@@ -93,24 +93,8 @@ def by_keras(model: Any, images: Any, labels: Any) -> list[float]:
 
     watch = keras.callbacks.LambdaCallback(on_epoch_begin=clock, on_epoch_end=clock)
     scaled = images.astype(np.float32) / 255
-    model.fit(scaled, labels, _BATCH, _EPOCHS, verbose=0, callbacks=[watch])
+    model.fit(scaled, labels, _BATCH, EPOCHS, verbose=0, callbacks=[watch])
     return [end - begin for begin, end in zip(times[::2], times[1::2], strict=True)]
-
-
-def by_loop(model: Any, images: Any, labels: Any) -> tuple[list[float], str]:
-    """Return the seconds of each epoch of the loop, and what ran it."""
-    from fm_mlflow.fitting import Examples, fit
-
-    result = fit(
-        model,
-        Examples(images, labels, divisor=255),
-        Examples(images[:256], labels[:256], divisor=255),
-        epochs=_EPOCHS,
-        batch_size=_BATCH,
-        seed=0,
-        on_epoch=lambda _epoch, _metrics: None,
-    )
-    return result.training_seconds, result.compiler
 
 
 def measure(names: list[str], rows: int, rounds: int) -> list[dict[str, Any]]:
@@ -125,8 +109,9 @@ def measure(names: list[str], rows: int, rounds: int) -> list[dict[str, Any]]:
         keras_seconds, loop_seconds, compiler = [], [], ""
         for _ in range(rounds):
             keras_seconds += by_keras(build(hidden, optimizer), images, labels)[1:]
-            seconds, compiler = by_loop(build(hidden, optimizer), images, labels)
-            loop_seconds += seconds[1:]
+            result = timed_fit(build(hidden, optimizer), images, labels, _BATCH)
+            loop_seconds += result.training_seconds[1:]
+            compiler = result.compiler
         keras_step = statistics.median(keras_seconds) / steps * 1e6
         step = statistics.median(loop_seconds) / steps * 1e6
         figure = {

@@ -14,17 +14,20 @@ import statistics
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fm_mlflow.measure.machine import describe_machine
 from fm_mlflow.quiet import import_tensorflow
 
+if TYPE_CHECKING:
+    from fm_mlflow.fitting import FitResult
+
 _ROWS = (10_000, 30_000, 60_000, 150_000, 300_000, 600_000)
 _BATCHES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _WIDTHS = (64, 256, 512, 1024, 2048)
-_EPOCHS = 3
+EPOCHS = 3
 
 
 def build(kind: str, width: int) -> Any:
@@ -56,24 +59,29 @@ def build(kind: str, width: int) -> Any:
     return model
 
 
-def epoch_seconds(kind: str, rows: int, batch_size: int, width: int) -> dict[str, Any]:
-    """Time the training steps of an epoch."""
+def timed_fit(model: Any, images: Any, labels: Any, batch_size: int) -> FitResult:
+    """Train by the loop for three epochs, the first of which compiles."""
     from fm_mlflow.fitting import Examples, fit
 
+    return fit(
+        model,
+        Examples(images, labels, divisor=255),
+        Examples(images[:256], labels[:256], divisor=255),
+        epochs=EPOCHS,
+        batch_size=batch_size,
+        seed=0,
+        on_epoch=lambda _epoch, _metrics: None,
+    )
+
+
+def epoch_seconds(kind: str, rows: int, batch_size: int, width: int) -> dict[str, Any]:
+    """Time the training steps of an epoch."""
     model = build(kind, width)
     generator = np.random.default_rng(0)
     base = generator.integers(0, 256, (min(rows, 60_000), 28, 28), dtype=np.uint8)
     images = np.resize(base, (rows, 28, 28))
     labels = generator.integers(0, 10, rows).astype(np.int32)
-    result = fit(
-        model,
-        Examples(images, labels, divisor=255),
-        Examples(images[:256], labels[:256], divisor=255),
-        epochs=_EPOCHS,
-        batch_size=batch_size,
-        seed=0,
-        on_epoch=lambda _epoch, _metrics: None,
-    )
+    result = timed_fit(model, images, labels, batch_size)
     seconds = statistics.median(result.training_seconds[1:])
     steps = -(-rows // batch_size)
     return {

@@ -25,7 +25,7 @@ def fused_adam(optimizer: Any) -> Iterator[None]:
     Sparse gradients, AMSGrad, subclasses and other optimizers are left to Keras.
 
     Args:
-        optimizer: Any, built; it is as before when the context ends.
+        optimizer: Any; it is as before when the context ends.
     """
     if type(optimizer) not in (keras.optimizers.Adam, keras.optimizers.AdamW) or optimizer.amsgrad:
         yield

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from fm_mlflow.fitting import onednn
 from fm_mlflow.fitting.examples import Examples, Window
-from fm_mlflow.fitting.steps import Compiler, Logs, Steps
+from fm_mlflow.fitting.steps import Compiler, Logs, Steps, all_nodes
 from fm_mlflow.processes import usable_cores
 
 _log = logging.getLogger(__name__)
@@ -87,8 +87,7 @@ class Session:
         replaced |= {each.name: new for each, new in zip(arguments, inputs, strict=True)}
         wanted = [each.name for each in (*source.outputs, *source.control_outputs)]
         definition = source.as_graph_def()
-        functions = (node for each in definition.library.function for node in each.node_def)
-        for node in (*definition.node, *functions):
+        for node in all_nodes(definition):
             if "PyFunc" in node.op:  # it could look at the variables that wait outside
                 raise CannotMoveError(node.name)
         if onednn.is_left_off():

@@ -163,6 +163,12 @@ def _take(tensors: Structure, rows: tf.Tensor) -> Structure:
     return keras.tree.map_structure(lambda tensor: tf.gather(tensor, rows), tensors)
 
 
+def all_nodes(definition: Any) -> list[Any]:
+    """Return the operations of a `GraphDef` and of its functions."""
+    functions = (node for function in definition.library.function for node in function.node_def)
+    return [*definition.node, *functions]
+
+
 def _choose(graph: Any) -> Compiler:
     """Choose by the step's operations, not by a trial: a trial could end differently next time.
 
@@ -170,8 +176,6 @@ def _choose(graph: Any) -> Compiler:
     """
     if tf.config.list_physical_devices("GPU"):
         return Compiler.TENSORFLOW  # there Keras' own `jit_compile` has decided
-    definition = graph.as_graph_def()
-    functions = (node for function in definition.library.function for node in function.node_def)
-    operations = {node.op for node in (*definition.node, *functions)}
+    operations = {node.op for node in all_nodes(graph.as_graph_def())}
     slow = any(_SLOW_IN_XLA.search(operation) for operation in operations)
     return Compiler.TENSORFLOW if slow else Compiler.XLA

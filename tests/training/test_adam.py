@@ -14,6 +14,7 @@ from keras.optimizers import Adam, AdamW
 from numpy.typing import NDArray
 
 from fm_mlflow.fitting.adam import fused_adam
+from fm_mlflow.fitting.steps import all_nodes
 
 STEPS = 7
 KERNEL = "ResourceApplyAdam"
@@ -46,10 +47,8 @@ def trained(
         graph = step.get_concrete_function(tf.TensorSpec(START.shape)).graph
     for gradient in GRADIENTS:
         step(tf.constant(gradient))
-    definition = graph.as_graph_def()
-    functions = (node for function in definition.library.function for node in function.node_def)
     values = [each.numpy() for each in (*variables, *optimizer.variables)]
-    return {node.op for node in (*definition.node, *functions)}, values
+    return {node.op for node in all_nodes(graph.as_graph_def())}, values
 
 
 @pytest.mark.parametrize(
