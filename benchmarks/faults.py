@@ -438,7 +438,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Imported, but no operation is run before the forks: each has a runtime of its own.
     import fm_mlflow.training  # noqa: F401
-    from fm_mlflow.quiet import import_tensorflow
+    from fm_mlflow.process.quiet import import_tensorflow
 
     import_tensorflow()
 

@@ -100,10 +100,10 @@ def _write_images(path: Path, count: int) -> None:
 
 def _score(how: str, uri: str, file: str, output: str) -> dict[str, float]:
     """Score the file in this process; seconds, and MiB above the loaded model."""
+    from fm_mlflow.commands.predict import predict
     from fm_mlflow.measure import MemoryMonitor
     from fm_mlflow.measure.memory import resident_mib
-    from fm_mlflow.predicting import predict
-    from fm_mlflow.quiet import import_tensorflow
+    from fm_mlflow.process.quiet import import_tensorflow
 
     import_tensorflow()
     import mlflow

@@ -62,9 +62,9 @@ def bare_fit_seconds(model: str, epochs: int, seed: int) -> float:
     import keras
 
     from fm_mlflow.config import TrainConfig
-    from fm_mlflow.data import load_dataset
+    from fm_mlflow.data.dataset import load_dataset
     from fm_mlflow.fitting import fit
-    from fm_mlflow.models import build_model
+    from fm_mlflow.training.models import build_model
 
     config = TrainConfig(model=model, epochs=epochs, seed=seed)
     dataset = load_dataset(config.dataset)

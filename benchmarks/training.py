@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fm_mlflow import fashion_mnist
+from fm_mlflow.data import fashion_mnist
 from fm_mlflow.measure.machine import describe_machine
 
 _SCRIPTS = "benchmarks.scripts"

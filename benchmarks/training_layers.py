@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.training_scale import EPOCHS, timed_fit
 from fm_mlflow.measure.machine import describe_machine
-from fm_mlflow.quiet import import_tensorflow
+from fm_mlflow.process.quiet import import_tensorflow
 
 _BATCH = 64
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fm_mlflow.measure.machine import describe_machine
-from fm_mlflow.quiet import import_tensorflow
+from fm_mlflow.process.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from fm_mlflow.fitting import FitResult

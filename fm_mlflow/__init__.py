@@ -4,119 +4,89 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fm_mlflow.lazy import lazy_names
+from fm_mlflow.process.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fm_mlflow.benchmarking import benchmark
-    from fm_mlflow.comparing import compare
+    from fm_mlflow.commands.benchmark import benchmark as benchmark
+    from fm_mlflow.commands.compare import compare as compare
+    from fm_mlflow.commands.predict import predict as predict
+    from fm_mlflow.commands.reconcile import reconcile as reconcile
+    from fm_mlflow.commands.register import (
+        list_versions as list_versions,
+        register as register,
+        rollback as rollback,
+    )
+    from fm_mlflow.commands.resume import resume as resume
+    from fm_mlflow.commands.sync import sync as sync
+    from fm_mlflow.commands.train import train as train
     from fm_mlflow.config import (
-        BenchmarkConfig,
-        CompareConfig,
-        PredictConfig,
-        RegisterConfig,
-        TrainConfig,
+        BenchmarkConfig as BenchmarkConfig,
+        CompareConfig as CompareConfig,
+        PredictConfig as PredictConfig,
+        RegisterConfig as RegisterConfig,
+        TrainConfig as TrainConfig,
     )
     from fm_mlflow.errors import (
-        BenchmarkError,
-        ComparisonError,
-        DataError,
-        FmMlflowError,
-        GateError,
-        InputError,
-        Interrupted,
-        ModelError,
-        TrackingError,
-        TrainingError,
+        ComparisonError as ComparisonError,
+        DataError as DataError,
+        FmMlflowError as FmMlflowError,
+        InputError as InputError,
+        Interrupted as Interrupted,
+        ModelError as ModelError,
+        TrackingError as TrackingError,
+        TrainingError as TrainingError,
     )
-    from fm_mlflow.predicting import predict
-    from fm_mlflow.reconciling import ReconcileResult, reconcile
-    from fm_mlflow.registering import list_versions, register, rollback
-    from fm_mlflow.registration import Registration
-    from fm_mlflow.results import (
-        BenchmarkResult,
-        BenchmarkTraining,
-        CompareResult,
-        PredictResult,
-        TrainResult,
+    from fm_mlflow.results.benchmark import (
+        BenchmarkError as BenchmarkError,
+        BenchmarkResult as BenchmarkResult,
+        BenchmarkTraining as BenchmarkTraining,
     )
-    from fm_mlflow.resuming import resume
-    from fm_mlflow.syncing import SyncResult, sync
-    from fm_mlflow.training import train
+    from fm_mlflow.results.compare import CompareResult as CompareResult
+    from fm_mlflow.results.predict import PredictResult as PredictResult
+    from fm_mlflow.results.recovery import (
+        ReconcileResult as ReconcileResult,
+        SyncResult as SyncResult,
+    )
+    from fm_mlflow.results.register import GateError as GateError, Registration as Registration
+    from fm_mlflow.results.train import TrainResult as TrainResult
 
 __version__ = "0.1.0"
 
 # Where each public name lives; imported on first use, so that `import fm_mlflow` costs nothing.
 _HOMES = {
     "BenchmarkConfig": "config",
-    "BenchmarkError": "errors",
-    "BenchmarkResult": "results",
-    "BenchmarkTraining": "results",
+    "BenchmarkError": "results.benchmark",
+    "BenchmarkResult": "results.benchmark",
+    "BenchmarkTraining": "results.benchmark",
     "CompareConfig": "config",
-    "CompareResult": "results",
+    "CompareResult": "results.compare",
     "ComparisonError": "errors",
     "DataError": "errors",
     "FmMlflowError": "errors",
-    "GateError": "errors",
+    "GateError": "results.register",
     "InputError": "errors",
     "Interrupted": "errors",
     "ModelError": "errors",
     "PredictConfig": "config",
-    "PredictResult": "results",
+    "PredictResult": "results.predict",
+    "ReconcileResult": "results.recovery",
     "RegisterConfig": "config",
-    "Registration": "registration",
-    "ReconcileResult": "reconciling",
-    "SyncResult": "syncing",
+    "Registration": "results.register",
+    "SyncResult": "results.recovery",
     "TrackingError": "errors",
     "TrainConfig": "config",
-    "TrainResult": "results",
+    "TrainResult": "results.train",
     "TrainingError": "errors",
-    "benchmark": "benchmarking",
-    "compare": "comparing",
-    "list_versions": "registering",
-    "predict": "predicting",
-    "register": "registering",
-    "rollback": "registering",
-    "reconcile": "reconciling",
-    "resume": "resuming",
-    "sync": "syncing",
-    "train": "training",
+    "benchmark": "commands.benchmark",
+    "compare": "commands.compare",
+    "list_versions": "commands.register",
+    "predict": "commands.predict",
+    "reconcile": "commands.reconcile",
+    "register": "commands.register",
+    "resume": "commands.resume",
+    "rollback": "commands.register",
+    "sync": "commands.sync",
+    "train": "commands.train",
 }
 
-__all__ = [
-    "BenchmarkConfig",
-    "BenchmarkError",
-    "BenchmarkResult",
-    "BenchmarkTraining",
-    "CompareConfig",
-    "CompareResult",
-    "ComparisonError",
-    "DataError",
-    "FmMlflowError",
-    "GateError",
-    "InputError",
-    "Interrupted",
-    "ModelError",
-    "PredictConfig",
-    "PredictResult",
-    "ReconcileResult",
-    "RegisterConfig",
-    "Registration",
-    "SyncResult",
-    "TrackingError",
-    "TrainConfig",
-    "TrainResult",
-    "TrainingError",
-    "benchmark",
-    "compare",
-    "list_versions",
-    "predict",
-    "reconcile",
-    "register",
-    "resume",
-    "rollback",
-    "sync",
-    "train",
-]
-
-
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)

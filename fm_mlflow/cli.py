@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from fm_mlflow import __version__
+from fm_mlflow.analysis.to_json import finite
 from fm_mlflow.config import (
     BenchmarkConfig,
     CompareConfig,
@@ -25,24 +26,18 @@ from fm_mlflow.config import (
     ResumeConfig,
     SyncConfig,
     TrainConfig,
-    parse,
 )
-from fm_mlflow.errors import (
-    BenchmarkError,
-    FmMlflowError,
-    GateError,
-    InputError,
-    Interrupted,
-    TrackingError,
-)
-from fm_mlflow.garbage import leave_to_the_system
-from fm_mlflow.lifecycle import guard
-from fm_mlflow.quiet import stdout_to_stderr
-from fm_mlflow.redaction import one_line, redact, redact_logs
-from fm_mlflow.results import finite
+from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
+from fm_mlflow.process.garbage import leave_to_the_system
+from fm_mlflow.process.quiet import stdout_to_stderr
+from fm_mlflow.process.redaction import one_line, redact, redact_logs
+from fm_mlflow.process.signals import guard
+from fm_mlflow.results.benchmark import BenchmarkError
+from fm_mlflow.results.register import GateError
+from fm_mlflow.settings import parse
 
 if TYPE_CHECKING:
-    from fm_mlflow.report.progress import ProgressListener
+    from fm_mlflow.listeners import ProgressListener
 
 # What these libraries say on stderr helps their developers; a user who wants it sets the variable.
 _QUIET = {
@@ -202,8 +197,8 @@ def train(as_json: bool, **options: str | None) -> None:
     """
     config = parse(TrainConfig, _given(options))
 
-    from fm_mlflow.report.terminal import print_training_result
-    from fm_mlflow.training import train as train_model
+    from fm_mlflow.commands.train import train as train_model
+    from fm_mlflow.terminal.train import print_training_result
 
     with _progress_on_stderr() as progress:
         result = train_model(progress=progress, **config.model_dump())
@@ -222,8 +217,8 @@ def compare(as_json: bool, **options: str | None) -> None:
     """
     config = parse(CompareConfig, _given(options))
 
-    from fm_mlflow.comparing import compare as compare_runs
-    from fm_mlflow.report.comparison_terminal import print_compare_result
+    from fm_mlflow.commands.compare import compare as compare_runs
+    from fm_mlflow.terminal.compare import print_compare_result
 
     with _progress_on_stderr() as progress:
         result = compare_runs(progress=progress, **config.model_dump())
@@ -242,9 +237,9 @@ def benchmark(as_json: bool, **options: str | None) -> None:
     """
     config = parse(BenchmarkConfig, _given(options))
 
-    from fm_mlflow.benchmarking import benchmark as run_benchmark
-    from fm_mlflow.report.benchmark_progress import console_benchmark
-    from fm_mlflow.report.benchmark_terminal import print_benchmark
+    from fm_mlflow.commands.benchmark import benchmark as run_benchmark
+    from fm_mlflow.terminal.benchmark import print_benchmark
+    from fm_mlflow.terminal.benchmark_progress import console_benchmark
 
     failure = None
     with stdout_to_stderr(), console_benchmark(Console(stderr=True)) as progress:
@@ -271,8 +266,8 @@ def register(as_json: bool, listed: bool, rollback: bool, **options: str | None)
     """
     config = parse(RegisterConfig, _given(options))
 
-    from fm_mlflow import registering
-    from fm_mlflow.report import registration_terminal as terminal
+    from fm_mlflow.commands import register as registering
+    from fm_mlflow.terminal import register as terminal
 
     if listed:
         _show(registering.list_versions(name=config.name), terminal.print_versions, as_json)
@@ -298,8 +293,8 @@ def predict(as_json: bool, **options: str | None) -> None:
     """Classify a file of images, however large, with a logged or registered model."""
     config = parse(PredictConfig, _given(options))
 
-    from fm_mlflow.predicting import predict as predict_file
-    from fm_mlflow.report.registration_terminal import print_predictions
+    from fm_mlflow.commands.predict import predict as predict_file
+    from fm_mlflow.terminal.predict import print_predictions
 
     with _progress_on_stderr() as progress:
         result = predict_file(progress=progress, **config.model_dump())
@@ -319,8 +314,8 @@ def resume(run_id: str, as_json: bool, **options: str | None) -> None:
     """
     config = parse(ResumeConfig, _given(options))
 
-    from fm_mlflow.report.terminal import print_training_result
-    from fm_mlflow.resuming import resume as resume_training
+    from fm_mlflow.commands.resume import resume as resume_training
+    from fm_mlflow.terminal.train import print_training_result
 
     with _progress_on_stderr() as progress:
         result = resume_training(run_id, progress=progress, **config.model_dump())
@@ -338,8 +333,8 @@ def sync(run_ids: tuple[str, ...], as_json: bool, **options: str | None) -> None
     Takes ids of runs or of journals (j-...); by default every journal of this machine. A run whose
     process is gone is closed as KILLED or FAILED.
     """
-    from fm_mlflow.report.recovery import print_sync_result
-    from fm_mlflow.syncing import sync as sync_runs
+    from fm_mlflow.commands.sync import sync as sync_runs
+    from fm_mlflow.terminal.recovery import print_sync_result
 
     result = sync_runs(run_ids, **_given(options))
     _show(result, print_sync_result, as_json)
@@ -354,8 +349,8 @@ def sync(run_ids: tuple[str, ...], as_json: bool, **options: str | None) -> None
 @_quietly
 def reconcile(dry_run: bool, as_json: bool, **options: str | None) -> None:
     """Close the runs that the store calls RUNNING and whose process is gone."""
-    from fm_mlflow.reconciling import reconcile as reconcile_runs
-    from fm_mlflow.report.recovery import print_reconcile_result
+    from fm_mlflow.commands.reconcile import reconcile as reconcile_runs
+    from fm_mlflow.terminal.recovery import print_reconcile_result
 
     result = reconcile_runs(dry_run=dry_run, **_given(options))
     _show(result, print_reconcile_result, as_json)
@@ -364,7 +359,7 @@ def reconcile(dry_run: bool, as_json: bool, **options: str | None) -> None:
 @contextmanager
 def _progress_on_stderr() -> Iterator[ProgressListener]:
     """Show on stderr how a workflow goes on; what others print meanwhile goes there too."""
-    from fm_mlflow.report.progress import console_progress
+    from fm_mlflow.terminal.progress import console_progress
 
     with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
         yield progress

@@ -6,25 +6,21 @@ The command line, the MLflow Project's entry points and the Python API all read 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
 from fm_mlflow.errors import InputError
+from fm_mlflow.settings import Optional, Settings
 
 BUILTIN_MODELS = ("mlp", "cnn")
-"""Names of the built-in models; `fm_mlflow.models` holds how each is built."""
+"""Names of the built-in models; `fm_mlflow.training.models` holds how each is built."""
 
 MEASURED_PARTS = ("flops", "latency", "memory")
 """Costs that take time to measure; sizes, times and counts are always there."""
@@ -52,15 +48,8 @@ _MODEL_ACCEPTED = (
     f"{', '.join(BUILTIN_MODELS)}, package.module:function or path/to/file.py:function"
 )
 
-T = TypeVar("T")
 
 ModelName = Annotated[str, Field(json_schema_extra={"accepted": _MODEL_ACCEPTED})]
-
-
-class Settings(BaseModel):
-    """What all settings are: frozen; unknown names and infinite numbers are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Protocol(Settings):
@@ -142,9 +131,6 @@ class TrainConfig(Protocol, _OneTraining):  # fields come in the order of the ba
 def _is_model(name: str) -> bool:
     return name in BUILTIN_MODELS or MODEL_REFERENCE.fullmatch(name) is not None
 
-
-Optional = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
-"""A setting without a default; empty means not given, because `mlflow run` always gives it."""
 
 CostName = Literal[
     "flops/training",
@@ -357,54 +343,3 @@ class ReconcileConfig(BaseModel):
         ge=300,
         description="Seconds without a sign of life after which another host's run is dead.",
     )
-
-
-ConfigT = TypeVar("ConfigT", bound=BaseModel)
-
-
-def parse(config_class: type[ConfigT], values: Mapping[str, object]) -> ConfigT:
-    """Validate settings; text as it comes from a command line is converted.
-
-    Raises:
-        InputError: Names the first refused parameter, what was received and what is accepted.
-    """
-    try:
-        return config_class.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        field = config_class.model_fields.get(name)
-        if field is None:
-            names = ", ".join(config_class.model_fields)
-            raise InputError(name, first["input"], f"one of the parameters {names}") from None
-        raise InputError(name, first["input"], accepted(field)) from None
-
-
-def accepted(field: FieldInfo) -> str:
-    """Say in words which values a field takes, from its type and bounds alone."""
-    extra = field.json_schema_extra
-    if isinstance(extra, dict) and "accepted" in extra:
-        return str(extra["accepted"])
-    if get_origin(field.annotation) is Literal:
-        return ", ".join(str(choice) for choice in get_args(field.annotation))
-    kinds: dict[Any, str] = {
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        bool: "true or false",
-    }
-    kind = next((kind for kind in get_args(field.annotation)), field.annotation)
-    return " ".join([kinds[kind], *_bounds(field.metadata)])
-
-
-def _bounds(metadata: Iterable[object]) -> Iterable[str]:
-    for bound in metadata:
-        match bound:
-            case Ge(ge=value):
-                yield f"from {value}"
-            case Gt(gt=value):
-                yield f"above {value}"
-            case Le(le=value):
-                yield f"to {value}"
-            case Lt(lt=value):
-                yield f"below {value}"

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fm_mlflow.registration import Registration
-    from fm_mlflow.results import BenchmarkResult
 
 
 class FmMlflowError(Exception):
@@ -64,36 +59,8 @@ class ComparisonError(FmMlflowError):
     """There is nothing to compare, or no model that qualifies, or nowhere to write the report."""
 
 
-class BenchmarkError(FmMlflowError):
-    """Trainings of a benchmark failed; the others were done, and compared if there were any.
-
-    Args:
-        message: Which, why, what to do.
-        result: What came of the benchmark all the same.
-    """
-
-    def __init__(self, message: str, result: BenchmarkResult) -> None:
-        super().__init__(message)
-        self.result = result
-
-
 class TrackingError(FmMlflowError):
     """The tracking store refused or did not answer."""
-
-
-class GateError(FmMlflowError):
-    """A model may not be promoted; nothing was changed.
-
-    Args:
-        reason: Which figure or bound is in the way.
-        registration: What was checked, where it came that far (`Registration`).
-    """
-
-    exit_code = 3
-
-    def __init__(self, reason: str, registration: Registration | None = None) -> None:
-        super().__init__(f"not promoted: {' '.join(reason.split())}")
-        self.registration = registration
 
 
 class Interrupted(KeyboardInterrupt):

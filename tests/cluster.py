@@ -12,8 +12,8 @@ from typing import Literal
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import TrainConfig, keys
-from fm_mlflow.config import parse
-from fm_mlflow.executor import Job, JobEnd, JobLine
+from fm_mlflow.jobs.executors import Job, JobEnd, JobLine
+from fm_mlflow.settings import parse
 from tests.simulated import Simulated, log_run
 
 Fate = Literal["finishes", "fails", "dies", "dies after the end", "is not delivered", "hangs"]

@@ -20,7 +20,9 @@ import pytest
 import requests
 from mlflow.tracking import MlflowClient
 
-from fm_mlflow import fashion_mnist
+from fm_mlflow.data import fashion_mnist
+
+pytest_plugins = ["tests.trained"]
 
 PROJECT = Path(__file__).parents[1]
 START_SECONDS = 120

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fm_mlflow.config import TrainConfig, parse
+from fm_mlflow.config import TrainConfig
 from fm_mlflow.errors import InputError
+from fm_mlflow.settings import parse
 
 
 def test_defaults_are_the_reference_protocol() -> None:

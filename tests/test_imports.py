@@ -35,7 +35,7 @@ def loaded_by(code: str) -> list[str]:
     "code",
     [
         "import fm_mlflow",
-        "import fm_mlflow.training",
+        "import fm_mlflow.commands.train",
         "from fm_mlflow import TrainConfig, InputError, train",
         "from fm_mlflow.measure import Measurement",
         COMMAND.format(["--help"]),
@@ -43,7 +43,8 @@ def loaded_by(code: str) -> list[str]:
         COMMAND.format(["train", "--epochs", "0"]),
         COMMAND.format(["compare", "--help"]),
         COMMAND.format(["benchmark", "--help"]),
-        "import fm_mlflow.benchmarking, fm_mlflow.executor, fm_mlflow.report.benchmark_progress",
+        "import fm_mlflow.commands.benchmark, fm_mlflow.jobs.executors",
+        "import fm_mlflow.terminal.benchmark_progress",
     ],
 )
 def test_neither_tensorflow_nor_mlflow_is_imported(code: str) -> None:
@@ -70,7 +71,7 @@ def test_benchmarking_does_not_import_tensorflow(
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     code = """
 from fm_mlflow import benchmark
-from fm_mlflow.report.benchmark_terminal import print_benchmark
+from fm_mlflow.terminal.benchmark import print_benchmark
 from rich.console import Console
 from tests.cluster import Cluster
 print_benchmark(Console(), benchmark(seeds=1, dataset="digits", executor=Cluster()))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from fm_mlflow.analysis.answers import answer_questions
-from fm_mlflow.analysis.cautions import cautions
 from fm_mlflow.analysis.choice import choose_best
 from fm_mlflow.analysis.classes import by_class, class_names
 from fm_mlflow.analysis.comparison import Comparison, Group, Repeat
 from fm_mlflow.analysis.images import match_images
 from fm_mlflow.analysis.pareto import fronts
+from fm_mlflow.analysis.prose.answers import answer_questions
+from fm_mlflow.analysis.prose.cautions import cautions
+from fm_mlflow.analysis.prose.summary import summarise
 from fm_mlflow.analysis.records import RunDetails, SkippedRun
-from fm_mlflow.analysis.summary import summarise
 from fm_mlflow.analysis.targets import common_target, target_costs
 from fm_mlflow.analysis.verdicts import cost_verdicts
 from fm_mlflow.config import CompareConfig

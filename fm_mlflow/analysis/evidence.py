@@ -12,13 +12,13 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.images import TestImages, match_images
 from fm_mlflow.analysis.records import RunDetails
-from fm_mlflow.analysis.resampling import (
+from fm_mlflow.analysis.statistics.resampling import (
     DifferenceInterval,
     SeedsAndImages,
     paired_interval,
     welch_interval,
 )
-from fm_mlflow.analysis.significance import mcnemar, permutation_tests, smallest_p
+from fm_mlflow.analysis.statistics.significance import mcnemar, permutation_tests, smallest_p
 
 MCNEMAR = "exact McNemar test"
 EXACT_PERMUTATION = "exact permutation test"

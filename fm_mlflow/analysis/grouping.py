@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.prose.words import shortened
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 from fm_mlflow.analysis.selection import select_groups
-from fm_mlflow.analysis.statistic import describe_groups
+from fm_mlflow.analysis.statistics.intervals import describe_groups
 from fm_mlflow.config import Bounds
-from fm_mlflow.words import shortened
 
 _UNKNOWN = "unknown"
 _SHORTEST_DIGEST = 8

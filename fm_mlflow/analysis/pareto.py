@@ -14,7 +14,7 @@ from fm_mlflow.analysis.comparison import Front, Group
 from fm_mlflow.analysis.costs import COSTS, Cost
 from fm_mlflow.analysis.machines import incomparable, machine_of
 from fm_mlflow.analysis.records import RunDetails
-from fm_mlflow.analysis.statistic import Interval, wilson
+from fm_mlflow.analysis.statistics.intervals import Interval, wilson
 
 _NO_INTERVAL = Interval(-np.inf, np.inf)
 """Of a value whose uncertainty is unknown: it is clearly apart from nothing."""

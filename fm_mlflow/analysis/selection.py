@@ -9,8 +9,8 @@ from dataclasses import replace
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.prose.words import figure
 from fm_mlflow.config import Bounds
-from fm_mlflow.words import figure
 
 
 def select_groups(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group, TargetCost
 from fm_mlflow.analysis.records import RunDetails, TrainingRun, is_number
-from fm_mlflow.analysis.statistic import describe
+from fm_mlflow.analysis.statistics.intervals import describe
 
 _STEP = 100
 _ROUNDING = 1e-9

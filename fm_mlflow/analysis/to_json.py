@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fm_mlflow.analysis.comparison import Comparison
+
+import json
 
 from fm_mlflow.analysis.comparison import Comparison, Group, Statistic
-from fm_mlflow.results import finite
 
 _MOST_DOMINATORS = 10
 """Of one group: among thousands of groups all pairs would be most of the file."""
@@ -94,3 +98,12 @@ def _statistic(statistic: Statistic) -> dict[str, Any]:
         "ci_high": statistic.ci_high,
         "values": list(statistic.values),
     }
+
+
+def finite(value: Any) -> Any:
+    """Return plain values with None for numbers that JSON has no spelling for: NaN, infinity."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

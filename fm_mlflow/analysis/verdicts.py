@@ -9,13 +9,13 @@ from itertools import combinations
 import numpy as np
 
 from fm_mlflow import keys
-from fm_mlflow.analysis import sentences
 from fm_mlflow.analysis.comparison import Group, Statistic, Verdict, VerdictWord
 from fm_mlflow.analysis.costs import COSTS, LOWER_IS_BETTER, Cost
 from fm_mlflow.analysis.evidence import MCNEMAR, Evidence, accuracy_evidence, cost_evidence
 from fm_mlflow.analysis.machines import incomparable
+from fm_mlflow.analysis.prose import sentences
 from fm_mlflow.analysis.records import RunDetails
-from fm_mlflow.analysis.significance import ALPHA, holm, seeds_needed
+from fm_mlflow.analysis.statistics.significance import ALPHA, holm, seeds_needed
 
 EXACT_COUNT = "exact count"
 

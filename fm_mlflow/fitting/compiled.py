@@ -10,13 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from fm_mlflow.fitting import hooks, onednn
-from fm_mlflow.fitting.adam import fused_adam
+from fm_mlflow.fitting import hooks
+from fm_mlflow.fitting.cpu import onednn
+from fm_mlflow.fitting.cpu.adam import fused_adam
+from fm_mlflow.fitting.cpu.parts import in_parts, may_move, parts_of
+from fm_mlflow.fitting.cpu.session import CannotMoveError, SessionSteps
 from fm_mlflow.fitting.examples import Examples, Window, epoch_order, in_order, source_of
 from fm_mlflow.fitting.plan import Plan
 from fm_mlflow.fitting.reporter import EpochClock, OnBatch
-from fm_mlflow.fitting.session import CannotMoveError, SessionSteps
-from fm_mlflow.fitting.shards import in_parts, may_move, parts_of
 from fm_mlflow.fitting.steps import Compiler, Logs, Steps
 
 _log = logging.getLogger(__name__)

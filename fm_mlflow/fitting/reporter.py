@@ -14,7 +14,6 @@ from typing_extensions import override
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrainingError
-from fm_mlflow.models import ACCURACY_METRICS
 
 OnEpoch = Callable[[int, "dict[str, float]"], None]
 OnBatch = Callable[[int, int], None]
@@ -88,3 +87,7 @@ def _logged(logs: Mapping[str, Any]) -> dict[str, float]:
         logged = keys.ACCURACY if bare == accuracy else _REFUSED_IN_NAMES.sub("_", bare)
         metrics[f"{prefix}{logged}"] = float(value)
     return metrics
+
+
+ACCURACY_METRICS = ("accuracy", "acc", "sparse_categorical_accuracy")
+"""What a user's compiled model may call its accuracy; it is logged as `accuracy`."""

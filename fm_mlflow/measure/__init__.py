@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fm_mlflow.lazy import lazy_names
-from fm_mlflow.measure.measurement import Measurement
+from fm_mlflow.process.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fm_mlflow.measure.flops import FlopsProfile, profile_flops
-    from fm_mlflow.measure.latency import measure_latency
-    from fm_mlflow.measure.memory import MemoryMonitor
-    from fm_mlflow.measure.size import model_sizes
+    from fm_mlflow.measure.flops import FlopsProfile as FlopsProfile, profile_flops as profile_flops
+    from fm_mlflow.measure.latency import measure_latency as measure_latency
+    from fm_mlflow.measure.measurement import Measurement as Measurement
+    from fm_mlflow.measure.memory import MemoryMonitor as MemoryMonitor
+    from fm_mlflow.measure.size import model_sizes as model_sizes
 
-# Where each other public name lives; imported on first use, because most need TensorFlow.
+# Where each public name lives; imported on first use, because most need TensorFlow.
 _HOMES = {
     "FlopsProfile": "flops",
+    "Measurement": "measurement",
     "MemoryMonitor": "memory",
     "measure_latency": "latency",
     "model_sizes": "size",
     "profile_flops": "flops",
 }
 
-__all__ = [
-    "FlopsProfile",
-    "Measurement",
-    "MemoryMonitor",
-    "measure_latency",
-    "model_sizes",
-    "profile_flops",
-]
-
-
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 
 from fm_mlflow import keys
-from fm_mlflow.processes import usable_cores
-from fm_mlflow.quiet import ONEDNN
+from fm_mlflow.process.identity import usable_cores
+from fm_mlflow.process.quiet import ONEDNN
 
 _CPUINFO = Path("/proc/cpuinfo")
 _GIB = 1024**3

@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Front
 from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.prose.words import (
+    NOT_MEASURED,
+    counted,
+    interval,
+    listed,
+    number,
+    ratio,
+    unit,
+)
 from fm_mlflow.report import figures
-from fm_mlflow.report.classes import accuracy_by_class, worst_mistakes
-from fm_mlflow.report.evidence import Evidence, evidence
-from fm_mlflow.report.figures import NOT_MEASURED
+from fm_mlflow.report.class_tables import accuracy_by_class, worst_mistakes
 from fm_mlflow.report.layout import (
     MOST_GROUPS,
     MOST_NAMES,
@@ -24,7 +31,7 @@ from fm_mlflow.report.layout import (
     text_columns,
     why_missing,
 )
-from fm_mlflow.words import counted, listed, number, ratio, unit
+from fm_mlflow.report.verdict_tables import Evidence, evidence
 
 NOTEBOOK_COLUMNS = {
     "Test Accuracy": keys.TEST_ACCURACY,
@@ -335,7 +342,7 @@ def _metrics(groups: Groups) -> tuple[Table, ...]:
                 f"{statistic.n}",
                 number(metric, statistic.mean),
                 "" if statistic.sd is None else number(metric, statistic.sd, statistic.mean),
-                "" if low is None or high is None else figures.interval(metric, low, high),
+                "" if low is None or high is None else interval(metric, low, high),
             )
             rows.append(tuple(map(Cell, texts)))
         tables.append(Table(group.name, columns, tuple(rows)))

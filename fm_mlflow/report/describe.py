@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 
-from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
-from fm_mlflow.data import Dataset
+from fm_mlflow.config import BenchmarkConfig, TrainConfig
+from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.naming import dataset_title, epochs_text, training_command
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.report.text import markdown
-from fm_mlflow.results import BenchmarkTraining, CompareResult
-
-DATASET_TITLES = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
+from fm_mlflow.results.benchmark import BenchmarkTraining
+from fm_mlflow.results.compare import CompareResult
 
 
 def describe_training(
@@ -69,25 +68,3 @@ def describe_benchmark(
         row = (markdown(each.name), each.status, accuracy, markdown(each.error or ""))
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
-
-
-def training_command(config: TrainConfig) -> str:
-    """Return the command that repeats a run: what differs from the defaults, and the model."""
-    command = ["fm-mlflow", "train", "--model", config.model]
-    for name, field in TrainConfig.model_fields.items():
-        value = getattr(config, name)
-        if name not in ("model", *NOT_SHAPING) and value != field.default:
-            command += [f"--{name.replace('_', '-')}", str(value)]
-    if config.dataset == "idx":
-        command += ["--data-dir", "FOLDER"]
-    return shlex.join(command)
-
-
-def epochs_text(config: Protocol) -> str:
-    """Say how many epochs a run has."""
-    return "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
-
-
-def dataset_title(config: Protocol) -> str:
-    """Name the data set as a person would."""
-    return DATASET_TITLES.get(config.dataset, "IDX files")

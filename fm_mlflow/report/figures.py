@@ -6,68 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import Statistic
-from fm_mlflow.words import figure, number, unit
-
-NOT_MEASURED = "not measured"
-
-_DIGITS = frozenset("123456789")
-
-
-def in_row(name: str, value: float | None) -> str:
-    """Return a metric's value as it stands beside its name, which says what FLOPs are of."""
-    if value is None:
-        return NOT_MEASURED
-    return number(name, value) if unit(name).startswith("FLOPs") else figure(name, value)
-
-
-def spread(name: str, statistic: Statistic) -> str:
-    """Return the standard deviation as `± 0.0021`.
-
-    Empty for one run, and where nothing is left of it in the digits shown: counts are exact.
-    """
-    if not statistic.sd:
-        return ""
-    text = number(name, statistic.sd, like=statistic.mean)
-    return f"± {text}" if _DIGITS.intersection(text) else ""
-
-
-def difference(name: str, value: float) -> str:
-    """Return a signed difference with its unit; of accuracies, in percentage points."""
-    if _is_fraction(name):
-        return f"{_signed(f'{100 * value:,.2f}')} points"
-    return f"{_signed(number(name, value))} {unit(name)}".rstrip()
-
-
-def difference_interval(name: str, low: float, high: float) -> str:
-    """Return the interval of a difference, without the unit."""
-    if _is_fraction(name):
-        return f"{_signed(f'{100 * low:,.2f}')} to {_signed(f'{100 * high:,.2f}')}"
-    like = max(abs(low), abs(high))
-    return f"{_signed(number(name, low, like))} to {_signed(number(name, high, like))}"
-
-
-def _is_fraction(name: str) -> bool:
-    return name in (keys.TEST_ACCURACY, keys.VAL_ACCURACY, keys.ACCURACY)
-
-
-def _signed(text: str) -> str:
-    if not _DIGITS.intersection(text):
-        return text.removeprefix("-")
-    return text if text.startswith("-") else f"+{text}"
-
-
-def interval(name: str, low: float, high: float) -> str:
-    """Return an interval of a metric, without the unit; of a count that never varies, nothing."""
-    if low == high:
-        return ""
-    like = max(abs(low), abs(high))
-    return f"{number(name, low, like)} to {number(name, high, like)}"
-
-
-def percent(share: float, decimals: int = 1) -> str:
-    """Return a share of 1 in percent."""
-    return f"{100 * share:.{decimals}f}%"
+from fm_mlflow.analysis.prose.words import (
+    NOT_MEASURED,
+    number,
+)
 
 
 def training_figures(metrics: Mapping[str, float]) -> Iterable[tuple[str, str]]:

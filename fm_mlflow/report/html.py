@@ -7,14 +7,14 @@ from collections import Counter
 from markupsafe import Markup
 
 from fm_mlflow.analysis.comparison import Comparison
+from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.report import vector_plots
-from fm_mlflow.report.classes import MOST_CLASSES, heat_map
+from fm_mlflow.report.class_tables import MOST_CLASSES, heat_map
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.templating import environment
 from fm_mlflow.report.text import printable
 from fm_mlflow.report.trade_off_plots import trade_offs
-from fm_mlflow.words import counted
 
 _MOST_VERDICTS_OPEN = 40
 _MOST_METRICS_OPEN = 4

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from fm_mlflow.analysis.comparison import Comparison, Group, Statistic
-from fm_mlflow.report import figures
-from fm_mlflow.report.figures import NOT_MEASURED
-from fm_mlflow.words import listed, number
+from fm_mlflow.analysis.prose.words import NOT_MEASURED, listed, number, spread
 
 MOST_GROUPS = 15
 """A table of more groups than this shows the detailed ones alone."""
@@ -138,7 +136,7 @@ def measured(metric: str, statistic: Statistic | None, runs: int) -> Cell:
     if statistic is None:
         return Cell(NOT_MEASURED)
     fewer = f"(n = {statistic.n})" if statistic.n != runs else ""
-    more = f"{figures.spread(metric, statistic)} {fewer}".strip()
+    more = f"{spread(metric, statistic)} {fewer}".strip()
     return Cell(number(metric, statistic.mean), more)
 
 

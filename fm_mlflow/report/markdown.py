@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from markupsafe import Markup
 
 from fm_mlflow.analysis.comparison import Comparison
+from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Cell, Table
 from fm_mlflow.report.templating import environment
 from fm_mlflow.report.text import markdown, printable
-from fm_mlflow.words import counted
 
 
 def to_markdown(comparison: Comparison) -> str:

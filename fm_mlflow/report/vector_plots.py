@@ -16,10 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fm_mlflow.analysis.comparison import Comparison, Group
+from fm_mlflow.analysis.prose.words import capitalised, counted, number
 from fm_mlflow.report.contents import CURVES
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.svg import FAINT, series_colour, style, to_svg
-from fm_mlflow.words import capitalised, counted, number
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))

@@ -17,9 +17,10 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.config import Choice
-from fm_mlflow.errors import GateError, InputError
-from fm_mlflow.redaction import one_line
-from fm_mlflow.tracking.query import find_runs
+from fm_mlflow.errors import InputError
+from fm_mlflow.process.redaction import one_line
+from fm_mlflow.results.register import GateError
+from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
 _MODEL_FILE = "MLmodel"

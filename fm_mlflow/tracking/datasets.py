@@ -7,7 +7,7 @@ from typing import Any
 
 import mlflow
 
-from fm_mlflow.data import Subset
+from fm_mlflow.data.dataset import Subset
 
 _MAX_DIGEST_LENGTH = 36
 

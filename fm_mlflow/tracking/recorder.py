@@ -15,14 +15,14 @@ from mlflow.tracking.context import registry as context_registry
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from fm_mlflow import keys
-from fm_mlflow.data import Subset
+from fm_mlflow.data.dataset import Subset
 from fm_mlflow.errors import InputError
-from fm_mlflow.redaction import redact
-from fm_mlflow.tracking.courier import Courier
+from fm_mlflow.process.redaction import redact
 from fm_mlflow.tracking.datasets import describe_dataset, short_digest
-from fm_mlflow.tracking.journal import Journal, Record
+from fm_mlflow.tracking.outbox.courier import Courier
+from fm_mlflow.tracking.outbox.journal import Journal, Record
 from fm_mlflow.tracking.params import same_value
-from fm_mlflow.tracking.saved_model import save_model
+from fm_mlflow.tracking.save_model import save_model
 
 # MLflow's limits: longer values are refused by some stores.
 _MAX_PARAM_LENGTH = 6000

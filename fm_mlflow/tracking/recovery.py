@@ -9,15 +9,16 @@ import mlflow
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
-from fm_mlflow.processes import (
+from fm_mlflow.process.identity import (
     Presence,
     ProcessIdentity,
     kernel_killed_for_memory,
     out_of_memory_kills,
 )
-from fm_mlflow.redaction import HIDDEN, redact
-from fm_mlflow.tracking.delivery import Delivery, what_is_pending
-from fm_mlflow.tracking.journal import Journal, Record
+from fm_mlflow.process.redaction import HIDDEN, redact
+from fm_mlflow.results.recovery import Delivered
+from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
+from fm_mlflow.tracking.outbox.journal import Journal, Record
 from fm_mlflow.tracking.store import absolute_uri
 
 
@@ -32,25 +33,6 @@ class Death:
 
     status: str
     cause: str
-
-
-@dataclass(frozen=True)
-class Delivered:
-    """What delivering a journal came to.
-
-    Attributes:
-        journal_id: The journal's own id.
-        run_id: Id of the run in the store; empty when there is none yet.
-        tracking_uri: The store, any password hidden.
-        records: How many records were delivered now.
-        pending: What is still pending or refused, in one line; empty when the store has all.
-    """
-
-    journal_id: str
-    run_id: str
-    tracking_uri: str
-    records: int
-    pending: str
 
 
 def deliver_journal(journal: Journal, store: str = "") -> Delivered:

@@ -20,9 +20,9 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.config import CHAMPION, PREVIOUS
 from fm_mlflow.errors import InputError, TrackingError
-from fm_mlflow.lifecycle import shield
-from fm_mlflow.redaction import redact
-from fm_mlflow.registration import RegisteredVersion
+from fm_mlflow.process.redaction import redact
+from fm_mlflow.process.signals import shield
+from fm_mlflow.results.register import RegisteredVersion
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
 _log = logging.getLogger(__name__)

@@ -16,11 +16,12 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError, TrackingError
-from fm_mlflow.tracking.journal import Journal, Record, journal_root, open_journal
-from fm_mlflow.tracking.locks import FileLock, LockedError
+from fm_mlflow.process.file_lock import FileLock, LockedError
+from fm_mlflow.results.recovery import Verdict
+from fm_mlflow.tracking.outbox.journal import Journal, Record, journal_root, open_journal
 from fm_mlflow.tracking.recovery import journal_uri
 from fm_mlflow.tracking.run import Resumption
-from fm_mlflow.tracking.running import Verdict, judge
+from fm_mlflow.tracking.running import judge
 from fm_mlflow.tracking.store import StoreUnavailableError, check_reachable, store_errors
 
 _SILENT_SECONDS = 120

@@ -20,13 +20,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from fm_mlflow import __version__, keys
 from fm_mlflow.errors import InputError, TrackingError
-from fm_mlflow.lifecycle import shield
-from fm_mlflow.processes import out_of_memory_kills, this_process
-from fm_mlflow.redaction import one_line, redact
-from fm_mlflow.tracking.courier import Courier
-from fm_mlflow.tracking.journal import Journal, Record, journal_root
+from fm_mlflow.process.identity import out_of_memory_kills, this_process
+from fm_mlflow.process.redaction import one_line, redact
+from fm_mlflow.process.signals import shield
+from fm_mlflow.tracking.outbox.courier import Courier
+from fm_mlflow.tracking.outbox.journal import Journal, Record, journal_root
+from fm_mlflow.tracking.outbox.remote_run import utc_now
 from fm_mlflow.tracking.recorder import LoggedModel, Recorder
-from fm_mlflow.tracking.remote_run import utc_now
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
     StoreUnavailableError,

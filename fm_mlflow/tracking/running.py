@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from enum import Enum
-from typing import Any
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.config import ReconcileConfig
-from fm_mlflow.processes import Presence, ProcessIdentity
-from fm_mlflow.tracking.journal import is_open_elsewhere, journals, stored_run_id
+from fm_mlflow.process.identity import Presence, ProcessIdentity
+from fm_mlflow.results.recovery import RunningRun, Verdict
+from fm_mlflow.tracking.outbox.journal import is_open_elsewhere, journals, stored_run_id
 from fm_mlflow.tracking.recovery import cause_of_death
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
@@ -26,37 +24,6 @@ DEAD_AFTER_SECONDS = float(ReconcileConfig.model_fields["dead_after"].default)
 """Without a sign of life for so long, another host's run counts as dead."""
 
 _PAGE = 1000
-
-
-class Verdict(Enum):
-    """What a run is that the store calls RUNNING."""
-
-    RUNNING = "running"
-    DEAD = "dead"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class RunningRun:
-    """A run that the store calls RUNNING.
-
-    Attributes:
-        run_id: Its id.
-        name: Its name.
-        verdict: Whether it is.
-        reason: Why, in one line; the cause of death where it is dead.
-        last_seen: When it last showed that it lives, in milliseconds since 1970.
-    """
-
-    run_id: str
-    name: str
-    verdict: Verdict
-    reason: str
-    last_seen: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
-        return {**asdict(self), "verdict": self.verdict.value}
 
 
 def running_runs(dead_after: float) -> list[RunningRun]:

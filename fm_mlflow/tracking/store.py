@@ -15,11 +15,15 @@ import mlflow
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import (
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+    TimeoutError as PoolTimeoutError,
+)
 
 from fm_mlflow.errors import FmMlflowError, TrackingError
-from fm_mlflow.redaction import one_line, redact
+from fm_mlflow.process.redaction import one_line, redact
 
 _PROBE_SECONDS = 5
 _HTTP_STATUS = re.compile(r"failed with error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
@@ -202,7 +206,7 @@ def prepare(uri: str, lock_folder: Path) -> None:
         uri: The tracking URI.
         lock_folder: Where the lock goes that the processes of this user share.
     """
-    from fm_mlflow.tracking.locks import FileLock
+    from fm_mlflow.process.file_lock import FileLock
 
     if "://" not in uri or uri.startswith(("http://", "https://", "file://")):
         return

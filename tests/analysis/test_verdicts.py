@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fm_mlflow import keys
-from fm_mlflow.analysis import resampling
 from fm_mlflow.analysis.comparison import Verdict
 from fm_mlflow.analysis.records import Predictions, RunDetails
+from fm_mlflow.analysis.statistics import resampling
 from fm_mlflow.analysis.verdicts import accuracy_verdicts, cost_verdicts
 from tests.analysis.simulated import correctness, grouped, hardness, run, runs, with_predictions
 

@@ -14,14 +14,14 @@ from rich.console import Console
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Statistic
-from fm_mlflow.report import figures
-from fm_mlflow.report.comparison_terminal import print_comparison
+from fm_mlflow.analysis.prose.words import difference
 from fm_mlflow.report.contents import NOTEBOOK_COLUMNS, contents
-from fm_mlflow.report.evidence import evidence
+from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.markdown import to_markdown
-from fm_mlflow.report.table import to_csv
 from fm_mlflow.report.text import markdown, printable
+from fm_mlflow.report.verdict_tables import evidence
+from fm_mlflow.terminal.compare import print_comparison
 from tests.report import comparisons
 
 CASES = [
@@ -182,4 +182,4 @@ def test_verdicts_of_single_models_and_of_counts() -> None:
     ],
 )
 def test_a_difference_has_sign_and_unit(name: str, value: float, text: str) -> None:
-    assert figures.difference(name, value) == text
+    assert difference(name, value) == text

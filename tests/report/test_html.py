@@ -18,10 +18,10 @@ import pytest
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.report.contents import NOTEBOOK_COLUMNS
+from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.figures import ESTIMATED
 from fm_mlflow.report.html import to_html
 from fm_mlflow.report.markdown import to_markdown
-from fm_mlflow.report.table import to_csv
 from tests.conftest import PROJECT
 from tests.report import comparisons
 from tests.report.page import Element, parse
@@ -249,7 +249,7 @@ HASHED = """
 import hashlib
 from fm_mlflow.report.html import to_html
 from fm_mlflow.report.markdown import to_markdown
-from fm_mlflow.report.table import to_csv
+from fm_mlflow.report.csv import to_csv
 from tests.report.comparisons import comparison
 for render in (to_html, to_markdown, to_csv):
     print(hashlib.sha256(render(comparison()).encode()).hexdigest())

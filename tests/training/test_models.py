@@ -17,10 +17,10 @@ from keras import layers
 
 from fm_mlflow import ModelError, train
 from fm_mlflow.config import BUILTIN_MODELS, TrainConfig
-from fm_mlflow.data import Dataset
-from fm_mlflow.models import BUILDERS, BuiltModel, build_model
+from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.training.models import BUILDERS, BuiltModel, build_model
 from tests.conftest import Store
-from tests.training.conftest import DIGITS
+from tests.trained import DIGITS
 
 CONFIG = TrainConfig(dataset="digits")
 

@@ -11,8 +11,8 @@ from fractions import Fraction
 from fm_mlflow.errors import FlopsError
 from fm_mlflow.measure.flops import formulas
 from fm_mlflow.measure.flops.formulas import Cost, UnknownShapeError
-from fm_mlflow.measure.flops.graph import FlatGraph, Node, Region
 from fm_mlflow.measure.flops.marks import call_of
+from fm_mlflow.measure.flops.nodes import FlatGraph, Node, Region
 
 _BACKWARD = re.compile(r"(^|/)(gradient_tape|gradients)/")
 _UPDATE = re.compile(

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 if TYPE_CHECKING:
-    from fm_mlflow.measure.flops.graph import Node, Ref
+    from fm_mlflow.measure.flops.nodes import Node, Ref
 
 MAX_TRIPS = 100_000
 """A counted loop that runs longer is taken for endless."""

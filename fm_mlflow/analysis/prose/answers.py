@@ -1,0 +1,245 @@
+"""The reference's four questions, answered from the data at hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.comparison import Answer, ByClass, Group, Verdict
+from fm_mlflow.analysis.costs import COSTS, Cost
+from fm_mlflow.analysis.prose.sentences import NOT_DISTINGUISHABLE
+from fm_mlflow.analysis.prose.summary import most_accurate, scored
+from fm_mlflow.analysis.prose.words import figure, listed, nearly_equal, times
+from fm_mlflow.analysis.records import RunDetails
+
+MORE_ACCURATE = "Which model is more accurate?"
+FEWER_PARAMETERS = "Which model has fewer parameters?"
+TRADE_OFF = "What is the trade-off between them?"
+WHY_CONVOLUTION = "Why is a convolutional network generally better for images?"
+
+_CONVOLUTION = "Conv"
+_CLASSES_NAMED = 3
+_LEAST_GAIN = 0.0005
+"""In accuracy on a class: less would read as 0.000."""
+
+
+def answer_questions(
+    groups: Sequence[Group],
+    details: Mapping[str, RunDetails],
+    verdicts: Sequence[Verdict],
+    classes: Sequence[ByClass],
+    class_names: Sequence[str],
+) -> tuple[Answer, ...]:
+    """Answer the four questions for the detailed groups.
+
+    Args:
+        groups: Most accurate first.
+        details: By run id: which layers a model has.
+        verdicts: On test accuracy and on costs.
+        classes: Accuracy by class, where there are predictions.
+        class_names: In label order.
+    """
+    compared = [group for group in groups if group.ranked and group.detailed]
+    return (
+        Answer(MORE_ACCURATE, _more_accurate(compared, verdicts)),
+        Answer(FEWER_PARAMETERS, _fewer_parameters(compared)),
+        Answer(TRADE_OFF, _trade_off(compared, verdicts)),
+        Answer(
+            WHY_CONVOLUTION, _why_convolution(compared, details, verdicts, classes, class_names)
+        ),
+    )
+
+
+def _more_accurate(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
+    if not compared:
+        return "No model has a comparable test accuracy."
+    if len(compared) == 1:
+        return f"There is only one: {scored(compared[0])}."
+    sentence = most_accurate(compared, verdicts)
+    if len(compared) == 2:
+        return sentence
+    return f"{sentence} {_between(compared[0], compared[1], verdicts)[keys.TEST_ACCURACY].words}"
+
+
+def _between(a: Group, b: Group, verdicts: Sequence[Verdict]) -> Mapping[str, Verdict]:
+    """Return the verdicts on a pair, by metric; the more accurate is their first."""
+    return {
+        verdict.metric: verdict
+        for verdict in verdicts
+        if (verdict.a, verdict.b) == (a.name, b.name)
+    }
+
+
+def _fewer_parameters(compared: Sequence[Group]) -> str:
+    key = keys.PARAMETERS_TRAINABLE
+    having = sorted(
+        (group for group in compared if key in group.metrics),
+        key=lambda group: group.metrics[key].mean,
+    )
+    without = [group.name for group in compared if key not in group.metrics]
+    rest = f" Not counted: {listed(without)}." if without else ""
+    if not having:
+        return "No run counted its parameters."
+    fewest, most = having[0], having[-1]
+    low, high = fewest.metrics[key].mean, most.metrics[key].mean
+    if len(having) == 1:
+        return f"{fewest.name} has {figure(key, low)} trainable parameters.{rest}"
+    if low == high:
+        return f"All have the same number, {figure(key, low)}.{rest}"
+    ratio = f", {times(high, low)} as many" if low > 0 and not nearly_equal(high, low) else ""
+    return (
+        f"{fewest.name}, with {figure(key, low)} trainable parameters; {most.name} has "
+        f"{figure(key, high)}{ratio}.{rest}"
+    )
+
+
+def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
+    """Hold the most accurate against the next model, cost by cost."""
+    if len(compared) < 2:
+        return "It takes two models to have one."
+    a = compared[0]
+    b = next((group for group in compared if group.model != a.model), compared[1])
+    judged = _between(a, b, verdicts)
+    of_a: list[str] = []
+    of_b: list[str] = []
+    same: list[str] = []
+    open_: list[str] = []
+    for cost in COSTS:
+        verdict = judged.get(cost.key)
+        if verdict is None or not verdict.test:
+            open_.append(cost.title)
+        elif verdict.verdict == NOT_DISTINGUISHABLE or _nearly_equal(a, b, cost):
+            same.append(cost.title)
+        elif verdict.difference > 0:
+            of_a.append(_more(a, b, cost))
+        else:
+            of_b.append(_more(b, a, cost))
+    every = len(COSTS)
+    parts = [f"{g.name} has {listed(costs, every)}" for g, costs in ((a, of_a), (b, of_b)) if costs]
+    sentences = [_gap(judged[keys.TEST_ACCURACY]), *(["; ".join(parts) + "."] if parts else [])]
+    if of_a and of_b:
+        sentences.append("Which of them is cheaper depends on the cost that one looks at.")
+    elif judged[keys.TEST_ACCURACY].verdict == "a_better" and (of_a or of_b):
+        sentences.append(
+            "Accuracy is paid for." if of_a else f"{b.name} has nothing to set against that."
+        )
+    if same:
+        sentences.append(f"The same, nearly so, or not told apart: {listed(same, every)}.")
+    if open_:
+        sentences.append(f"Not compared: {listed(open_, every)}.")
+    return " ".join(sentences)
+
+
+def _gap(verdict: Verdict) -> str:
+    gap = figure(keys.TEST_ACCURACY, abs(verdict.difference))
+    if gap == figure(keys.TEST_ACCURACY, 0):
+        return f"{verdict.a} and {verdict.b} score the same."
+    if verdict.verdict == NOT_DISTINGUISHABLE:
+        return (
+            f"{verdict.a} scores {gap} more than {verdict.b}, which is not shown to be more than "
+            "chance."
+        )
+    return f"{verdict.a} is more accurate than {verdict.b} by {gap}."
+
+
+def _nearly_equal(a: Group, b: Group, cost: Cost) -> bool:
+    low, high = sorted(group.metrics[cost.key].mean for group in (a, b))
+    return nearly_equal(high, low)
+
+
+def _more(more: Group, less: Group, cost: Cost) -> str:
+    high, low = more.metrics[cost.key].mean, less.metrics[cost.key].mean
+    return f"{times(high, low)} the {cost.title}" if low > 0 else f"more {cost.title}"
+
+
+def _why_convolution(
+    compared: Sequence[Group],
+    details: Mapping[str, RunDetails],
+    verdicts: Sequence[Verdict],
+    classes: Sequence[ByClass],
+    class_names: Sequence[str],
+) -> str:
+    kinds = {group.name: _is_convolutional(group, details) for group in compared}
+    convolutional = next((group for group in compared if kinds[group.name]), None)
+    other = next((group for group in compared if kinds[group.name] is False), None)
+    if convolutional is None:
+        return "No model in this comparison is known to be convolutional: these runs cannot say."
+    if other is None:
+        return "No model without convolutions is here to compare with: these runs cannot say."
+    verdict = next(
+        v
+        for v in verdicts
+        if v.metric == keys.TEST_ACCURACY and {v.a, v.b} == {convolutional.name, other.name}
+    )
+    winner = {"a_better": verdict.a, "b_better": verdict.b}.get(verdict.verdict)
+    uses = [_weight_use(group) for group in (convolutional, other)]
+    reuse = ""
+    if all(uses):
+        reuse = (
+            f" A prediction of {convolutional.name} takes {uses[0]:,.1f} FLOPs a parameter, one of "
+            f"{other.name} {uses[1]:,.1f}: a filter is used at every position of the image."
+        )
+    if winner is None:
+        return (
+            f"In these runs it is not shown to be: {convolutional.name} and {other.name} are not "
+            f"distinguishable in accuracy.{reuse}"
+        )
+    gains = _class_gains(convolutional, other, classes, class_names)
+    if winner == other.name:
+        return (
+            f"In these runs it is not: {other.name} is more accurate than {convolutional.name}."
+            f"{gains}"
+        )
+    gap = figure(keys.TEST_ACCURACY, abs(verdict.difference))
+    return (
+        f"In these runs {convolutional.name} is more accurate than {other.name} by {gap}."
+        f"{reuse}{_thrift(convolutional, other)}{gains}"
+    )
+
+
+def _is_convolutional(group: Group, details: Mapping[str, RunDetails]) -> bool | None:
+    """Return whether a group's models have convolutions; None where no table of layers is there."""
+    for run in group.runs:
+        layers = details[run.run_id].layers if run.run_id in details else ()
+        if layers:
+            return any(_CONVOLUTION in layer.get("type", "") for layer in layers)
+    return None
+
+
+def _weight_use(group: Group) -> float | None:
+    flops = group.metrics.get(keys.FLOPS_INFERENCE)
+    parameters = group.metrics.get(keys.PARAMETERS_TRAINABLE)
+    return flops.mean / parameters.mean if flops and parameters and parameters.mean > 0 else None
+
+
+def _thrift(convolutional: Group, other: Group) -> str:
+    first = convolutional.metrics.get(keys.PARAMETERS_TRAINABLE)
+    second = other.metrics.get(keys.PARAMETERS_TRAINABLE)
+    if not first or not second or not 0 < first.mean < second.mean:
+        return ""
+    if nearly_equal(second.mean, first.mean):
+        return ""
+    return f" It does so with {times(second.mean, first.mean)} fewer parameters."
+
+
+def _class_gains(
+    convolutional: Group, other: Group, classes: Sequence[ByClass], class_names: Sequence[str]
+) -> str:
+    """Name the classes in which the convolutional model gains most, and those in which it loses."""
+    found = {each.model: each.accuracy for each in classes}
+    if convolutional.name not in found or other.name not in found:
+        return ""
+    gains = [
+        (first - second, name)
+        for first, second, name in zip(
+            found[convolutional.name], found[other.name], class_names, strict=True
+        )
+        if not math.isnan(first - second)
+    ]
+    gains.sort(key=lambda gain: (-gain[0], gain[1]))
+    gains = [gain for gain in gains if abs(gain[0]) >= _LEAST_GAIN]
+    best = [f"{name} ({gain:+.3f})" for gain, name in gains[:_CLASSES_NAMED] if gain > 0]
+    worse = [f"{name} ({gain:+.3f})" for gain, name in reversed(gains) if gain < 0]
+    text = f" It gains most on {listed(best)}." if best else ""
+    return text + (f" It loses on {listed(worse)}." if worse else "")

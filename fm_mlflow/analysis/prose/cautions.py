@@ -1,0 +1,252 @@
+"""What a reader must know before believing a comparison: one sentence a matter, not a run."""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from fm_mlflow import keys
+from fm_mlflow.analysis import machines
+from fm_mlflow.analysis.comparison import Group
+from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.images import TestImages
+from fm_mlflow.analysis.prose.words import capitalised, counted, listed
+from fm_mlflow.analysis.records import RunDetails, TrainingRun
+from fm_mlflow.analysis.statistics.intervals import wilson
+
+_COARSE = 0.01
+"""Half the width of the interval of one accuracy from which the test set counts as small."""
+
+_DIGEST_DIGITS = 8
+_NOT_ISOLATED = re.compile(r"; not isolated.*")
+_NUMBER = re.compile(r"\d[\d.,]*")
+_USABLE_CORES = re.compile(r"(\d+) usable")
+
+_BUSY_SHARE = 0.5
+"""Of the usable cores: a load above it takes time from a training."""
+
+_LOAD_FADES = 180_000
+"""Milliseconds after which a training is out of the load average of a minute (exp(-3) is left)."""
+
+
+def cautions(
+    groups: Sequence[Group], details: Mapping[str, RunDetails], images: TestImages
+) -> tuple[str, ...]:
+    """Return the warnings, the gravest first.
+
+    Args:
+        groups: All that are shown, most accurate first.
+        details: Of runs of detailed groups, by run id.
+        images: Their predictions, held against each other.
+    """
+    runs = [run for group in groups for run in group.runs]
+    warnings = [
+        *_data(groups),
+        *_protocol(groups),
+        *_evidence(groups, images),
+        *_predictions(images),
+        *_machine(runs),
+        *_measuring(groups, details),
+        *_problems(runs, details),
+    ]
+    return tuple(dict.fromkeys(warnings))
+
+
+def _data(groups: Sequence[Group]) -> Iterator[str]:
+    if not groups:
+        return
+    unscored = [group.name for group in groups if keys.TEST_ACCURACY not in group.metrics]
+    if unscored:
+        yield f"Not ranked, because they have no test accuracy: {listed(unscored)}."
+    other = [
+        group.name for group in groups if not group.ranked and keys.TEST_ACCURACY in group.metrics
+    ]
+    main = next((group.data_digest for group in groups if group.ranked), None)
+    if other and main is not None:
+        yield (
+            f"Not ranked, because their data are not, or not known to be, those of most runs "
+            f"(digest {main[:_DIGEST_DIGITS]}): {listed(other)}."
+        )
+    elif other:
+        yield f"Not ranked, because most runs do not say on what data they were: {listed(other)}."
+    if main is None and any(group.ranked for group in groups):
+        yield "The runs do not say on what data they were tested: it may not be the same."
+
+
+def _protocol(groups: Sequence[Group]) -> Iterator[str]:
+    ranked = [group for group in groups if group.ranked]
+    yield from _differing(
+        ranked,
+        lambda group: {group.config.get("validation_split", "not recorded")},
+        "The models were not validated alike (validation_split)",
+    )
+    yield from _differing(
+        ranked,
+        lambda group: {group.config.get("epochs", "not recorded")},
+        "The models were not trained for the same number of epochs",
+    )
+
+
+def _evidence(groups: Sequence[Group], images: TestImages) -> Iterator[str]:
+    ranked = [group for group in groups if group.ranked]
+    single = [group.name for group in ranked if group.metrics[keys.TEST_ACCURACY].n == 1]
+    if single:
+        yield (
+            f"One seed only: {listed(single)}; differences between single runs are those of two "
+            "trained models, not of two architectures."
+        )
+    if ranked and images.count:
+        accuracy = min(1.0, max(0.0, ranked[0].metrics[keys.TEST_ACCURACY].mean))
+        interval = wilson(accuracy, images.count)
+        half = (interval.high - interval.low) / 2
+        if half > _COARSE:
+            yield (
+                f"The test set has {images.count:,} images: they tell one model's accuracy to "
+                f"within {half:.3f} only."
+            )
+
+
+def _predictions(images: TestImages) -> Iterator[str]:
+    if images.mismatched:
+        yield (
+            f"{_runs(images.mismatched)} predicted other test images, or in another order, than "
+            "most: their images are not compared one by one."
+        )
+    if images.inconsistent:
+        yield (
+            f"{_runs(images.inconsistent)} logged a test accuracy that the stored predictions do "
+            "not give: these predictions are not used."
+        )
+
+
+def _machine(runs: Sequence[TrainingRun]) -> Iterator[str]:
+    differing = machines.differences(runs)
+    if differing:
+        fields = [f"{name} ({listed(values)})" for name, values in differing.items()]
+        yield (
+            f"The runs were made under different conditions: {listed(fields, len(fields))}; costs "
+            "that depend on them are not ranked across."
+        )
+    unknown = [run for run in runs if not machines.machine_of(run)]
+    if unknown:
+        yield f"{_runs(unknown)} did not record on which machine."
+    versions = sorted({run.version for run in runs if run.version is not None})
+    if len(versions) > 1:
+        yield f"The runs were logged by different versions of fm_mlflow: {listed(versions)}."
+    contended = [run for run in runs if run.jobs > 1]
+    if contended:
+        most = max(run.jobs for run in contended)
+        yield (
+            f"Times and latencies of {_lower(_runs(contended))} were taken under contention: up "
+            f"to {most} trainings at a time on one machine."
+        )
+    yield from _busy(runs)
+
+
+def _busy(runs: Sequence[TrainingRun]) -> Iterator[str]:
+    """Tell of runs whose machine had other work as they began.
+
+    A training that follows another one finds the load that this left: up to one process a usable
+    core. Those that ran side by side are told of already.
+    """
+    ends: dict[frozenset[tuple[str, str]], list[int]] = defaultdict(list)
+    for run in runs:
+        ends[machines.machine_of(run)].append(run.end_time)
+    for each in ends.values():
+        each.sort()
+    busy = []
+    for run in runs:
+        load, cores = _load(run), _usable_cores(run)
+        if load is None or cores is None or run.jobs > 1:
+            continue
+        before = ends[machines.machine_of(run)]
+        last = bisect_right(before, run.start_time) - 1
+        follows = last >= 0 and run.start_time - before[last] < _LOAD_FADES
+        if load > cores * (_BUSY_SHARE + follows):
+            busy.append((load, cores, run))
+    if busy:
+        load, cores, _ = max(busy, key=lambda each: each[0])
+        yield (
+            f"{_runs([run for _, _, run in busy])} began on a machine that was busy already (load "
+            f"{'' if len(busy) == 1 else 'up to '}{load:.1f} on {counted(cores, 'usable core')}): "
+            "times and latencies are not clean."
+        )
+
+
+def _load(run: TrainingRun) -> float | None:
+    try:
+        load = float(run.machine.get(machines.LOAD, ""))
+    except ValueError:  # unknown, or somebody else's tag
+        return None
+    return load if math.isfinite(load) else None
+
+
+def _usable_cores(run: TrainingRun) -> int | None:
+    found = _USABLE_CORES.search(run.machine.get("cores", ""))
+    return int(found[1]) if found else None
+
+
+def _measuring(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> Iterator[str]:
+    methods: dict[str, set[str]] = defaultdict(set)
+    shared = []
+    for run in (run for group in groups for run in group.runs if run.run_id in details):
+        measurements = details[run.run_id].measurements
+        for cost in COSTS:
+            measured = measurements.get(cost.key, {})
+            if measured.get("value") is not None or cost.key in run.metrics:
+                methods[cost.title].add(_method(measured.get("method")))
+        memory = measurements.get(keys.MEMORY_PEAK, {}).get("details")
+        if isinstance(memory, Mapping) and memory.get("isolated") is False:
+            shared.append(run)
+    differing = [title for title, each in methods.items() if len(each - {""}) > 1]
+    if differing:
+        yield f"Not measured by the same method in all runs: {listed(differing, len(COSTS))}."
+    if shared:
+        yield (
+            f"{_runs(shared)} trained in a process that had trained before: the memory figures "
+            "hold what it kept."
+        )
+
+
+def _method(method: object) -> str:
+    """Return how a cost was measured, without what differs for good reason: sizes, isolation."""
+    return _NUMBER.sub("#", _NOT_ISOLATED.sub("", method)) if isinstance(method, str) else ""
+
+
+def _problems(runs: Iterable[TrainingRun], details: Mapping[str, RunDetails]) -> Iterator[str]:
+    """Give each kind of problem once, with the cause in the first run that has it."""
+    causes: dict[str, str] = {}
+    affected: dict[str, list[TrainingRun]] = defaultdict(list)
+    for run in runs:
+        for problem in details[run.run_id].problems if run.run_id in details else ():
+            kind, _, cause = problem.partition(": ")
+            causes.setdefault(kind, cause.rstrip("."))
+            affected[kind].append(run)
+    for kind, having in affected.items():
+        first = "the first, " if len(having) > 1 else ""
+        cause = f" ({first}{causes[kind]})" if causes[kind] else ""
+        yield f"{_runs(having)}: {kind.rstrip('.')}{cause}."
+
+
+def _differing(
+    groups: Sequence[Group], values: Callable[[Group], set[str]], what: str
+) -> Iterator[str]:
+    names: dict[str, list[str]] = defaultdict(list)
+    for group in groups:
+        for value in values(group):
+            names[value].append(group.name)
+    if len(names) > 1:
+        each = [f"{value} ({listed(named)})" for value, named in sorted(names.items())]
+        yield f"{what}: {listed(each)}."
+
+
+def _runs(runs: Sequence[TrainingRun]) -> str:
+    """Name a single run, count several."""
+    return f"Run {runs[0].run_id}" if len(runs) == 1 else capitalised(counted(len(runs), "run"))
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

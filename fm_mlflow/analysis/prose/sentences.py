@@ -1,0 +1,157 @@
+"""What a verdict says in one sentence: as much as the evidence, and no more."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.comparison import Group, Statistic, Verdict
+from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.prose.words import capitalised, figure, nearly_equal, p_text, times
+from fm_mlflow.analysis.statistics.significance import ALPHA
+
+NOT_DISTINGUISHABLE: Final = "not_distinguishable"
+
+
+def tested(
+    verdict: Verdict, first: Statistic, second: Statistic, pairs: int, objection: str
+) -> str:
+    """Say what a test of two groups shows.
+
+    Args:
+        verdict: Complete but for the words.
+        first: The metric in `verdict.a`.
+        second: The metric in `verdict.b`.
+        pairs: In how many pairs the metric is tested.
+        objection: Why the interval does not agree with the test, where it does not.
+    """
+    a, b, metric = verdict.a, verdict.b, verdict.metric
+    if verdict.verdict == "b_better":
+        a, b, first, second = b, a, second, first
+    figures = f"{figure(metric, first.mean)} against {figure(metric, second.mean)}"
+    spread = _difference(verdict)
+    noun = "seeds" if metric == keys.TEST_ACCURACY else "runs"
+    sizes = f"{first.n} and {second.n} {noun}"
+    family = f" after Holm's correction for {pairs} pairs" if pairs > 1 else ""
+    p_value = 1.0 if verdict.p_value is None else verdict.p_value
+    evidence = f"{verdict.test}, {p_text(p_value)}{family}"
+    if verdict.counts is not None:
+        return _single_models(
+            verdict, a, b, f"{figures} ({spread} over the test images; {evidence}"
+        )
+    if verdict.verdict != NOT_DISTINGUISHABLE:
+        cost = _cost_title(metric)
+        lead = (
+            f"{capitalised(cost)} is lower in {a} than in {b}"
+            if cost
+            else f"{a} is better than {b}"
+        )
+        return f"{lead}: {figures} ({spread}; {evidence}, {sizes})."
+    lead = f"{_topic(metric)}{a} and {b} are not distinguishable"
+    if verdict.seeds_needed is not None:
+        few = f"{first.n} {noun} each" if first.n == second.n else sizes
+        corrected = f" with {pairs} pairs tested" if pairs > 1 else ""
+        return (
+            f"{lead} with {few}: no result of so few could reach p < {ALPHA:g}{corrected}; "
+            f"{verdict.seeds_needed} {noun} each could ({figures}, {spread})."
+        )
+    if objection:
+        return f"{lead}: {figures} differ in the test ({evidence}, {sizes}), but {objection}."
+    return f"{lead}: {figures} ({spread}; {evidence}, {sizes})."
+
+
+def objection(verdict: Verdict, p_value: float, *, counts_images: bool) -> str:
+    """Say why the interval of a difference does not agree with the test.
+
+    Args:
+        verdict: Complete but for the words.
+        p_value: Of the t-test that belongs to the interval, adjusted.
+        counts_images: Whether the interval counts the choice of test images as chance.
+    """
+    why = (
+        "not beyond what the choice of test images explains"
+        if counts_images
+        else "not where the spreads of both are allowed for"
+    )
+    return f"{why} ({_difference(verdict)}, t-test {p_text(p_value)})"
+
+
+def untested(metric: str, a: Group, b: Group, seeds: int) -> str:
+    """Say that one run each, without predictions to compare, shows nothing.
+
+    Args:
+        metric: Logged name.
+        a: A group with one value of it.
+        b: Another.
+        seeds: How many of each could show a difference.
+    """
+    noun = "seeds" if metric == keys.TEST_ACCURACY else "runs"
+    lacking = (
+        ", without predictions to compare image by image" if metric == keys.TEST_ACCURACY else ""
+    )
+    return (
+        f"{_topic(metric)}{a.name} and {b.name} are not distinguishable: {_against(metric, a, b)}, "
+        f"one run each{lacking}; {seeds} {noun} each could show a difference."
+    )
+
+
+def counted_exactly(metric: str, a: Group, b: Group) -> str:
+    """Compare two exact counts."""
+    less, more = sorted((a, b), key=lambda group: group.metrics[metric].mean)
+    low, high = less.metrics[metric].mean, more.metrics[metric].mean
+    if low == high:
+        text = f"{a.name} and {b.name} the same, {figure(metric, low)}"
+    else:
+        ratio = f", {times(high, low)} that" if low > 0 and not nearly_equal(high, low) else ""
+        text = f"{less.name} {figure(metric, low)}; {more.name} {figure(metric, high)}{ratio}"
+    return f"{capitalised(_cost_title(metric))}: {text} (exact count)."
+
+
+def incomparable(metric: str, a: Group, b: Group, reason: str) -> str:
+    """Say why a cost of two groups is not compared."""
+    return (
+        f"{_topic(metric)}{a.name} and {b.name} are not compared ({_against(metric, a, b)}): "
+        f"{reason}."
+    )
+
+
+def _single_models(verdict: Verdict, a: str, b: str, figures: str) -> str:
+    only_a, only_b = verdict.counts or (0, 0)
+    if verdict.verdict == "b_better":
+        only_a, only_b = only_b, only_a
+    lead = (
+        f"The one run of {a} and that of {b} are not distinguishable"
+        if verdict.verdict == NOT_DISTINGUISHABLE
+        else f"The one run of {a} is better than that of {b}"
+    )
+    return (
+        f"{lead}: {figures}; {only_a:,} images only {a} has right, {only_b:,} only {b}); of the "
+        f"architectures that says nothing, {verdict.seeds_needed} seeds each could."
+    )
+
+
+def _difference(verdict: Verdict) -> str:
+    """Return the size of the difference and its interval, signed so that the size is positive."""
+    metric = verdict.metric
+    text = f"difference {figure(metric, abs(verdict.difference))}"
+    if verdict.ci_low is None or verdict.ci_high is None:
+        return text
+    low, high = verdict.ci_low, verdict.ci_high
+    if verdict.difference < 0:
+        low, high = -high, -low
+    return f"{text}, 95% interval {figure(metric, low)} to {figure(metric, high)}"
+
+
+def _against(metric: str, a: Group, b: Group) -> str:
+    first, second = a.metrics[metric].mean, b.metrics[metric].mean
+    return f"{figure(metric, first)} against {figure(metric, second)}"
+
+
+def _topic(metric: str) -> str:
+    """Return what a sentence on a cost begins with; accuracy goes without saying."""
+    title = _cost_title(metric)
+    return f"In {title}, " if title else ""
+
+
+def _cost_title(metric: str) -> str:
+    return next((cost.title for cost in COSTS if cost.key == metric), "")

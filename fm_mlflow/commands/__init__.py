@@ -1,0 +1,1 @@
+"""One file a command: what the user typed, read from top to bottom."""

@@ -1,0 +1,237 @@
+"""Models x seeds: each training in a fresh process, all under one parent run, then compared."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fm_mlflow import keys
+from fm_mlflow.config import BUILTIN_MODELS, BenchmarkConfig
+from fm_mlflow.data.dataset import load_dataset
+from fm_mlflow.errors import InputError, Interrupted, TrackingError
+from fm_mlflow.jobs.executors import Executor, LocalExecutor
+from fm_mlflow.listeners import BenchmarkListener
+from fm_mlflow.naming import benchmark_name
+from fm_mlflow.process.redaction import one_line
+from fm_mlflow.process.signals import guard
+from fm_mlflow.report.describe import describe_benchmark
+from fm_mlflow.results.benchmark import BenchmarkError, BenchmarkResult, BenchmarkTraining
+from fm_mlflow.results.compare import CompareResult
+from fm_mlflow.settings import parse
+from fm_mlflow.training.user_source import check_reference
+
+if TYPE_CHECKING:
+    from fm_mlflow.jobs.trainings import Trainings
+    from fm_mlflow.tracking.child_runs import StoredRun
+    from fm_mlflow.tracking.run import TrackedRun
+
+_MOST_FAILURES_NAMED = 3
+
+_OF_THIS_CALL = {"jobs", "resume", "data_dir", "flush_timeout", "cost", "output"}
+"""Settings that do not shape the trainings: each call of a benchmark has its own."""
+
+
+def benchmark(
+    *,
+    progress: BenchmarkListener | None = None,
+    executor: Executor | None = None,
+    **settings: Any,
+) -> BenchmarkResult:
+    """Train each model with each seed, each in a fresh process, then compare them.
+
+    One parent run holds a run for each training and, at the end, the comparison. The order is
+    random, so that no model has the cool machine to itself. A training that fails does not stop
+    the others. `resume` takes up a benchmark that was interrupted or had failures: what is
+    finished stays, the rest is trained in runs of their own.
+
+    Args:
+        progress: Hears how it goes on; by default nothing is said.
+        executor: Where the trainings run; by default in `jobs` processes of this machine.
+        **settings: The fields of `BenchmarkConfig`: models, seeds, jobs, order_seed, resume, those
+            of `TrainConfig` without model and seed, cost, output.
+
+    Returns:
+        The trainings and the comparison.
+
+    Raises:
+        InputError: A setting, a model or the data folder was refused; nothing was started.
+        DataError: The data are damaged or cannot be had.
+        Interrupted: Asked to stop; so were the trainings. Says how to go on.
+        BenchmarkError: Trainings failed; its `result` holds what came of the others.
+        TrackingError: The tracking store refused or did not answer.
+
+    Example:
+        >>> result = fm_mlflow.benchmark(models="mlp,cnn", seeds=5)
+        >>> result.comparison.comparison.summary
+    """
+    config = parse(BenchmarkConfig, settings)
+    progress = progress or BenchmarkListener()
+    with guard():
+        if config.resume:
+            config = _resumed(config)
+        _check_models(config)
+        _check_output(config)
+        progress.stage("checking the data")
+        digest = _dataset_digest(config, progress)
+        before = _trainings_before(config, digest)
+
+        from fm_mlflow.jobs.trainings import Trainings
+        from fm_mlflow.tracking.run import TrackedRun
+
+        with (
+            _reopened(config.resume),
+            TrackedRun(keys.KIND_BENCHMARK, benchmark_name(config)) as run,
+        ):
+            with _saying_how_to_go_on(config, run.run_id):
+                run.log_params(config.model_dump(exclude=_OF_THIS_CALL))
+                run.set_tags({keys.DATASET_DIGEST: digest})
+                with executor or LocalExecutor(config.jobs) as place:
+                    trainings = Trainings(run, config, place, progress, before)
+                    trainings.run_all()
+                comparison = _compare(config, trainings, progress)
+                run.describe(describe_benchmark(config, trainings.outcomes, comparison))
+            result = _result(run, config, trainings.outcomes, comparison)
+            if result.failed:
+                raise BenchmarkError(_failures(result), result)
+            return result
+
+
+@contextmanager
+def _reopened(run_id: str) -> Iterator[None]:
+    """Make the run to be resumed, if there is one, the active one."""
+    if not run_id:
+        yield
+        return
+    from fm_mlflow.tracking.child_runs import open_run
+
+    with open_run(keys.KIND_BENCHMARK, run_id):
+        yield
+
+
+def _resumed(given: BenchmarkConfig) -> BenchmarkConfig:
+    """Return the settings of the benchmark to be resumed, with those of this call.
+
+    A setting may be repeated, but not changed; `mlflow run` always gives the defaults.
+    """
+    from fm_mlflow.tracking.child_runs import read_run
+
+    parent = read_run(given.resume, "resume")
+    if parent.kind != keys.KIND_BENCHMARK:
+        raise InputError("resume", given.resume, "the id of a benchmark's run (its parent run)")
+    if not parent.ended:
+        accepted = (
+            f"a benchmark that has ended; it is {parent.status} (where its process is gone, "
+            "`fm-mlflow reconcile` closes it)"
+        )
+        raise InputError("resume", given.resume, accepted)
+    names = [name for name in BenchmarkConfig.model_fields if name not in _OF_THIS_CALL]
+    stored = {name: parent.params[name] for name in names if name in parent.params}
+    own = {name: getattr(given, name) for name in _OF_THIS_CALL}
+    config = parse(BenchmarkConfig, {**stored, **own})
+    for name in names:
+        value, there = getattr(given, name), getattr(config, name)
+        if value not in (there, BenchmarkConfig.model_fields[name].default):
+            accepted = f"{there}, as benchmark {given.resume} has it (leave it out)"
+            raise InputError(name, value, accepted)
+    return config
+
+
+def _check_models(config: BenchmarkConfig) -> None:
+    for model in config.model_names:
+        if model not in BUILTIN_MODELS:
+            check_reference(model)
+
+
+def _check_output(config: BenchmarkConfig) -> None:
+    output = Path(config.output)
+    if output.exists() and not output.is_dir():
+        raise InputError("output", config.output, "a folder, there already or not")
+
+
+def _dataset_digest(config: BenchmarkConfig, progress: BenchmarkListener) -> str:
+    """Fetch and check the data once, before many processes want them."""
+    dataset = load_dataset(config.dataset, config.data_dir, progress.download)
+    return dataset.hold_out(config.validation_split).digest
+
+
+def _trainings_before(config: BenchmarkConfig, digest: str) -> Sequence[StoredRun]:
+    """Return the trainings that the benchmark to be resumed has already."""
+    if not config.resume:
+        return []
+    from fm_mlflow.tracking.child_runs import children_of, read_run, set_aside_handed_over_run
+
+    parent = read_run(config.resume, "resume")
+    if (there := parent.tags.get(keys.DATASET_DIGEST, digest)) != digest:
+        raise InputError("dataset", digest, f"the data of benchmark {config.resume}: {there}")
+    set_aside_handed_over_run(f"resume of {parent.name}")
+    return children_of(config.resume)
+
+
+@contextmanager
+def _saying_how_to_go_on(config: BenchmarkConfig, run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        text = f"{one_line(error)}; go on with: {_again(config, run_id)}"
+        raise Interrupted(signum, text) from error
+    except TrackingError as error:
+        raise TrackingError(f"{error}; go on with: {_again(config, run_id)}") from error
+
+
+def _again(config: BenchmarkConfig, run_id: str) -> str:
+    """Return the command that takes a benchmark up again."""
+    command = ["fm-mlflow", "benchmark", "--resume", run_id]
+    for name in sorted(_OF_THIS_CALL - {"resume"}):
+        value = getattr(config, name)
+        if value != BenchmarkConfig.model_fields[name].default:
+            command += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(command)
+
+
+def _compare(
+    config: BenchmarkConfig, trainings: Trainings, progress: BenchmarkListener
+) -> CompareResult | None:
+    """Compare what finished; the other runs are listed in the report as skipped."""
+    if all(outcome.error is not None for outcome in trainings.outcomes):
+        return None
+    from fm_mlflow.commands.compare import compare
+    from fm_mlflow.tracking.child_runs import open_run
+
+    runs = ",".join(trainings.run_ids)
+    with open_run(keys.KIND_COMPARISON):
+        return compare(progress=progress, runs=runs, cost=config.cost, output=config.output)
+
+
+def _result(
+    run: TrackedRun,
+    config: BenchmarkConfig,
+    outcomes: Sequence[BenchmarkTraining],
+    comparison: CompareResult | None,
+) -> BenchmarkResult:
+    from fm_mlflow.tracking.store import tracking_uri
+
+    return BenchmarkResult(
+        run_id=run.run_id,
+        run_name=run.name,
+        experiment_id=run.experiment_id,
+        tracking_uri=tracking_uri(),
+        config=config,
+        trainings=tuple(outcomes),
+        comparison=comparison,
+    )
+
+
+def _failures(result: BenchmarkResult) -> str:
+    failed = result.failed
+    named = [f"{each.name} ({each.error})" for each in failed[:_MOST_FAILURES_NAMED]]
+    if more := len(failed) - len(named):
+        named.append(f"{more} more")
+    of = f"{len(failed)} of {len(result.trainings)} trainings failed"
+    compared = "" if result.comparison else ", so there is nothing to compare"
+    again = _again(result.config, result.run_id)
+    return f"{of}{compared}: {'; '.join(named)}; repeat them with: {again}"

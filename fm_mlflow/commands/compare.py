@@ -1,0 +1,242 @@
+"""From a store full of runs to a report: which model is best, what it costs, how sure that is."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fm_mlflow import __version__, keys
+from fm_mlflow.analysis.prose.words import counted
+from fm_mlflow.config import Choice, CompareConfig, TrainConfig
+from fm_mlflow.errors import ComparisonError, InputError, TrackingError
+from fm_mlflow.listeners import ProgressListener
+from fm_mlflow.naming import training_command
+from fm_mlflow.process.garbage import rare_garbage_collection
+from fm_mlflow.process.signals import guard
+from fm_mlflow.results.compare import CompareResult
+from fm_mlflow.settings import parse
+
+if TYPE_CHECKING:
+    from fm_mlflow.analysis.comparison import Best, Comparison, Group, Repeat
+    from fm_mlflow.analysis.records import SkippedRun, TrainingRun
+
+_LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
+_FLUSH_SECONDS = 10.0
+_MOST_NAMES_IN_TITLE = 4
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The best model of a store.
+
+    Attributes:
+        best: The decision and its reason.
+        run: The run to take.
+        group: The runs that it is one of.
+    """
+
+    best: Best
+    run: TrainingRun
+    group: Group
+
+
+def compare(*, progress: ProgressListener | None = None, **settings: Any) -> CompareResult:
+    """Compare the training runs of a tracking store and write the final report.
+
+    It reads runs that anybody made, anywhere; it starts none. The report goes into the output
+    folder and into a run of kind `comparison`. The same store gives the same files, byte for byte.
+
+    Args:
+        progress: Hears how it goes on; by default nothing is said.
+        **settings: The fields of `CompareConfig`: experiment, runs, models, filter, cost, the
+            bounds (max_flops, …), target_accuracy, top, output.
+
+    Returns:
+        The comparison and where its report is.
+
+    Raises:
+        InputError: A setting was refused; nothing was written.
+        ComparisonError: There is no run to compare.
+        TrackingError: The store refused or did not answer.
+
+    Example:
+        >>> result = fm_mlflow.compare(models="mlp,cnn")
+        >>> result.comparison.best.model, result.comparison.summary
+    """
+    config = parse(CompareConfig, settings)
+    progress = progress or ProgressListener()
+    output = Path(config.output)
+    if output.exists() and not output.is_dir():
+        raise InputError("output", config.output, "a folder, there already or not")
+    with guard(), rare_garbage_collection():
+        comparison = _analyse(config, progress)
+        progress.stage("writing the report")
+        texts = _render(comparison)
+        files = _write(texts, output)
+        try:
+            return _log(config, comparison, texts, files)
+        except TrackingError as error:
+            raise TrackingError(
+                f"the report is in {output}, but not in the store: {error}"
+            ) from error
+
+
+def choose(choice: Choice) -> Chosen:
+    """Choose the best run of a store by the rule that `compare` reports.
+
+    Raises:
+        ComparisonError: No run qualifies.
+        InputError: As `compare`.
+        TrackingError: As `compare`.
+    """
+    with rare_garbage_collection():
+        comparison = _analyse(parse(CompareConfig, choice.model_dump()), ProgressListener())
+    best = comparison.best
+    for group in comparison.groups:
+        for run in group.runs:
+            if run.run_id == best.run_id:
+                return Chosen(best, run, group)
+    raise ComparisonError(f"no model qualifies: {best.reason}")
+
+
+def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
+    from fm_mlflow.analysis.compare import compare as compare_groups
+    from fm_mlflow.analysis.grouping import group_runs
+    from fm_mlflow.tracking.find_runs import find_runs
+    from fm_mlflow.tracking.run_details import load_details
+
+    progress.stage("querying the tracking store")
+    found = find_runs(config)
+    if not found.runs:
+        raise ComparisonError(_nothing(found.experiment, found.skipped))
+    grouping = group_runs(found.runs, config.top, config)
+    progress.stage(f"reading the runs of {counted(len(grouping.detailed), 'model')}")
+    details = load_details(run for group in grouping.detailed for run in group.runs)
+    progress.stage("comparing")
+    skipped = [*found.skipped, *grouping.skipped]
+    repeat = _repeat(config, grouping.groups, grouping.detailed)
+    return compare_groups(found.experiment, grouping.groups, details, skipped, config, repeat)
+
+
+def _nothing(experiment: str, skipped: Sequence[SkippedRun]) -> str:
+    text = f"nothing to compare: '{experiment}' has no finished training run that was asked for"
+    if skipped:
+        reason, count = Counter(run.reason for run in skipped).most_common(1)[0]
+        text += f"; {counted(len(skipped), 'run')} skipped, {count} because: {reason}"
+    return f"{text}; `fm-mlflow train` makes one"
+
+
+def _repeat(config: CompareConfig, groups: Sequence[Group], detailed: Sequence[Group]) -> Repeat:
+    from fm_mlflow.analysis.comparison import Repeat
+
+    runs = [run for group in groups for run in group.runs]
+    versions = {"fm_mlflow": __version__}
+    versions |= {name: metadata.version(name) for name in _LIBRARIES}
+    logged = Counter(run.machine.get("versions", "not recorded") for run in runs)
+    return Repeat(
+        commands=(*map(_training_commands, detailed), _compare_command(config)),
+        versions={**versions, "of the runs": "; ".join(sorted(logged))},
+        data_digests=_counts(run.data_digest or "not recorded" for run in runs),
+        commits=_counts(run.commit or "not recorded" for run in runs),
+    )
+
+
+def _counts(values: Any) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
+
+
+def _training_commands(group: Group) -> str:
+    """Return a shell line that repeats a group's trainings, or says why there is none."""
+    fields = TrainConfig.model_fields
+    settings = {name: value for name, value in group.config.items() if name in fields}
+    if settings.get("dataset") == "idx":
+        settings["data_dir"] = "FOLDER"
+    try:
+        config = parse(TrainConfig, {"model": group.model, **settings})
+    except InputError:
+        return f"# {group.name}: not trained by fm-mlflow train"
+    seeds = [str(run.seed) for run in group.runs if run.seed is not None]
+    command = training_command(config)
+    if len(seeds) < 2:
+        return f"{command} --seed {seeds[0]}" if seeds else command
+    return f"for seed in {' '.join(seeds)}; do {command} --seed $seed; done"
+
+
+def _compare_command(config: CompareConfig) -> str:
+    command = ["fm-mlflow", "compare"]
+    for name, field in CompareConfig.model_fields.items():
+        value = getattr(config, name)
+        if value != field.default and name != "output":
+            command += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(command)
+
+
+def _render(comparison: Comparison) -> dict[str, str]:
+    from fm_mlflow.analysis.to_json import to_json_text
+    from fm_mlflow.report.csv import to_csv
+    from fm_mlflow.report.html import to_html
+    from fm_mlflow.report.markdown import to_markdown
+
+    return {
+        keys.REPORT_HTML_FILE: to_html(comparison),
+        keys.REPORT_MARKDOWN_FILE: to_markdown(comparison),
+        keys.COMPARISON_CSV_FILE: to_csv(comparison),
+        keys.COMPARISON_JSON_FILE: to_json_text(comparison),
+    }
+
+
+def _write(texts: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Write files whole or not at all: a reader never sees half a report."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            partial = folder / f".{name}.{os.getpid()}"
+            partial.write_text(text, encoding="utf-8", newline="")
+            partial.replace(folder / name)
+    except OSError as error:
+        raise ComparisonError(
+            f"cannot write the report: {error}; --output names another folder"
+        ) from error
+    return {name: folder / name for name in texts}
+
+
+def _log(
+    config: CompareConfig,
+    comparison: Comparison,
+    texts: Mapping[str, str],
+    files: Mapping[str, Path],
+) -> CompareResult:
+    from fm_mlflow.tracking.run import TrackedRun
+    from fm_mlflow.tracking.store import tracking_uri
+
+    detailed = [group for group in comparison.groups if group.detailed]
+    names = [group.name for group in detailed[:_MOST_NAMES_IN_TITLE]]
+    more = len(comparison.groups) - len(names)
+    title = f"comparison of {', '.join(names)}" + (f" and {more} more" if more else "")
+    compared = [run for group in comparison.groups for run in group.runs]
+    tags: dict[str, str] = {keys.COMPARED_RUNS: str(len(compared))}
+    if comparison.best.run_id is not None:
+        tags[keys.BEST_RUN] = comparison.best.run_id
+    with TrackedRun(keys.KIND_COMPARISON, title, flush_timeout=_FLUSH_SECONDS) as run:
+        run.log_params(config.model_dump(exclude={"output"}, exclude_none=True))
+        run.set_tags(tags)
+        run.describe(f"{comparison.summary}\n\n{comparison.best.reason}")
+        uris = [run.model_uri for group in detailed for run in group.runs]
+        run.link_models(uri.removeprefix("models:/") for uri in uris if uri)
+        with run.artifacts() as folder:
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8", newline="")
+    return CompareResult(
+        run.run_id,
+        run.experiment_id,
+        tracking_uri(),
+        run.artifact_uri,
+        {name: str(path) for name, path in files.items()},
+        comparison,
+    )

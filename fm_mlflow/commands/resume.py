@@ -1,0 +1,98 @@
+"""Go on with a training that was interrupted, or extend one that is finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fm_mlflow import keys
+from fm_mlflow.commands.train import run_training
+from fm_mlflow.config import ResumeConfig, TrainConfig
+from fm_mlflow.errors import InputError, TrackingError
+from fm_mlflow.listeners import ProgressListener
+from fm_mlflow.measure.machine import load_average
+from fm_mlflow.naming import run_name
+from fm_mlflow.process.signals import guard
+from fm_mlflow.results.train import TrainResult
+from fm_mlflow.settings import parse
+from fm_mlflow.training.checkpoint import Checkpoint, newest
+from fm_mlflow.training.start import Start
+
+if TYPE_CHECKING:
+    import keras
+
+    from fm_mlflow.tracking.resumption import Resumable
+
+
+def resume(
+    run_id: str,
+    *,
+    model: Callable[[], keras.Model] | None = None,
+    progress: ProgressListener | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **settings: Any,
+) -> TrainResult:
+    """Go on with a training run from its last checkpoint, in the same run.
+
+    What comes out is, bit for bit, what would have come out without the interruption. The run's
+    parameters stay, nothing is logged twice. On another machine the checkpoint comes from the
+    run's artifacts. More `epochs` than before extend a run, a finished one too; its test results
+    and costs are then logged anew.
+
+    Args:
+        run_id: The run's id in the active store, or its journal's (`j-…`).
+        model: The function that `train` was given, where it was given one.
+        progress: Hears how the run goes on; by default nothing is said.
+        callbacks: The Keras callbacks that `train` was given. What they remember is not restored.
+        **settings: The fields of `ResumeConfig`: epochs, data_dir, flush_timeout.
+
+    Raises:
+        InputError: There is no such run, it is finished, or data or model are not the run's.
+        TrackingError: The run is still going on, or another process goes on with it.
+    """
+    started = time.perf_counter()
+    asked = parse(ResumeConfig, settings)
+    from fm_mlflow.tracking.resumption import resumable
+
+    with guard(), resumable(run_id) as found:
+        checkpoint = newest(found.folders)
+        config = _config(run_id, found, checkpoint, asked)
+        before = found.extended_epochs or config.epochs
+        epochs = asked.epochs or before
+        if epochs < before or (epochs == before and found.finished):
+            accepted = f"more than {before}: it is finished" if found.finished else f"from {before}"
+            raise InputError("epochs", epochs, accepted)
+        resumption, parts = found.resumption, found.parts + 1
+        resumption.tags[keys.PARTS] = str(parts)
+        if found.extended_epochs:
+            resumption.tags[keys.EXTENDED_EPOCHS] = str(found.extended_epochs)
+        if epochs > before:
+            # What it came to so far is of fewer epochs: it is to be logged anew.
+            resumption.points = {point for point in resumption.points if point[1] > 0}
+            resumption.model = resumption.model_id = None
+            resumption.tags[keys.EXTENDED_EPOCHS] = str(epochs)
+            if resumption.name == run_name(config.model_copy(update={"epochs": before})):
+                resumption.name = run_name(config.model_copy(update={"epochs": epochs}))
+                resumption.tags["mlflow.runName"] = resumption.name
+            resumption.tags[keys.EXTENDED_AT] = str(time.time_ns() // 1_000_000)
+        start = Start(started, load_average(), checkpoint, epochs, resumption, parts)
+        return run_training(config, model, progress, callbacks, start)
+
+
+def _config(
+    run_id: str, found: Resumable, checkpoint: Checkpoint | None, asked: ResumeConfig
+) -> TrainConfig:
+    settings = checkpoint.settings if checkpoint else found.settings
+    if settings is None:
+        raise TrackingError(
+            f"run {run_id} has no checkpoint, here or in its artifacts: it was interrupted before "
+            "its first epoch was over, or the journal of another machine has it; train it again"
+        )
+    folder = asked.data_dir or str(settings["data_dir"])
+    if not asked.data_dir and folder and not Path(folder).is_dir():
+        folder = ""  # another machine: look where data are looked for
+    return parse(
+        TrainConfig, {**settings, "data_dir": folder, "flush_timeout": asked.flush_timeout}
+    )

@@ -1,0 +1,51 @@
+"""Deliver the journals of runs that their tracking stores do not have in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fm_mlflow.config import SyncConfig
+from fm_mlflow.errors import InputError
+from fm_mlflow.results.recovery import SyncResult
+from fm_mlflow.settings import parse
+
+
+def sync(run_ids: Sequence[str] = (), **settings: Any) -> SyncResult:
+    """Deliver pending journals into their runs: nothing lost, nothing doubled.
+
+    A run whose process is gone is closed as KILLED or FAILED, with the cause where it is known.
+
+    Args:
+        run_ids: Ids of runs, or of journals (`j-…`); by default every journal of this machine.
+        **settings: The fields of `SyncConfig`: store.
+
+    Raises:
+        InputError: There is no journal of such a run.
+        LockedError: One of `run_ids` is still going on, or another process delivers it.
+    """
+    from fm_mlflow.process.file_lock import LockedError
+    from fm_mlflow.tracking.outbox.journal import Journal, journals, stored_run_id
+    from fm_mlflow.tracking.recovery import deliver_journal
+
+    config = parse(SyncConfig, settings)
+    found = {folder: {folder.name, stored_run_id(folder)} for folder in journals()}
+    for run_id in run_ids:
+        if not any(run_id in names for names in found.values()):
+            here = ", ".join(folder.name for folder in found) or "there is none, all is delivered"
+            raise InputError("run", run_id, f"a run with a journal here: {here}")
+    delivered, in_use = [], []
+    for folder, names in found.items():
+        if run_ids and names.isdisjoint(run_ids):
+            continue
+        try:
+            journal = Journal.open(folder)
+        except LockedError:
+            if run_ids:
+                raise
+            in_use.append(folder.name)
+        except FileNotFoundError:
+            continue  # another process has just delivered it
+        else:
+            delivered.append(deliver_journal(journal, config.store))
+    return SyncResult(delivered, in_use)

@@ -1,0 +1,313 @@
+"""The main job: one model, one tracked run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fm_mlflow import keys
+from fm_mlflow.config import TrainConfig
+from fm_mlflow.data import fashion_mnist
+from fm_mlflow.data.dataset import Dataset, load_dataset
+from fm_mlflow.errors import InputError, ModelError
+from fm_mlflow.listeners import ProgressListener
+from fm_mlflow.measure import measurement
+from fm_mlflow.measure.machine import describe_machine, load_average
+from fm_mlflow.measure.memory import (
+    EVALUATION,
+    FIRST_STEP,
+    LOADING,
+    MODEL,
+    TRAINING,
+    MemoryMonitor,
+    note_training,
+    resident_mib,
+)
+from fm_mlflow.naming import run_name
+from fm_mlflow.process.garbage import rare_garbage_collection
+from fm_mlflow.process.quiet import import_tensorflow
+from fm_mlflow.process.signals import guard
+from fm_mlflow.report.describe import describe_training
+from fm_mlflow.results.train import TrainResult
+from fm_mlflow.settings import parse
+from fm_mlflow.training.run_contents import (
+    LoggedOutcome,
+    clocks,
+    log_costs,
+    log_outcome,
+    log_setting,
+    of_parts,
+)
+from fm_mlflow.training.start import Start
+
+if TYPE_CHECKING:
+    import keras
+
+    from fm_mlflow.fitting import FitResult
+    from fm_mlflow.measure.training import TrainingCosts
+    from fm_mlflow.tracking.run import TrackedRun
+    from fm_mlflow.training.models import BuiltModel
+
+_EXAMPLES_MEASURED = 256
+
+
+def train(
+    model: str | Callable[[], keras.Model] = "mlp",
+    *,
+    progress: ProgressListener | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **settings: Any,
+) -> TrainResult:
+    """Train one model under a tracked MLflow run and log what it is, does and costs.
+
+    Joins the run that `mlflow run` or the caller opened, else opens one of its own; its status
+    says how it truly ended. Nothing is left behind when a parameter is refused.
+
+    Args:
+        model: `mlp`, `cnn`, `package.module:function`, `path/to/file.py:function`, or a function
+            without arguments that returns a Keras model, compiled or not.
+        progress: Hears how the run goes on; by default nothing is said.
+        callbacks: Keras callbacks of your own.
+        **settings: The other fields of `TrainConfig`: epochs, batch_size, learning_rate,
+            optimizer, seed, validation_split, dataset, data_dir, measure, flush_timeout.
+
+    Returns:
+        The run, its metrics and its learning curve. Where the store did not answer to the end,
+        `pending` says so, and `run_id` and `model_uri` may be those of the journal.
+
+    Raises:
+        InputError: A parameter, the model or the data folder was refused; nothing was started.
+        DataError: The data are damaged or cannot be had.
+        TrainingError: The loss is no longer a number.
+        TrackingError: The tracking store refused. (When it does not answer, training goes on.)
+
+    Example:
+        >>> result = fm_mlflow.train("cnn", epochs=5, seed=1)
+        >>> result.test_accuracy, result.metrics["flops/training_core"]
+    """
+    started = time.perf_counter()
+    function = model if callable(model) else None
+    config = parse(TrainConfig, {"model": _reference(model), **settings})
+    with guard():
+        start = Start(started, load_average())  # before we are the load
+        return run_training(config, function, progress, callbacks, start)
+
+
+def run_training(
+    config: TrainConfig,
+    function: Callable[[], keras.Model] | None,
+    progress: ProgressListener | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+    start: Start,
+) -> TrainResult:
+    """Train a model under a tracked run, from the beginning or from a checkpoint."""
+    progress = progress or ProgressListener()
+    with _memory_monitor(config.measured_parts) as memory, rare_garbage_collection():
+        enter = memory.phase if memory else _unmeasured
+        enter(LOADING)
+        progress.stage("loading the data")
+        with _loading(config, progress) as loaded:
+            progress.stage("importing TensorFlow")
+            import_tensorflow()
+            from fm_mlflow.tracking.run import TrackedRun
+            from fm_mlflow.training.models import build_model
+
+            dataset = loaded()
+        _check_digest(dataset, start)
+
+        enter(MODEL)
+        progress.stage("building the model")
+        built = build_model(config, dataset, function)
+        _restore(built, start)
+        # A run that is extended keeps its parameters; everything else speaks of what it comes to.
+        whole = config.model_copy(update={"epochs": start.until(config)})
+        with TrackedRun(
+            keys.KIND_TRAINING,
+            start.resumption.name if start.resumption else run_name(config),
+            flush_timeout=config.flush_timeout,
+            notice=progress.notice,
+            settings=config.model_dump(),
+            resumption=start.resumption,
+        ) as run:
+            machine = describe_machine(start.load)
+            log_setting(run, config, dataset, built, machine)
+            fitted = _fit(run, config, dataset, built, progress, callbacks, enter, start)
+            enter(EVALUATION)
+            progress.stage("evaluating and logging the model")
+            logged = log_outcome(run, whole, dataset, built, fitted)
+            enter("measuring")
+            progress.stage("measuring what it costs")
+            costs = _measure(config, dataset, built, fitted, memory)
+            measured = [
+                *costs.measurements,
+                *clocks(fitted, logged, start.time - start.progress.seconds),
+            ]
+            measured = of_parts(measured, start.parts)
+            log_costs(run, whole, measured, costs.flops, memory, machine)
+            metrics = {**logged.outcome, **measurement.metrics(measured)}
+            run.describe(describe_training(whole, dataset, metrics))
+        return _result(run, whole, dataset, logged, fitted, metrics)
+
+
+@contextmanager
+def _loading(config: TrainConfig, progress: ProgressListener) -> Iterator[Callable[[], Dataset]]:
+    """Load the data: beside the import of TensorFlow, where they are in files on this machine.
+
+    Decompressing and checking them needs nothing of Python's that the import needs. A download is
+    not put on a thread: it may last, and be interrupted.
+    """
+
+    def load() -> Dataset:
+        dataset = load_dataset(config.dataset, config.data_dir, progress.download)
+        return dataset.hold_out(config.validation_split)
+
+    if config.dataset == "fashion_mnist" and fashion_mnist.find_folder(config.data_dir):
+        with ThreadPoolExecutor(1, thread_name_prefix="fm_mlflow-data") as thread:
+            yield thread.submit(load).result
+    else:
+        dataset = load()
+        yield lambda: dataset
+
+
+def _check_digest(dataset: Dataset, start: Start) -> None:
+    if start.checkpoint is not None and start.checkpoint.dataset_digest != dataset.digest:
+        accepted = "the data that the run began with; these have other contents"
+        raise InputError("data_dir", dataset.source, accepted)
+
+
+def _restore(built: BuiltModel, start: Start) -> None:
+    if start.checkpoint is not None and start.checkpoint.variables:
+        try:
+            start.checkpoint.restore(built.model)
+        except ValueError as error:
+            raise ModelError(
+                built.model.name, f"the model that the run began with; {error}"
+            ) from error
+
+
+def _reference(model: object) -> object:
+    """Return what names a model in the store: itself, or where its function stands."""
+    if not callable(model):
+        return model
+    if not hasattr(model, "__qualname__"):
+        accepted = "a name, or a function (def or lambda) that returns a Keras model"
+        raise ModelError(type(model).__name__, accepted)
+    return f"{model.__module__}:{model.__qualname__}"
+
+
+@contextmanager
+def _memory_monitor(parts: frozenset[str]) -> Iterator[MemoryMonitor | None]:
+    if "memory" not in parts:
+        yield None
+        return
+    with MemoryMonitor() as memory:
+        yield memory
+
+
+def _unmeasured(phase: str) -> None:
+    """Stand in for `MemoryMonitor.phase` where memory is not measured."""
+    if phase == FIRST_STEP:
+        note_training()
+
+
+def _fit(
+    run: TrackedRun,
+    config: TrainConfig,
+    dataset: Dataset,
+    built: BuiltModel,
+    progress: ProgressListener,
+    callbacks: Sequence[keras.callbacks.Callback],
+    enter: Callable[[str], None],
+    start: Start,
+) -> FitResult:
+    from fm_mlflow.fitting import fit
+    from fm_mlflow.training.fit_checkpoints import Checkpointing
+
+    epochs = start.until(config)
+    epoch_now = start.progress.epoch + 1
+    is_first_step = True
+
+    def on_batch(done: int, total: int) -> None:
+        nonlocal is_first_step
+        if is_first_step:
+            is_first_step = False
+            enter(TRAINING)
+        progress.batch(epoch_now, epochs, done, total)
+
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        nonlocal epoch_now
+        epoch_now = epoch + 1
+        if "memory" in config.measured_parts:
+            metrics = {**metrics, keys.MEMORY_RSS: resident_mib()}
+        run.log_metrics(metrics, step=epoch)
+        checkpoints.epoch(epoch, metrics)
+        progress.epoch(epoch, epochs, metrics)
+
+    training, validation = dataset.train, dataset.validation or dataset.test
+    enter(FIRST_STEP)
+    with Checkpointing(run, built.model, config, dataset.digest, start) as checkpoints:
+        fitted = fit(
+            built.model,
+            built.examples(training),
+            built.examples(validation),
+            epochs=epochs,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+            callbacks=[*checkpoints.callbacks(), *callbacks],
+            initial_epoch=start.progress.epoch,
+        )
+    return checkpoints.whole(fitted)
+
+
+def _measure(
+    config: TrainConfig,
+    dataset: Dataset,
+    built: BuiltModel,
+    fitted: FitResult,
+    memory: MemoryMonitor | None,
+) -> TrainingCosts:
+    from fm_mlflow.measure.training import Trained, training_costs
+
+    examples = built.examples(dataset.test.head(_EXAMPLES_MEASURED))
+    trained = Trained(
+        model=built.model,
+        inputs=examples.inputs,
+        labels=examples.labels,
+        images=len(dataset.train),
+        batch_size=config.batch_size,
+        training_seconds=fitted.training_seconds,
+        memory=memory,
+    )
+    return training_costs(trained, config.measured_parts)
+
+
+def _result(
+    run: TrackedRun,
+    config: TrainConfig,
+    dataset: Dataset,
+    logged: LoggedOutcome,
+    fitted: FitResult,
+    metrics: dict[str, float],
+) -> TrainResult:
+    from fm_mlflow.tracking.store import tracking_uri
+
+    return TrainResult(
+        run_id=run.run_id,
+        run_name=run.name,
+        experiment_id=run.experiment_id,
+        tracking_uri=tracking_uri(),
+        artifact_uri=run.artifact_uri,
+        model_uri=logged.model.uri,
+        config=config,
+        dataset_digest=dataset.digest,
+        test_loss=logged.outcome[keys.TEST_LOSS],
+        test_accuracy=logged.outcome[keys.TEST_ACCURACY],
+        metrics=metrics,
+        history=fitted.history,
+        pending=run.pending,
+    )

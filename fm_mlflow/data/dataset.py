@@ -1,0 +1,230 @@
+"""Image data sets as NumPy arrays: found, verified and, where necessary, downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fm_mlflow.data import fashion_mnist
+from fm_mlflow.data.idx import read_idx
+from fm_mlflow.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fm_mlflow.data.idx import ByteArray
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Images and labels that belong together.
+
+    Attributes:
+        images: Grey levels 0-255, shape (n, height, width), uint8.
+        labels: Class numbers, shape (n,), uint8.
+    """
+
+    images: ByteArray
+    labels: ByteArray
+
+    @property
+    def scaled(self) -> NDArray[np.float32]:
+        """The images as models take them: 0 to 1, float32, shape (n, height, width)."""
+        return np.divide(self.images, 255, dtype=np.float32)
+
+    def head(self, count: int) -> Subset:
+        """Return the first `count` images."""
+        return Subset(self.images[:count], self.labels[:count])
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of shapes and contents, in hexadecimal."""
+        return _digest(self.images, self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set ready for training.
+
+    Attributes:
+        name: `fashion_mnist`, `digits` or `idx`.
+        train: What the model learns from.
+        validation: Held out of the training images, or None where the test set validates.
+        test: What the final figures are measured on.
+        class_names: One name a class, in label order.
+        source: Where the contents came from: a folder, or the library that ships them.
+    """
+
+    name: str
+    train: Subset
+    validation: Subset | None
+    test: Subset
+    class_names: tuple[str, ...]
+    source: str
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.test.images.shape[1:]
+        return int(height), int(width)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all training (held-out ones included) and test contents, hexadecimal.
+
+        It does not depend on the validation split, the file format or the folder.
+        """
+        parts = [self.train] if self.validation is None else [self.train, self.validation]
+        return _digest(
+            np.concatenate([part.images for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            self.test.images,
+            self.test.labels,
+        )
+
+    def hold_out(self, fraction: float) -> Dataset:
+        """Return the data set with the last `fraction` of the training images for validation.
+
+        No shuffling, as in Keras, so that every seed validates on the same images. The share is
+        rounded to whole images; 0 changes nothing.
+
+        Raises:
+            InputError: One of the two parts would be empty.
+        """
+        if fraction == 0:
+            return self
+        kept = len(self.train) - round(len(self.train) * fraction)
+        if kept in (0, len(self.train)):
+            raise InputError(
+                "validation_split",
+                fraction,
+                f"a share that leaves at least one of {len(self.train)} images on either side",
+            )
+        images, labels = self.train.images, self.train.labels
+        return replace(
+            self,
+            train=Subset(images[:kept], labels[:kept]),
+            validation=Subset(images[kept:], labels[kept:]),
+        )
+
+
+def load_dataset(
+    name: str, data_dir: str = "", on_download: fashion_mnist.DownloadProgress | None = None
+) -> Dataset:
+    """Load and verify a data set.
+
+    Args:
+        name: `fashion_mnist`, `digits` or `idx`, as `TrainConfig.dataset` accepts them.
+        data_dir: Folder of the four IDX files; empty searches (fashion_mnist only).
+        on_download: Hears of the progress of a download.
+
+    Raises:
+        InputError: `data_dir` is not a folder with the four files.
+        DataError: The contents are damaged or not what they should be, or a download failed.
+    """
+    if name == "digits":
+        return _digits()
+    if name == "idx":
+        return _idx(Path(data_dir))
+    arrays, folder = fashion_mnist.load_files(data_dir, on_download)
+    return _assemble(name, arrays, fashion_mnist.CLASSES, str(folder))
+
+
+def _idx(folder: Path) -> Dataset:
+    """Load four IDX files by what their names say: train/test (or t10k), images/labels."""
+    if not os.path.isdir(folder):
+        raise InputError("data_dir", str(folder), "an existing folder with four IDX files")
+    arrays = []
+    for part, words in (("train", ("train",)), ("test", ("t10k", "test"))):
+        for kind in ("images", "labels"):
+            found = [
+                path
+                for path in sorted(folder.iterdir())
+                if path.is_file()
+                and kind in path.name
+                and any(word in path.name for word in words)
+                and path.name.removesuffix(".gz").endswith("ubyte")
+            ]
+            if len(found) != 1:
+                raise InputError(
+                    "data_dir",
+                    str(folder),
+                    f"a folder with exactly one file of {part} {kind} named like "
+                    f"{words[0]}-{kind}-idx{3 if kind == 'images' else 1}-ubyte, .gz or not "
+                    f"(found: {', '.join(path.name for path in found) or 'none'})",
+                )
+            arrays.append(read_idx(found[0], repair="replace it"))
+    labels = arrays[1]
+    classes = int(labels.max()) + 1 if labels.size else 0
+    return _assemble("idx", arrays, tuple(str(n) for n in range(classes)), str(folder))
+
+
+def _assemble(
+    name: str, arrays: list[ByteArray], class_names: tuple[str, ...], source: str
+) -> Dataset:
+    """Check that the four arrays belong together."""
+    train_images, train_labels, test_images, test_labels = arrays
+    for part, images, labels in (
+        ("training", train_images, train_labels),
+        ("test", test_images, test_labels),
+    ):
+        if images.ndim != 3 or labels.ndim != 1:
+            raise DataError(
+                f"{source}: the {part} images have {images.ndim} axes and the labels "
+                f"{labels.ndim}; 3 (count, height, width) and 1 are expected"
+            )
+        if len(images) != len(labels):
+            raise DataError(
+                f"{source}: {len(images)} {part} images but {len(labels)} labels: "
+                "the files do not belong together"
+            )
+        if images.size == 0:
+            raise DataError(f"{source}: there are no {part} images")
+        if labels.max() >= len(class_names):
+            raise DataError(
+                f"{source}: a {part} label is {labels.max()}, but there are only "
+                f"{len(class_names)} classes"
+            )
+    if len(class_names) < 2:
+        raise DataError(f"{source}: all labels are 0; two classes or more are expected")
+    if train_images.shape[1:] != test_images.shape[1:]:
+        raise DataError(
+            f"{source}: training images are {train_images.shape[1:]}, "
+            f"test images {test_images.shape[1:]}: the files do not belong together"
+        )
+    train, test = Subset(train_images, train_labels), Subset(test_images, test_labels)
+    return Dataset(name, train, None, test, class_names, source)
+
+
+def _digits() -> Dataset:
+    """scikit-learn's 1,797 real digits: 8x8 enlarged threefold, 2 pixels of border, 28x28.
+
+    Every fifth image is a test image, so that both parts hold every writer.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # the originals count 0 to 16
+    images = np.pad(grey.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
+    labels = bunch.target.astype(np.uint8)
+    is_test = np.arange(len(labels)) % 5 == 0
+    arrays = [images[~is_test], labels[~is_test], images[is_test], labels[is_test]]
+    return _assemble("digits", arrays, tuple("0123456789"), "scikit-learn")
+
+
+def _digest(*arrays: ByteArray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""The four files of Fashion-MNIST: where they may be, what they must be, how to get them.
+
+Fashion-MNIST is Copyright Zalando SE, MIT licence, https://github.com/zalandoresearch/fashion-mnist.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fm_mlflow.data.idx import read_idx
+from fm_mlflow.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from fm_mlflow.data.idx import ByteArray
+
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+# SHA-256 of the decompressed files: they hold whatever the compression.
+SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+DOWNLOAD_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
+"""Where Keras downloads the same four files from; FM_MLFLOW_DATA_URL names a mirror."""
+
+_WHAT_TO_DO = (
+    "put the four .gz files in a folder and name it with --data-dir or FM_MLFLOW_DATA_DIR, "
+    "install Debian's package dataset-fashion-mnist, or use --dataset digits"
+)
+
+_REPAIR = f"delete it and fetch it again ({_WHAT_TO_DO})"
+
+DownloadProgress = Callable[[str, int, "int | None"], None]
+"""Called as (file name, bytes so far, bytes in all or None where the server does not say)."""
+
+
+def load_files(data_dir: str, on_download: DownloadProgress | None) -> tuple[list[ByteArray], Path]:
+    """Find, or else download, and verify the four files.
+
+    Args:
+        data_dir: Their folder; empty searches.
+        on_download: Hears of the progress of a download.
+
+    Returns:
+        Training images and labels, test images and labels; and the folder that they are in.
+    """
+    folder = find_folder(data_dir) or _download_all(on_download)
+    return [
+        read_idx(_existing(folder, name), repair=_REPAIR, expected_sha256=sha256)
+        for name, sha256 in SHA256.items()
+    ], folder
+
+
+def find_folder(data_dir: str) -> Path | None:
+    """Return the first folder that holds the files, or None where they must be downloaded.
+
+    Raises:
+        InputError: The folder that was named does not hold them.
+    """
+    if data_dir:
+        folder = Path(data_dir)
+        absent = missing(folder)
+        if absent:
+            raise InputError(
+                "data_dir",
+                data_dir,
+                f"a folder with the four files of Fashion-MNIST, .gz or not "
+                f"(missing: {', '.join(absent)})",
+            )
+        return folder
+    return next((folder for folder in search_path() if not missing(folder)), None)
+
+
+def search_path() -> list[Path]:
+    """Return the folders that are searched, in order."""
+    named = os.environ.get("FM_MLFLOW_DATA_DIR")
+    return [*([Path(named)] if named else []), _keras_cache(), DEBIAN_FOLDER]
+
+
+def _keras_cache() -> Path:
+    home = os.environ.get("KERAS_HOME")
+    # Not Path.home(), which fails for a user without a home, as in some containers.
+    folder = Path(home or os.path.expanduser("~/.keras"))
+    return folder / "datasets" / "fashion-mnist"
+
+
+def missing(folder: Path) -> list[str]:
+    """Return the names of the files that a folder lacks."""
+    return [name for name in SHA256 if _existing_or_none(folder, name) is None]
+
+
+def _existing_or_none(folder: Path, name: str) -> Path | None:
+    try:
+        return next(
+            (path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None
+        )
+    except (OSError, ValueError):  # no possible path: too long, or with a null byte
+        return None
+
+
+def _existing(folder: Path, name: str) -> Path:
+    path = _existing_or_none(folder, name)
+    if path is None:  # deleted since the search
+        raise DataError(f"{folder / name} is missing; {_WHAT_TO_DO}")
+    return path
+
+
+def _download_all(on_progress: DownloadProgress | None) -> Path:
+    """Download what is missing into the Keras cache; a file counts once it is verified."""
+    folder = _keras_cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in missing(folder):
+            _download(name, folder, on_progress)
+    except OSError as error:
+        raise DataError(
+            f"cannot write Fashion-MNIST to {folder}: {error}; {_WHAT_TO_DO}"
+        ) from error
+    return folder
+
+
+def _download(name: str, folder: Path, on_progress: DownloadProgress | None) -> None:
+    import requests  # only a machine without the data needs it
+
+    base = os.environ.get("FM_MLFLOW_DATA_URL", DOWNLOAD_URL).rstrip("/")
+    url = f"{base}/{name}.gz"
+    # The process id keeps two downloads at once apart; os.replace makes the last step atomic.
+    partial = folder / f".{name}.{os.getpid()}.part.gz"
+    searched = ", ".join(str(place) for place in search_path())
+    try:
+        with requests.get(url, stream=True, timeout=30) as response:
+            response.raise_for_status()
+            length = response.headers.get("Content-Length")
+            total = int(length) if length else None
+            done = 0
+            with partial.open("wb") as file:
+                for chunk in response.iter_content(1 << 18):
+                    file.write(chunk)
+                    done += len(chunk)
+                    if on_progress:
+                        on_progress(f"{name}.gz", done, total)
+        read_idx(partial, repair=_REPAIR, expected_sha256=SHA256[name], shown_as=url)
+        partial.replace(folder / f"{name}.gz")
+    except requests.RequestException as error:
+        raise DataError(
+            f"Fashion-MNIST is in none of {searched}, and {url} cannot be downloaded "
+            f"({_first_cause(error)}); {_WHAT_TO_DO}"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return the innermost reason of a chain of network errors, on one line."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"HTTP {response.status_code}"
+    reason: Any = error
+    while (inner := getattr(reason, "reason", None) or reason.__context__) is not None and (
+        isinstance(inner, BaseException)
+    ):
+        reason = inner
+    return " ".join(str(reason).split()) or type(reason).__name__

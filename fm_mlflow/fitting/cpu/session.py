@@ -1,0 +1,173 @@
+"""A traced function in a TensorFlow session, with threads and kernels of its own.
+
+How many threads an operation takes is a matter of the whole process in TensorFlow 2, and so is
+whether oneDNN is used. A session has devices, and so threads, of its own; a graph of its own, which
+can be given other kernels; and variables of its own, which take over the values of the model's and
+give them back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.compat import v1
+from typing_extensions import override
+
+from fm_mlflow.fitting.cpu import onednn
+from fm_mlflow.fitting.examples import Examples, Window
+from fm_mlflow.fitting.steps import Compiler, Logs, Steps, all_nodes
+from fm_mlflow.process.identity import usable_cores
+
+_log = logging.getLogger(__name__)
+
+
+class CannotMoveError(Exception):
+    """A function uses something that does not exist in a session: a table, say."""
+
+
+class Session:
+    """Runs a function with threads of its own.
+
+    Args:
+        function: What to run. It may use variables; other resources not, and no Python.
+        operations: How many operations may run at a time.
+        threads: How many threads an operation may take.
+
+    Raises:
+        CannotMoveError: It uses other resources, or Python.
+    """
+
+    def __init__(self, function: Any, operations: int, threads: int) -> None:
+        self._function = function
+        self._variables = list(function.variables)
+        graph = tf.Graph()
+        with graph.as_default():
+            copies = [
+                v1.get_variable(
+                    f"variable_{number}", each.shape, each.dtype, use_resource=True, trainable=False
+                )
+                for number, each in enumerate(self._variables)
+            ]
+            inputs, outputs, effects = self._import(copies)
+            values = [v1.placeholder(each.dtype, each.shape) for each in copies]
+            assigned = [v1.assign(*each) for each in zip(copies, values, strict=True)]
+            reads = [each.read_value() for each in copies]
+        config = v1.ConfigProto(
+            device_count={"GPU": 0},
+            intra_op_parallelism_threads=threads,
+            inter_op_parallelism_threads=operations,
+            use_per_session_threads=True,
+        )
+        self._session = v1.Session(graph=graph, config=config)
+        self._run = self._session.make_callable([outputs, effects], feed_list=inputs)
+        self._assign = self._session.make_callable(assigned, feed_list=values)
+        self._read = self._session.make_callable(reads)
+
+    def _import(self, copies: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+        """Bring the function into the graph: its arguments, results and side effects there."""
+        source = self._function.graph
+        captured = self._function.captured_inputs
+        arguments = source.inputs[: len(source.inputs) - len(captured)]
+        places = source.inputs[len(arguments) :]
+        handles = {id(each.handle): number for number, each in enumerate(self._variables)}
+        replaced = {}
+        for value, place in zip(captured, places, strict=True):
+            if id(value) in handles:
+                replaced[place.name] = copies[handles[id(value)]].handle
+            elif value.dtype in (tf.resource, tf.variant):
+                raise CannotMoveError(place.name)
+            else:
+                replaced[place.name] = tf.constant(value.numpy())
+        inputs = [v1.placeholder(each.dtype, each.shape) for each in arguments]
+        replaced |= {each.name: new for each, new in zip(arguments, inputs, strict=True)}
+        wanted = [each.name for each in (*source.outputs, *source.control_outputs)]
+        definition = source.as_graph_def()
+        for node in all_nodes(definition):
+            if "PyFunc" in node.op:  # it could look at the variables that wait outside
+                raise CannotMoveError(node.name)
+        if onednn.is_left_off():
+            count = onednn.use_onednn(definition)
+            _log.info("oneDNN's kernels for %d operations of the step", count)
+        elements = tf.graph_util.import_graph_def(
+            definition, input_map=replaced, return_elements=wanted
+        )
+        results = len(source.outputs)
+        return inputs, elements[:results], elements[results:]
+
+    def take_over(self) -> None:
+        """Give the variables of the session the values of the function's own."""
+        self._assign(*(each.numpy() for each in self._variables))
+
+    def give_back(self) -> None:
+        """Give the function's own variables the values of the session's."""
+        for variable, value in zip(self._variables, self._read(), strict=True):
+            variable.assign(value)
+
+    def run(self, *arguments: Any) -> Any:
+        """Call the function: its results as NumPy arrays."""
+        feeds = [np.asarray(each) for each in keras.tree.flatten(arguments)]
+        outputs, _ = self._run(*feeds)
+        return keras.tree.pack_sequence_as(self._function.structured_outputs, outputs)
+
+    def close(self) -> None:
+        """Free its threads and its variables."""
+        self._session.close()
+
+
+class SessionSteps(Steps):
+    """Steps that run in a session, but for an epoch's smaller last one.
+
+    The session takes the variables over when it begins, and gives them back when they settle.
+
+    Args:
+        step: As for `Steps`.
+        examples: As for `Steps`.
+        window: As for `Steps`.
+        batch_size: As for `Steps`.
+        parts: In how many parts the step takes a batch. Where there are several, they keep the
+            cores busy, and an operation takes one thread.
+
+    Raises:
+        CannotMoveError: The step cannot run in a session.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[Any], Logs],
+        examples: Examples,
+        window: Window,
+        batch_size: int,
+        parts: int,
+    ) -> None:
+        compiler = Compiler.SHARDED if parts > 1 else Compiler.TENSORFLOW
+        super().__init__(step, examples, window, batch_size, compiler)
+        cores = usable_cores() or 1
+        self._session = Session(self.traced(window), cores, 1 if parts > 1 else cores)
+        self._is_in_session = False
+
+    @override
+    def run(self, window: Window, first: int, count: int) -> Logs:
+        if not self._is_in_session:
+            self._session.take_over()
+            self._is_in_session = True
+        return self._session.run(window.tensors, window.order, first, first + count)
+
+    @override
+    def run_one(self, window: Window, number: int) -> Logs:
+        self.settle()
+        return super().run_one(window, number)
+
+    @override
+    def settle(self) -> None:
+        if self._is_in_session:
+            self._session.give_back()
+            self._is_in_session = False
+
+    @override
+    def close(self) -> None:
+        self._session.close()

@@ -1,0 +1,189 @@
+"""The trainings of a benchmark: one process each, one run each, whatever becomes of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from signal import SIGTERM
+
+from fm_mlflow import keys
+from fm_mlflow.config import BenchmarkConfig, TrainConfig
+from fm_mlflow.errors import Interrupted, TrackingError
+from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobLine
+from fm_mlflow.listeners import BenchmarkListener, read_epoch_line
+from fm_mlflow.naming import run_name, training_name
+from fm_mlflow.process.redaction import one_line
+from fm_mlflow.process.signals import shield
+from fm_mlflow.report.describe import describe_benchmark
+from fm_mlflow.results.benchmark import BenchmarkTraining
+from fm_mlflow.tracking.child_runs import (
+    StoredRun,
+    close_child,
+    create_child,
+    environment_to_join,
+    log_output,
+    read_child,
+)
+from fm_mlflow.tracking.run import TrackedRun
+
+_log = logging.getLogger(__name__)
+
+_LISTEN_SECONDS = 0.5
+_ORPHANED = "its benchmark ended before it, and could not say so"
+
+
+class Trainings:
+    """The trainings of a benchmark: which are to do, which are on, what came of each.
+
+    Args:
+        run: The parent run.
+        config: The settings.
+        executor: Where they run.
+        progress: Hears how they go on.
+        before: Runs of an earlier call: what is finished there is not repeated.
+    """
+
+    def __init__(
+        self,
+        run: TrackedRun,
+        config: BenchmarkConfig,
+        executor: Executor,
+        progress: BenchmarkListener,
+        before: Sequence[StoredRun],
+    ) -> None:
+        self._run = run
+        self._config = config
+        self._executor = executor
+        self._progress = progress
+        self.run_ids = [stored.run_id for stored in before]
+        """The runs of all trainings, those of earlier calls first."""
+        self.outcomes: list[BenchmarkTraining] = []
+        """What came of those that are over; of earlier calls, those that finished."""
+        self._pending = deque(self._left_to_do(config, before))
+        self._slots = min(executor.slots, len(self._pending))
+        self._jobs = min(executor.jobs_per_machine, len(self._pending))
+        self._running: dict[str, TrainConfig] = {}
+
+    def _left_to_do(
+        self, config: BenchmarkConfig, before: Sequence[StoredRun]
+    ) -> list[TrainConfig]:
+        finished = {
+            (stored.params.get("model"), stored.params.get("seed")): stored
+            for stored in before
+            if stored.finished
+        }
+        for stored in before:
+            if not stored.ended:
+                close_child(stored, _ORPHANED, killed=True)
+        trainings = config.trainings()
+        random.Random(config.order_seed).shuffle(trainings)
+        left = []
+        for training in trainings:
+            done = finished.get((training.model, str(training.seed)))
+            if done is None:
+                left.append(training)
+            else:
+                self.outcomes.append(_outcome(training, done, None))
+        return left
+
+    def run_all(self) -> None:
+        """Run what is left to do.
+
+        Raises:
+            Interrupted: Asked to stop; the trainings have been stopped. Says how to go on.
+        """
+        self._progress.planned(list(self._pending), list(self.outcomes), self._slots)
+        try:
+            while self._pending or self._running:
+                while self._pending and len(self._running) < self._slots:
+                    self._start(self._pending.popleft())
+                for event in self._executor.events(_LISTEN_SECONDS):
+                    self._hear(event)
+        except BaseException as error:
+            with shield(forget=True):
+                self._stop(error)
+            raise
+        self._record()
+
+    def _start(self, training: TrainConfig) -> None:
+        name = training_name(training.model, training.seed)
+        # A signal between the creation of the run and its start would leave it open for ever.
+        with shield():
+            run_id = create_child(self._run, run_name(training), training.model, self._jobs)
+            self.run_ids.append(run_id)
+            self._running[run_id] = training
+            environment = environment_to_join(run_id, self._run.experiment_id)
+            self._executor.submit(Job(run_id, name, _arguments(training), environment))
+        self._progress.started(training)
+
+    def _hear(self, event: JobLine | JobEnd) -> None:
+        training = self._running[event.job.key]
+        if isinstance(event, JobEnd):
+            with shield():  # it happens once, and is to be noted whole
+                self._end(event.job.key, event.cause, event.output, killed=False)
+        elif reached := read_epoch_line(event.text):
+            self._progress.reached(training, *reached)
+
+    def _end(self, run_id: str, cause: str | None, output: str, *, killed: bool) -> None:
+        """Note the end of a training, in its run too where its process could not."""
+        training = self._running.pop(run_id)
+        _keep_output(run_id, output)
+        stored = read_child(run_id)
+        if cause is not None and not stored.finished:
+            stored = close_child(stored, cause, killed=killed)
+        outcome = _outcome(training, stored, cause)
+        self.outcomes.append(outcome)
+        self._progress.ended(outcome)
+
+    def _stop(self, error: BaseException) -> None:
+        """Stop what runs, and say truthfully in the store what came of it."""
+        ends = self._executor.stop(error.signum if isinstance(error, Interrupted) else SIGTERM)
+        killed = isinstance(error, KeyboardInterrupt)
+        # The store may be what failed: that must not hide the first error.
+        try:
+            for end in ends:
+                self._end(end.job.key, end.cause, end.output, killed=killed)
+            for run_id in list(self._running):  # the error came before the process
+                self._end(run_id, one_line(error), "", killed=killed)
+            self._record()
+        except TrackingError as failure:
+            _log.warning("benchmark %s: not all is recorded: %s", self._run.run_id, failure)
+
+    def _record(self) -> None:
+        self._run.describe(describe_benchmark(self._config, self.outcomes))
+        with self._run.artifacts() as folder:
+            rows = [asdict(outcome) for outcome in self.outcomes]
+            text = json.dumps(rows, indent=2, allow_nan=False) + "\n"
+            (folder / keys.TRAININGS_FILE).write_text(text, encoding="utf-8")
+
+
+def _arguments(training: TrainConfig) -> tuple[str, ...]:
+    options = training.model_dump().items()
+    return ("train", *(f"--{name.replace('_', '-')}={value}" for name, value in options))
+
+
+def _keep_output(run_id: str, output: str) -> None:
+    try:
+        log_output(run_id, output)
+    except TrackingError as failure:  # it explains, no more
+        _log.warning("run %s: what its process wrote is not kept: %s", run_id, failure)
+
+
+def _outcome(training: TrainConfig, stored: StoredRun, cause: str | None) -> BenchmarkTraining:
+    error = None
+    if not stored.finished:
+        undelivered = f"its process ended well, but the store has its run as {stored.status}"
+        error = stored.tags.get(keys.ERROR) or cause or undelivered
+    return BenchmarkTraining(
+        model=training.model,
+        seed=training.seed,
+        run_id=stored.run_id,
+        status=stored.status,
+        test_accuracy=stored.test_accuracy if stored.finished else None,
+        seconds=stored.seconds,
+        error=error,
+    )

@@ -1,0 +1,83 @@
+"""Keeps what other code prints out of our results and off a user's screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+from fm_mlflow.errors import InputError
+
+OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
+"""With it, a session has threads of its own, which `fm_mlflow.fitting.cpu.parts` wants."""
+
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+"""With it, a user says whether TensorFlow is to use oneDNN, instead of TensorFlow's own choice."""
+
+# Read once, when TensorFlow starts. oneDNN's convolutions on few cores: let the thread that calls
+# an operation work on it too, instead of waking another and waiting for it, and keep the generated
+# code instead of making it each step.
+_THREADS = {
+    "TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD": "1",
+    "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "0",
+    OWN_THREADS: "1",
+}
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and Keras without the lines that no logging setting switches off.
+
+    They come from C++ before its log is set up ("could not find cuda drivers"). Shown after all
+    when the import fails, and never hidden where the user set TF_CPP_MIN_LOG_LEVEL below 3.
+    """
+    # Keras reads it once; nothing else here works with another backend.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if "tensorflow" not in sys.modules:
+        for name, value in _THREADS.items():
+            os.environ.setdefault(name, value)
+    with _stderr_held_back(hold=os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"):
+        import keras
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    if keras.backend.backend() != "tensorflow":
+        raise InputError("KERAS_BACKEND", keras.backend.backend(), "tensorflow")
+
+
+@contextmanager
+def _stderr_held_back(*, hold: bool) -> Iterator[None]:
+    """Hold back what is written to file descriptor 2; show it if an exception leaves the block."""
+    if not hold:
+        yield
+        return
+    sys.stderr.flush()
+    visible = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            held.seek(0)
+            os.write(visible, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(visible, 2)
+            os.close(visible)
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send to stderr whatever is printed, by child processes too: stdout is for results."""
+    sys.stdout.flush()
+    results = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(results, 1)
+        os.close(results)

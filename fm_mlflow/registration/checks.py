@@ -1,0 +1,297 @@
+"""Does a logged model hold what its run promised? A stranger's process loads and measures it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fm_mlflow import keys
+from fm_mlflow.data import fashion_mnist
+from fm_mlflow.data.dataset import Dataset, Subset, load_dataset
+from fm_mlflow.errors import DataError, InputError
+from fm_mlflow.measure.measurement import MIB
+from fm_mlflow.process.redaction import redact
+from fm_mlflow.registration import fresh_process
+from fm_mlflow.results.register import Check, GateError
+
+if TYPE_CHECKING:
+    from fm_mlflow.tracking.candidate import Candidate
+
+_ELSEWHERE = 1e-4
+_ROUNDING = 1e-6
+_PROBABILITY_ELSEWHERE = 1e-3
+
+# HDF5 holds the weights' names, which lose the model's own name when it is loaded.
+_NAMES_MIB_A_WEIGHT = 2048 / MIB
+
+_NOT_COMPARED = frozenset({keys.MACHINE_LOAD, keys.MACHINE_MEMORY})
+_SHOWN_DIGITS = 12
+_SIGNATURE = "signature"
+_CLASS_NAMES = "class names"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a fresh process found of a logged model.
+
+    Attributes:
+        checks: Each figure, logged and measured again.
+        measurements: What was measured, as in `measurements.json`, by logged name.
+        same_machine: Whether the run was trained on this machine, with the same versions.
+        input_shape: Of one image.
+        gives_logits: Whether its outputs are logits.
+    """
+
+    checks: tuple[Check, ...]
+    measurements: Mapping[str, Mapping[str, Any]]
+    same_machine: bool
+    input_shape: tuple[int, ...]
+    gives_logits: bool
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What has a value, by logged name."""
+        values = {name: each["value"] for name, each in self.measurements.items()}
+        return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def load_test_data(
+    candidate: Candidate, data_dir: str, on_download: fashion_mnist.DownloadProgress | None = None
+) -> Dataset:
+    """Load the data set that a run was trained and tested on.
+
+    Args:
+        candidate: The run.
+        data_dir: Folder of the data set's files; empty looks where the run had them.
+        on_download: Hears of the progress of a download.
+
+    Raises:
+        InputError: The folder is not one of such files.
+        DataError: The data cannot be had, or are not those of the run.
+    """
+    name = candidate.run.config.get("dataset", "")
+    if not data_dir and name == "idx":
+        data_dir = candidate.data_source or ""
+        if not os.path.isdir(data_dir):
+            raise DataError(
+                f"the data set of run {candidate.run.run_id} was in {data_dir or 'no folder'}, "
+                "which is not here; name the folder of its four files with --data-dir"
+            )
+    if data_dir and name == "digits":
+        raise InputError("data_dir", data_dir, "nothing: 'digits' comes with scikit-learn")
+    dataset = load_dataset(name, data_dir, on_download)
+    digest = candidate.run.data_digest or "none"
+    if dataset.digest != digest:
+        raise DataError(
+            f"the data in {dataset.source} are not those of run {candidate.run.run_id}: digest "
+            f"{_short(dataset.digest)}, the run's is {_short(digest)}; --data-dir names another "
+            "folder"
+        )
+    return dataset
+
+
+def verify(
+    candidate: Candidate,
+    dataset: Dataset,
+    folder: Path,
+    measure: Callable[[Path], dict[str, Any]] | None = None,
+) -> Verification:
+    """Measure a downloaded model again and hold it against its run.
+
+    Args:
+        candidate: The run and its files.
+        dataset: What the run was tested on.
+        folder: Workspace that holds the model's folder.
+        measure: What measures the model of a folder; by default a fresh process.
+
+    Raises:
+        GateError: The model cannot be loaded.
+    """
+    workspace = folder / "verification"
+    workspace.mkdir()
+    candidate.model_folder.replace(workspace / "model")
+    np.savez(
+        workspace / fresh_process.TASK_FILE,
+        images=dataset.test.images,
+        labels=dataset.test.labels,
+        batch_size=int(candidate.run.config.get("batch_size", "1")),
+    )
+    found = (measure or _in_fresh_process)(workspace)
+    same_machine = _same_machine(candidate.run.machine, found["machine"])
+    probabilities = np.load(workspace / fresh_process.PROBABILITIES_FILE)
+    return Verification(
+        checks=(
+            _accuracy(candidate, found, same_machine),
+            _loss(candidate, found, same_machine),
+            _predictions(candidate, dataset.test, probabilities, same_machine),
+            _weights(candidate, found),
+            *_sizes(candidate, found),
+            _flops(candidate, found),
+            *_interface(candidate, dataset, found),
+            *(_shown(candidate, found, key) for key in (keys.LATENCY_P50, keys.MEMORY_LOAD)),
+        ),
+        measurements=found["measurements"],
+        same_machine=same_machine,
+        input_shape=tuple(found["input_shape"]),
+        gives_logits=found["gives_logits"],
+    )
+
+
+def _in_fresh_process(workspace: Path) -> dict[str, Any]:
+    root = Path(__file__).parents[1]
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):  # it must not join our run
+        environment.pop(name, None)
+    # An empty working directory, so that only the logged model brings the user's own modules.
+    (workspace / "empty").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "fm_mlflow.registration.fresh_process", str(workspace)],
+        cwd=workspace / "empty",
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        cause = redact(lines[-1]) if lines else f"it ended with code {done.returncode}"
+        raise GateError(f"the logged model cannot be loaded and run by a fresh process: {cause}")
+    found: dict[str, Any] = json.loads(
+        (workspace / fresh_process.FOUND_FILE).read_text(encoding="utf-8")
+    )
+    return found
+
+
+def _measured(found: Mapping[str, Any], key: keys.Key) -> float | None:
+    value = found["measurements"].get(key, {}).get("value")
+    return None if value is None else float(value)
+
+
+def _same_machine(trained_on: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+    compared = {
+        name.removeprefix(keys.MACHINE_PREFIX): value
+        for name, value in tags.items()
+        if name not in _NOT_COMPARED
+    }
+    return all(trained_on.get(name) == value for name, value in compared.items())
+
+
+def _within(
+    candidate: Candidate, found: Mapping[str, Any], key: keys.Key, tolerance: float, why: str = ""
+) -> Check:
+    logged, measured = candidate.run.metrics.get(key), _measured(found, key)
+    if logged is None and measured is None:
+        return Check(str(key), None, None, "none: it cannot be measured", None)
+    passed = logged is not None and measured is not None and abs(measured - logged) <= tolerance
+    rule = f"within {tolerance:.1g}{why}" if tolerance else f"equal{why}"
+    return Check(str(key), logged, measured, rule, passed)
+
+
+def _accuracy(candidate: Candidate, found: Mapping[str, Any], same_machine: bool) -> Check:
+    if same_machine:
+        return _within(candidate, found, keys.TEST_ACCURACY, 0.0)
+    return _within(candidate, found, keys.TEST_ACCURACY, _ELSEWHERE, " (another machine)")
+
+
+def _loss(candidate: Candidate, found: Mapping[str, Any], same_machine: bool) -> Check:
+    key = keys.TEST_LOSS
+    logged, measured = candidate.run.metrics.get(key), _measured(found, key)
+    if measured is None:
+        return Check(str(key), logged, None, "none: it is not compiled when loaded", None)
+    share = _ROUNDING if same_machine else _ELSEWHERE
+    return _within(candidate, found, key, share * max(1.0, abs(measured)))
+
+
+def _predictions(
+    candidate: Candidate,
+    test: Subset,
+    probabilities: NDArray[np.floating[Any]],
+    same_machine: bool,
+) -> Check:
+    """The largest difference of a probability, logged and measured."""
+    name = str(keys.PREDICTIONS_FILE)
+    tolerance = _ROUNDING if same_machine else _PROBABILITY_ELSEWHERE
+    rule = f"no probability differs by more than {tolerance:g}"
+    try:
+        with np.load(candidate.predictions_file, allow_pickle=False) as file:
+            labels, logged = file["label"], file["probability"]
+    except (OSError, ValueError, KeyError) as error:
+        return Check(name, f"unreadable ({type(error).__name__})", "probabilities", rule, False)
+    if logged.shape != probabilities.shape or not np.array_equal(labels, test.labels):
+        shapes = f"{logged.shape} of other images", f"{probabilities.shape}"
+        return Check(name, *shapes, rule, False)
+    difference = float(np.abs(logged.astype(np.float64) - probabilities).max())
+    measured = "identical" if difference == 0 else f"up to {difference:.2g} apart"
+    shown = f"{len(labels):,} x {logged.shape[1]}"
+    return Check(name, shown, measured, rule, difference <= tolerance)
+
+
+def _weights(candidate: Candidate, found: Mapping[str, Any]) -> Check:
+    name = keys.WEIGHTS_DIGEST.removeprefix("fm_mlflow.").replace("_", " ")
+    logged, measured = candidate.weights_digest, found["weights_digest"]
+    if logged is None:  # of a run before there was this tag
+        return Check(name, None, _short(measured), "none: the run has no digest", None)
+    return Check(name, _short(logged), _short(measured), "equal", logged == measured)
+
+
+def _sizes(candidate: Candidate, found: Mapping[str, Any]) -> list[Check]:
+    key = keys.SIZE_MLFLOW_MODEL
+    measured = candidate.model_bytes / MIB
+    logged = candidate.run.metrics.get(key)
+    names = _NAMES_MIB_A_WEIGHT * found["weights"]
+    return [
+        _within(candidate, found, keys.PARAMETERS_TRAINABLE, 0.0),
+        _within(candidate, found, keys.PARAMETERS_NON_TRAINABLE, 0.0),
+        _within(candidate, found, keys.SIZE_PARAMETERS, 0.0),
+        _within(candidate, found, keys.SIZE_INFERENCE, names, " (names)"),
+        Check(str(key), logged, measured, "equal", logged == measured),
+    ]
+
+
+def _flops(candidate: Candidate, found: Mapping[str, Any]) -> Check:
+    key = keys.FLOPS_INFERENCE
+    if key not in candidate.run.metrics:
+        return _shown(candidate, found, key)
+    return _within(candidate, found, key, 0.0)
+
+
+def _interface(candidate: Candidate, dataset: Dataset, found: Mapping[str, Any]) -> list[Check]:
+    logged = f"images of {candidate.input_shape}"
+    names = list(dataset.class_names)
+    return [
+        Check(
+            _SIGNATURE,
+            logged,
+            found["example"],
+            "the input example is predicted",
+            found["example"] == "predicted",
+        ),
+        Check(
+            _CLASS_NAMES,
+            f"{len(candidate.class_names)} names",
+            f"{len(found['class_names'])} names",
+            "those of the data set",
+            found["class_names"] == names,
+        ),
+    ]
+
+
+def _shown(candidate: Candidate, found: Mapping[str, Any], key: keys.Key) -> Check:
+    logged, measured = candidate.run.metrics.get(key), _measured(found, key)
+    return Check(str(key), logged, measured, "none: measured again", None)
+
+
+def _short(digest: str) -> str:
+    return digest[:_SHOWN_DIGITS]

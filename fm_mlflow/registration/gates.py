@@ -1,0 +1,149 @@
+"""What a model must hold before it is promoted: bounds, and the present champion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.prose.words import difference, difference_interval, in_row
+from fm_mlflow.config import RegisterConfig
+from fm_mlflow.keys import Key
+from fm_mlflow.results.register import Gate
+
+_SEVERAL = 2
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that is held against another.
+
+    Attributes:
+        accuracy: Its own, on the test set; None where nobody recorded it.
+        cost: By which "cheaper" is decided; None likewise.
+        seed_accuracies: Those of all runs that differ from its run in nothing but the seed.
+        data_digest: Of the data that it was tested on.
+    """
+
+    accuracy: float | None
+    cost: float | None
+    seed_accuracies: tuple[float, ...]
+    data_digest: str | None
+
+
+def check_bounds(config: RegisterConfig, metrics: Mapping[str, float]) -> list[Gate]:
+    """Hold a model against the bounds that were set; a cost that was not measured exceeds its own.
+
+    Args:
+        config: Holds the bounds.
+        metrics: Of the model, by logged name; measured again where that is possible.
+    """
+    gates = []
+    if config.min_accuracy is not None:
+        accuracy = metrics.get(keys.TEST_ACCURACY)
+        gates.append(
+            Gate(
+                "--min-accuracy",
+                f"at least {config.min_accuracy:g}",
+                in_row(keys.TEST_ACCURACY, accuracy),
+                accuracy is not None and accuracy >= config.min_accuracy,
+            )
+        )
+    for cost in COSTS:
+        bound = getattr(config, cost.option)
+        if bound is not None:
+            value = metrics.get(cost.key)
+            name = f"--{cost.option.replace('_', '-')}"
+            passed = value is not None and value <= bound
+            gates.append(
+                Gate(name, f"at most {in_row(cost.key, bound)}", in_row(cost.key, value), passed)
+            )
+    return gates
+
+
+def check_champion(
+    candidate: Contender, champion: Contender, *, version: int, tolerance: float, cost: Key
+) -> list[Gate]:
+    """Hold a model against the champion: hardly less accurate, and more accurate or cheaper.
+
+    Where both have several seeds, the means of the two are compared, and "not less accurate" must
+    be shown: the lower end of the difference's 95% interval decides.
+
+    Args:
+        candidate: The model to promote.
+        champion: The model in use.
+        version: The champion's version.
+        tolerance: How much less accurate the candidate may be.
+        cost: By which "cheaper" is decided.
+    """
+    name = f"champion, version {version}"
+    if candidate.data_digest != champion.data_digest:
+        digest = f"digest {champion.data_digest or 'not recorded'}"
+        return [Gate(name, "tested on the same data; --name gives another model", digest, False)]
+    if candidate.accuracy is None or champion.accuracy is None:
+        return [Gate(name, "a test accuracy on either side", "not recorded", False)]
+    found = accuracy_difference(candidate, champion)
+    lowest = found.value if found.low is None else found.low
+    return [
+        Gate(
+            f"accuracy v version {version}",
+            f"not below it by more than {100 * tolerance:g} points",
+            f"{found.text} ({found.basis})",
+            lowest >= -tolerance,
+        ),
+        Gate(
+            f"gain over version {version}",
+            f"more accurate, or lower {cost}",
+            f"{difference(keys.TEST_ACCURACY, found.value)}; {in_row(cost, candidate.cost)} "
+            f"v {in_row(cost, champion.cost)}",
+            found.value > 0 or _is_less(candidate.cost, champion.cost),
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class AccuracyDifference:
+    """How much more accurate a candidate is than the champion.
+
+    Attributes:
+        value: The difference.
+        low: Lower end of its 95% interval; None between two single runs, which show none.
+        high: Upper end, likewise.
+        basis: What was compared, in words.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    basis: str
+
+    @property
+    def text(self) -> str:
+        """The difference and its interval, in percentage points."""
+        text = difference(keys.TEST_ACCURACY, self.value)
+        if self.low is None or self.high is None:
+            return text
+        return f"{text}, 95% {difference_interval(keys.TEST_ACCURACY, self.low, self.high)}"
+
+
+def accuracy_difference(candidate: Contender, champion: Contender) -> AccuracyDifference:
+    """Compare the means over seeds where both sides have several, else the two runs.
+
+    Two seeds of one configuration are two single runs: the means would be the same.
+    """
+    ours, theirs = candidate.seed_accuracies, champion.seed_accuracies
+    if ours != theirs and min(len(ours), len(theirs)) >= _SEVERAL:
+        from fm_mlflow.analysis.statistics.resampling import welch_interval
+
+        value = sum(ours) / len(ours) - sum(theirs) / len(theirs)
+        basis = f"{len(ours)} v {len(theirs)} seeds"
+        found = welch_interval(ours, theirs, "seeds")
+        if found is not None:
+            return AccuracyDifference(value, found.interval.low, found.interval.high, basis)
+    value = (candidate.accuracy or 0.0) - (champion.accuracy or 0.0)
+    return AccuracyDifference(value, None, None, "one run each")
+
+
+def _is_less(a: float | None, b: float | None) -> bool:
+    return a is not None and b is not None and a < b

@@ -1,0 +1,119 @@
+"""How models did on each class: accuracy, most frequent mistakes, heat maps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.comparison import ByClass, Comparison
+from fm_mlflow.analysis.prose.words import counted, number, percent
+from fm_mlflow.report.layout import Cell, Groups, Table, numeric_columns, text_columns
+
+MOST_CLASSES = 25
+"""Classes that a table of them can hold."""
+
+_MOST_MISTAKES = 5
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """One cell of a confusion matrix.
+
+    Attributes:
+        text: Percent of the true class; empty for none.
+        heat: 0 … 100, how strongly it is coloured.
+        right: Whether it counts correct answers.
+    """
+
+    text: str
+    heat: int
+    right: bool
+
+
+def accuracy_by_class(comparison: Comparison, groups: Groups) -> Table:
+    """Say how often each class was classified correctly; of very many classes, the hardest."""
+    models, names = comparison.by_class, comparison.class_names
+    heads = [groups.label(each.model) for each in models]
+    columns = (*text_columns("Class"), *numeric_columns(*heads))
+    if not models:
+        return Table("Accuracy by class", columns, ())
+
+    def hardest(position: int) -> float:
+        values = [each.accuracy[position] for each in models]
+        return min((value for value in values if not math.isnan(value)), default=math.inf)
+
+    shown = sorted(sorted(range(len(names)), key=hardest)[:MOST_CLASSES])
+    rows = tuple(
+        (
+            Cell(names[position]),
+            *(
+                Cell(
+                    "no images"
+                    if math.isnan(each.accuracy[position])
+                    else number(keys.TEST_ACCURACY, each.accuracy[position])
+                )
+                for each in models
+            ),
+        )
+        for position in shown
+    )
+    notes = ["Share of a class's test images that were classified correctly, mean over the runs."]
+    all_runs = {group.name: len(group.runs) for group in groups.detailed}
+    notes += [
+        f"Of {each.model}, {each.runs} of {counted(all_runs[each.model], 'run')} have predictions."
+        for each in models
+        if each.runs < all_runs.get(each.model, 0)
+    ]
+    if hidden := len(names) - len(shown):
+        notes.append(f"The {len(shown)} hardest; {hidden:,} more classes in comparison.json.")
+    return Table("Accuracy by class", columns, rows, tuple(notes))
+
+
+def worst_mistakes(comparison: Comparison, groups: Groups) -> Table:
+    """Say what each group most often took for what."""
+    names = comparison.class_names
+    rows = tuple(
+        (
+            groups.cell(group.model),
+            Cell(names[true]),
+            Cell(names[predicted]),
+            Cell(f"{count:,}"),
+            Cell(percent(count / sum(group.confusion[true]))),
+        )
+        for group in comparison.by_class
+        for count, true, predicted in _mistakes(group)[:_MOST_MISTAKES]
+    )
+    columns = (
+        *text_columns("Model", "True class", "Taken for"),
+        *numeric_columns("Images", "Of the class"),
+    )
+    notes = ("Over all runs: an image counts once for each run that got it wrong.",)
+    return Table("Most frequent mistakes", columns, rows, notes if rows else ())
+
+
+def _mistakes(group: ByClass) -> list[tuple[int, int, int]]:
+    mistakes = [
+        (count, true, predicted)
+        for true, row in enumerate(group.confusion)
+        for predicted, count in enumerate(row)
+        if count and true != predicted
+    ]
+    return sorted(mistakes, key=lambda mistake: (-mistake[0], *mistake[1:]))
+
+
+def heat_map(group: ByClass) -> list[list[HeatCell]]:
+    """Return a group's confusion in percent of the true class, one list a true class."""
+    return [
+        [
+            _heat_cell(count / max(sum(row), 1), true == predicted)
+            for predicted, count in enumerate(row)
+        ]
+        for true, row in enumerate(group.confusion)
+    ]
+
+
+def _heat_cell(share: float, right: bool) -> HeatCell:
+    # Mistakes by the square root: those of 1% show beside those of 20%.
+    heat = share if right else min(2 * math.sqrt(share), 1)
+    return HeatCell(percent(share).removesuffix("%") if share else "", round(100 * heat), right)

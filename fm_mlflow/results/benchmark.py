@@ -1,0 +1,92 @@
+"""What `benchmark` returns, and the error that carries it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fm_mlflow.config import BenchmarkConfig
+from fm_mlflow.errors import FmMlflowError
+from fm_mlflow.naming import training_name
+from fm_mlflow.results.compare import CompareResult
+
+
+@dataclass(frozen=True)
+class BenchmarkTraining:
+    """What came of one training of a benchmark.
+
+    Attributes:
+        model: What it trained.
+        seed: Its seed.
+        run_id: Its run.
+        status: FINISHED, FAILED, KILLED or, where the store has not heard of its end, RUNNING.
+        test_accuracy: Share of the test images classified correctly; None if it did not finish.
+        seconds: From the creation of its run to its end; None where that is not known.
+        error: Why it did not finish, in one line; None if it did.
+    """
+
+    model: str
+    seed: int
+    run_id: str
+    status: str
+    test_accuracy: float | None
+    seconds: float | None
+    error: str | None
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return training_name(self.model, self.seed)
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """A benchmark: its trainings and what they say.
+
+    Attributes:
+        run_id: The parent run.
+        run_name: Its name.
+        experiment_id: Id of its experiment.
+        tracking_uri: The store, any password hidden.
+        config: The settings.
+        trainings: Those that finished before and now, and those that failed now.
+        comparison: The report; None where no training finished.
+    """
+
+    run_id: str
+    run_name: str
+    experiment_id: str
+    tracking_uri: str
+    config: BenchmarkConfig
+    trainings: tuple[BenchmarkTraining, ...]
+    comparison: CompareResult | None
+
+    @property
+    def failed(self) -> tuple[BenchmarkTraining, ...]:
+        """The trainings that did not finish."""
+        return tuple(training for training in self.trainings if training.error is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return {
+            "run_id": self.run_id,
+            "run_name": self.run_name,
+            "experiment_id": self.experiment_id,
+            "tracking_uri": self.tracking_uri,
+            "config": self.config.model_dump(),
+            "trainings": [asdict(training) for training in self.trainings],
+            "comparison": self.comparison.to_dict() if self.comparison else None,
+        }
+
+
+class BenchmarkError(FmMlflowError):
+    """Trainings of a benchmark failed; the others were done, and compared if there were any.
+
+    Args:
+        message: Which, why, what to do.
+        result: What came of the benchmark all the same.
+    """
+
+    def __init__(self, message: str, result: BenchmarkResult) -> None:
+        super().__init__(message)
+        self.result = result

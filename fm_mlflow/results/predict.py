@@ -1,0 +1,36 @@
+"""What `predict` returns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """A file of images, classified.
+
+    Attributes:
+        run_id: The run that trained the model; None where the model does not say.
+        model_uri: The model.
+        output: The file with the predictions.
+        images: How many there were.
+        seconds: Wall time from the first image to the finished file.
+        counts: Images by predicted class name, in label order.
+    """
+
+    run_id: str | None
+    model_uri: str
+    output: str
+    images: int
+    seconds: float
+    counts: dict[str, int]
+
+    @property
+    def images_per_second(self) -> float:
+        """Images over the wall time."""
+        return self.images / self.seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return {**asdict(self), "images_per_second": self.images_per_second}

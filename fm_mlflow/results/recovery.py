@@ -1,0 +1,108 @@
+"""What `sync` and `reconcile` return: journals delivered, runs closed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a synchronisation came to.
+
+    Attributes:
+        journals: The journals that were looked at.
+        in_use: Ids of those that a living process has open: runs that go on, or another `sync`.
+    """
+
+    journals: list[Delivered]
+    in_use: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is pending, but for runs that go on."""
+        return not any(each.pending for each in self.journals)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ReconcileResult:
+    """What a reconciliation came to.
+
+    Attributes:
+        delivered: Journals of dead runs on this machine, which were delivered first.
+        closed: Runs that were closed as KILLED, or would be (`dry_run`).
+        running: Runs that do run.
+        unknown: Runs of which nothing certain is known; they are left alone.
+    """
+
+    delivered: list[Delivered]
+    closed: list[RunningRun]
+    running: list[RunningRun]
+    unknown: list[RunningRun]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return {
+            "delivered": [vars(each) for each in self.delivered],
+            **{
+                name: [
+                    {**vars(each), "verdict": each.verdict.value} for each in getattr(self, name)
+                ]
+                for name in ("closed", "running", "unknown")
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What delivering a journal came to.
+
+    Attributes:
+        journal_id: The journal's own id.
+        run_id: Id of the run in the store; empty when there is none yet.
+        tracking_uri: The store, any password hidden.
+        records: How many records were delivered now.
+        pending: What is still pending or refused, in one line; empty when the store has all.
+    """
+
+    journal_id: str
+    run_id: str
+    tracking_uri: str
+    records: int
+    pending: str
+
+
+class Verdict(Enum):
+    """What a run is that the store calls RUNNING."""
+
+    RUNNING = "running"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class RunningRun:
+    """A run that the store calls RUNNING.
+
+    Attributes:
+        run_id: Its id.
+        name: Its name.
+        verdict: Whether it is.
+        reason: Why, in one line; the cause of death where it is dead.
+        last_seen: When it last showed that it lives, in milliseconds since 1970.
+    """
+
+    run_id: str
+    name: str
+    verdict: Verdict
+    reason: str
+    last_seen: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return {**asdict(self), "verdict": self.verdict.value}

@@ -1,0 +1,183 @@
+"""What registering a model says, as plain records: checks, gates, versions, the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from fm_mlflow.errors import FmMlflowError
+
+Outcome = Literal["registered", "moved", "unchanged", "refused", "dry run"]
+"""A new version; the alias moved to an older one; nothing to do; nothing allowed; only looked."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of a run, measured again.
+
+    Attributes:
+        figure: Its logged name, or what it is about.
+        logged: What the run says, None where it does not.
+        measured: What the logged model shows in a fresh process, None where it shows nothing.
+        rule: What is demanded of the two, in words.
+        passed: Whether that holds; None where nothing is demanded.
+    """
+
+    figure: str
+    logged: float | str | None
+    measured: float | str | None
+    rule: str
+    passed: bool | None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One bound that a model must hold.
+
+    Attributes:
+        name: The option, or what it is held against.
+        bound: What is demanded, in words.
+        figure: What the model shows, in words.
+        passed: Whether it holds.
+    """
+
+    name: str
+    bound: str
+    figure: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version of the registered model.
+
+    Attributes:
+        version: Its number.
+        aliases: Names that point to it.
+        run_id: The run that trained it; None where the registry does not say.
+        model_uri: The logged model, `models:/<id>`; None likewise.
+        tags: The evidence that it was promoted on, by name.
+        created: Milliseconds since 1970.
+    """
+
+    version: int
+    aliases: tuple[str, ...]
+    run_id: str | None
+    model_uri: str | None
+    tags: Mapping[str, str]
+    created: int
+
+    def figure(self, name: str) -> float | None:
+        """Return a figure of the evidence, None where there is none that is a number."""
+        try:
+            return float(self.tags[name])
+        except (KeyError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What became of a promotion.
+
+    Attributes:
+        run_id: The run whose model it is.
+        run_name: Its name.
+        model_uri: The logged model, `models:/<id>`.
+        name: The registered model.
+        version: The model's version there; None where there is none (yet).
+        outcome: What was done.
+        champion: The version that `champion` points to now.
+        previous: The version that `previous` points to now.
+        reason: Why this run.
+        same_machine: Whether it was verified on the machine that trained it.
+        checks: Every figure that was measured again.
+        gates: Every bound.
+        tracking_uri: The store, any password hidden.
+    """
+
+    run_id: str
+    run_name: str
+    model_uri: str
+    name: str
+    version: int | None
+    outcome: Outcome
+    champion: int | None
+    previous: int | None
+    reason: str
+    same_machine: bool
+    checks: tuple[Check, ...]
+    gates: tuple[Gate, ...]
+    tracking_uri: str
+
+    @property
+    def failures(self) -> list[str]:
+        """What stands against it, one text a figure or bound."""
+        checks = [_failed(check) for check in self.checks if check.passed is False]
+        gates = [
+            f"{gate.name}: {gate.figure}, required: {gate.bound}"
+            for gate in self.gates
+            if not gate.passed
+        ]
+        return checks + gates
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return asdict(self)
+
+
+def _failed(check: Check) -> str:
+    logged = "nothing" if check.logged is None else check.logged
+    measured = "nothing" if check.measured is None else check.measured
+    return f"{check.figure}: logged {logged}, found {measured}, required: {check.rule}"
+
+
+@dataclass(frozen=True)
+class VersionList:
+    """The versions of a registered model, newest first."""
+
+    name: str
+    versions: tuple[RegisteredVersion, ...]
+    tracking_uri: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """A champion that was brought back.
+
+    Attributes:
+        name: The registered model.
+        champion: The version that is the champion again.
+        previous: The version that was it before.
+        run_id: The run that trained the champion.
+        tracking_uri: The store, any password hidden.
+    """
+
+    name: str
+    champion: int
+    previous: int
+    run_id: str | None
+    tracking_uri: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return asdict(self)
+
+
+class GateError(FmMlflowError):
+    """A model may not be promoted; nothing was changed.
+
+    Args:
+        reason: Which figure or bound is in the way.
+        registration: What was checked, where it came that far (`Registration`).
+    """
+
+    exit_code = 3
+
+    def __init__(self, reason: str, registration: Registration | None = None) -> None:
+        super().__init__(f"not promoted: {' '.join(reason.split())}")
+        self.registration = registration

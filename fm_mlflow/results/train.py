@@ -1,0 +1,47 @@
+"""What `train` and `resume` return."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fm_mlflow.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training run.
+
+    Attributes:
+        run_id: Id of the run in the tracking store.
+        run_name: Its name there.
+        experiment_id: Id of its experiment.
+        tracking_uri: The store, any password hidden.
+        artifact_uri: Where the run's artifacts are.
+        model_uri: The logged model, `models:/<id>`; `mlflow.pyfunc.load_model` takes it.
+        config: The settings of the run.
+        dataset_digest: SHA-256 of the contents of the data set.
+        test_loss: Loss on the whole test set.
+        test_accuracy: Share of the test images classified correctly.
+        metrics: Every value of the whole run by logged name (`fm_mlflow.keys`), these included.
+        history: One value an epoch for each per-epoch metric, by logged name.
+        pending: What the store does not have yet, why and where it is; empty when it has all.
+    """
+
+    run_id: str
+    run_name: str
+    experiment_id: str
+    tracking_uri: str
+    artifact_uri: str
+    model_uri: str
+    config: TrainConfig
+    dataset_digest: str
+    test_loss: float
+    test_accuracy: float
+    metrics: dict[str, float]
+    history: dict[str, list[float]]
+    pending: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        return {**asdict(self), "config": self.config.model_dump()}

@@ -1,0 +1,80 @@
+"""What all settings have in common: strict classes, and errors that say what is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
+
+from fm_mlflow.errors import InputError
+
+T = TypeVar("T")
+
+
+class Settings(BaseModel):
+    """What all settings are: frozen; unknown names and infinite numbers are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Optional = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
+"""A setting without a default; empty means not given, because `mlflow run` always gives it."""
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def parse(config_class: type[ConfigT], values: Mapping[str, object]) -> ConfigT:
+    """Validate settings; text as it comes from a command line is converted.
+
+    Raises:
+        InputError: Names the first refused parameter, what was received and what is accepted.
+    """
+    try:
+        return config_class.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        field = config_class.model_fields.get(name)
+        if field is None:
+            names = ", ".join(config_class.model_fields)
+            raise InputError(name, first["input"], f"one of the parameters {names}") from None
+        raise InputError(name, first["input"], accepted(field)) from None
+
+
+def accepted(field: FieldInfo) -> str:
+    """Say in words which values a field takes, from its type and bounds alone."""
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "accepted" in extra:
+        return str(extra["accepted"])
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(str(choice) for choice in get_args(field.annotation))
+    kinds: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+    }
+    kind = next((kind for kind in get_args(field.annotation)), field.annotation)
+    return " ".join([kinds[kind], *_bounds(field.metadata)])
+
+
+def _bounds(metadata: Iterable[object]) -> Iterable[str]:
+    for bound in metadata:
+        match bound:
+            case Ge(ge=value):
+                yield f"from {value}"
+            case Gt(gt=value):
+                yield f"above {value}"
+            case Le(le=value):
+                yield f"to {value}"
+            case Lt(lt=value):
+                yield f"below {value}"

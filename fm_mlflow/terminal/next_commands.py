@@ -1,0 +1,62 @@
+"""What every command shows at its end: figures in two columns, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fm_mlflow.process.redaction import HIDDEN
+
+# MLflow's UI opens on its view of language models unless told otherwise.
+_TRAINING_VIEW = "workflowType=machine_learning"
+
+
+def browse_commands(tracking_uri: str, experiment_id: str, run_id: str) -> list[tuple[str, str]]:
+    """Return how to open a run in MLflow's UI: a label and the command or address."""
+    return page_commands(tracking_uri, f"/#/experiments/{experiment_id}/runs/{run_id}")
+
+
+def page_commands(tracking_uri: str, path: str) -> list[tuple[str, str]]:
+    """Return how to open a page of MLflow's UI: a label and the command or address."""
+    page = f"{path}?{_TRAINING_VIEW}"
+    if tracking_uri.startswith(("http://", "https://")):
+        server = urlsplit(tracking_uri)
+        address = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl()
+        return [("Browse it", address.rstrip("/") + page)]
+    return [
+        ("Browse it", f"mlflow ui --backend-store-uri {shell_uri(tracking_uri)}"),
+        ("and open", f"http://127.0.0.1:5000{page}"),
+    ]
+
+
+def print_commands(console: Console, commands: Iterable[tuple[str, str]]) -> None:
+    """Show commands, each under its label, never wrapped: they are there to be copied."""
+    for label, command in commands:
+        console.print(f"{label}:", style="bold", markup=False)
+        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def shell_uri(uri: str) -> str:
+    """Return a store for a shell; one with a password is left to the variable that holds it."""
+    return '"$MLFLOW_TRACKING_URI"' if HIDDEN in uri else shlex.quote(uri)
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Padding:
+    """Return labels and texts as two columns."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in rows:
+        table.add_row(label, Text(text))
+    return indented(table)
+
+
+def indented(table: Table) -> Padding:
+    """Return a table as it stands under its title."""
+    return Padding(table, (0, 0, 1, 2), expand=False)

@@ -1,0 +1,159 @@
+"""What a person sees while a run is on: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import IO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from typing_extensions import Self, override
+
+from fm_mlflow.listeners import ProgressListener, epoch_line
+
+_log = logging.getLogger(__name__)
+
+_REFRESH_SECONDS = 0.1
+
+
+class PlainProgress(ProgressListener):
+    """One line a stage and one an epoch, for logs and pipes.
+
+    Args:
+        stream: Where the lines go.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._downloading = ""
+        self._tenths = 0
+
+    def __enter__(self) -> Self:
+        """Return the listener itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave nothing behind."""
+
+    def _line(self, text: str) -> None:
+        # A reader who has gone (`2>&1 | head`) is no reason to stop.
+        with suppress(BrokenPipeError):
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+    @override
+    def stage(self, text: str) -> None:
+        self._line(text)
+
+    @override
+    def download(self, name: str, done: int, total: int | None) -> None:
+        if name != self._downloading:
+            self._downloading = name
+            size = f" ({total / 1e6:.1f} MB)" if total else ""
+            self._line(f"downloading {name}{size}")
+
+    @override
+    def notice(self, text: str) -> None:
+        self._line(f"fm-mlflow: {text}")
+
+    @override
+    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        self._line(epoch_line(epoch, epochs, metrics))
+
+    @override
+    def images(self, done: int, total: int) -> None:
+        tenth = 10 * done // total
+        if tenth > self._tenths:
+            self._tenths = tenth
+            self._line(f"{done:,} of {total:,} images")
+
+
+class LiveProgress(ProgressListener):
+    """A spinner-free bar for what is under way; finished epochs stay as lines above it.
+
+    Args:
+        console: The terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._shown = ""
+        self._next_refresh = 0.0
+
+    def __enter__(self) -> LiveProgress:
+        """Start drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove the bar and give the cursor back."""
+        self._progress.stop()
+
+    def _show(self, description: str, done: int, total: int | None) -> None:
+        if description != self._shown or self._task is None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._shown, self._next_refresh = description, 0.0
+            self._task = self._progress.add_task(description, total=total)
+        now = time.monotonic()
+        if now >= self._next_refresh or done == total:
+            self._next_refresh = now + _REFRESH_SECONDS
+            self._progress.update(self._task, completed=done)
+
+    @override
+    def stage(self, text: str) -> None:
+        self._show(text, 0, None)
+
+    @override
+    def download(self, name: str, done: int, total: int | None) -> None:
+        self._show(name, done, total)
+
+    @override
+    def batch(self, epoch: int, epochs: int, done: int, total: int) -> None:
+        self._show(f"epoch {epoch}/{epochs}", done, total)
+
+    @override
+    def notice(self, text: str) -> None:
+        self._progress.console.print(f"fm-mlflow: {text}", highlight=False, markup=False)
+
+    @override
+    def images(self, done: int, total: int) -> None:
+        self._show("images", done, total)
+
+    @override
+    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        self._progress.console.print(epoch_line(epoch, epochs, metrics), highlight=False)
+
+
+def console_progress(console: Console) -> LiveProgress | PlainProgress:
+    """Return what suits the console: live on a terminal, lines in a pipe or a log."""
+    return LiveProgress(console) if console.is_terminal else PlainProgress(console.file)

@@ -1,0 +1,155 @@
+"""What a person sees of the registry: checks and gates, versions, the commands that come next."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import datetime, timezone
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.prose.words import in_row
+from fm_mlflow.config import CHAMPION, PREVIOUS
+from fm_mlflow.results.register import (
+    Check,
+    Gate,
+    RegisteredVersion,
+    Registration,
+    Rollback,
+    VersionList,
+)
+from fm_mlflow.terminal.next_commands import indented, page_commands, print_commands, shell_uri
+
+_VERDICTS = {True: Text("ok", "green"), False: Text("FAILED", "bold red"), None: Text("-", "dim")}
+_PORT = 5001
+
+
+def print_registration(console: Console, result: Registration) -> None:
+    """Show every check and gate, what was done, and what to do next."""
+    console.print()
+    console.print(f"{result.run_name}", style="bold", markup=False)
+    console.print(Padding(Text(result.reason), (0, 0, 1, 2)), highlight=False)
+    console.print(_checks(result.checks), highlight=False)
+    if result.gates:
+        console.print(_gates(result.gates), highlight=False)
+    console.print(_outcome(result), style="bold", markup=False, highlight=False, soft_wrap=True)
+    if result.outcome in ("refused", "dry run"):
+        return
+    store = shell_uri(result.tracking_uri)
+    uri = f"models:/{result.name}@{CHAMPION}"
+    print_commands(
+        console,
+        [
+            *page_commands(result.tracking_uri, f"/#/models/{quote(result.name)}"),
+            (
+                "Serve it",
+                f"MLFLOW_TRACKING_URI={store} mlflow models serve -m {shlex.quote(uri)} "
+                f"--env-manager local --port {_PORT}",
+            ),
+            (
+                "Classify a file of images",
+                f"MLFLOW_TRACKING_URI={store} fm-mlflow predict --model {shlex.quote(uri)} "
+                "--input IMAGES.npy",
+            ),
+        ],
+    )
+
+
+def print_versions(console: Console, listed: VersionList) -> None:
+    """Show the versions of a registered model, newest first."""
+    if not listed.versions:
+        console.print(f"{listed.name}: no version yet", markup=False, highlight=False)
+        return
+    console.print(listed.name, style="bold", markup=False)
+    table = _table("", "", "model", "accuracy", "FLOPs", "size", "latency", "verified")
+    for version in listed.versions:
+        table.add_row(
+            str(version.version),
+            "\n".join(version.aliases),
+            Text(version.tags.get(keys.MODEL, "not verified")),
+            _figure(version, keys.TEST_ACCURACY),
+            _figure(version, keys.FLOPS_INFERENCE),
+            _figure(version, keys.SIZE_INFERENCE),
+            _figure(version, keys.LATENCY_P50),
+            version.tags.get(keys.VERIFIED_AT, _day(version.created)).partition("T")[0],
+        )
+    console.print(indented(table), highlight=False)
+
+
+def print_rollback(console: Console, result: Rollback) -> None:
+    """Show which version is the champion again."""
+    console.print(
+        f"version {result.champion} of {result.name} is the {CHAMPION} again; "
+        f"version {result.previous} is kept as {PREVIOUS}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _checks(checks: tuple[Check, ...]) -> Padding:
+    table = _table("verified", "logged", "found", "")
+    for check in checks:
+        table.add_row(
+            Text(check.figure),
+            _value(check, check.logged),
+            _value(check, check.measured),
+            _VERDICTS[check.passed],
+        )
+    return indented(table)
+
+
+def _gates(gates: tuple[Gate, ...]) -> Padding:
+    table = _table("gate", "required", "found", "")
+    for gate in gates:
+        table.add_row(Text(gate.name), Text(gate.bound), Text(gate.figure), _VERDICTS[gate.passed])
+    return indented(table)
+
+
+def _value(check: Check, value: float | str | None) -> Text:
+    if value is None:
+        return Text("-", "dim")
+    if isinstance(value, str):
+        return Text(value)
+    # Two figures that differ must not look alike.
+    return Text(repr(value) if check.passed is False else in_row(check.figure, value))
+
+
+def _outcome(result: Registration) -> str:
+    name = result.name
+    match result.outcome:
+        case "registered":
+            text = f"version {result.version} of {name} is registered and is the {CHAMPION}"
+        case "moved":
+            text = f"{name} has this model as version {result.version}, now the {CHAMPION}"
+        case "unchanged":
+            return f"version {result.version} of {name} is this model and the {CHAMPION} already"
+        case "dry run":
+            action = "register it as a new version" if result.version is None else "make version "
+            action += "" if result.version is None else str(result.version)
+            return f"dry run: nothing was changed; it would {action} and {CHAMPION} of {name}"
+        case _:
+            return f"refused: nothing was changed in {name}"
+    kept = f"; version {result.previous} is kept as {PREVIOUS}" if result.previous else ""
+    return text + kept
+
+
+def _table(*titles: str) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    table.add_row(*(Text(title, "dim") for title in titles))
+    return table
+
+
+def _figure(version: RegisteredVersion, key: keys.Key) -> str:
+    value = version.figure(key)
+    return "-" if value is None else in_row(key, value)
+
+
+def _day(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%d")

@@ -1,0 +1,245 @@
+"""The runs within a benchmark's run: handed to other processes, and looked after from here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import mlflow
+from mlflow.entities import Run, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_USER
+
+from fm_mlflow import keys
+from fm_mlflow.errors import InputError, TrackingError
+from fm_mlflow.process.redaction import one_line, redact
+from fm_mlflow.process.signals import shield
+from fm_mlflow.tracking.run import TrackedRun
+from fm_mlflow.tracking.store import check_reachable, start_run, store_errors
+
+_log = logging.getLogger(__name__)
+
+_PAGE = 1000
+_SOURCE = "mlflow.source."
+_FINISHED = RunStatus.to_string(RunStatus.FINISHED)
+_FAILED = RunStatus.to_string(RunStatus.FAILED)
+_KILLED = RunStatus.to_string(RunStatus.KILLED)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What the store says of a run.
+
+    Attributes:
+        run_id: Its id.
+        name: Its name.
+        status: RUNNING, FINISHED, FAILED or KILLED.
+        kind: Value of the tag `fm_mlflow.kind`; None without one.
+        params: By name, as they would be typed.
+        tags: By name.
+        test_accuracy: Where it got so far.
+        seconds: From its creation to its end; None while it runs.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    kind: str | None
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    test_accuracy: float | None
+    seconds: float | None
+
+    @property
+    def finished(self) -> bool:
+        """It did all that it should."""
+        return self.status == _FINISHED
+
+    @property
+    def ended(self) -> bool:
+        """It is over, one way or another."""
+        return RunStatus.is_terminated(RunStatus.from_string(self.status))
+
+
+def read_run(run_id: str, parameter: str) -> StoredRun:
+    """Read a run that the user named.
+
+    Raises:
+        InputError: There is no such run; names the user's parameter.
+        TrackingError: The store does not answer or refuses.
+    """
+    check_reachable()
+    with store_errors("read a run"):
+        try:
+            return _stored(MlflowClient().get_run(run_id))
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise InputError(parameter, run_id, "the id of a run in the store") from error
+            raise
+
+
+def read_child(run_id: str) -> StoredRun:
+    """Read a run."""
+    with store_errors("read a run"):
+        return _stored(MlflowClient().get_run(run_id))
+
+
+def children_of(run_id: str) -> list[StoredRun]:
+    """Return the trainings within a run, oldest first."""
+    client = MlflowClient()
+    runs: list[Run] = []
+    token = None
+    with store_errors("query runs"):
+        experiment = client.get_run(run_id).info.experiment_id
+        while True:
+            page = client.search_runs(
+                [experiment],
+                filter_string=f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'",
+                max_results=_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            runs += page
+            token = page.token
+            if not token:
+                break
+    # By what `create_child` was told: one that failed before it was under way has no kind.
+    return [_stored(run) for run in runs if keys.JOBS in run.data.tags]
+
+
+def create_child(parent: TrackedRun, name: str, model: str, jobs: int) -> str:
+    """Create a training's run within another, to be joined by another process; return its id.
+
+    It has the same source (commit, project, user) as its parent.
+
+    Args:
+        parent: The run of the benchmark.
+        name: The child's name.
+        model: What it trains.
+        jobs: Trainings at a time.
+    """
+    client = MlflowClient()
+    with store_errors("create a run"):
+        inherited = client.get_run(parent.run_id).data.tags
+        source = {
+            name: value
+            for name, value in inherited.items()
+            if name.startswith(_SOURCE) or name == MLFLOW_USER
+        }
+        run = client.create_run(
+            parent.experiment_id,
+            tags={
+                **source,
+                MLFLOW_PARENT_RUN_ID: parent.run_id,
+                keys.MODEL: redact(model),
+                keys.JOBS: str(jobs),
+            },
+            run_name=name,
+        )
+    return str(run.info.run_id)
+
+
+def environment_to_join(run_id: str, experiment_id: str) -> dict[str, str | None]:
+    """Return the variables by which a process joins a run, as `mlflow run` hands one over."""
+    return {
+        "MLFLOW_RUN_ID": run_id,
+        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        "MLFLOW_EXPERIMENT_ID": experiment_id,
+        "MLFLOW_EXPERIMENT_NAME": None,  # would contradict the id
+    }
+
+
+def close_child(run: StoredRun, cause: str, *, killed: bool) -> StoredRun:
+    """Make a training whose process is gone say so, where that process could not.
+
+    Args:
+        run: The run.
+        cause: One line for the tag `fm_mlflow.error`.
+        killed: It was asked to stop, rather than failed.
+
+    Returns:
+        The run as it is now.
+    """
+    client = MlflowClient()
+    with store_errors("close a run"):
+        if run.kind is None:  # it ended before it was under way
+            client.set_tag(run.run_id, keys.KIND, keys.KIND_TRAINING)
+        if not run.ended:
+            client.set_tag(run.run_id, keys.ERROR, redact(cause))
+            client.set_terminated(run.run_id, _KILLED if killed else _FAILED)
+    return read_child(run.run_id)
+
+
+def log_output(run_id: str, text: str) -> None:
+    """Keep what a run's process wrote as an artifact of the run."""
+    with store_errors("log artifacts"):
+        MlflowClient().log_text(run_id, redact(text), keys.OUTPUT_FILE)
+
+
+def set_aside_handed_over_run(name: str) -> None:
+    """Do not join the run that `mlflow run` made for this process, but name it.
+
+    `mlflow run` closes it by our exit code.
+    """
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    if run_id is not None:
+        with store_errors("name a run"):
+            MlflowClient().set_tag(run_id, MLFLOW_RUN_NAME, name)
+
+
+@contextmanager
+def open_run(kind: str, reopen: str | None = None) -> Iterator[None]:
+    """Open a run for a TrackedRun to join, and close it as it truly ended.
+
+    Args:
+        kind: What the TrackedRun will be.
+        reopen: A run of that kind that has ended, to go on with; by default a new one, within the
+            active run.
+    """
+    with shield(), store_errors("open a run"):
+        run = start_run(run_id=reopen, nested=True)
+        for name in {keys.KIND, keys.ERROR} & run.data.tags.keys():
+            mlflow.delete_tag(name)  # the TrackedRun will say what it is and how it ends
+    try:
+        yield
+    except BaseException as error:
+        # The store may be what failed: that must not hide the first error.
+        try:
+            with shield(), store_errors("close a run"):
+                mlflow.set_tags({keys.KIND: kind, keys.ERROR: one_line(error)})
+                mlflow.end_run(_KILLED if isinstance(error, KeyboardInterrupt) else _FAILED)
+        except TrackingError as failure:
+            _log.warning("run %s is not closed: %s", run.info.run_id, failure)
+        raise
+    with shield(), store_errors("close a run"):
+        mlflow.end_run()
+
+
+def _stored(run: Run) -> StoredRun:
+    info, data = run.info, run.data
+    ended = info.end_time is not None and info.status != RunStatus.to_string(RunStatus.RUNNING)
+    return StoredRun(
+        run_id=info.run_id,
+        name=info.run_name or info.run_id,
+        status=info.status,
+        kind=data.tags.get(keys.KIND),
+        params={name: _typed(value) for name, value in data.params.items()},
+        tags=data.tags,
+        test_accuracy=data.metrics.get(keys.TEST_ACCURACY),
+        seconds=(info.end_time - info.start_time) / 1000 if ended else None,
+    )
+
+
+def _typed(value: str) -> str:
+    """Return a parameter without the quotes that `mlflow run` gives it for its shell."""
+    if value[:1] not in ("'", '"'):
+        return value
+    try:
+        return " ".join(shlex.split(value))
+    except ValueError:  # no quoting after all
+        return value

@@ -1,0 +1,259 @@
+"""From the tracking store to plain records: which runs there are, whoever logged them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import mlflow
+from mlflow.entities import LoggedModelOutput, Run, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+
+from fm_mlflow import keys
+from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
+from fm_mlflow.config import NOT_SHAPING, Choice
+from fm_mlflow.errors import InputError
+from fm_mlflow.results.recovery import Verdict
+from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
+from fm_mlflow.tracking.store import check_reachable, store_errors
+
+_PAGE = 1000
+_MOST_NAMES_SHOWN = 10
+
+# They do not shape the result, or make the group's identity in another way.
+_NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING})
+
+
+@dataclass(frozen=True)
+class FoundRuns:
+    """What the store holds.
+
+    Attributes:
+        experiment: Name of the experiment that was searched; of the runs' own where runs were
+            named.
+        runs: Finished training runs, oldest first.
+        skipped: The others, and why.
+    """
+
+    experiment: str
+    runs: list[TrainingRun]
+    skipped: list[SkippedRun]
+
+
+def find_runs(choice: Choice) -> FoundRuns:
+    """Find the training runs that a comparison is about.
+
+    Runs of other kinds (comparisons, benchmarks) are not mentioned: they are no trainings.
+
+    Raises:
+        InputError: There is no such experiment or run, or MLflow cannot read the filter.
+        TrackingError: The store does not answer or refuses.
+    """
+    check_reachable()
+    client = MlflowClient()
+    named = _words(choice.runs)
+    if named and choice.filter:
+        raise InputError("filter", choice.filter, "nothing where runs are named")
+    with store_errors("query runs"):
+        if named:
+            runs = [_get(client, run_id) for run_id in dict.fromkeys(named)]
+            experiments = dict.fromkeys(run.info.experiment_id for run in runs)
+            title = ", ".join(client.get_experiment(each).name for each in experiments)
+            return _sorted_out(title, runs, _words(choice.models), named=True)
+        experiment = _experiment(client, choice.experiment)
+        found = _search(client, experiment.experiment_id, _filter(choice))
+        return _sorted_out(experiment.name, found, _words(choice.models), named=False)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
+    name = given or os.environ.get("MLFLOW_EXPERIMENT_NAME", "")
+    if name:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None and name.isdigit():
+            experiment = _experiment_by_id(client, name)
+    else:
+        # What `mlflow.set_experiment`, MLFLOW_EXPERIMENT_ID or MLflow's default say.
+        from mlflow.tracking.fluent import _get_experiment_id
+
+        name = str(_get_experiment_id())
+        experiment = _experiment_by_id(client, name)
+    if experiment is None or experiment.lifecycle_stage != "active":
+        existing = client.search_experiments(max_results=_MOST_NAMES_SHOWN)
+        names = ", ".join(each.name for each in existing)
+        raise InputError("experiment", name, f"an experiment of the store, such as {names}")
+    return experiment
+
+
+def _experiment_by_id(
+    client: MlflowClient, experiment_id: str
+) -> mlflow.entities.Experiment | None:
+    try:
+        return client.get_experiment(experiment_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def _get(client: MlflowClient, run_id: str) -> Run:
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise InputError("runs", run_id, "ids of runs in the store, with commas") from error
+        raise
+
+
+def _filter(choice: Choice) -> str:
+    """Return what the store can filter itself; MLflow's language has no `or`."""
+    models = _words(choice.models)
+    if len(models) != 1 or "'" in models[0]:
+        return choice.filter
+    model = f"tags.`{keys.MODEL}` = '{models[0]}'"
+    return f"{choice.filter} and {model}" if choice.filter else model
+
+
+def _search(client: MlflowClient, experiment_id: str, text: str) -> Iterator[Run]:
+    """Yield the runs page by page, so that only records are kept of them."""
+    token = None
+    while True:
+        try:
+            page = client.search_runs(
+                [experiment_id],
+                filter_string=text,
+                max_results=_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+        except MlflowException as error:
+            if text and error.error_code == "INVALID_PARAMETER_VALUE":
+                accepted = f"a filter that MLflow reads ({error.message})"
+                raise InputError("filter", text, accepted) from error
+            raise
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _sorted_out(
+    experiment: str, found: Iterable[Run], models: Collection[str], *, named: bool
+) -> FoundRuns:
+    runs, skipped = [], []
+    own_run = os.environ.get("MLFLOW_RUN_ID")  # `mlflow run` opened it for this comparison
+    for run in found:
+        kind = run.data.tags.get(keys.KIND)
+        if run.info.run_id == own_run or kind not in (None, keys.KIND_TRAINING):
+            continue
+        record = _record(run)
+        if models and record.model not in models:
+            continue
+        reason = _reason_to_skip(run, record, named)
+        if reason is None:
+            runs.append(record)
+        else:
+            skipped.append(SkippedRun(record.run_id, record.name, reason))
+    return FoundRuns(experiment, runs, skipped)
+
+
+def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
+    status = run.info.status
+    if run.info.lifecycle_stage != "active":
+        return "it was deleted"
+    if not RunStatus.is_terminated(RunStatus.from_string(status)):
+        return _why_not_ended(run)
+    if status != RunStatus.to_string(RunStatus.FINISHED):
+        return f"it ended as {status}: {run.data.tags.get(keys.ERROR, 'no cause is recorded')}"
+    if keys.KIND not in run.data.tags:
+        return None if named else "logged by others; naming it (runs) includes it"
+    if keys.TEST_ACCURACY not in record.metrics:
+        if keys.TEST_ACCURACY in run.data.metrics:
+            return f"incomplete: its {keys.TEST_ACCURACY} is not a finite number"
+        return f"incomplete: it has no {keys.TEST_ACCURACY}"
+    return None
+
+
+def _why_not_ended(run: Run) -> str:
+    """Tell a run that goes on from one whose process is gone."""
+    if keys.PROCESS_PID not in run.data.tags:
+        return f"it has not ended: {run.info.status}"
+    judged = judge(run, DEAD_AFTER_SECONDS)
+    advice = "; `fm-mlflow reconcile` closes it" if judged.verdict is Verdict.DEAD else ""
+    return f"it has not ended: {judged.reason}{advice}"
+
+
+def _record(run: Run) -> TrainingRun:
+    tags, params = run.data.tags, run.data.params
+    name = run.info.run_name or run.info.run_id
+    seed, jobs = _normal(params.get("seed", "")), tags.get(keys.JOBS, "")
+    return TrainingRun(
+        run_id=run.info.run_id,
+        name=name,
+        model=tags.get(keys.MODEL) or _normal(params.get("model", "")) or name,
+        config=_config({**params, **_extended(tags)}),
+        seed=int(seed) if seed.isdecimal() else None,
+        metrics={name: value for name, value in run.data.metrics.items() if is_number(value)},
+        data_digest=tags.get(keys.DATASET_DIGEST),
+        machine={
+            name.removeprefix(keys.MACHINE_PREFIX): value
+            for name, value in tags.items()
+            if name.startswith(keys.MACHINE_PREFIX)
+        },
+        jobs=int(jobs) if jobs.isdecimal() else 1,
+        version=tags.get(keys.VERSION),
+        commit=tags.get(MLFLOW_GIT_COMMIT),
+        start_time=run.info.start_time or 0,
+        end_time=run.info.end_time or 0,
+        artifact_uri=run.info.artifact_uri or "",
+        model_uri=model_uri(run),
+    )
+
+
+def _extended(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the epochs of a run that was extended; its parameter says what it began with."""
+    return {"epochs": tags[keys.EXTENDED_EPOCHS]} if keys.EXTENDED_EPOCHS in tags else {}
+
+
+def model_uri(run: Run) -> str | None:
+    """Return the model of a run, `models:/<id>`; of one that was extended, the last."""
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return f"models:/{max(outputs, key=_step).model_id}" if outputs else None
+
+
+def _step(output: LoggedModelOutput) -> int:
+    return int(output.step)
+
+
+def _config(params: Mapping[str, str]) -> dict[str, str]:
+    """Return what shaped the result, spelt in one way whoever logged it."""
+    config = {
+        name: _normal(value)
+        for name, value in params.items()
+        if name not in _NOT_CONFIG and not name.startswith(keys.COMPILED_PREFIX)
+    }
+    for name, value in params.items():  # what a compiled model brought is what counted
+        if name.startswith(keys.COMPILED_PREFIX):
+            config[name.removeprefix(keys.COMPILED_PREFIX)] = _normal(value)
+    return dict(sorted(config.items()))
+
+
+def _normal(text: str) -> str:
+    """Spell a value in one way: `mlflow run` logs what the user typed, `1e-3` or `'a b'`."""
+    if text[:1] in ("'", '"'):
+        try:
+            text = " ".join(shlex.split(text))
+        except ValueError:  # no quoting after all
+            return text
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)

@@ -1,0 +1,136 @@
+"""Logged models as whoever uses them loads them: through `mlflow.pyfunc`."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
+from mlflow.tracking import MlflowClient
+from numpy.typing import NDArray
+
+from fm_mlflow.errors import InputError
+from fm_mlflow.process.redaction import one_line
+from fm_mlflow.tracking.find_runs import model_uri
+from fm_mlflow.tracking.store import check_reachable
+
+_RUN_ID = re.compile("[0-9a-f]{32}")
+
+Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Inputs to outputs of shape (n, classes)."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that predicts.
+
+    Attributes:
+        pyfunc: As MLflow loads it.
+        uri: Where it came from.
+        input_shape: Of one input, as its signature says.
+        classes: Number of its outputs.
+        class_names: In label order; numbers where the model has none.
+        run_id: The run that trained it; None where the model does not say.
+    """
+
+    pyfunc: PyFuncModel
+    uri: str
+    input_shape: tuple[int, ...]
+    classes: int
+    class_names: tuple[str, ...]
+    run_id: str | None
+
+    @property
+    def keras_model(self) -> Any | None:
+        """The Keras model within, None where it is none."""
+        flavor = self.pyfunc.metadata.flavors.get("tensorflow") or {}
+        is_keras = flavor.get("model_type") == "keras"
+        return self.pyfunc.get_raw_model() if is_keras else None  # type: ignore[no-untyped-call]
+
+    def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Predict through MLflow: outputs of shape (n, classes), as the model gives them."""
+        with redirect_stdout(io.StringIO()):  # Keras draws a progress bar
+            return np.asarray(self.pyfunc.predict(inputs))
+
+    def predictor(self, batch: int) -> Predict:
+        """Return the fastest call that gives the model's outputs, so many inputs at a time."""
+        model = self.keras_model
+        if model is None:
+            return self.predict
+        import tensorflow as tf
+
+        # `model.predict` sets up a data pipeline at each call and gives the same.
+        traced = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+
+        def call(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+            starts = range(0, len(inputs), batch)
+            parts = [traced(tf.constant(inputs[at : at + batch])).numpy() for at in starts]
+            return np.concatenate(parts)
+
+        return call
+
+    def input_example(self) -> NDArray[np.float32] | None:
+        """Return the input example that was logged with the model, if any."""
+        example = self.pyfunc.metadata.load_input_example(self.uri)
+        return None if example is None else np.asarray(example, np.float32)
+
+
+def load_model(given: str) -> LoadedModel:
+    """Load a model.
+
+    Args:
+        given: A URI as MLflow takes it, the id of a training run, or a folder.
+
+    Raises:
+        InputError: There is no such model, or it does not take images and give classes.
+        TrackingError: The store does not answer.
+    """
+    uri = _uri(given)
+    with _input_errors(given):
+        pyfunc = mlflow.pyfunc.load_model(uri)
+    try:
+        signature = pyfunc.metadata.signature
+        (column,) = signature.inputs.inputs
+        (output,) = signature.outputs.inputs
+        input_shape = tuple(int(size) for size in column.shape[1:])
+        (classes,) = (int(size) for size in output.shape[1:])
+    except (AttributeError, TypeError, ValueError) as error:
+        accepted = "a model whose signature is a tensor of images in, a tensor of classes out"
+        raise InputError("model", given, accepted) from error
+    names = (pyfunc.metadata.metadata or {}).get("class_names") or range(classes)
+    return LoadedModel(
+        pyfunc=pyfunc,
+        uri=uri,
+        input_shape=input_shape,
+        classes=classes,
+        class_names=tuple(str(name) for name in names),
+        run_id=pyfunc.metadata.run_id,
+    )
+
+
+def _uri(given: str) -> str:
+    if not _RUN_ID.fullmatch(given):
+        return given
+    with _input_errors(given):
+        run = MlflowClient().get_run(given)
+    uri = model_uri(run)
+    if uri is None:
+        raise InputError("model", given, "a run with a logged model")
+    return uri
+
+
+@contextmanager
+def _input_errors(given: str) -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        check_reachable()
+        accepted = f"a model's URI, or the id of a run, that can be loaded ({one_line(error)})"
+        raise InputError("model", given, accepted) from error

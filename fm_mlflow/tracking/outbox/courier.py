@@ -1,0 +1,160 @@
+"""The thread that brings a run's journal into the store while the run goes on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from fm_mlflow.errors import TrackingError
+from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
+from fm_mlflow.tracking.outbox.journal import Journal
+from fm_mlflow.tracking.store import StoreUnavailableError
+
+HEARTBEAT_SECONDS = 30.0
+_GATHER_SECONDS = 1.0
+_FIRST_RETRY_SECONDS = 0.5
+_LONGEST_RETRY_SECONDS = 15.0
+
+_THREAD_NAME = "fm_mlflow-courier"
+
+# These say on each attempt, with tracebacks, what the courier says once.
+_CHATTER = ("mlflow.store.db.utils", "urllib3.connectionpool", "mlflow.utils.rest_utils")
+
+
+class Courier:
+    """Delivers a journal on a thread of its own, as often as it takes.
+
+    Nothing that the store does reaches the thread that trains: it appends to the journal and calls
+    `wake`. The thread is a daemon, because MLflow may hold it for minutes; what it has in hand then
+    is in the journal.
+
+    Args:
+        journal: The open journal; closed, or removed when the store has all, by `finish`.
+        uri: The tracking URI.
+        notice: Called with what a person should know, in one line.
+    """
+
+    def __init__(self, journal: Journal, uri: str, notice: Callable[[str], None]) -> None:
+        self._journal = journal
+        self._delivery = Delivery(journal, uri)
+        self._notice = notice
+        self._changed = threading.Condition()
+        self._news = self._urgent = self._stopping = False
+        self._rounds = 0
+        self._failure: TrackingError | None = None
+        self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
+
+    def start(self, failure: TrackingError | None = None) -> None:
+        """Begin to deliver.
+
+        Args:
+            failure: Why the store did not answer just now, when it did not.
+        """
+        self._failure = failure
+        for name in _CHATTER:
+            logging.getLogger(name).addFilter(_not_of_the_courier)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that there is something new."""
+        with self._changed:
+            self._news = True
+            self._changed.notify_all()
+
+    @property
+    def answers(self) -> bool:
+        """Whether the store answered when it was asked last."""
+        return self._failure is None
+
+    def finish(self, seconds: float) -> str:
+        """Wait until the store has everything, then remove the journal.
+
+        Args:
+            seconds: How long to wait at most.
+
+        Returns:
+            One line that says what is pending and where, or refused and why; empty when the store
+            has everything.
+        """
+        try:
+            self._wait(time.monotonic() + seconds)
+        finally:
+            with self._changed:
+                self._stopping = True
+                self._changed.notify_all()
+            self._thread.join(timeout=1)  # it may be within a call that lasts
+        if self._delivery.complete:
+            self._journal.remove()
+            return ""
+        if not self._thread.is_alive():
+            self._journal.close()
+        return what_is_pending(self._delivery, self._failure)
+
+    def _wait(self, deadline: float) -> None:
+        self._delivery.final = True
+        with self._changed:
+            rounds = self._rounds
+            self._urgent = True
+            self._changed.notify_all()
+            # Of what was refused nothing more is to be hoped, but a whole round has to tell.
+            while self._thread.is_alive() and (self._delivery.pending or self._rounds == rounds):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(min(left, 1))
+
+    def _run(self) -> None:
+        retry = _FIRST_RETRY_SECONDS
+        next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        try:
+            while not self._stopping:
+                try:
+                    self._delivery.deliver()
+                    if time.monotonic() >= next_heartbeat:
+                        self._delivery.heartbeat()
+                        next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+                except StoreUnavailableError as error:
+                    self._note(error)
+                    self._sleep(retry, for_news=False)
+                    retry = min(retry * 2, _LONGEST_RETRY_SECONDS)
+                else:
+                    self._note(None)
+                    retry = _FIRST_RETRY_SECONDS
+                    deferred = self._delivery.pending
+                    self._sleep(_FIRST_RETRY_SECONDS * 4 if deferred else HEARTBEAT_SECONDS)
+        except TrackingError as error:
+            self._note(error)
+        finally:
+            if self._stopping and not self._delivery.complete:
+                self._journal.close()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _sleep(self, seconds: float, *, for_news: bool = True) -> None:
+        """Sleep until there is news, or something urgent; gather what comes at about one time."""
+        until = time.monotonic() + seconds
+        gather = time.monotonic() + _GATHER_SECONDS
+        with self._changed:
+            while not self._urgent and not self._stopping:
+                until = min(until, gather) if for_news and self._news else until
+                left = until - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            self._news = self._urgent = False
+
+    def _note(self, failure: TrackingError | None) -> None:
+        if failure is not None and self._failure is None:
+            self._notice(f"{failure}; the run goes on, and what it logs is kept in its journal")
+        elif failure is None and self._failure is not None:
+            self._notice("the tracking store answers again")
+        with self._changed:
+            self._failure = failure
+            self._rounds += 1
+            self._changed.notify_all()
+
+
+def _not_of_the_courier(record: logging.LogRecord) -> bool:
+    return record.threadName != _THREAD_NAME

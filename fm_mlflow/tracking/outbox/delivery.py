@@ -1,0 +1,233 @@
+"""Brings a journal into the store: in order, in batches, any number of times with one result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from mlflow.entities import RunTag
+
+from fm_mlflow.errors import TrackingError
+from fm_mlflow.tracking.outbox.batches import Item, first_request, fits, items_of
+from fm_mlflow.tracking.outbox.journal import Journal, Record
+from fm_mlflow.tracking.outbox.remote_run import RemoteRun, RunGoneError
+from fm_mlflow.tracking.store import (
+    StoreDeniedError,
+    StoreFailedError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+
+_CHECKPOINT_SECONDS = 60
+
+
+class Delivery:
+    """Delivers one journal to one store.
+
+    Args:
+        journal: Open, and so locked by this process.
+        uri: The tracking URI, with its password if it has one.
+    """
+
+    def __init__(self, journal: Journal, uri: str) -> None:
+        self.journal = journal
+        self._run = RemoteRun(journal, uri)
+        self._next_checkpoint = 0.0
+        self.final = False
+        """Nothing more will come: even a checkpoint that another one might replace is due."""
+        self._handlers: dict[str, Callable[[int, Record], None]] = {
+            "dataset": lambda _number, record: self._run.log_dataset(record),
+            "artifacts": self._log_artifacts,
+            "checkpoint": self._log_checkpoint,
+            "model": self._log_model,
+            "known_model": self._note_model,
+            "models": lambda _number, record: self._run.link_models(record["model_ids"]),
+            "reopen": lambda _number, _record: self._run.reopen(),
+            "end": self._end,
+        }
+
+    @property
+    def pending(self) -> int:
+        """How many records the store does not have yet, refused ones left out."""
+        state = self.journal.state
+        return len(self.journal) - state.position + len(state.deferred)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the store has everything."""
+        return not self.pending and not self.journal.state.refused and not self.journal.damaged
+
+    def deliver(self, *, retry_refused: bool = False) -> None:
+        """Deliver all that can be delivered now.
+
+        Files that cannot be stored do not hold up what follows them: they are deferred, and tried
+        again by the next call.
+
+        Args:
+            retry_refused: Try once more what the store has refused.
+
+        Raises:
+            StoreUnavailableError: The store does not answer.
+            RunGoneError: The run was deleted: nothing more can be delivered.
+            StoreRefusedError: The run cannot be created.
+        """
+        self._run.connect()
+        state = self.journal.state
+        if retry_refused:
+            state.deferred.update(state.refused)
+            state.refused.clear()
+        if state.run_id is None:
+            state.bind(self._run.open(self.journal[0]))
+            state.position = 0
+            self.journal.save_state()
+        deferred = sorted(state.deferred, key=int)
+        while state.position < len(self.journal):
+            self._deliver_next()
+            self.journal.save_state()
+        for number in deferred:
+            del state.deferred[number]
+            self._deliver_record(int(number))
+            self.journal.save_state()
+
+    def heartbeat(self) -> None:
+        """Tell the store that the run lives.
+
+        Raises:
+            StoreUnavailableError: The store does not answer.
+            StoreRefusedError: The run is not there, or may not be changed.
+        """
+        self._run.heartbeat()
+
+    def _deliver_next(self) -> None:
+        """Deliver the record at the position, and all batches that follow it in one request."""
+        state = self.journal.state
+        items: list[Item] = []
+        end = state.position
+        while end < len(self.journal) and self.journal[end]["type"] == "batch":
+            more = self._items(end)
+            if items and not fits([*items, *more]):
+                break
+            items += more
+            end += 1
+        if end == state.position:
+            self._deliver_record(end)
+            state.position = end + 1
+        elif end == state.position + 1:
+            self._deliver_record(state.position)
+            state.position = end
+        else:
+            try:
+                self._run.log(items)
+            except (StoreRefusedError, StoreFailedError):
+                end = state.position + 1
+                self._deliver_record(state.position)  # alone, to find the culprit
+            state.position = end
+
+    def _deliver_record(self, number: int) -> None:
+        """Deliver one record; what the store refuses is noted, and so are files it cannot take."""
+        record, state = self.journal[number], self.journal.state
+        if record["type"] == "batch":
+            self._bisect(number, self._items(number))
+        elif record["type"] == "run":
+            # A run that was joined, or created before it was heard of, has no tags yet.
+            self._bisect(0, [RunTag(key, value) for key, value in record["tags"].items()])
+        else:
+            try:
+                self._handlers[record["type"]](number, record)
+            except RunGoneError:
+                raise
+            except StoreRefusedError as error:
+                self._run.check()
+                state.refused[str(number)] = str(error)
+            except StoreUnavailableError as error:
+                if record["type"] not in ("artifacts", "model", "checkpoint"):
+                    raise
+                if isinstance(error, StoreDeniedError):
+                    raise
+                # Where the tracking server answers, it is the artifact store that does not.
+                self._run.heartbeat()
+                state.deferred[str(number)] = str(error)
+
+    def _items(self, number: int) -> list[Item]:
+        state = self.journal.state
+        return items_of(self.journal[number], state.run_id, state.model_before(number))
+
+    def _bisect(self, number: int, items: list[Item]) -> None:
+        """Log what the store takes, and note what it refuses."""
+        if not items:
+            return
+        chunk = first_request(items)
+        try:
+            self._run.log(chunk)
+        except StoreDeniedError:
+            raise
+        except (StoreRefusedError, StoreFailedError) as error:
+            if isinstance(error, StoreFailedError):
+                self._run.heartbeat()  # it is well otherwise: then it is this very request
+            self._run.check()
+            if len(chunk) > 1:
+                self._bisect(number, chunk[: len(chunk) // 2])
+                self._bisect(number, chunk[len(chunk) // 2 :])
+            elif not self._run.has(chunk[0]):
+                refused = self.journal.state.refused
+                reason = f"{chunk[0].key}: {error}"
+                refused[str(number)] = "; ".join(filter(None, [refused.get(str(number)), reason]))
+        self._bisect(number, items[len(chunk) :])
+
+    def _log_artifacts(self, _number: int, record: Record) -> None:
+        self._run.log_artifacts(self.journal.folder / record["folder"])
+
+    def _log_checkpoint(self, number: int, record: Record) -> None:
+        """Store the newest checkpoint only, and not too often: another one comes each epoch."""
+        newest = next(
+            each
+            for each in range(len(self.journal) - 1, -1, -1)
+            if self.journal[each]["type"] == "checkpoint"
+        )
+        file = self.journal.folder / record["file"]
+        if newest != number or not file.exists():
+            return
+        if not self.final and time.monotonic() < self._next_checkpoint:
+            self.journal.state.deferred[str(number)] = "checkpoints are stored once a minute"
+            return
+        self._run.log_checkpoint(file)
+        self._next_checkpoint = time.monotonic() + _CHECKPOINT_SECONDS
+
+    def _log_model(self, number: int, record: Record) -> None:
+        state = self.journal.state
+        model_id = state.models.get(str(number))
+        if model_id is None:
+            model_id = self._run.find_or_create_model(number, record)
+            state.models[str(number)] = model_id
+            self.journal.save_state()
+        self._run.store_model(model_id, self.journal.folder / record["folder"], record["step"])
+
+    def _note_model(self, number: int, record: Record) -> None:
+        self.journal.state.models[str(number)] = record["model_id"]
+
+    def _end(self, number: int, record: Record) -> None:
+        later = (self.journal[each] for each in range(number + 1, len(self.journal)))
+        if any(each["type"] == "reopen" for each in later):
+            return  # the run was resumed since
+        self._run.end(record["status"], record["end_time"])
+
+
+def what_is_pending(delivery: Delivery, reason: TrackingError | None) -> str:
+    """Say in one line what of a journal the store does not have, why, and what to do."""
+    journal, state = delivery.journal, delivery.journal.state
+    texts = []
+    if delivery.pending:
+        why = str(reason) if reason else next(iter(state.deferred.values()), "no time was left")
+        texts.append(
+            f"{delivery.pending} records of run {state.run_id or journal.journal_id} are not in "
+            f"the store yet; `fm-mlflow sync` delivers them from {journal.folder} ({why})"
+        )
+    if state.refused:
+        number, why = next(iter(state.refused.items()))
+        texts.append(
+            f"{len(state.refused)} records of run {state.run_id} were refused by the store, first "
+            f"record {number}: {why}; they are kept in {journal.folder}"
+        )
+    if journal.damaged:
+        texts.append(f"{journal.damaged} lines of {journal.folder} are damaged and were left out")
+    return "; ".join(texts)

@@ -1,0 +1,335 @@
+"""The write-ahead journal: what a run logs, on the local disk before it is in the store.
+
+A journal is a folder. `journal.jsonl` is append-only: a line is the CRC-32 of a JSON record, a
+blank and that record. `state.json` says what of it the store has. Files to be delivered (artifacts,
+the model, checkpoints) lie beside them. The folder is removed when the store has everything.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fm_mlflow.errors import TrackingError
+from fm_mlflow.process.file_lock import FileLock
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_log = logging.getLogger(__name__)
+
+_RECORDS_FILE = "journal.jsonl"
+_STATE_FILE = "state.json"
+_LOCK_FILE = "lock"
+_CRASH_FILE = "crash.txt"
+_WORKING_DIRECTORY_ROOT = Path(".fm_mlflow") / "journal"
+
+Record = dict[str, Any]
+"""Plain values; `type` says what kind of record it is (`fm_mlflow.tracking.records`)."""
+
+
+def journal_root() -> Path:
+    """Return the folder of all journals.
+
+    It is $FM_MLFLOW_JOURNAL_DIR, else in the user's folder for state, so that `fm-mlflow sync`
+    finds them from anywhere.
+    """
+    if named := os.environ.get("FM_MLFLOW_JOURNAL_DIR"):
+        return Path(named).expanduser().absolute()
+    if sys.platform == "win32":
+        state = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "fm_mlflow" / "journal"
+
+
+def _roots() -> list[Path]:
+    """Where journals are looked for: the root, and where they go when it cannot be written."""
+    return list(dict.fromkeys([journal_root(), _WORKING_DIRECTORY_ROOT.absolute()]))
+
+
+@dataclass
+class State:
+    """What the store has of a journal.
+
+    Attributes:
+        run_id: The run in the store; None as long as there is none.
+        experiment_id: Its experiment.
+        artifact_uri: Where its artifacts go.
+        models: The logged models that are created: record number -> model id.
+        position: Records before this one are delivered, but for the deferred ones.
+        deferred: Records whose files could not be delivered yet: record number -> why.
+        refused: What the store will never take: record number -> what and why.
+    """
+
+    run_id: str | None = None
+    experiment_id: str | None = None
+    artifact_uri: str | None = None
+    models: dict[str, str] = field(default_factory=dict)
+    position: int = 0
+    deferred: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def bind(self, run: Run) -> None:
+        """Note which run in the store is the journal's."""
+        self.run_id = str(run.info.run_id)
+        self.experiment_id = str(run.info.experiment_id)
+        self.artifact_uri = str(run.info.artifact_uri)
+
+    def model_before(self, number: int) -> str | None:
+        """Return the id of the last model that was logged before a record."""
+        earlier = [each for each in self.models if int(each) < number]
+        return self.models[max(earlier, key=int)] if earlier else None
+
+
+class Journal:
+    """One run's journal, locked by this process. Appending and reading may be in two threads.
+
+    When the disk is full, records are kept in memory, delivered from there, and written as soon as
+    there is room.
+
+    Args:
+        folder: The journal's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = State()
+        self._lock = FileLock(folder / _LOCK_FILE)
+        self._guard = threading.Lock()
+        self._records: list[Record] = []
+        self._unwritten: list[bytes] = []
+        self._file: FileIO | None = None
+        self._end = 0
+        self._warned = False
+        self.damaged = 0
+        """Lines within the journal, not at its end, that cannot be read."""
+
+    @classmethod
+    def create(cls, journal_id: str, header: Record) -> Journal:
+        """Make a journal in the first root that can be written, and lock it.
+
+        Args:
+            journal_id: Its name.
+            header: Its first record; there is no journal without one.
+
+        Raises:
+            TrackingError: No root can be written.
+        """
+        reasons = []
+        for root in _roots():
+            folder = root / journal_id
+            try:
+                folder.mkdir(parents=True, mode=0o700)
+                _write_header(folder, header)
+                journal = cls(folder)
+                journal._open()
+            except OSError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                reasons.append(f"{root}: {error.strerror or error}")
+            else:
+                return journal
+        raise TrackingError(
+            f"no journal can be written ({'; '.join(reasons)}); set FM_MLFLOW_JOURNAL_DIR to a "
+            "folder that can"
+        )
+
+    @classmethod
+    def open(cls, folder: Path) -> Journal:
+        """Open a journal that is there, and lock it.
+
+        Raises:
+            LockedError: Another process has it open: the run itself, `sync` or `resume`.
+            FileNotFoundError: It is not there any more.
+        """
+        if not (folder / _RECORDS_FILE).exists():
+            raise FileNotFoundError(folder)
+        journal = cls(folder)
+        journal._open()
+        return journal
+
+    def _open(self) -> None:
+        self._lock.acquire()
+        try:
+            path = self.folder / _RECORDS_FILE
+            # Opening must not touch it: its last change is when its run was last alive.
+            self._file = path.open("r+b", buffering=0)
+            self._read()
+            state = self.folder / _STATE_FILE
+            if state.exists():
+                self.state = State(**json.loads(state.read_text(encoding="utf-8")))
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        for line in (self.folder / _RECORDS_FILE).read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break  # torn by a power cut: the next record is written over it
+            record = _decoded(line)
+            if record is None:
+                self.damaged += 1
+            else:
+                self._records.append(record)
+            self._end += len(line)
+
+    @property
+    def journal_id(self) -> str:
+        """The journal's own name; the tag `fm_mlflow.journal` of its run."""
+        return self.folder.name
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, number: int) -> Record:
+        return self._records[number]
+
+    def append(self, record: Record, *, durable: bool = False) -> int:
+        """Add a record.
+
+        Args:
+            record: Plain values; NaN and infinities included.
+            durable: Return only once it would survive a power cut (an fsync).
+
+        Returns:
+            The record's number.
+        """
+        line = _encoded(record)
+        with self._guard:
+            self._unwritten.append(line)
+            try:
+                self._write(durable)
+            except OSError as error:
+                self._complain(error)
+            self._records.append(record)
+            return len(self._records) - 1
+
+    def _write(self, durable: bool) -> None:
+        if self._file is None:
+            raise OSError("the journal is closed")
+        while self._unwritten:
+            line = self._unwritten[0]
+            self._file.seek(self._end)
+            if self._file.write(line) != len(line):  # torn: written over next time
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._end += len(line)
+            self._unwritten.pop(0)
+        if durable:
+            os.fsync(self._file.fileno())
+        self._warned = False
+
+    def _complain(self, error: OSError) -> None:
+        if not self._warned:
+            _log.warning(
+                "the journal %s cannot be written (%s); the run goes on, and what it logs is kept "
+                "in memory until the store has it",
+                self.folder,
+                error.strerror or error,
+            )
+        self._warned = True
+
+    def save_state(self) -> None:
+        """Store `state`; after a crash it may be older than the truth, which does no harm."""
+        temporary = self.folder / f"{_STATE_FILE}.new"
+        try:
+            temporary.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
+            temporary.replace(self.folder / _STATE_FILE)
+        except OSError as error:
+            self._complain(error)
+
+    @property
+    def crash_file(self) -> Path:
+        """What Python's fault handler writes when the process dies of a signal of its own."""
+        return self.folder / _CRASH_FILE
+
+    def close(self) -> None:
+        """Close the file and free the lock."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._lock.release()
+
+    def remove(self) -> None:
+        """Delete the journal, because the store has everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
+
+
+def journals() -> Iterator[Path]:
+    """Give the folders of all journals, oldest first."""
+    for root in _roots():
+        if root.is_dir():
+            folders = [path.parent for path in root.glob(f"*/{_RECORDS_FILE}")]
+            yield from sorted(folders, key=_modified)
+
+
+def open_journal(run_id: str) -> Journal | None:
+    """Open the journal of a run, by the id of the run or its own; None when there is none.
+
+    Raises:
+        LockedError: Another process has it open.
+    """
+    for folder in journals():
+        if run_id in (folder.name, stored_run_id(folder)):
+            try:
+                return Journal.open(folder)
+            except FileNotFoundError:
+                continue  # delivered and removed meanwhile
+    return None
+
+
+def stored_run_id(folder: Path) -> str | None:
+    """Return the id of a journal's run in the store, without opening the journal."""
+    try:
+        state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state.get("run_id") if isinstance(state, dict) else None
+
+
+def is_open_elsewhere(folder: Path) -> bool:
+    """Tell whether a living process has a journal open."""
+    return FileLock(folder / _LOCK_FILE).is_held()
+
+
+def _write_header(folder: Path, header: Record) -> None:
+    temporary = folder / f"{_RECORDS_FILE}.new"
+    with temporary.open("xb") as file:
+        file.write(_encoded(header))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / _RECORDS_FILE)
+
+
+def _modified(folder: Path) -> float:
+    try:
+        return (folder / _RECORDS_FILE).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _encoded(record: Record) -> bytes:
+    text = json.dumps(record, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _decoded(line: bytes) -> Record | None:
+    checksum, _, text = line.removesuffix(b"\n").partition(b" ")
+    try:
+        if int(checksum, 16) != zlib.crc32(text):
+            return None
+        record = json.loads(text)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,1 @@
+"""Parts of a training: the model, its checkpoints, what its run contains."""

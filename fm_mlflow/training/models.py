@@ -1,0 +1,291 @@
+"""A model's name -> a compiled Keras model that fits the data."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+
+from fm_mlflow.config import TrainConfig
+from fm_mlflow.data.dataset import Dataset, Subset
+from fm_mlflow.data.probabilities import are_probabilities
+from fm_mlflow.errors import ModelError
+from fm_mlflow.training.user_source import UserSource, find_function, source_of
+
+if TYPE_CHECKING:
+    from fm_mlflow.fitting import Examples
+
+
+_CHANNELS = "channels_last"  # whatever the user's keras.json says
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A compiled model and how the data reach it.
+
+    Attributes:
+        model: Compiled and built; one input of shape (n, *input_shape), one output (n, classes).
+        input_shape: (height, width) or (height, width, 1).
+        gives_logits: Its outputs are not probabilities; a softmax makes them so.
+        params: What the run logs of it: optimizer, loss and, unless scheduled, learning rate.
+        was_compiled: Its author compiled it: optimizer, loss and learning rate are the author's.
+        code_paths: Files that a stranger needs to load it (a user's own modules).
+        requirements: Packages that these import, as pip takes them.
+    """
+
+    model: keras.Model
+    input_shape: tuple[int, ...]
+    gives_logits: bool
+    params: dict[str, Any]
+    was_compiled: bool = False
+    code_paths: tuple[Path, ...] = ()
+    requirements: tuple[str, ...] = ()
+
+    def inputs(self, subset: Subset) -> NDArray[np.float32]:
+        """Images as the model takes them: 0 to 1, shape (n, *input_shape)."""
+        return subset.scaled.reshape(len(subset), *self.input_shape)
+
+    def examples(self, subset: Subset) -> Examples:
+        """Images and labels as the training step takes them: 8 bits, which it scales itself."""
+        from fm_mlflow.fitting import Examples
+
+        images = subset.images.reshape(len(subset), *self.input_shape)
+        return Examples(images, subset.labels.astype(np.int32), divisor=255)
+
+    def probabilities(self, inputs: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
+        """Predict: probabilities of shape (n, classes)."""
+        outputs = self.model.predict(inputs, batch_size=batch_size, verbose=0)
+        if not self.gives_logits:
+            return np.asarray(outputs)
+        return np.asarray(keras.ops.softmax(outputs, axis=-1))
+
+
+def mlp(image_shape: tuple[int, int], classes: int) -> keras.Model:
+    """Return the reference multilayer perceptron: 256 and 128 relu units, softmax."""
+    return keras.Sequential(
+        [
+            keras.Input(image_shape),
+            layers.Flatten(),
+            layers.Dense(256, activation="relu"),
+            layers.Dense(128, activation="relu"),
+            layers.Dense(classes, activation="softmax"),
+        ],
+        name="mlp",
+    )
+
+
+def cnn(image_shape: tuple[int, int], classes: int) -> keras.Model:
+    """Return the reference convolutional net: two 3x3 convolutions with pooling, 64 units."""
+    return keras.Sequential(
+        [
+            keras.Input((*image_shape, 1)),
+            layers.Conv2D(16, 3, activation="relu", data_format=_CHANNELS),
+            layers.MaxPooling2D(2, data_format=_CHANNELS),
+            layers.Conv2D(32, 3, activation="relu", data_format=_CHANNELS),
+            layers.MaxPooling2D(2, data_format=_CHANNELS),
+            layers.Flatten(data_format=_CHANNELS),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(classes, activation="softmax"),
+        ],
+        name="cnn",
+    )
+
+
+BUILDERS: dict[str, Callable[[tuple[int, int], int], keras.Model]] = {"mlp": mlp, "cnn": cnn}
+
+
+def build_model(
+    config: TrainConfig, dataset: Dataset, function: Callable[[], keras.Model] | None = None
+) -> BuiltModel:
+    """Build, check and (unless its author did) compile the model that `config.model` names.
+
+    The random state is set from `config.seed` first, so that the weights repeat.
+
+    Args:
+        config: The run's settings.
+        dataset: What the model must fit: image shape and number of classes.
+        function: The function that `config.model` names, where the caller has it already.
+
+    Raises:
+        ModelError: The function cannot be found or fails, it does not return a Keras model, or the
+            model's input, output or loss does not fit the data.
+    """
+    _set_seed(config.seed)
+    source = UserSource()
+    if function is None and config.model in BUILDERS:
+        builder = BUILDERS[config.model]
+        model = _call(lambda: builder(dataset.image_shape, len(dataset.class_names)), config.model)
+    else:
+        function = function or find_function(config.model)
+        model = _call(function, config.model)
+        source = source_of(function)
+    input_shape = _check_input(model, config.model, dataset.image_shape)
+    outputs = _check_output(model, config.model, dataset, input_shape)
+    gives_logits = not are_probabilities(outputs)
+    was_compiled = bool(model.compiled)
+    if was_compiled:
+        params = _compiled_params(model)
+        _check_loss(model, config.model, dataset, outputs, gives_logits)
+    else:
+        params = _compile(model, config, gives_logits)
+    _check_saving(model, config.model)
+    return BuiltModel(
+        model, input_shape, gives_logits, params, was_compiled, source.paths, source.requirements
+    )
+
+
+def _set_seed(seed: int) -> None:
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    # On a CPU these kernels repeat bit for bit as they are; on a GPU only when told to.
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+
+
+def _call(function: Callable[[], Any], reference: str) -> keras.Model:
+    try:
+        model = function()
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            reference,
+            f"a function without arguments that returns a Keras model; "
+            f"it raised {type(error).__name__}: {error}",
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            reference, f"a function that returns a Keras model; it returned {type(model).__name__}"
+        )
+    return model
+
+
+def _check_input(
+    model: keras.Model, reference: str, image_shape: tuple[int, int]
+) -> tuple[int, ...]:
+    """Return the one shape of an image that the model takes and the data can give."""
+    channel = (*image_shape, 1)
+    try:
+        declared = model.input_shape
+    except AttributeError:
+        return channel  # a subclassed model says nothing before its first call
+    for shape in (image_shape, channel):
+        if (
+            isinstance(declared, tuple)
+            and len(declared) == len(shape) + 1
+            and all(have in (None, want) for have, want in zip(declared[1:], shape, strict=True))
+        ):
+            return shape
+    raise ModelError(
+        reference,
+        f"one input of shape (None, {image_shape[0]}, {image_shape[1]}) or "
+        f"(None, {image_shape[0]}, {image_shape[1]}, 1); the model takes {declared}",
+    )
+
+
+def _check_output(
+    model: keras.Model, reference: str, dataset: Dataset, input_shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Call the model on two real images: its outputs, shape (2, classes)."""
+    images = dataset.train.head(2)
+    sample = images.scaled.reshape(len(images), *input_shape)
+    classes = len(dataset.class_names)
+    try:
+        outputs = model(sample, training=False)
+    except Exception as error:
+        raise ModelError(
+            reference,
+            f"a model that takes images of shape {input_shape}; "
+            f"it raised {type(error).__name__}: {_first_line(error)}",
+        ) from error
+    shape = getattr(outputs, "shape", None)
+    if shape is None or tuple(shape) != (len(sample), classes):
+        got = tuple(shape[1:]) if shape is not None else type(outputs).__name__
+        raise ModelError(reference, f"one output of shape (None, {classes}); the model gives {got}")
+    return np.asarray(keras.ops.convert_to_numpy(outputs))
+
+
+def _compile(model: keras.Model, config: TrainConfig, gives_logits: bool) -> dict[str, Any]:
+    optimizer = keras.optimizers.get(config.optimizer)
+    optimizer.learning_rate = config.learning_rate
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=gives_logits)
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+    return {
+        "optimizer": config.optimizer,
+        "loss": loss.name + (" (from logits)" if gives_logits else ""),
+        "learning_rate": config.learning_rate,
+    }
+
+
+def _compiled_params(model: keras.Model) -> dict[str, Any]:
+    """Return what its author compiled the model with: that is what trains it."""
+    # Mixed precision wraps the optimizer in one that scales the loss.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    loss = model.loss
+    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", None))
+    params = {"optimizer": optimizer.__class__.__name__.lower(), "loss": name or str(loss)}
+    # Keras keeps the schedule itself under a private name; the config is its public form.
+    rate = optimizer.get_config()["learning_rate"]
+    if isinstance(rate, dict):
+        params["optimizer"] += f" ({rate['class_name']})"
+        return params
+    # A float32 in Keras: 0.01 comes back as 0.009999999776.
+    return {**params, "learning_rate": float(str(np.float32(rate)))}
+
+
+def _check_loss(
+    model: keras.Model,
+    reference: str,
+    dataset: Dataset,
+    outputs: NDArray[np.float32],
+    gives_logits: bool,
+) -> None:
+    """Compute the loss of two real images, so that an unfit loss shows before the run starts."""
+    labels = dataset.train.labels[: len(outputs)].astype(np.int32)
+    try:
+        model.compute_loss(y=labels, y_pred=keras.ops.convert_to_tensor(outputs), training=False)
+    except Exception as error:
+        raise ModelError(
+            reference,
+            "a model compiled with a loss for class numbers, such as "
+            f"sparse_categorical_crossentropy; its loss raised {_first_line(error)}",
+        ) from error
+    config = model.loss.get_config() if isinstance(model.loss, keras.losses.Loss) else {}
+    expects_logits = config.get("from_logits", gives_logits)
+    if model.loss == "sparse_categorical_crossentropy":
+        expects_logits = False
+    if expects_logits != gives_logits:
+        kinds = {True: "logits", False: "probabilities"}
+        raise ModelError(
+            reference,
+            f"a model whose loss takes what it gives; it gives {kinds[gives_logits]}, its loss "
+            f"expects {kinds[expects_logits]} (from_logits)",
+        )
+
+
+def _check_saving(model: keras.Model, reference: str) -> None:
+    """Save and load the model once: what cannot be loaded must not be trained first."""
+    with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
+        path = Path(folder) / "model.keras"
+        try:
+            model.save(path)
+            keras.saving.load_model(path, compile=False)
+        except Exception as error:  # any class may refuse to be saved or found again
+            raise ModelError(
+                reference,
+                "a model that Keras can save and load again; it raised "
+                f"{type(error).__name__}: {_first_line(error)}",
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Keras appends the whole configuration.
+    return lines[0].partition(" Full object config:")[0] if lines else type(error).__name__

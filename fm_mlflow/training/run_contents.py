@@ -1,0 +1,187 @@
+"""What a training run logs, stage by stage, and the figures that only the whole run knows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fm_mlflow import keys
+from fm_mlflow.config import NOT_SHAPING, TrainConfig
+from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.errors import TrainingError
+from fm_mlflow.measure import measurement
+from fm_mlflow.measure.machine import Machine
+from fm_mlflow.measure.measurement import MIB, Measurement
+from fm_mlflow.measure.memory import MemoryMonitor
+from fm_mlflow.naming import run_name
+from fm_mlflow.report.describe import describe_training
+
+if TYPE_CHECKING:
+    from fm_mlflow.fitting import FitResult
+    from fm_mlflow.measure.flops import FlopsProfile
+    from fm_mlflow.tracking.recorder import LoggedModel
+    from fm_mlflow.tracking.run import TrackedRun
+    from fm_mlflow.training.models import BuiltModel
+
+_EXAMPLES_LOGGED = 2
+_PREDICTION_BATCH = 1000
+
+
+def log_setting(
+    run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, machine: Machine
+) -> None:
+    """Log all that is known before training, so that even a run that fails has it."""
+    settings = config.model_dump(exclude={*NOT_SHAPING, "learning_rate", "optimizer"})
+    run.log_params(settings)
+    run.log_params(built.params, of_compiled_model=built.was_compiled)
+    run.set_tags({keys.MODEL: config.model, keys.DATASET_DIGEST: dataset.digest, **machine.tags()})
+    run.describe(describe_training(config, dataset))
+    contexts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    for context, subset in contexts.items():
+        if subset is not None:
+            run.log_dataset(dataset.name, subset, context, dataset.source)
+    with run.artifacts() as folder:
+        lines: list[str] = []
+        built.model.summary(print_fn=lambda line, **_: lines.append(line))
+        (folder / keys.MODEL_SUMMARY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class LoggedOutcome:
+    """A trained model that is logged, and what it scored."""
+
+    model: LoggedModel
+    outcome: dict[str, float]
+
+
+def log_outcome(
+    run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, fitted: FitResult
+) -> LoggedOutcome:
+    """Evaluate the model on the test set; log it, its results and the plots of them."""
+    from fm_mlflow.measure.weights import weights_digest
+
+    run.set_tags({keys.COMPILER: fitted.compiler})
+    inputs, labels = built.inputs(dataset.test), dataset.test.labels.astype(np.int32)
+    probabilities = built.probabilities(inputs, _PREDICTION_BATCH)
+    predicted = probabilities.argmax(axis=1)
+    evaluated = built.model.evaluate(
+        inputs, labels, batch_size=_PREDICTION_BATCH, verbose=0, return_dict=True
+    )
+    outcome: dict[str, float] = {
+        keys.TEST_LOSS: float(evaluated["loss"]),
+        keys.TEST_ACCURACY: float(np.mean(predicted == dataset.test.labels)),
+    }
+    if not math.isfinite(outcome[keys.TEST_LOSS]):
+        raise TrainingError(f"test_loss is {outcome[keys.TEST_LOSS]} after training")
+    example = inputs[:_EXAMPLES_LOGGED]
+    model = run.log_model(
+        built.model,
+        input_example=example,
+        output_example=np.asarray(built.model(example, training=False)),
+        class_names=dataset.class_names,
+        code_paths=built.code_paths,
+        requirements=built.requirements,
+        params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
+    )
+    run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
+    run.set_tags({keys.WEIGHTS_DIGEST: weights_digest(built.model)})
+    _log_plots(run, config, dataset, fitted, probabilities, predicted)
+    return LoggedOutcome(model, outcome)
+
+
+def _log_plots(
+    run: TrackedRun,
+    config: TrainConfig,
+    dataset: Dataset,
+    fitted: FitResult,
+    probabilities: NDArray[np.float32],
+    predicted: NDArray[np.integer],
+) -> None:
+    from fm_mlflow.report.plots import save_confusion_matrix, save_learning_curve
+
+    with run.artifacts() as folder:
+        title = run_name(config)
+        save_learning_curve(fitted.history, title, _file(folder, keys.LEARNING_CURVE_FILE))
+        save_confusion_matrix(
+            dataset.test.labels,
+            predicted,
+            dataset.class_names,
+            title,
+            _file(folder, keys.CONFUSION_MATRIX_FILE),
+        )
+        predictions = _file(folder, keys.PREDICTIONS_FILE)
+        np.savez_compressed(predictions, label=dataset.test.labels, probability=probabilities)
+
+
+def clocks(fitted: FitResult, logged: LoggedOutcome, started: float) -> list[Measurement]:
+    """Return the size of the logged model and the times of the run as measurements."""
+    clock = "monotonic clock around"
+    files = "files of the logged MLflow model, as MLflow counts them, / 1024²"
+    if logged.model.size_bytes is None:
+        size = Measurement.missing(keys.SIZE_MLFLOW_MODEL, files, "the store does not say")
+    else:
+        size = Measurement.exact(keys.SIZE_MLFLOW_MODEL, logged.model.size_bytes / MIB, files)
+    return [
+        size,
+        Measurement.single(keys.FIT_SECONDS, fitted.seconds, f"{clock} the fit, tracing included"),
+        Measurement.single(
+            keys.TOTAL_SECONDS,
+            time.perf_counter() - started,
+            f"{clock} the whole call, up to the logging of this value",
+        ),
+    ]
+
+
+def of_parts(measurements: Sequence[Measurement], parts: int) -> list[Measurement]:
+    """Have times, speeds and memory say that several processes trained the run."""
+    if parts == 1:
+        return list(measurements)
+    last = f"of the last of {parts} processes that trained the run"
+    every = f"the sum over {parts} processes that trained the run, each up to its last checkpoint"
+    notes = {"memory/": last, "throughput/training": last, "utilization/": last, "time/": every}
+    return [
+        replace(each, method=f"{each.method}; {note}") if note else each
+        for each in measurements
+        for note in [next((text for name, text in notes.items() if each.name.startswith(name)), "")]
+    ]
+
+
+def log_costs(
+    run: TrackedRun,
+    config: TrainConfig,
+    costs: Sequence[Measurement],
+    flops: FlopsProfile | None,
+    memory: MemoryMonitor | None,
+    machine: Machine,
+) -> None:
+    """Log every cost as metric and in `measurements.json`, with the tables and the plot."""
+    from fm_mlflow.report.plots import save_memory_timeline
+
+    values = measurement.metrics(costs)
+    # Before the metrics: of a run that is killed in between, `resume` measures both again.
+    with run.artifacts() as folder:
+        text = measurement.to_json(costs, machine.to_dict())
+        _file(folder, keys.MEASUREMENTS_FILE).write_text(text, encoding="utf-8")
+        if flops is not None:
+            table = _file(folder, keys.FLOPS_LAYERS_FILE)
+            table.write_text(flops.to_csv(), encoding="utf-8")
+        if memory is not None:
+            memory.write_timeline(_file(folder, keys.MEMORY_TIMELINE_FILE))
+            peak = values.get(keys.MEMORY_PEAK)
+            if peak is not None:
+                plot = _file(folder, keys.MEMORY_PLOT_FILE)
+                save_memory_timeline(memory.timeline, peak, run_name(config), plot)
+    run.log_metrics(values, of_model=True)
+
+
+def _file(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    return path

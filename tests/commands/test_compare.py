@@ -1,0 +1,215 @@
+"""From real stores of simulated runs to the report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+import fm_mlflow
+from fm_mlflow import ComparisonError, InputError, TrackingError, compare, keys
+from fm_mlflow.commands import compare as comparing
+from fm_mlflow.commands.compare import choose
+from fm_mlflow.config import Choice
+from fm_mlflow.listeners import ProgressListener
+from tests.conftest import Store, active_store, fm_mlflow as command
+from tests.outages import Line, Way
+from tests.simulated import Simulated, log_run
+
+FILES = {"report.html", "report.md", "comparison.csv", "comparison.json"}
+GAP = [
+    Simulated(model, seed, accuracy + seed / 1000)
+    for model, accuracy in (("mlp", 0.87), ("cnn", 0.90))
+    for seed in range(5)
+]
+
+
+def fill(store: Store, runs: list[Simulated]) -> list[str]:
+    return [log_run(store.client, run) for run in runs]
+
+
+def document(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((folder / "comparison.json").read_text())
+    return loaded
+
+
+def test_the_report_of_two_models(store: Store) -> None:
+    run_ids = fill(store, GAP)
+    result = compare(output="out")
+    comparison = result.comparison
+    assert comparison.best.model == "cnn"
+    assert comparison.best.run_id == run_ids[-1]
+    assert set(result.files) == FILES
+
+    contents = document(Path("out"))
+    assert {model["model"]: len(model["run_ids"]) for model in contents["models"]} == {
+        "cnn": 5,
+        "mlp": 5,
+    }
+    accuracy = contents["models"][0]["metrics"][keys.TEST_ACCURACY]
+    assert accuracy["n"] == 5
+    assert accuracy["mean"] == pytest.approx(0.902)
+    verdict = contents["verdicts"][0]
+    assert {verdict["a"], verdict["b"]} == {"cnn", "mlp"}
+    assert verdict["metric"] == keys.TEST_ACCURACY
+    assert verdict["verdict"] == ("a_better" if verdict["a"] == "cnn" else "b_better")
+    assert verdict["p_value"] == pytest.approx(2 / 252)
+    # 4 times the parameters, a third of the arithmetic: neither dominates.
+    assert set(contents["pareto"][keys.FLOPS_INFERENCE]) == {"mlp", "cnn"}
+    assert contents["pareto"][keys.PARAMETERS_TRAINABLE] == ["cnn"]
+
+    with Path("out/comparison.csv").open() as file:
+        assert [row["Model"] for row in csv.DictReader(file)] == ["cnn", "mlp"]
+
+
+def test_the_run_that_holds_the_report(store: Store) -> None:
+    run_ids = fill(store, GAP)
+    result = compare(output="out")
+    run = store.client.get_run(result.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags[keys.KIND] == keys.KIND_COMPARISON
+    assert run.data.tags[keys.COMPARED_RUNS] == "10"
+    assert run.data.tags[keys.BEST_RUN] == run_ids[-1]
+    assert {file.path for file in store.client.list_artifacts(result.run_id)} == FILES
+    for name in FILES:
+        logged = Path(store.client.download_artifacts(result.run_id, name))
+        assert logged.read_bytes() == Path(result.files[name]).read_bytes()
+
+
+def test_same_store_same_bytes(store: Store) -> None:
+    fill(store, GAP[3:7])
+    first, second = compare(output="first"), compare(output="second")
+    for name in FILES:
+        assert Path(first.files[name]).read_bytes() == Path(second.files[name]).read_bytes()
+
+
+def test_nothing_to_compare(store: Store) -> None:
+    with pytest.raises(ComparisonError, match="nothing to compare: 'Default' has no finished"):
+        compare(output="out")
+    fill(store, [Simulated(status="FAILED", tags={keys.ERROR: "no memory"})])
+    with pytest.raises(ComparisonError, match="1 run skipped, 1 because: it ended as FAILED: no m"):
+        compare(output="out")
+    assert not Path("out").exists()
+    assert len(store.client.search_runs(["0"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("runs", "best"),
+    [
+        ([Simulated("cnn")], "cnn"),
+        ([Simulated("cnn", seed=seed) for seed in range(3)], "cnn"),
+        # So few images do not tell these apart: the cheaper one.
+        ([Simulated("cnn"), Simulated("mlp", accuracy=0.88)], "mlp"),
+        ([Simulated("cnn", predictions=False), Simulated("mlp", predictions=False)], "mlp"),
+        ([Simulated("cnn"), Simulated("mlp", accuracy=0.7)], "cnn"),
+    ],
+    ids=["one run", "one model", "one run each", "no predictions", "far apart"],
+)
+def test_little_to_compare_is_said(store: Store, runs: list[Simulated], best: str) -> None:
+    fill(store, runs)
+    result = compare(output="out")
+    assert result.comparison.best.model == best
+    assert {path.name for path in Path("out").iterdir()} == FILES
+
+
+def test_hostile_names_are_shown_not_run(store: Store) -> None:
+    hostile = "<script>alert('x')</script>|[red]*_`$x^2$"
+    fill(store, [Simulated(hostile, name=hostile), Simulated("mlp", name=hostile)])
+    fill(store, [Simulated(name=hostile, status="FAILED", tags={keys.ERROR: hostile})])
+    compare(output="out")
+    page = Path("out/report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    code = re.compile(r"^    .*$", re.MULTILINE)  # shown as it is
+    text = code.sub("", Path("out/report.md").read_text())
+    assert re.search(r"(?<!\\)<script", text) is None
+    assert hostile in {model["model"] for model in document(Path("out"))["models"]}
+
+
+def test_deleted_artifacts_are_a_warning(store: Store) -> None:
+    fill(store, GAP[4:6])
+    for folder in (store.folder / "mlruns" / "0").iterdir():
+        shutil.rmtree(folder / "artifacts")
+    result = compare(output="out")
+    assert any("cannot be read" in warning for warning in result.comparison.warnings)
+
+
+def test_an_output_that_is_a_file_is_refused(store: Store) -> None:
+    fill(store, GAP[4:6])
+    Path("out").write_text("mine")
+    with pytest.raises(InputError, match="output"):
+        compare(output="out")
+    assert Path("out").read_text() == "mine"
+
+
+class CutsAt(ProgressListener):
+    """Cuts the way to the server when a stage begins."""
+
+    def __init__(self, line: Line, stage: str) -> None:
+        self._line, self._stage = line, stage
+
+    @override
+    def stage(self, text: str) -> None:
+        if text.startswith(self._stage):
+            self._line.set(Way.CUT)
+
+
+@pytest.mark.parametrize("stage", ["reading", "writing"])
+def test_a_store_that_goes_away(
+    server: Store, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("FM_MLFLOW_JOURNAL_DIR", str(tmp_path / "journals"))
+    monkeypatch.setattr(comparing, "_FLUSH_SECONDS", 0)
+    name = f"goes away {stage}"
+    experiment = server.client.create_experiment(name)
+    for run in (Simulated("cnn"), Simulated("mlp")):
+        log_run(server.client, run, experiment)
+    with closing(Line(server)) as line, active_store(line.store(server)):
+        refused = pytest.raises(TrackingError, match=line.uri)
+        with refused if stage == "reading" else nullcontext():
+            compare(experiment=name, output=str(tmp_path / "out"), progress=CutsAt(line, stage))
+    # What was computed is not lost with the store: the report is written, its run has a journal.
+    assert (tmp_path / "out" / "report.html").exists() == (stage == "writing")
+    assert len(list((tmp_path / "journals").glob("j-*"))) == (stage == "writing")
+    assert len(server.client.search_runs([experiment])) == 2
+
+
+def test_choosing_follows_the_report(store: Store) -> None:
+    fill(store, GAP)
+    comparison = compare(output="out").comparison
+    chosen = choose(Choice())
+    assert chosen.best == comparison.best
+    assert chosen.run.run_id == comparison.best.run_id
+    with pytest.raises(ComparisonError, match="no model qualifies"):
+        choose(Choice(max_parameters=1))
+
+
+def test_the_command(store: Store) -> None:
+    fill(store, GAP)
+    done = command("compare", "--output", "report", store=store)
+    assert done.returncode == 0, done.stderr
+    assert "cnn" in done.stdout
+    text, _, _ = done.stdout.partition("The whole report:")  # then commands, never wrapped
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert {path.name for path in (store.folder / "report").iterdir()} == FILES
+
+    done = command("compare", "--json", "--max_flops", "1e6", store=store)
+    printed = json.loads(done.stdout)
+    assert printed["best"]["model"] == "mlp"
+    assert store.client.get_run(printed["run_id"]).info.status == "FINISHED"
+
+    done = command("compare", "--experiment", "none", store=store)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("fm-mlflow: experiment: received 'none'")
+
+
+def test_the_public_names_are_there() -> None:
+    assert fm_mlflow.compare is compare

@@ -1,0 +1,232 @@
+"""Registering as its users meet it: real models, a fresh process, real tampering."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import mlflow
+import pytest
+
+from fm_mlflow import GateError, keys, list_versions, register, rollback, train
+from fm_mlflow.errors import DataError, InputError
+from fm_mlflow.registration import checks
+from fm_mlflow.registration.fresh_process import measure
+from tests.conftest import Store, active_store, fm_mlflow, make_store
+from tests.data.test_dataset import small_files, write
+from tests.trained import DIGITS
+
+SHORT = {**DIGITS, "epochs": 1}
+CUSTOM = """
+import keras
+@keras.saving.register_keras_serializable("mine")
+class Twice(keras.layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+def build():
+    return keras.Sequential(
+        [keras.Input((28, 28)), keras.layers.Flatten(), Twice(), keras.layers.Dense(10)]
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def two_runs(
+    store_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Store, str, str]]:
+    """An accurate, dear model and a poor, cheap one; nothing is registered."""
+    store = make_store(store_template, tmp_path_factory.mktemp("two"))
+    with active_store(store):
+        settings = {**DIGITS, "measure": "flops"}
+        cnn = train("cnn", **{**settings, "epochs": 4, "learning_rate": 0.003})
+        mlp = train("mlp", **{**settings, "epochs": 1, "learning_rate": 0.0001})
+        yield store, cnn.run_id, mlp.run_id
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure without a fresh process, which spends 6 s on importing TensorFlow."""
+    monkeypatch.setattr(checks, "_in_fresh_process", measure)
+
+
+def registered(store: Store) -> dict[str, int]:
+    """The aliases of every registered model."""
+    return {
+        f"{model.name}@{alias}": int(version)
+        for model in store.client.search_registered_models()
+        for alias, version in model.aliases.items()
+    }
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_from_the_first_champion_to_the_rollback(two_runs: tuple[Store, str, str]) -> None:
+    store, cnn, mlp = two_runs
+    first = register(run_id=mlp)
+    assert (first.outcome, first.champion, first.previous) == ("registered", 1, None)
+    best = register()  # chosen as compare does
+    assert best.run_id == cnn
+    assert (best.outcome, best.version, best.champion, best.previous) == ("registered", 2, 2, 1)
+    assert {gate.name: gate.passed for gate in best.gates} == {
+        "accuracy v version 1": True,
+        "gain over version 1": True,
+    }
+    again = register(run_id=cnn)
+    assert (again.outcome, again.version) == ("unchanged", 2)
+
+    with pytest.raises(GateError, match=r"; accuracy v version 2: -\d+\.\d\d points") as refused:
+        register(run_id=mlp, min_accuracy=0.999, max_flops=1000)
+    assert refused.value.exit_code == 3
+    assert refused.value.registration is not None
+    assert {gate.name: gate.passed for gate in refused.value.registration.gates} == {
+        "--min-accuracy": False,
+        "--max-flops": False,
+        "accuracy v version 2": False,
+        "gain over version 2": True,
+    }
+    moved = register(run_id=mlp, tolerance=1)
+    assert (moved.outcome, moved.version, moved.previous) == ("moved", 1, 2)
+    back = rollback()
+    assert (back.champion, back.previous, back.run_id) == (2, 1, cnn)
+    name = "fashion-mnist-classifier"
+    assert registered(store) == {f"{name}@champion": 2, f"{name}@previous": 1}
+
+    two, one = list_versions().versions
+    run = store.client.get_run(cnn)
+    assert two.aliases == ("champion",)
+    assert two.figure(keys.TEST_ACCURACY) == run.data.metrics["test_accuracy"]
+    assert two.figure(keys.FLOPS_INFERENCE) == 1_442_332
+    assert two.tags[keys.DATASET_DIGEST] == run.data.tags[keys.DATASET_DIGEST]
+    assert one.tags[keys.MODEL] == "mlp"
+    card = str(store.client.get_model_version(name, "2").description)
+    assert card.startswith("cnn on scikit-learn's digits: test accuracy 0.")
+    assert "| 9 | 9 |" in card
+    assert "repeat it with `fm-mlflow train --model cnn --epochs 4 --learning-rate 0.003" in card
+    model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
+    assert model.metadata.metadata["class_names"] == list("0123456789")
+
+
+@pytest.mark.usefixtures("in_this_process", "two_runs")
+def test_if_no_model_keeps_the_bounds_the_best_shows_why() -> None:
+    with pytest.raises(GateError, match=r"--max-parameters: 56,714, required: at most 10$"):
+        register(max_parameters=10, name="another")
+
+
+@pytest.mark.usefixtures("in_this_process")
+class TestTampering:
+    def refused(self, store: Store, run_id: str) -> str:
+        with pytest.raises(GateError) as refused:
+            register(run_id=run_id)
+        assert refused.value.exit_code == 3
+        assert registered(store) == {}
+        assert store.client.search_registered_models() == []
+        return str(refused.value)
+
+    def test_a_forged_accuracy(self, store: Store) -> None:
+        run = train("mlp", **SHORT)
+        store.client.log_metric(run.run_id, "test_accuracy", 0.99, step=1)
+        message = self.refused(store, run.run_id)
+        found = f"test_accuracy: logged 0.99, found {run.test_accuracy}, required: equal"
+        assert message == f"not promoted: {found}"
+
+    def test_one_weight_that_no_prediction_depends_on(self, store: Store) -> None:
+        run = train("mlp", **SHORT)
+        (model,) = store.folder.rglob("model.keras")
+        # The first pixel of each digit is border: always 0.
+        change_weight(model, row=0, by=1.0)
+        message = self.refused(store, run.run_id)
+        assert message.startswith("not promoted: weights digest: logged ")
+        assert "predictions" not in message
+
+    def test_one_weight_that_matters(self, store: Store) -> None:
+        run = train("mlp", **SHORT)
+        store.client.delete_tag(run.run_id, keys.WEIGHTS_DIGEST)  # as of an older run
+        (model,) = store.folder.rglob("model.keras")
+        change_weight(model, row=28 * 14 + 14, by=0.01)
+        message = self.refused(store, run.run_id)
+        assert "predictions/test.npz: logged 360 x 10, found up to " in message
+
+    def test_missing_predictions(self, store: Store) -> None:
+        run = train("mlp", **SHORT)
+        (store.folder / "mlruns/0" / run.run_id / "artifacts/predictions/test.npz").unlink()
+        assert "predictions/test.npz is missing or cannot be read" in self.refused(
+            store, run.run_id
+        )
+
+
+def change_weight(path: Path, *, row: int, by: float) -> None:
+    """Change one weight of the first layer in a .keras file, and leave everything else as it is."""
+    folder = path.with_suffix(".unpacked")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    with h5py.File(folder / "model.weights.h5", "r+") as weights:
+        weights["layers/dense/vars/0"][row, 0] += by
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    shutil.rmtree(folder)
+
+
+def test_a_missing_model_file(store: Store) -> None:
+    run = train("mlp", **SHORT)
+    (model,) = store.folder.rglob("model.keras")
+    model.unlink()
+    with pytest.raises(GateError, match=r"cannot be loaded and run by a fresh process: .*model"):
+        register(run_id=run.run_id)
+    assert store.client.search_registered_models() == []
+
+
+def test_a_users_own_model_loads_without_its_source(store: Store) -> None:
+    source = store.folder / "mine.py"
+    source.write_text(CUSTOM)
+    run = train("mine.py:build", **SHORT)
+    source.unlink()
+    done = register(run_id=run.run_id)
+    assert done.outcome == "registered"
+    assert done.same_machine
+    card = str(store.client.get_model_version(done.name, "1").description)
+    assert "The outputs are logits; a softmax makes them probabilities" in card
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_test_set_is_found_again_and_known_by_its_contents(store: Store) -> None:
+    folder = write(store.folder / "data", small_files(), compressed=False)
+    run_id = train("mlp", **{**SHORT, "dataset": "idx", "data_dir": str(folder)}).run_id
+    planned = register(run_id=run_id, dry_run=True)
+    assert (planned.outcome, planned.version) == ("dry run", None)
+    assert store.client.search_registered_models() == []
+
+    elsewhere = folder.rename(store.folder / "elsewhere")
+    with pytest.raises(DataError, match=r"which is not here; name the folder .* --data-dir"):
+        register(run_id=run_id)
+    assert register(run_id=run_id, data_dir=str(elsewhere)).outcome == "registered"
+
+    (path,) = elsewhere.glob("t10k-images*")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"are not those of run .*: digest \w{12}, the run's is"):
+        register(run_id=run_id, data_dir=str(elsewhere))
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("run_id", ["0" * 32, "none"])
+def test_a_run_that_is_not_there(run_id: str) -> None:
+    with pytest.raises(InputError, match=f"^run_id: received '{run_id}', accepted: the id of a"):
+        register(run_id=run_id)
+
+
+def test_a_run_that_failed(store: Store) -> None:
+    run = store.client.create_run("0", tags={keys.KIND: "training"})
+    store.client.set_terminated(run.info.run_id, "FAILED")
+    with pytest.raises(InputError, match="a finished training run: it ended as FAILED"):
+        register(run_id=run.info.run_id)
+
+
+def test_an_empty_store_is_one_line(store: Store) -> None:
+    done = fm_mlflow("register", "--min-accuracy", "0.8", store=store)
+    assert done.returncode == 1
+    assert "fm-mlflow: nothing to compare: 'Default' has no finished training run" in done.stderr
+    assert store.client.search_registered_models() == []

@@ -1,0 +1,203 @@
+"""A champion on a server: registered by the command, served and asked by HTTP, run in batches."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import requests
+from mlflow.pyfunc import PyFuncModel
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from fm_mlflow import InputError, predict, train
+from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.errors import DataError
+from fm_mlflow.listeners import ProgressListener
+from tests.conftest import Store, active_store, fm_mlflow, free_port, wait_until_it_answers
+from tests.trained import DIGITS
+
+CHAMPION = "models:/served@champion"
+
+
+@pytest.fixture(scope="module")
+def champion(server: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What the command said when it registered a model on the server."""
+    folder = tmp_path_factory.mktemp("champion")
+    with active_store(server):
+        run = train("cnn", **DIGITS)
+        done = fm_mlflow(
+            *("register", "--run-id", run.run_id, "--name", "served", "--json"),
+            store=server,
+            cwd=folder,
+        )
+        assert done.returncode == 0, done.stderr
+        result: dict[str, Any] = json.loads(done.stdout)
+        assert result["run_id"] == run.run_id
+        yield result
+
+
+@pytest.fixture(scope="module")
+def local(champion: dict[str, Any]) -> PyFuncModel:
+    loaded: PyFuncModel = mlflow.pyfunc.load_model(CHAMPION)
+    return loaded
+
+
+def test_the_command_registered_on_a_server(champion: dict[str, Any], server: Store) -> None:
+    assert (champion["outcome"], champion["version"]) == ("registered", 1)
+    assert champion["same_machine"]
+    assert {check["figure"] for check in champion["checks"] if check["passed"]} >= {
+        *("test_accuracy", "test_loss", "predictions/test.npz", "weights digest"),
+        *("parameters/trainable", "size/inference_mib", "size/mlflow_model_mib", "signature"),
+    }
+    version = server.client.get_model_version_by_alias("served", "champion")
+    assert version.run_id == champion["run_id"]
+    listed = fm_mlflow("register", "--list", "--name", "served", store=server)
+    assert listed.returncode == 0
+    assert "1  champion  cnn" in listed.stdout
+    assert all(len(line) <= 80 for line in listed.stdout.splitlines())
+
+
+def test_served_over_http_and_by_mlflow_models_predict(
+    local: PyFuncModel,
+    digits: Dataset,
+    server: Store,
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    mlflow_models = [sys.executable, "-m", "mlflow", "models"]
+    model = ["-m", CHAMPION, "--env-manager", "local"]
+    # The servers that MLflow starts look for their programs on the PATH.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = server.environment(PATH=path)
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        served = subprocess.Popen(
+            [*mlflow_models, "serve", *model, "--port", str(port), "--workers", "1"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        folder = mlflow.artifacts.download_artifacts(CHAMPION, dst_path=str(tmp_path / "model"))
+        example = f"{folder}/serving_input_example.json"
+        subprocess.run(
+            [*mlflow_models, "predict", *model, "-i", example, "-t", "json", "-o", "out.json"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            check=True,
+        )
+        predicted = json.loads((tmp_path / "out.json").read_text())["predictions"]
+        expected = local.predict(digits.test.scaled[:2, ..., None])
+        assert np.array_equal(np.array(predicted, np.float32), expected)
+
+        wait_until_it_answers(f"http://127.0.0.1:{port}/ping", served, log)
+        images = digits.test.scaled[:50, ..., None]
+        answer = requests.post(
+            f"http://127.0.0.1:{port}/invocations", json={"inputs": images.tolist()}, timeout=60
+        )
+        assert answer.ok, answer.text
+        outputs = np.array(answer.json()["predictions"], np.float32)
+        assert np.array_equal(outputs, local.predict(images))
+        names = (local.metadata.metadata or {})["class_names"]
+        assert names[outputs[0].argmax()] == str(digits.test.labels[0])
+    finally:
+        os.killpg(served.pid, 15)
+        served.wait(timeout=30)
+
+
+def saved(path: Path, array: NDArray[Any]) -> str:
+    np.save(path, array)
+    return str(path)
+
+
+@pytest.mark.usefixtures("champion")
+class TestPredict:
+    @pytest.fixture
+    def expected(self, local: PyFuncModel, digits: Dataset) -> NDArray[np.float32]:
+        outputs: NDArray[np.float32] = local.predict(digits.test.scaled[..., None])
+        return outputs
+
+    @pytest.mark.parametrize("form", ["idx.gz", "uint8", "float32", "channel"])
+    def test_is_what_the_model_says(
+        self, tmp_path: Path, digits: Dataset, expected: NDArray[np.float32], form: str
+    ) -> None:
+        grey = digits.test.images
+        if form == "idx.gz":
+            header = b"\x00\x00\x08\x03" + np.array(grey.shape, ">u4").tobytes()
+            (tmp_path / form).write_bytes(gzip.compress(header + grey.tobytes()))
+            images = str(tmp_path / form)
+        else:
+            arrays: dict[str, NDArray[Any]] = {
+                "uint8": grey,
+                "float32": digits.test.scaled,
+                "channel": digits.test.scaled[..., None].astype(np.float64),
+            }
+            images = saved(tmp_path / "images.npy", arrays[form])
+        output = tmp_path / "out.parquet"
+        result = predict(model=CHAMPION, input=images, output=str(output))
+        table = parquet.read_table(output)
+        probabilities = np.column_stack([table[f"probability_{n}"] for n in range(10)])
+        # In batches of another size, whose products some processors round differently.
+        np.testing.assert_allclose(probabilities, expected, rtol=1e-4, atol=1e-7)
+        assert table["label"].to_pylist() == expected.argmax(axis=1).tolist()
+        assert result.images == len(grey) == sum(result.counts.values())
+        assert result.counts["3"] == table["class_name"].to_pylist().count("3")
+
+    def test_by_run_id_and_as_a_command(
+        self, champion: dict[str, Any], server: Store, tmp_path: Path, digits: Dataset
+    ) -> None:
+        images = saved(tmp_path / "images.npy", digits.test.images)
+        done = fm_mlflow(
+            *("predict", "--model", champion["run_id"], "--input", images, "--output", "p.csv"),
+            store=server,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.splitlines() == ["loading the model", "360 of 360 images"]
+        assert "360 images classified" in done.stdout
+        assert (tmp_path / "p.csv").read_text().count("\n") == 361
+
+    def test_interrupted_it_leaves_nothing(self, tmp_path: Path, digits: Dataset) -> None:
+        class Interrupts(ProgressListener):
+            def images(self, done: int, total: int) -> None:
+                raise KeyboardInterrupt
+
+        images = saved(tmp_path / "images.npy", digits.test.images)
+        with pytest.raises(KeyboardInterrupt):
+            predict(
+                model=CHAMPION,
+                input=images,
+                output=str(tmp_path / "out.csv"),
+                progress=Interrupts(),
+            )
+        assert [path.name for path in tmp_path.iterdir()] == ["images.npy"]
+
+    def test_floating_point_images_must_be_scaled(self, tmp_path: Path, digits: Dataset) -> None:
+        images = saved(tmp_path / "images.npy", digits.test.images.astype(np.float32))
+        with pytest.raises(DataError, match="values from 0 to 255; floating-point images are"):
+            predict(model=CHAMPION, input=images, output=str(tmp_path / "out.csv"))
+        assert [path.name for path in tmp_path.iterdir()] == ["images.npy"]
+
+    def test_images_of_another_size(self, tmp_path: Path, digits: Dataset) -> None:
+        images = saved(tmp_path / "images.npy", digits.test.images[:, :14])
+        with pytest.raises(InputError, match=r"images of shape \(14, 28\)', accepted: images of"):
+            predict(model=CHAMPION, input=images)
+
+    @pytest.mark.parametrize("model", ["models:/served@nobody", "models:/none/1", "0" * 32, "x"])
+    def test_a_model_that_is_not_there(self, tmp_path: Path, digits: Dataset, model: str) -> None:
+        images = saved(tmp_path / "images.npy", digits.test.images[:1])
+        with pytest.raises(InputError, match=f"^model: received '{model}', accepted: a model's"):
+            predict(model=model, input=images)

@@ -1,0 +1,470 @@
+"""The training loop against `model.fit` on the same batches; models and callbacks of all kinds."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from fm_mlflow.errors import TrainingError
+from fm_mlflow.fitting import Examples, FitResult, epoch_order, fit
+from fm_mlflow.fitting.cpu import onednn
+from fm_mlflow.fitting.examples import source_of
+from fm_mlflow.process.quiet import OWN_THREADS
+
+SEED, EPOCHS, BATCH, CLASSES = 5, 3, 32, 4
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (200, 8, 8), dtype=np.uint8)
+LABELS = (IMAGES.mean(axis=(1, 2)) * 7).astype(np.int32) % CLASSES
+TRAINING = Examples(IMAGES[:150], LABELS[:150], divisor=255)
+VALIDATION = Examples(IMAGES[150:], LABELS[150:], divisor=255)
+# XLA and TensorFlow round differently, and the difference grows with each step.
+ROUNDING = 2e-5
+
+Callbacks = Sequence[keras.callbacks.Callback]
+
+
+def dense(kind: type[keras.Model] = keras.Model, **settings: Any) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8, 8))
+    hidden = layers.Dense(16, activation="relu")(layers.Flatten()(inputs))
+    model = kind(inputs, layers.Dense(CLASSES, activation="softmax")(hidden))
+    settings = {"optimizer": "adam", "metrics": ["accuracy"], **settings}
+    model.compile(loss="sparse_categorical_crossentropy", **settings)
+    return model
+
+
+def with_dropout() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    hidden = [layers.Flatten(), layers.Dense(16, activation="relu"), layers.Dropout(0.3)]
+    model = keras.Sequential(
+        [keras.Input((8, 8)), *hidden, layers.Dense(CLASSES, activation="softmax")]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def convolutional() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8)),
+            layers.Reshape((8, 8, 1)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.BatchNormalization(),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(CLASSES),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, metrics=["accuracy"])
+    return model
+
+
+def example_wise(*more: keras.Layer) -> keras.Model:
+    """A net of convolutions whose batches may be split, unless a further layer says otherwise."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8)),
+            layers.Reshape((8, 8, 1)),
+            layers.Conv2D(4, 3, activation="relu", kernel_regularizer="l2"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            *more,
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let batches be split, whatever the machine and whoever started TensorFlow."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
+    monkeypatch.setenv(OWN_THREADS, "1")
+
+
+class OwnStep(keras.Model):  # type: ignore[misc]  # keras is untyped
+    """A step of the user's own, with logs of its own."""
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self.compute_loss(x=x, y=y, y_pred=self(x, training=True)))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        norm = tf.linalg.global_norm(gradients)
+        return {"loss": loss, "gradient_norm": norm}
+
+
+class OwnFit(keras.Model):  # type: ignore[misc]
+    """A model that builds its own training function: only `model.fit` can serve it."""
+
+    def make_train_function(self, force: bool = False) -> Any:
+        return super().make_train_function(force)
+
+
+def run(model: keras.Model, callbacks: Callbacks = (), **settings: Any) -> FitResult:
+    arguments: dict[str, Any] = {
+        "training": TRAINING,
+        "validation": VALIDATION,
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "seed": SEED,
+        "on_epoch": lambda _epoch, _metrics: None,
+        **settings,
+    }
+    return fit(model, callbacks=callbacks, **arguments)
+
+
+def as_keras(
+    model: keras.Model, training: Examples, validation: Examples, **settings: Any
+) -> dict[str, list[float]]:
+    """What `model.fit` makes of the batches that `fit` trains on."""
+    keras.utils.set_random_seed(SEED)
+    count = len(training)
+
+    def batches() -> Any:
+        for epoch in range(EPOCHS):
+            order = epoch_order(SEED, epoch, count)
+            for start in range(0, count, BATCH):
+                rows = order[start : start + BATCH]
+                batch = keras.tree.map_structure(lambda part, rows=rows: part[rows], prepared)
+                yield batch
+
+    def floats(examples: Examples) -> Any:
+        return keras.tree.map_structure(
+            np.asarray, examples.prepare(keras.tree.map_structure(tf.constant, examples.arrays))
+        )
+
+    prepared = floats(training)
+    spec = keras.tree.map_structure(
+        lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), prepared
+    )
+    history = model.fit(
+        tf.data.Dataset.from_generator(batches, output_signature=spec),
+        shuffle=False,
+        epochs=EPOCHS,
+        steps_per_epoch=-(-count // BATCH),
+        validation_data=tf.data.Dataset.from_tensor_slices(floats(validation)).batch(BATCH),
+        verbose=0,
+        **settings,
+    )
+    found: dict[str, list[float]] = history.history
+    return found
+
+
+def assert_same(result: FitResult, history: dict[str, list[float]]) -> None:
+    assert set(history) <= set(result.history)
+    for name, values in history.items():
+        np.testing.assert_allclose(result.history[name], values, rtol=ROUNDING, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("build", "compiler"),
+    [
+        (dense, "xla"),
+        (convolutional, "tensorflow"),
+        (with_dropout, "tensorflow"),
+        (lambda: dense(jit_compile=True), "xla, each step"),
+        (lambda: dense(OwnStep, metrics=None), "xla"),
+        (lambda: dense(OwnFit), "keras"),
+        (lambda: dense(run_eagerly=True), "keras"),
+    ],
+    ids=["dense", "convolutional", "dropout", "jit_compile", "own step", "own fit", "eager"],
+)
+def test_the_losses_are_those_of_keras(build: Callable[[], keras.Model], compiler: str) -> None:
+    result, other = run(model := build()), build()
+    assert result.compiler == compiler
+    other.jit_compile = False  # it rounds differently, and takes seconds to compile
+    assert_same(result, as_keras(other, TRAINING, VALIDATION))
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert int(model.optimizer.iterations) == EPOCHS * 5
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_batch_in_parts_is_the_same_batch() -> None:
+    result, other = run(model := example_wise()), example_wise()
+    assert result.compiler == "tensorflow, batches in parts"
+    assert_same(result, as_keras(other, TRAINING, VALIDATION))
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert int(model.optimizer.iterations) == EPOCHS * 5
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_batch_in_parts_of_several_inputs_and_weights() -> None:
+    def build() -> keras.Model:
+        keras.utils.set_random_seed(1)
+        image, size = keras.Input((8, 8, 1), name="image"), keras.Input((1,), name="size")
+        hidden = layers.Flatten()(layers.Conv2D(3, 3, activation="relu")(image))
+        label = layers.Dense(CLASSES, name="label")(layers.Concatenate()([hidden, size]))
+        model = keras.Model(
+            {"image": image, "size": size}, [label, layers.Dense(1, name="mean")(hidden)]
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", [loss, "mse"])
+        return model
+
+    def examples(rows: slice) -> Examples:
+        images = IMAGES[rows, ..., None].astype(np.float32) / 255
+        inputs = {"image": images, "size": images.mean(axis=(1, 2))}
+        weights = np.linspace(0.5, 2, len(images), dtype=np.float32)
+        labels = LABELS[rows]
+        return Examples(inputs, (labels, labels.astype(np.float32)), (weights, weights[::-1]))
+
+    training, validation = examples(slice(150)), examples(slice(150, 200))
+    result = run(build(), training=training, validation=validation)
+    assert result.compiler == "tensorflow, batches in parts"
+    assert_same(result, as_keras(build(), training, validation))
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.BatchNormalization(),
+        layers.Dense(4, activity_regularizer="l2"),
+        layers.Activation(lambda tensor: tensor - keras.ops.mean(tensor, axis=0)),
+        layers.Softmax(axis=0),
+        layers.Lambda(lambda tensor: tensor / keras.ops.max(tensor)),
+    ],
+    ids=["batch norm", "activity", "own activation", "axis of examples", "own layer"],
+)
+def test_what_looks_at_the_batch_gets_it_whole(layer: keras.Layer) -> None:
+    assert run(example_wise(layer), epochs=1).compiler == "tensorflow"
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_whole_batch_gets_onednn_in_a_session(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(onednn, "is_left_off", onednn.is_built_in)
+    caplog.set_level(logging.INFO)
+    result, other = run(model := convolutional()), convolutional()
+    assert result.compiler == "tensorflow"
+    # The convolution and its two gradients, the pooling and its gradient.
+    replaced = "oneDNN's kernels for 5 operations" if onednn.is_built_in() else ""
+    assert replaced in caplog.text
+    assert_same(result, as_keras(other, TRAINING, VALIDATION))
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+class LooksAtItsWeights(keras.Model):  # type: ignore[misc]
+    """A step that calls Python, which sees the weights as they are."""
+
+    def train_step(self, data: Any) -> Any:
+        logs = super().train_step(data)
+        bias = self.layers[-1].bias
+        logs["bias"] = tf.py_function(lambda: tf.reduce_sum(tf.abs(bias.value)), [], tf.float32)
+        return logs
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_step_that_calls_python_stays_out_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "is_left_off", lambda: True)
+    inputs = keras.Input((8, 8, 1))
+    hidden = layers.Flatten()(layers.Conv2D(2, 3)(inputs))
+    model = LooksAtItsWeights(inputs, layers.Dense(CLASSES)(hidden))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    training = Examples(IMAGES[:128, ..., None], LABELS[:128], divisor=255)
+    validation = Examples(IMAGES[150:, ..., None], LABELS[150:], divisor=255)
+    result = run(model, training=training, validation=validation, epochs=1)
+    # As it was before or after the last of four steps, and not as it was before the first: zero.
+    bias = np.abs(model.layers[-1].bias.numpy()).sum()
+    assert result.history["bias"] == [pytest.approx(bias, rel=0.5)]
+
+
+def test_several_inputs_outputs_and_weights() -> None:
+    def build() -> keras.Model:
+        keras.utils.set_random_seed(1)
+        image, size = keras.Input((8, 8), name="image"), keras.Input((1,), name="size")
+        joined = layers.Concatenate()([layers.Flatten()(image), size])
+        outputs = {
+            "kind": layers.Dense(CLASSES, name="kind")(joined),
+            "bright": layers.Dense(1, name="bright")(joined),
+        }
+        model = keras.Model({"image": image, "size": size}, outputs)
+        model.compile(
+            "rmsprop",
+            {"kind": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "bright": "mse"},
+            loss_weights={"kind": 1.0, "bright": 0.5},
+            metrics={"kind": ["accuracy"]},
+            weighted_metrics={"bright": ["mae"]},
+        )
+        return model
+
+    def examples(rows: slice) -> Examples:
+        images = IMAGES[rows] / 255  # float64, as users have it
+        bright = images.mean(axis=(1, 2))[:, np.newaxis].astype(np.float32)
+        weights = 1 + images[:, 0, 0]
+        return Examples(
+            {"image": images, "size": bright},
+            {"kind": LABELS[rows], "bright": bright},
+            {"kind": weights, "bright": weights},
+        )
+
+    training, validation = examples(slice(150)), examples(slice(150, None))
+    result = run(build(), training=training, validation=validation)
+    assert_same(result, as_keras(build(), training, validation))
+    assert {"bright_mae", "val_kind_accuracy"} <= set(result.history)
+
+
+def test_class_weights() -> None:
+    weights = {0: 3.0, 2: 0.5}
+    result = run(dense(weighted_metrics=["accuracy"]), class_weight=weights)
+    expected = np.array([weights.get(int(label), 1.0) for label in LABELS[:150]])
+    weighted = Examples(TRAINING.inputs, TRAINING.labels, expected, 255)
+    other = dense(weighted_metrics=["accuracy"])
+    assert_same(result, as_keras(other, weighted, VALIDATION))
+    with pytest.raises(ValueError, match="no other weights"):
+        weighted.weighted(weights)
+
+
+def test_larger_than_memory_is_the_same_training() -> None:
+    resident = run(dense())
+    # A window of two batches; the last one of an epoch is filled up.
+    streamed = run(dense(), resident_bytes=2 * BATCH * (64 + 4))
+    timed = "epoch_seconds"
+    del resident.history[timed], streamed.history[timed]
+    assert streamed.history == resident.history
+    windows = source_of(TRAINING, BATCH, 2 * BATCH * (64 + 4)).windows(epoch_order(0, 0, 150))
+    assert [(window.steps, window.rest) for window in windows] == [(2, 0), (2, 0), (0, 22)]
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("build", [dense, convolutional, example_wise])
+def test_bit_for_bit_and_exactly_resumed(build: Callable[[], keras.Model]) -> None:
+    def weights(*ends: int) -> list[Any]:
+        model = build()
+        model = keras.Sequential([layers.Dropout(0.3), model])
+        model.build((None, 8, 8))
+        model.compile("adam", "sparse_categorical_crossentropy")
+        for begin, end in zip((0, *ends), ends, strict=False):
+            run(model, initial_epoch=begin, epochs=end)
+        return [variable.numpy() for variable in model.variables]
+
+    whole, again, resumed = weights(3), weights(3), weights(1, 3)
+    for one, two, three in zip(whole, again, resumed, strict=True):
+        assert one.tobytes() == two.tobytes() == three.tobytes()
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    order = epoch_order(1, 2, 1000)
+    assert order.dtype == np.int32
+    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+    np.testing.assert_array_equal(order, epoch_order(1, 2, 1000))
+    assert not np.array_equal(order, epoch_order(1, 3, 1000))
+    assert not np.array_equal(order, epoch_order(2, 2, 1000))
+    # Another NumPy must not change what an interrupted run goes on with.
+    assert epoch_order(0, 0, 10).tolist() == [4, 6, 2, 7, 3, 5, 9, 0, 8, 1]
+
+
+class Hears(keras.callbacks.Callback):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[str, int]] = []
+        self.losses: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.heard.append(("begin", batch))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.heard.append(("end", batch))
+        self.losses.append(logs["loss"])
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.heard.append(("test", batch))
+
+
+def test_hooks_for_batches_are_called_as_by_keras() -> None:
+    ours, theirs = Hears(), Hears()
+    result = run(dense(), [ours])
+    assert result.compiler == "tensorflow"
+    as_keras(dense(), TRAINING, VALIDATION, callbacks=[theirs])
+    assert ours.heard == theirs.heard
+    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=ROUNDING)
+    one: list[int] = []
+    hook = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: one.append(batch))  # noqa: ARG005
+    run(dense(), [hook], epochs=1)
+    assert one == list(range(5))
+
+
+def test_callbacks_steer_the_fit(tmp_path: Path) -> None:
+    saved = tmp_path / "best.keras"
+    rates = {0: 0.01, 1: 0.001}
+    callbacks = [
+        keras.callbacks.LearningRateScheduler(lambda epoch: rates.get(epoch, 0.0)),
+        keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=1, factor=0.5),
+        keras.callbacks.EarlyStopping(monitor="val_loss", min_delta=1e9, patience=2),
+        keras.callbacks.ModelCheckpoint(saved),
+    ]
+    model = dense()
+    result = run(model, callbacks, epochs=50)
+    assert result.compiler == "xla"  # none of them looks at single batches
+    assert len(result.history["loss"]) == 3
+    assert result.history["learning_rate"][:2] == [0.01, 0.001]
+    assert model.history.epoch == [0, 1, 2]
+    for ours, theirs in zip(
+        model.get_weights(), keras.models.load_model(saved).get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_callback_stops_within_an_epoch() -> None:
+    class Stops(Hears):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            super().on_train_batch_end(batch, logs)
+            self.model.stop_training = batch == 1
+
+    stops = Stops()
+    result = run(dense(), [stops])
+    assert [batch for what, batch in stops.heard if what == "end"] == [0, 1]
+    assert len(result.history["val_loss"]) == 1
+
+
+def test_a_backup_is_taken_up(tmp_path: Path) -> None:
+    class Fails(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 2:
+                raise RuntimeError("power failure")
+
+    def backup() -> keras.callbacks.Callback:
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    with pytest.raises(RuntimeError, match="power"):
+        run(dense(), [backup(), Fails()])
+    resumed, whole = run(dense(), [backup()]), run(dense())
+    assert resumed.history["loss"] == whole.history["loss"][2:]
+
+
+def test_progress_is_heard_from_the_first_step_on() -> None:
+    heard: list[tuple[int, int]] = []
+    run(dense(), epochs=1, batch_size=2, on_batch=lambda done, total: heard.append((done, total)))
+    assert heard[0] == (1, 75)
+    assert heard[-1] == (75, 75)
+    assert len(heard) < 20
+    assert sorted(heard) == heard
+
+
+@pytest.mark.parametrize("build", [dense, lambda: dense(run_eagerly=True)])
+def test_a_loss_that_is_no_number_ends_the_fit(build: Callable[[], keras.Model]) -> None:
+    reported = []
+    model = build()
+    model.optimizer.learning_rate = 1e30
+    with pytest.raises(TrainingError, match=r"loss became (nan|inf) at epoch 1"):
+        run(model, on_epoch=lambda epoch, _metrics: reported.append(epoch))
+    assert reported == [1]

@@ -1,0 +1,113 @@
+"""What a person reads at the end of a training."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from fm_mlflow.config import TrainConfig
+from fm_mlflow.listeners import epoch_line
+from fm_mlflow.results.train import TrainResult
+from fm_mlflow.terminal.progress import LiveProgress, PlainProgress, console_progress
+from fm_mlflow.terminal.train import next_commands, print_training_result
+
+METRICS = {
+    "loss": 0.5,
+    "accuracy": 0.8,
+    "val_loss": 0.4,
+    "val_accuracy": 0.9,
+    "epoch_seconds": 12.3,
+}
+
+
+def result(tracking_uri: str = "sqlite:////home/ann/mlflow.db") -> TrainResult:
+    return TrainResult(
+        run_id="r1",
+        run_name="[red]mlp[/red], 5 epochs, seed 0",
+        experiment_id="7",
+        tracking_uri=tracking_uri,
+        artifact_uri="/home/ann/mlruns/7/r1/artifacts",
+        model_uri="models:/m-1",
+        config=TrainConfig(),
+        dataset_digest="d",
+        test_loss=0.3547,
+        test_accuracy=0.8705,
+        metrics={"test_loss": 0.3547, "test_accuracy": 0.8705, "parameters/trainable": 235146},
+        history={},
+    )
+
+
+def test_the_summary_names_figures_and_place() -> None:
+    stream = io.StringIO()
+    print_training_result(Console(file=stream, width=80), result())
+    text = stream.getvalue()
+    assert "[red]mlp[/red], 5 epochs, seed 0 on Fashion-MNIST" in text  # shown, not styled
+    for part in ("0.8705", "0.3547", "235,146 trainable", "r1", "models:/m-1"):
+        assert part in text
+    assert "size as HDF5     not measured" in text
+    assert "  mlflow ui --backend-store-uri sqlite:////home/ann/mlflow.db\n" in text
+
+
+@pytest.mark.parametrize(
+    ("uri", "browse", "store"),
+    [
+        (
+            "sqlite:////a b/mlflow.db",
+            "mlflow ui --backend-store-uri 'sqlite:////a b/mlflow.db'",
+            "'sqlite:////a b/mlflow.db'",
+        ),
+        (
+            "postgresql://ann:***@db/x",
+            'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"',
+            '"$MLFLOW_TRACKING_URI"',
+        ),
+        (
+            "http://ann:***@h:5000/",
+            "http://h:5000/#/experiments/7/runs/r1?workflowType=machine_learning",
+            '"$MLFLOW_TRACKING_URI"',
+        ),
+    ],
+)
+def test_commands_name_the_store_but_no_secret(uri: str, browse: str, store: str) -> None:
+    commands = dict(next_commands(result(uri)))
+    assert commands["Browse it"] == browse
+    assert commands["Compare it with the other runs"] == (
+        f"MLFLOW_TRACKING_URI={store} fm-mlflow compare --experiment 7"
+    )
+
+
+def test_an_epoch_fits_a_line() -> None:
+    line = epoch_line(3, 100, METRICS)
+    assert line == (
+        "epoch   3/100  loss 0.5000  acc 0.8000  validation loss 0.4000  acc 0.9000  12.3 s"
+    )
+    assert len(epoch_line(3, 50, METRICS)) <= 80
+
+
+def test_a_pipe_gets_lines_and_a_terminal_a_bar() -> None:
+    pipe = io.StringIO()
+    listener = console_progress(Console(file=pipe))
+    assert isinstance(listener, PlainProgress)
+    listener.stage("loading the data")
+    listener.batch(1, 5, 10, 100)
+    listener.download("a.gz", 1, 2_000_000)
+    listener.download("a.gz", 2, 2_000_000)
+    listener.epoch(1, 5, METRICS)
+    assert pipe.getvalue().splitlines() == [
+        "loading the data",
+        "downloading a.gz (2.0 MB)",
+        epoch_line(1, 5, METRICS),
+    ]
+
+    terminal = io.StringIO()
+    live = console_progress(Console(file=terminal, force_terminal=True, width=80))
+    assert isinstance(live, LiveProgress)
+    with live:
+        live.batch(2, 5, 30, 100)
+        live._progress.refresh()
+        live.epoch(2, 5, METRICS)
+    assert "epoch 2/5" in terminal.getvalue()
+    assert "30%" in terminal.getvalue()
+    assert epoch_line(2, 5, METRICS) in terminal.getvalue()
