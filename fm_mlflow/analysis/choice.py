@@ -23,7 +23,7 @@ def choose_best(
     Args:
         groups: As `group_runs` gives them; with the bounds of `choice`, because only detailed
             groups are compared and can be chosen.
-        details: Of the runs of detailed groups, by run id; what lacks weakens the evidence.
+        details: Of the runs of detailed groups, by run id; what is missing weakens the evidence.
         choice: The cost that decides, and the bounds.
 
     Returns:
@@ -75,7 +75,7 @@ def _decide(groups: Sequence[Group], verdicts: Sequence[Verdict], choice: Choice
 
 
 def _cheapest(contenders: Sequence[Group], cost: Cost) -> tuple[Group, str]:
-    """Return the cheapest of groups, most accurate first, and what speaks for it."""
+    """Return the cheapest of groups, most accurate first, and the reason."""
     leader = contenders[0]
     priced = [group for group in contenders if cost.key in group.metrics]
     if not priced:
@@ -138,5 +138,5 @@ def _run_of(group: Group) -> tuple[TrainingRun, str]:
 def _held_out(group: Group) -> bool:
     try:
         return float(group.config.get("validation_split", "0")) > 0
-    except ValueError:  # somebody else's parameter of that name
+    except ValueError:  # a parameter of that name that other software logged
         return False

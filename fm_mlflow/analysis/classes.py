@@ -36,7 +36,7 @@ def by_class(
     Args:
         groups: Those to look at; one without predictions of the same images is left out.
         details: By run id.
-        images: The runs' predictions, held against each other.
+        images: The runs' predictions, checked against each other.
         classes: Number of classes, at least the highest label + 1.
     """
     counted = []

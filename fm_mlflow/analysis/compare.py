@@ -32,7 +32,7 @@ def compare(
     Args:
         experiment: Name of the experiment, or of what else is compared.
         groups: As `group_runs` gives them, with the top and the bounds of `config`.
-        details: Of the runs of detailed groups, by run id; what lacks weakens the evidence.
+        details: Of the runs of detailed groups, by run id; what is missing weakens the evidence.
         skipped: Runs left out, those that `group_runs` gave included.
         config: The rule of the decision and the target accuracy.
         repeat: Passed through.

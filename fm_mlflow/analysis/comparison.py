@@ -1,4 +1,4 @@
-"""What the analysis gives: everything that a report says, as plain values.
+"""The result of the analysis: everything that a report says, as plain values.
 
 Terminal, Markdown, CSV, HTML and JSON are five renderings of one `Comparison`.
 """
@@ -46,9 +46,9 @@ class Group:
         config: Every parameter that shapes the result, without model and seed.
         runs: By seed, then start.
         metrics: By logged name. A metric that no run has is absent: "not measured".
-        ranked: Whether accuracies can be held against those of the other ranked groups: same
+        ranked: Whether accuracies can be compared with those of the other ranked groups: same
             test data, and a test accuracy there.
-        detailed: Whether it is among the most accurate, which are compared pair by pair.
+        detailed: Whether it is among the most accurate, which are compared pairwise.
         curves: For each run, per-epoch metrics by name, (step, value); detailed groups only.
         missing: By logged name, why a cost has no value, where a run says.
     """
@@ -71,7 +71,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the evidence says of two groups in one metric.
+    """The verdict on two groups in one metric, and the evidence for it.
 
     Attributes:
         a: Name of a group.
@@ -80,14 +80,14 @@ class Verdict:
         difference: Mean of a - mean of b, in the metric's unit.
         ci_low: Lower end of its 95% interval; None where the runs give none.
         ci_high: Upper end, likewise.
-        interval: How the interval came about, in words; empty without one.
+        interval: How the interval was computed, in words; empty without one.
         p_value: Of the test, adjusted by Holm for all pairs of this metric; None where no test is
             needed (exact counts) or possible.
         p_unadjusted: Before that adjustment.
         test: Name of the test, in words.
         verdict: Who is better (for a cost: lower), at p < 0.05.
         probability_of_improvement: Share of pairs of runs in which a is better, ties half.
-        words: One sentence that says it, as strong as the evidence and no stronger.
+        words: The verdict in one sentence that claims no more than the evidence shows.
         seeds_needed: Where no result of so few seeds could have been significant: how many of
             each could; else None.
         counts: McNemar: images that only a has right, that only b has right.
@@ -117,10 +117,10 @@ class Front:
     Attributes:
         metric: Logged name of the cost.
         on_front: Names of the groups that no other dominates, most accurate first.
-        dominated: For each other group, by whom it is dominated: no less accurate and no dearer,
-            in one of them clearly (intervals apart).
+        dominated: For each other group, which groups dominate it: no less accurate and no more
+            expensive, one of the two clearly (intervals apart).
         left_out: For each group that cannot be ranked by this cost, why.
-        reason: Why nobody is ranked by it (it depends on the machine, say); empty otherwise.
+        reason: Why no group is ranked by it (it depends on the machine, say); empty otherwise.
     """
 
     metric: str
@@ -137,8 +137,8 @@ class Best:
     Attributes:
         model: Name of the group; None where no group qualifies.
         run_id: The run of it to take; None likewise.
-        reason: Why it, in one or two sentences that start with a capital letter.
-        cost: Logged name of the cost that decides between those that cannot be told apart.
+        reason: Why this group, in one or two sentences that start with a capital letter.
+        cost: Logged name of the cost that decides between indistinguishable groups.
         contenders: Groups not distinguishable in accuracy from the most accurate, itself included.
         excluded: For each group that a bound excludes, which bound and its value.
     """
@@ -153,7 +153,7 @@ class Best:
 
 @dataclass(frozen=True)
 class TargetCost:
-    """What it took a group to first reach an accuracy in validation.
+    """The cost of a group to first reach a validation accuracy.
 
     Attributes:
         model: Name of the group.
@@ -174,7 +174,7 @@ class TargetCost:
 
 @dataclass(frozen=True)
 class ByClass:
-    """How a group's runs did on each class of the test set.
+    """Accuracy and confusion of a group's runs on each class of the test set.
 
     Attributes:
         model: Name of the group.
@@ -200,7 +200,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Repeat:
-    """How to make this report again, and what it is about.
+    """How to repeat this report, and what it is about.
 
     Attributes:
         commands: Shell commands: the trainings, then this comparison.
@@ -231,9 +231,9 @@ class Comparison:
         class_names: In label order; numbers as text where unknown.
         by_class: One for each detailed group that has predictions.
         answers: The reference's four questions.
-        warnings: What a reader must know before believing, one sentence each.
+        warnings: Limits of the evidence, one sentence each.
         skipped: Runs left out, and why.
-        repeat: How to make it again.
+        repeat: How to repeat it.
     """
 
     experiment: str

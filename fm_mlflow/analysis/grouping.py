@@ -22,7 +22,7 @@ _LONGEST_PART = 60
 
 @dataclass(frozen=True)
 class Grouping:
-    """What `group_runs` gives.
+    """The result of `group_runs`.
 
     Attributes:
         groups: Most accurate first, those that are not ranked last.
@@ -41,9 +41,9 @@ class Grouping:
 def group_runs(runs: Iterable[TrainingRun], top: int, bounds: Bounds | None = None) -> Grouping:
     """Group runs by model, parameters other than the seed, and data.
 
-    Of several runs with the same seed one counts, because the others say the same once more: the
-    one in which most of what is compared was measured, the latest of these. Runs that do not say
-    their seed count one each.
+    Of several runs with the same seed only one counts, because the others repeat it: the one in
+    which most of what is compared was measured, the latest of these. Runs that record no seed
+    count one each.
 
     Args:
         runs: In any order.
@@ -112,7 +112,7 @@ def _by_seed(run: TrainingRun) -> tuple[bool, int, int, str]:
 
 
 def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
-    """Name each group by its model and by what sets it apart from the others of that model."""
+    """Name each group by its model and by what distinguishes it from the others of that model."""
     by_model: dict[str, list[TrainingRun]] = defaultdict(list)
     for group in groups:
         by_model[group[0].model].append(group[0])
@@ -147,7 +147,7 @@ def _named(model: str, parts: Sequence[str]) -> str:
 
 
 def _short(text: str) -> str:
-    """Cut what somebody gave as a name or a value: it is repeated in many sentences."""
+    """Shorten a name or value that a user gave: many sentences repeat it."""
     return shortened(text, _LONGEST_PART)
 
 
@@ -165,7 +165,7 @@ def _digest_digits(digests: Iterable[str | None]) -> int:
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """Make names unique whatever somebody called a model or a parameter."""
+    """Make names unique, whatever models and parameters are called."""
     unique: dict[str, None] = {}
     for name in names:
         number, candidate = 1, name

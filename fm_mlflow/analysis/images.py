@@ -1,4 +1,4 @@
-"""Which test images each run had right, where the predictions of all are of the same images."""
+"""Which test images each run classified correctly, where all predict the same images."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class TestImages:
     mismatched: tuple[TrainingRun, ...] = ()
     inconsistent: tuple[TrainingRun, ...] = ()
 
-    __test__ = False  # not a test case, whatever pytest makes of the name
+    __test__ = False  # keeps pytest from collecting the class by its name
 
     def of(self, group: Group) -> NDArray[np.bool_]:
-        """Return which images the runs of a group had right, shape (usable runs, count)."""
+        """Return which images the runs of a group classified correctly: (usable runs, count)."""
         rows = [self.correct[run.run_id] for run in group.runs if run.run_id in self.correct]
         return np.array(rows, dtype=bool).reshape(len(rows), self.count)
 
 
 def match_images(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> TestImages:
-    """Hold the runs' predictions against each other; those that do not fit are left out.
+    """Check the runs' predictions against each other; those that do not fit are left out.
 
     Args:
         groups: Groups on the same data.
-        details: By run id; runs may lack.
+        details: By run id; some may be missing.
     """
     usable: list[tuple[TrainingRun, Predictions]] = []
     inconsistent = []

@@ -1,4 +1,4 @@
-"""Whether costs that depend on the machine can be held against each other."""
+"""Whether costs that depend on the machine can be compared between runs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from fm_mlflow.analysis.costs import Cost
 from fm_mlflow.analysis.records import TrainingRun
 
 LOAD = "load"
-"""Varies from minute to minute; it says how busy a machine was, not which it is."""
+"""The load varies from minute to minute: how busy a machine was, not which it is."""
 
 
 def machine_of(run: TrainingRun) -> frozenset[tuple[str, str]]:
-    """Return what identifies the machine and its settings; empty where the run does not say."""
+    """Return what identifies the machine and its settings; empty where it is not recorded."""
     return frozenset(item for item in run.machine.items() if item[0] != LOAD)
 
 
 def differences(runs: Iterable[TrainingRun]) -> Mapping[str, tuple[str, ...]]:
-    """Return in what the machines of runs that say theirs differ: name, values in order."""
+    """Return where the recorded machines of runs differ: name, values in order."""
     machines = {machine_of(run) for run in runs} - {frozenset()}
     known = [dict(machine) for machine in machines]
     names = sorted({name for machine in known for name in machine})

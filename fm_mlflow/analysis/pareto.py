@@ -1,4 +1,4 @@
-"""Which groups nobody beats in both accuracy and a cost."""
+"""Pareto fronts: which groups no other beats in both accuracy and a cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fm_mlflow.analysis.records import RunDetails
 from fm_mlflow.analysis.statistics.intervals import Interval, wilson
 
 _NO_INTERVAL = Interval(-np.inf, np.inf)
-"""Of a value whose uncertainty is unknown: it is clearly apart from nothing."""
+"""The interval of a value whose uncertainty is unknown: it is clearly apart from no other."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _cost_interval(group: Group, details: Mapping[str, RunDetails], cost: Cost) 
 def _dominated(positions: Sequence[_Position]) -> dict[str, tuple[str, ...]]:
     """Return, for each group that is dominated, those on the front that dominate it.
 
-    Domination by anybody implies domination by somebody on the front: it is transitive.
+    Domination is transitive, so whatever is dominated is dominated by a group on the front.
     """
     if not positions:
         return {}

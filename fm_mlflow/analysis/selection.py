@@ -26,7 +26,7 @@ def select_groups(
         bounds: What the best may cost.
 
     Returns:
-        The groups, most accurate first, those that are not ranked last.
+        The groups, most accurate first, unranked ones last.
     """
     main = _main_digest(groups)
     ranked = sorted(

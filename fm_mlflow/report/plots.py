@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 
-# Okabe and Ito's palette: told apart by colour-blind readers.
+# Okabe and Ito's palette: colour-blind readers can distinguish it.
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"
 _DPI = 150
 _MOST_CLASSES_WITH_NUMBERS = 25
@@ -62,7 +62,7 @@ def save_memory_timeline(
 
     Args:
         points: Seconds, resident memory in MiB, phase; in order of time, at least one.
-        peak_mib: The highest resident memory, which no point needs to have met.
+        peak_mib: The highest resident memory; the points may have missed it.
         title: Shown above the plot.
         path: PNG file to write.
     """
@@ -93,7 +93,7 @@ def save_memory_timeline(
 def _mark_phases(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     """Draw a line where each phase begins, and its name under the axes' top, below one another.
 
-    Phases may last a moment: names on one line would overlap.
+    Short phases' names would overlap on one line.
     """
     first, last = points[0][0], points[-1][0]
     starts: list[tuple[float, str]] = []
@@ -123,7 +123,7 @@ def save_confusion_matrix(
     title: str,
     path: Path,
 ) -> None:
-    """Plot how many test images of each class were taken for which.
+    """Plot the confusion matrix: test images by true and predicted class.
 
     Args:
         labels: True class numbers, shape (n,).

@@ -1,6 +1,6 @@
 """matplotlib figures as SVG to stand in a page: in its colours and its font, accessible.
 
-matplotlib draws with stand-ins for colours, which then become CSS variables (`--series-0`,
+matplotlib draws with placeholder colours, which then become CSS variables (`--series-0`,
 `--rule`, …) and `currentColor`: one picture is readable on light, on dark and on paper.
 """
 
@@ -22,7 +22,7 @@ SERIES = 7
 """Colours of series; the page's style sheet defines as many."""
 
 INK, RULE, PAGE, FAINT = "#000001", "#000002", "#000003", "#000004"
-"""Stand-ins: text and axes, grid, the page's background, what is in the background."""
+"""Placeholders: text and axes, grid, the page's background, what is in the background."""
 
 _VARIABLES = {
     INK: "currentColor",
@@ -63,7 +63,7 @@ _FONT = re.compile(r"font: ([\d.]+px) [^;]*|font-family: [^;]*;?")
 
 
 def series_colour(position: int) -> str:
-    """Return the stand-in for a series' colour."""
+    """Return the placeholder for a series' colour."""
     return f"#0000{16 + position % SERIES:02x}"
 
 
@@ -83,12 +83,12 @@ def to_svg(figure: Figure, name: str, title: str = "", description: str = "") ->
         figure: Drawn under `style`.
         name: Unique in the page; made of letters, digits and dashes.
         title: What the picture is. Without one it is decoration, hidden from screen readers.
-        description: What it shows, for who cannot see it.
+        description: What it shows, for readers who cannot see it.
     """
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(drawn.getvalue())
-    # The style element would rule the whole page; the metadata tell of matplotlib.
+    # The style element would apply to the whole page; the metadata only name matplotlib.
     unwanted = (f"{_SVG}style", f"{_SVG}metadata")
     for parent in list(root.iter()):
         for child in list(parent):

@@ -1,4 +1,4 @@
-"""Templates in which whatever a run is called is text, and nothing but text."""
+"""Templates that escape every text of a run, so that names cannot inject markup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def environment(shown: Callable[[str], str], *, escaped: bool) -> Environment:
 
     Args:
         shown: Makes any text fit for the format.
-        escaped: Whether it has escaped the text too; else it is escaped for HTML after it.
+        escaped: Whether `shown` escapes too; otherwise the text is escaped for HTML after it.
     """
 
     def finalize(value: object) -> object:

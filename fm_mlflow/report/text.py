@@ -1,4 +1,4 @@
-"""Text from runs (names, parameters, paths), made fit to be shown: it may be anything."""
+"""Sanitises text from runs (names, parameters, paths), which may be anything."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _MARKDOWN_AT_START = re.compile(r"^(\s*\d*)([#+\-=.)])(?=[\s#+\-=]|$)")
 def printable(text: str) -> str:
     r"""Return a text on one line, what cannot be seen spelt out: ESC becomes `\x1b`.
 
-    No name moves a terminal's cursor, breaks a table's row, turns the direction of what follows
-    or is impossible to encode.
+    The result moves no terminal's cursor, breaks no table's row, does not reverse the direction
+    of the text after it, and can be encoded.
     """
     if text.isprintable():
         return text

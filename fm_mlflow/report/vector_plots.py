@@ -1,6 +1,6 @@
-"""Learning curves of a comparison as SVG, and how its plots tell groups apart.
+"""Learning curves of a comparison as SVG, and how its plots distinguish groups.
 
-Groups differ in colour, marker and line style: no reader depends on colour.
+Groups differ in colour, marker and line style, so that no reader depends on colour.
 """
 
 from __future__ import annotations

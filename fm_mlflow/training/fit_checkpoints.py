@@ -1,4 +1,4 @@
-"""Checkpoints of a fit that is under way, and its figures with those of earlier parts."""
+"""Checkpoints of a running fit, and its figures together with those of earlier parts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Checkpointing:
         model: What is trained.
         config: The run's settings.
         digest: Of the data set.
-        start: From where it goes on.
+        start: Where it continues from.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Checkpointing:
         self._writer.close()
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Note an epoch that is done. One that ends the training by its loss is not kept."""
+        """Record a finished epoch. One whose loss ends the training gets no checkpoint."""
         done, now = self._start.progress, time.perf_counter()
         history = {name: [*values] for name, values in self._progress.history.items()}
         for name, value in metrics.items():
@@ -77,12 +77,12 @@ class Checkpointing:
             self._writer.write(state)
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """Return what must hear of the fit before the callbacks of the user."""
+        """Return the callbacks that must run before those of the user."""
         checkpoint = self._start.checkpoint
         return [_RandomState(checkpoint)] if checkpoint is not None else []
 
     def whole(self, fitted: FitResult) -> FitResult:
-        """Return the result of all parts together."""
+        """Return the result of the whole training, earlier parts included."""
         done = self._start.progress
         if not done.epoch:
             return fitted
@@ -101,7 +101,7 @@ class Checkpointing:
 
 
 class _RandomState(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
-    """Gives callbacks that draw random numbers those that they would have drawn."""
+    """Restores the random state, so that callbacks draw what they would have drawn."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()

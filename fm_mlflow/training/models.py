@@ -1,4 +1,4 @@
-"""A model's name -> a compiled Keras model that fits the data."""
+"""Builds the compiled Keras model that a name stands for, and checks it against the data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fm_mlflow.fitting import Examples
 
 
-_CHANNELS = "channels_last"  # whatever the user's keras.json says
+_CHANNELS = "channels_last"  # independent of the user's keras.json
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class BuiltModel:
         gives_logits: Its outputs are not probabilities; a softmax makes them so.
         params: What the run logs of it: optimizer, loss and, unless scheduled, learning rate.
         was_compiled: Its author compiled it: optimizer, loss and learning rate are the author's.
-        code_paths: Files that a stranger needs to load it (a user's own modules).
+        code_paths: Files that are needed to load it elsewhere (a user's own modules).
         requirements: Packages that these import, as pip takes them.
     """
 
@@ -145,7 +145,7 @@ def _set_seed(seed: int) -> None:
     import tensorflow as tf
 
     keras.utils.set_random_seed(seed)
-    # On a CPU these kernels repeat bit for bit as they are; on a GPU only when told to.
+    # Kernels repeat bit for bit on a CPU; on a GPU only in this mode.
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
 
@@ -225,7 +225,7 @@ def _compile(model: keras.Model, config: TrainConfig, gives_logits: bool) -> dic
 
 
 def _compiled_params(model: keras.Model) -> dict[str, Any]:
-    """Return what its author compiled the model with: that is what trains it."""
+    """Return optimizer, loss and learning rate that the author compiled the model with."""
     # Mixed precision wraps the optimizer in one that scales the loss.
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     loss = model.loss
@@ -271,7 +271,7 @@ def _check_loss(
 
 
 def _check_saving(model: keras.Model, reference: str) -> None:
-    """Save and load the model once: what cannot be loaded must not be trained first."""
+    """Save and load the model once, before time is spent on one that cannot be loaded."""
     with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
         path = Path(folder) / "model.keras"
         try:

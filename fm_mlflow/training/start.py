@@ -1,4 +1,4 @@
-"""From where a training starts: the beginning, or a checkpoint."""
+"""The point at which a training starts: the beginning, or a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """From where a training starts.
+    """The point at which a training starts.
 
     Attributes:
         time: When the call began, on the clock of `time.perf_counter`.
-        load: Load of the machine then.
-        checkpoint: What it goes on from, if it does.
-        epochs: Up to which epoch, where that is not the run's setting.
-        resumption: The run that it goes on in.
+        load: Load average of the machine at that time.
+        checkpoint: The checkpoint that it continues from, if it does.
+        epochs: Number of epochs to reach, where that is not the run's setting.
+        resumption: The run that is resumed.
+        parts: Processes that have trained the run, this one included.
     """
 
     time: float
@@ -33,7 +34,7 @@ class Start:
 
     @property
     def progress(self) -> Progress:
-        """How far the training has come already."""
+        """The progress of the training so far."""
         done = self.checkpoint.progress if self.checkpoint else Progress()
         return replace(done, parts=self.parts)
 

@@ -1,4 +1,4 @@
-"""A user's own code: finding the function that builds a model, and what it takes to load it."""
+"""A user's own code: finds the function that builds a model, and what loading it needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _contents: dict[Path, str] = {}
 
 @dataclass(frozen=True)
 class UserSource:
-    """What must travel with a model so that it loads elsewhere.
+    """What is logged with a model so that it loads elsewhere.
 
     Attributes:
         paths: Files, and folders of packages, of the user's own.
@@ -55,7 +55,7 @@ def find_function(reference: str) -> Callable[[], Any]:
 
 
 def check_reference(reference: str) -> None:
-    """Check what can be known of a reference without importing it: its file or package is there.
+    """Check a reference without importing it: its file or package exists.
 
     Raises:
         ModelError: It is not.
@@ -136,7 +136,7 @@ def _import_file(path: Path, reference: str) -> ModuleType:
 
 
 def source_of(function: Callable[[], Any]) -> UserSource:
-    """Return what a function's model needs of the user's own; nothing for installed packages.
+    """Return the user's own code that a function's model needs; nothing for installed packages.
 
     That is what has been imported from the folder of the function's module: a class of the model
     may be defined in any of its neighbours.
@@ -157,7 +157,7 @@ def source_of(function: Callable[[], Any]) -> UserSource:
         path = Path(place)
         if _is_installed(path):
             continue
-        # Only what goes by its name in this folder: a whole Python may lie further down.
+        # Only what is named so in this folder: a whole Python may lie further down.
         if path.relative_to(folder).parts[0] in (top, f"{top}.py"):
             sources.add(folder / path.relative_to(folder).parts[0])
             files.append(path)
@@ -180,7 +180,7 @@ def _requirements(files: Iterable[Path]) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
     imported -= _ALWAYS_REQUIRED | sys.stdlib_module_names
-    if not imported:  # reading what all of this Python's packages hold takes half a second
+    if not imported:  # listing the contents of all installed packages takes half a second
         return set()
     distributions = metadata.packages_distributions()
     names = {distributions[module][0] for module in imported if module in distributions}

@@ -21,7 +21,7 @@ WHY_CONVOLUTION = "Why is a convolutional network generally better for images?"
 _CONVOLUTION = "Conv"
 _CLASSES_NAMED = 3
 _LEAST_GAIN = 0.0005
-"""In accuracy on a class: less would read as 0.000."""
+"""Smallest difference in accuracy on a class that is named: less would read as 0.000."""
 
 
 def answer_questions(
@@ -95,7 +95,7 @@ def _fewer_parameters(compared: Sequence[Group]) -> str:
 
 
 def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
-    """Hold the most accurate against the next model, cost by cost."""
+    """Compare the most accurate with the next model, cost by cost."""
     if len(compared) < 2:
         return "It takes two models to have one."
     a = compared[0]
@@ -199,7 +199,7 @@ def _why_convolution(
 
 
 def _is_convolutional(group: Group, details: Mapping[str, RunDetails]) -> bool | None:
-    """Return whether a group's models have convolutions; None where no table of layers is there."""
+    """Return whether a group's models have convolutions; None without a table of layers."""
     for run in group.runs:
         layers = details[run.run_id].layers if run.run_id in details else ()
         if layers:

@@ -1,4 +1,4 @@
-"""What a reader must know before believing a comparison: one sentence a matter, not a run."""
+"""The warnings of a comparison: limits of its evidence, one sentence an issue, not a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from fm_mlflow.analysis.statistics.intervals import wilson
 
 _COARSE = 0.01
-"""Half the width of the interval of one accuracy from which the test set counts as small."""
+"""A test set counts as small from this half-width of the interval of one accuracy."""
 
 _DIGEST_DIGITS = 8
 _NOT_ISOLATED = re.compile(r"; not isolated.*")
@@ -26,21 +26,21 @@ _NUMBER = re.compile(r"\d[\d.,]*")
 _USABLE_CORES = re.compile(r"(\d+) usable")
 
 _BUSY_SHARE = 0.5
-"""Of the usable cores: a load above it takes time from a training."""
+"""Share of the usable cores; a load above it slows a training down."""
 
 _LOAD_FADES = 180_000
-"""Milliseconds after which a training is out of the load average of a minute (exp(-3) is left)."""
+"""Milliseconds after which a training has left the one-minute load average (but exp(-3))."""
 
 
 def cautions(
     groups: Sequence[Group], details: Mapping[str, RunDetails], images: TestImages
 ) -> tuple[str, ...]:
-    """Return the warnings, the gravest first.
+    """Return the warnings, the most serious first.
 
     Args:
         groups: All that are shown, most accurate first.
         details: Of runs of detailed groups, by run id.
-        images: Their predictions, held against each other.
+        images: Their predictions, checked against each other.
     """
     runs = [run for group in groups for run in group.runs]
     warnings = [
@@ -147,10 +147,10 @@ def _machine(runs: Sequence[TrainingRun]) -> Iterator[str]:
 
 
 def _busy(runs: Sequence[TrainingRun]) -> Iterator[str]:
-    """Tell of runs whose machine had other work as they began.
+    """Warn of runs whose machine was busy when they began.
 
-    A training that follows another one finds the load that this left: up to one process a usable
-    core. Those that ran side by side are told of already.
+    A training that follows another one finds the load that it left: up to one process a usable
+    core. Another warning is about those that ran side by side.
     """
     ends: dict[frozenset[tuple[str, str]], list[int]] = defaultdict(list)
     for run in runs:
@@ -179,7 +179,7 @@ def _busy(runs: Sequence[TrainingRun]) -> Iterator[str]:
 def _load(run: TrainingRun) -> float | None:
     try:
         load = float(run.machine.get(machines.LOAD, ""))
-    except ValueError:  # unknown, or somebody else's tag
+    except ValueError:  # unknown, or a tag of other software
         return None
     return load if math.isfinite(load) else None
 
@@ -217,7 +217,7 @@ def _method(method: object) -> str:
 
 
 def _problems(runs: Iterable[TrainingRun], details: Mapping[str, RunDetails]) -> Iterator[str]:
-    """Give each kind of problem once, with the cause in the first run that has it."""
+    """Yield each kind of problem once, with the cause in the first run that has it."""
     causes: dict[str, str] = {}
     affected: dict[str, list[TrainingRun]] = defaultdict(list)
     for run in runs:

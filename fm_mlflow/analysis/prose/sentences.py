@@ -19,11 +19,11 @@ def tested(
     """Say what a test of two groups shows.
 
     Args:
-        verdict: Complete but for the words.
+        verdict: Complete except for the words.
         first: The metric in `verdict.a`.
         second: The metric in `verdict.b`.
         pairs: In how many pairs the metric is tested.
-        objection: Why the interval does not agree with the test, where it does not.
+        objection: Why the interval disagrees with the test, where it does.
     """
     a, b, metric = verdict.a, verdict.b, verdict.metric
     if verdict.verdict == "b_better":
@@ -61,10 +61,10 @@ def tested(
 
 
 def objection(verdict: Verdict, p_value: float, *, counts_images: bool) -> str:
-    """Say why the interval of a difference does not agree with the test.
+    """Say why the interval of a difference disagrees with the significance test.
 
     Args:
-        verdict: Complete but for the words.
+        verdict: Complete except for the words.
         p_value: Of the t-test that belongs to the interval, adjusted.
         counts_images: Whether the interval counts the choice of test images as chance.
     """
@@ -148,7 +148,7 @@ def _against(metric: str, a: Group, b: Group) -> str:
 
 
 def _topic(metric: str) -> str:
-    """Return what a sentence on a cost begins with; accuracy goes without saying."""
+    """Return how a sentence on a cost begins; empty for accuracy, which is the default."""
     title = _cost_title(metric)
     return f"In {title}, " if title else ""
 

@@ -37,7 +37,7 @@ def scored(group: Group) -> str:
 
 
 def most_accurate(ranked: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
-    """Say in one sentence what sets the most accurate of several groups apart."""
+    """Say in one sentence how the most accurate of several groups differs from the others."""
     leader = ranked[0].name
     against = {
         verdict.b if verdict.a == leader else verdict.a: verdict
@@ -82,7 +82,7 @@ def _decision(verdicts: Sequence[Verdict], best: Best) -> str:
 
 
 def _price(verdicts: Sequence[Verdict], best: Best, title: str) -> str:
-    """Say what the choice costs beside the next model, where that is known."""
+    """Say what the choice costs compared with the next model, where that is known."""
     verdict = next((v for v in verdicts if v.metric == best.cost and best.model == v.a), None)
     if verdict is None or verdict.verdict == NOT_DISTINGUISHABLE:
         return ""

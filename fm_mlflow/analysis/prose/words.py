@@ -1,4 +1,4 @@
-"""How figures, evidence and lists read, in every output: one way for each."""
+"""The wording of figures, evidence and lists, the same in every output."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _decimals(unit: str, size: float) -> int:
             return 2 if size >= 0.1 or size == 0 else 4
         case "s":
             return 1 if size >= 1 or size == 0 else 3
-    # Somebody else's metric: four significant digits.
+    # A metric of other software: four significant digits.
     return significant(size, 4)
 
 
@@ -110,7 +110,7 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return a text with its middle left out, where it is too long; both ends tell it apart."""
+    """Return a text with its middle left out, where it is too long; both ends identify it."""
     if len(text) <= longest:
         return text
     tail = longest // 3
@@ -138,7 +138,7 @@ def in_row(name: str, value: float | None) -> str:
 def spread(name: str, statistic: Statistic) -> str:
     """Return the standard deviation as `± 0.0021`.
 
-    Empty for one run, and where nothing is left of it in the digits shown: counts are exact.
+    Empty for one run, and where it rounds to zero in the digits shown: counts are exact.
     """
     if not statistic.sd:
         return ""

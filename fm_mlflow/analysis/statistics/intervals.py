@@ -22,7 +22,7 @@ _UPPER = (1 + LEVEL) / 2
 
 @dataclass(frozen=True)
 class Interval:
-    """From `low` to `high`, both included."""
+    """An interval from `low` to `high`, both included."""
 
     low: float
     high: float
@@ -30,7 +30,7 @@ class Interval:
 
 @lru_cache(maxsize=4096)
 def t_quantile(degrees: float) -> float:
-    """Return Student's t that a share of (1 + LEVEL) / 2 does not exceed; `degrees` > 0."""
+    """Return the (1 + LEVEL) / 2 quantile of Student's t; `degrees` > 0."""
     return float(special.stdtrit(degrees, _UPPER))
 
 
@@ -54,7 +54,7 @@ def describe(values: Sequence[float]) -> Statistic:
 
 
 def describe_groups(groups: Sequence[Sequence[TrainingRun]]) -> list[dict[str, Statistic]]:
-    """Summarise every metric of every group; values that are no numbers are left out.
+    """Summarise every metric of every group; values that are not finite are left out.
 
     Args:
         groups: The runs of each group, in the order in which their values shall stand.

@@ -1,4 +1,4 @@
-"""How far a difference of accuracies may be off: over seeds and over test images, at once."""
+"""Confidence intervals of differences of accuracies, over seeds and test images at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DifferenceInterval:
 
     Attributes:
         interval: The interval.
-        method: How it came about, in words.
+        method: How it was computed, in words.
         p_value: Of the t-test that belongs to it.
         counts_images: Whether it counts the choice of test images as chance, beside that of seeds.
     """
@@ -54,10 +54,11 @@ class SeedsAndImages:
     """Intervals of differences of mean test accuracy that count seeds and test images as chance.
 
     Both are resampled, crossed (Owen's pigeonhole bootstrap, arXiv 0711.2182): the same images for
-    all groups, seeds for each group on its own. Images that as many runs of each group had right
-    are exchangeable, so their numbers are drawn at once, from a multinomial distribution.
+    all groups, seeds for each group on its own. Images that as many runs of each group
+    classified correctly are exchangeable: their numbers are drawn at once, from a multinomial
+    distribution.
 
-    Two corrections make it hold for few seeds: resampled seed effects have the unbiased variance,
+    Two corrections make it valid for few seeds: resampled seed effects have the unbiased variance,
     and the standard deviation of the resampled differences is multiplied by Student's t with
     Welch's degrees of freedom, instead of taking percentiles.
 
@@ -134,12 +135,12 @@ def welch_interval(a: Sequence[float], b: Sequence[float], what: str) -> Differe
 def paired_interval(only_a: int, only_b: int, count: int) -> Interval:
     """Return the 95% interval of the difference of two models' accuracies over test images.
 
-    Bonett and Price's (2012): Wald's with one more image on each side, which holds for few
+    Bonett and Price's (2012): Wald's with one more image on each side, which is valid for few
     discordant images too.
 
     Args:
-        only_a: Images that only a has right.
-        only_b: Images that only b has right.
+        only_a: Images that only a classified correctly.
+        only_b: Images that only b classified correctly.
         count: All images.
     """
     first, second = (only_a + 1) / (count + 2), (only_b + 1) / (count + 2)
@@ -197,7 +198,7 @@ def _resampled_seeds(
     if len(array) == 1 or np.ptp(array) == 0:
         return generator.standard_normal(_RESAMPLES) / math.sqrt(len(array))
     # A resample varies by (n - 1) / n of the sample's variance: dividing by the smaller standard
-    # deviation makes up for it.
+    # deviation compensates for it.
     effects = (array - array.mean()) / np.std(array)
     picks = generator.integers(len(array), size=(_RESAMPLES, len(array)))
     return np.asarray(effects[picks].mean(axis=1))
