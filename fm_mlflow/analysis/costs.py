@@ -35,5 +35,13 @@ COSTS = (
     Cost(keys.FIT_SECONDS, "fit time", False, "max_fit_seconds"),
 )
 
+_TITLES: dict[str, str] = {cost.key: cost.title for cost in COSTS}
+
+
+def cost_title(metric: str) -> str:
+    """Return what a reader calls a cost; another metric by its logged name."""
+    return _TITLES.get(metric, metric)
+
+
 LOWER_IS_BETTER = frozenset({cost.key for cost in COSTS} | {keys.TEST_LOSS})
 """Metrics in which less is better; in every other more is."""

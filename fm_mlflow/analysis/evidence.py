@@ -53,13 +53,6 @@ class Evidence:
         return self.p_value if self.interval is None else self.interval.p_value
 
 
-@dataclass(frozen=True)
-class _Pair:
-    a: Group
-    b: Group
-    interval: DifferenceInterval | None
-
-
 def accuracy_evidence(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> list[Evidence]:
     """Hold the test accuracies of each pair against each other, image by image where possible."""
     images = match_images(groups, details)
@@ -74,7 +67,7 @@ def accuracy_evidence(groups: Sequence[Group], details: Mapping[str, RunDetails]
             interval = resampled.interval(a, b)
             if interval is None:
                 interval = welch_interval(first.values, second.values, "seeds")
-            several.append(_Pair(a, b, interval))
+            several.append((a, b, interval))
     found = single | {(e.a.name, e.b.name): e for e in _permuted(several, keys.TEST_ACCURACY)}
     return [found[a.name, b.name] for a, b in combinations(groups, 2)]
 
@@ -83,26 +76,25 @@ def cost_evidence(pairs: Sequence[tuple[Group, Group]], metric: str) -> list[Evi
     """Hold a cost that varies from run to run against each other, in each of some pairs."""
     return _permuted(
         [
-            _Pair(a, b, welch_interval(a.metrics[metric].values, b.metrics[metric].values, "runs"))
+            (a, b, welch_interval(a.metrics[metric].values, b.metrics[metric].values, "runs"))
             for a, b in pairs
         ],
         metric,
     )
 
 
-def _permuted(pairs: Sequence[_Pair], metric: str) -> list[Evidence]:
+def _permuted(
+    pairs: Sequence[tuple[Group, Group, DifferenceInterval | None]], metric: str
+) -> list[Evidence]:
     results = permutation_tests(
-        [(pair.a.metrics[metric].values, pair.b.metrics[metric].values) for pair in pairs]
+        [(a.metrics[metric].values, b.metrics[metric].values) for a, b, _ in pairs]
     )
     evidence = []
-    for pair, result in zip(pairs, results, strict=True):
-        sizes = pair.a.metrics[metric].n, pair.b.metrics[metric].n
+    for (a, b, interval), result in zip(pairs, results, strict=True):
+        sizes = a.metrics[metric].n, b.metrics[metric].n
         test = EXACT_PERMUTATION if result.exact else RANDOM_PERMUTATION
-        if sizes == (1, 1):
-            test = ""
-        evidence.append(
-            Evidence(pair.a, pair.b, test, result.p_value, smallest_p(*sizes), pair.interval)
-        )
+        test = "" if sizes == (1, 1) else test
+        evidence.append(Evidence(a, b, test, result.p_value, smallest_p(*sizes), interval))
     return evidence
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import Comparison, Front
-from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.comparison import Comparison
+from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import (
     NOT_MEASURED,
     counted,
@@ -20,6 +19,7 @@ from fm_mlflow.analysis.prose.words import (
 )
 from fm_mlflow.report import figures
 from fm_mlflow.report.class_tables import accuracy_by_class, worst_mistakes
+from fm_mlflow.report.front_table import front_table
 from fm_mlflow.report.layout import (
     MOST_GROUPS,
     MOST_NAMES,
@@ -53,7 +53,6 @@ CURVES = {
 
 _MOST_REASONS = 40
 _MOST_IDS = 20
-_TITLES: dict[str, str] = {cost.key: cost.title for cost in COSTS}
 _ORDER = {str(key): position for position, key in enumerate(keys.all_keys())}
 
 
@@ -118,20 +117,15 @@ def contents(comparison: Comparison) -> Contents:
         decision=tuple(_decision(comparison)),
         estimates=_estimates(groups),
         last_epochs=_last_epochs(groups),
-        fronts=_fronts(comparison, groups),
+        fronts=front_table(comparison, groups),
         targets=_targets(comparison, groups),
         classes=accuracy_by_class(comparison, groups),
         mistakes=worst_mistakes(comparison, groups),
-        evidence=evidence(comparison, groups, cost_title),
+        evidence=evidence(comparison, groups),
         metrics=_metrics(groups),
         skipped=tuple(_skipped(comparison)),
         provenance=_provenance(comparison),
     )
-
-
-def cost_title(metric: str) -> str:
-    """Return what a reader calls a cost."""
-    return _TITLES.get(metric, metric)
 
 
 def _scope(groups: Groups) -> str:
@@ -239,55 +233,6 @@ def _last_epochs(groups: Groups) -> Table:
     columns = (*text_columns("Model"), *numeric_columns("Seed", "Epochs", *heads))
     notes = ("At the last epoch of each run; report.html has the curves.",) if rows else ()
     return Table("Learning curves", columns, tuple(rows), notes)
-
-
-def _fronts(comparison: Comparison, groups: Groups) -> Table:
-    rows = [
-        (
-            Cell(cost_title(front.metric)),
-            Cell(_named(front.on_front, groups)),
-            Cell(_dominated(front, groups)),
-            Cell(f"nobody, because {front.reason}" if front.reason else _left_out(front, groups)),
-        )
-        for front in comparison.fronts
-        if front.on_front or front.left_out or front.reason
-    ]
-    columns = text_columns("Cost", "On the front", "Dominated", "Not placed")
-    # Most often everybody is placed.
-    width = len(columns) if any(row[-1].text for row in rows) else len(columns) - 1
-    return Table(
-        "Who is on the Pareto front of accuracy against a cost",
-        columns[:width],
-        tuple(row[:width] for row in rows),
-    )
-
-
-def _named(names: Iterable[str], groups: Groups) -> str:
-    """Name the groups that are looked at closely, and count the others."""
-    named, others = groups.split(names)
-    labels = [groups.label(name) for name in named]
-    if others and named:
-        return f"{', '.join(labels)} and {counted(len(others), 'other')}"
-    return listed(labels, len(labels)) if labels else listed(others)
-
-
-def _dominated(front: Front, groups: Groups) -> str:
-    named, others = groups.split(front.dominated)
-    parts = []
-    for name in named:
-        by, more = groups.split(front.dominated[name])
-        labels = [*map(groups.label, by), *([counted(len(more), "other")] if more else [])]
-        parts.append(f"{groups.label(name)} (by {listed(labels, len(labels))})")
-    if others:
-        parts.append(counted(len(others), "other" if named else "model"))
-    return "; ".join(parts)
-
-
-def _left_out(front: Front, groups: Groups) -> str:
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in front.left_out.items():
-        by_reason.setdefault(reason, []).append(name)
-    return "; ".join(f"{_named(names, groups)}: {why}" for why, names in by_reason.items())
 
 
 def _targets(comparison: Comparison, groups: Groups) -> Table:

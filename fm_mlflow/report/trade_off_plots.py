@@ -14,8 +14,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Front, Statistic
+from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import counted, listed, unit
-from fm_mlflow.report.contents import cost_title
 from fm_mlflow.report.layout import MOST_NAMES, Groups
 from fm_mlflow.report.svg import FAINT, INK, PAGE, series_colour, style, to_svg
 from fm_mlflow.report.vector_plots import Plot, marker, new_axes

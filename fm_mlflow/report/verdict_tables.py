@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Verdict
+from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import (
     capitalised,
     difference,
@@ -27,33 +28,23 @@ class Evidence:
     table: Table
 
 
-def evidence(
-    comparison: Comparison, groups: Groups, title: Callable[[str], str]
-) -> tuple[Evidence, ...]:
-    """Return the verdicts on test accuracy, then those on costs.
-
-    Args:
-        comparison: Where they stand.
-        groups: How tables name them.
-        title: What a reader calls a cost.
-    """
+def evidence(comparison: Comparison, groups: Groups) -> tuple[Evidence, ...]:
+    """Return the verdicts on test accuracy, then those on costs."""
     accuracy = [v for v in comparison.verdicts if v.metric == keys.TEST_ACCURACY]
     costs = [v for v in comparison.verdicts if v.metric != keys.TEST_ACCURACY]
     return tuple(
-        Evidence(tuple(v.words for v in verdicts), _table(heading, verdicts, groups, title))
+        Evidence(tuple(v.words for v in verdicts), _table(heading, verdicts, groups))
         for heading, verdicts in (("Test accuracy", accuracy), ("Costs", costs))
         if verdicts
     )
 
 
-def _table(
-    heading: str, verdicts: Sequence[Verdict], groups: Groups, title: Callable[[str], str]
-) -> Table:
+def _table(heading: str, verdicts: Sequence[Verdict], groups: Groups) -> Table:
     # A column only where it says something; what is the same in every row stands below the table.
     tests = list(dict.fromkeys(v.test or "no test" for v in verdicts))
     columns: list[tuple[Column, Callable[[Verdict], str]]] = []
     if any(v.metric != keys.TEST_ACCURACY for v in verdicts):
-        columns.append((Column("Cost", numeric=False), lambda v: title(v.metric)))
+        columns.append((Column("Cost", numeric=False), lambda v: cost_title(v.metric)))
     columns += [
         (Column("A", numeric=False), lambda v: groups.label(v.a)),
         (Column("B", numeric=False), lambda v: groups.label(v.b)),

@@ -38,24 +38,18 @@ class PermutationTest:
     exact: bool
 
 
-def permutation_test(a: Sequence[float], b: Sequence[float]) -> PermutationTest:
-    """Test whether two samples come from one distribution, by |difference of means|.
-
-    Every split of all values into parts of these sizes counts, up to 200,000 (10 and 10 values
-    have 184,756); else up to 100,000 random ones from a fixed seed, the observed one included.
-
-    Args:
-        a: Values of independent runs, at least one.
-        b: Likewise.
-    """
-    (result,) = permutation_tests([(a, b)])
-    return result
-
-
 def permutation_tests(
     pairs: Sequence[tuple[Sequence[float], Sequence[float]]],
 ) -> list[PermutationTest]:
-    """Do `permutation_test` for many pairs: those of equal sizes share their splits."""
+    """Test whether two samples come from one distribution, by |difference of means|, in each pair.
+
+    Every split of all values into parts of these sizes counts, up to 200,000 (10 and 10 values
+    have 184,756); else up to 100,000 random ones from a fixed seed, the observed one included.
+    Pairs of equal sizes share their splits.
+
+    Args:
+        pairs: Values of independent runs, at least one of each sample.
+    """
     by_sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, (a, b) in enumerate(pairs):
         by_sizes[len(a), len(b)].append(index)

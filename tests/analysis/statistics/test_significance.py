@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from fm_mlflow.analysis.statistics.significance import (
+    PermutationTest,
     holm,
     mcnemar,
-    permutation_test,
     permutation_tests,
     seeds_needed,
     smallest_p,
 )
+
+
+def permutation_test(a: Sequence[float], b: Sequence[float]) -> PermutationTest:
+    (result,) = permutation_tests([(a, b)])
+    return result
 
 
 def difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
