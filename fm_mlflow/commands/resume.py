@@ -1,4 +1,4 @@
-"""Go on with a training that was interrupted, or extend one that is finished."""
+"""Resume a training that was interrupted, or extend one that is finished."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def resume(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **settings: Any,
 ) -> TrainResult:
-    """Go on with a training run from its last checkpoint, in the same run.
+    """Resume a training run from its last checkpoint, in the same run.
 
-    What comes out is, bit for bit, what would have come out without the interruption. The run's
+    The result is, bit for bit, that of a run without the interruption. The run's
     parameters stay, nothing is logged twice. On another machine the checkpoint comes from the
     run's artifacts. More `epochs` than before extend a run, a finished one too; its test results
-    and costs are then logged anew.
+    and costs are then logged again.
 
     Args:
         run_id: The run's id in the active store, or its journal's (`j-…`).
         model: The function that `train` was given, where it was given one.
-        progress: Hears how the run goes on; by default nothing is said.
-        callbacks: The Keras callbacks that `train` was given. What they remember is not restored.
+        progress: Is called as the run progresses; by default nothing is shown.
+        callbacks: The Keras callbacks that `train` was given. Their state is not restored.
         **settings: The fields of `ResumeConfig`: epochs, data_dir, flush_timeout.
 
     Raises:
         InputError: There is no such run, it is finished, or data or model are not the run's.
-        TrackingError: The run is still going on, or another process goes on with it.
+        TrackingError: The run is still in progress, or another process has resumed it.
     """
     started = time.perf_counter()
     asked = parse(ResumeConfig, settings)
@@ -69,7 +69,7 @@ def resume(
         if found.extended_epochs:
             resumption.tags[keys.EXTENDED_EPOCHS] = str(found.extended_epochs)
         if epochs > before:
-            # What it came to so far is of fewer epochs: it is to be logged anew.
+            # Its results so far are of fewer epochs, so they are logged again.
             resumption.points = {point for point in resumption.points if point[1] > 0}
             resumption.model = resumption.model_id = None
             resumption.tags[keys.EXTENDED_EPOCHS] = str(epochs)

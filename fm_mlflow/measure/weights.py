@@ -1,4 +1,4 @@
-"""A digest of a model's weights: what tells two trained models apart."""
+"""A digest of a model's weights, which identifies a trained model."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def describe_benchmark(
     trainings: Sequence[BenchmarkTraining],
     comparison: CompareResult | None = None,
 ) -> str:
-    """Describe a benchmark: what it does, what came of each training, what they say together.
+    """Describe a benchmark: what it does, how each training ended, what they show together.
 
     Args:
         config: Its settings.

@@ -13,7 +13,7 @@ from fm_mlflow.analysis.prose.words import (
 
 
 def training_figures(metrics: Mapping[str, float]) -> Iterable[tuple[str, str]]:
-    """Yield label and text of what a reader wants to see first; what is missing says so.
+    """Yield label and text of the main figures; a missing one says so.
 
     Args:
         metrics: Values of the whole run by logged name.

@@ -117,7 +117,7 @@ class Groups:
         )
 
     def cell(self, name: str, more: str = "") -> Cell:
-        """Return the cell that names a group, marked as it is in the plots."""
+        """Return the cell that names a group, with its marker in the plots."""
         return Cell(name, more, self._positions.get(name), self._keys.get(name, ""))
 
 

@@ -34,7 +34,7 @@ class _Point:
         cost: Its cost.
         accuracy: Its test accuracy.
         position: Among the detailed groups; None for one of the others.
-        on_front: Whether nobody dominates it.
+        on_front: Whether no other group dominates it.
     """
 
     cost: Statistic
@@ -49,7 +49,7 @@ class _Point:
 
 
 def trade_offs(comparison: Comparison) -> list[Plot]:
-    """Plot test accuracy against each cost; one that nobody has, or is ranked by, has no plot."""
+    """Plot test accuracy against each cost; a cost without a ranking has no plot."""
     plots = []
     for front in comparison.fronts:
         points = {} if front.reason else _points(comparison, front)

@@ -1,4 +1,4 @@
-"""The reference's four questions, answered from the data at hand."""
+"""The reference's four questions, answered from the data of the comparison."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def _measuring(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> It
 
 
 def _method(method: object) -> str:
-    """Return how a cost was measured, without what differs for good reason: sizes, isolation."""
+    """Return how a cost was measured, without what may rightly differ: sizes, isolation."""
     return _NUMBER.sub("#", _NOT_ISOLATED.sub("", method)) if isinstance(method, str) else ""
 
 

@@ -1,4 +1,4 @@
-"""What a verdict says in one sentence: as much as the evidence, and no more."""
+"""Verdicts in one sentence each, which claims no more than the evidence shows."""
 
 from __future__ import annotations
 
