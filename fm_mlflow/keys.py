@@ -136,7 +136,13 @@ SIZE_INFERENCE = Key(
     "size/inference_mib", _RUN, "MiB", "what must be shipped to predict: no optimizer state"
 )
 FLOPS_INFERENCE = Key(
-    "flops/inference", _RUN, "FLOPs an image", "one prediction of one image, batch 1 (keras-flops)"
+    "flops/inference", _RUN, "FLOPs an image", "one prediction of one image, batch 1"
+)
+FLOPS_KERAS = Key(
+    "flops/keras_flops",
+    _RUN,
+    "FLOPs an image",
+    "the same by the package keras-flops, a second witness",
 )
 FLOPS_TRAINING = Key(
     "flops/training",

@@ -78,7 +78,7 @@ def to_json(measurements: Iterable[Measurement], machine: Mapping[str, Any]) -> 
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """Return an error as one line, for the reason of a missing measurement.
 
     Keras prints the cause in bold between the layer and its arguments; TensorFlow puts it after a

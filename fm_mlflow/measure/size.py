@@ -37,13 +37,12 @@ def model_sizes(model: keras.Model) -> list[Measurement]:
         Parameter counts, and in MiB = bytes / 1024²: `size/parameters_mib`, `size/weights_mib`,
         `size/inference_mib` and `size/h5_mib`.
     """
-    in_memory = sum(
-        math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights
-    )
     return [
         *parameter_counts(model),
         Measurement.exact(
-            keys.SIZE_PARAMETERS, in_memory / MIB, "each weight's count x bytes of its type, summed"
+            keys.SIZE_PARAMETERS,
+            weight_bytes(model) / MIB,
+            "each weight's count x bytes of its type, summed",
         ),
         _saved_size(
             keys.SIZE_WEIGHTS,
@@ -61,6 +60,13 @@ def model_sizes(model: keras.Model) -> list[Measurement]:
             lambda folder: model.save(folder / "model.h5", include_optimizer=True),
         ),
     ]
+
+
+def weight_bytes(model: keras.Model) -> int:
+    """Return what a built Keras model's weights take in memory, in bytes."""
+    return sum(
+        math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights
+    )
 
 
 def _saved_size(key: Key, method: str, save: Callable[[Path], object]) -> Measurement:

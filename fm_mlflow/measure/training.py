@@ -38,6 +38,7 @@ _FLOPS_KEYS = (
     keys.FLOPS_TRAINING,
     keys.FLOPS_TRAINING_CORE,
     keys.FLOPS_TRAINING_TOTAL,
+    keys.FLOPS_KERAS,
 )
 _LATENCY_KEYS = (
     keys.LATENCY_P50,

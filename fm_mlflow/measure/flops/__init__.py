@@ -2,7 +2,7 @@
 
 A profiler in four parts: `formulas` (the formula table), `engine` on `graph` (the walk), `table`
 (results by layer, CSV) and `profile` (what a user calls). `keras_flops_compat` is a second
-opinion on one prediction.
+witness of one prediction.
 """
 
 from fm_mlflow.measure.flops.profile import FlopsProfile, profile_flops

@@ -5,8 +5,8 @@ Convention: one addition, subtraction, multiplication, division, comparison or e
 2. *Core* FLOPs are those of matrix products and convolutions: 2 for each pair of numbers that is
 multiplied and summed. A convolution is counted by the positions of its output, in the backward
 passes too; a tap that falls on zero padding is counted like any other. Arithmetic on integers and
-truth values, moving, copying, selecting and converting data, and drawing random numbers are not
-counted.
+truth values, moving, copying, selecting (so relu, too: a number or zero) and converting data, and
+drawing random numbers are not counted.
 """
 
 from __future__ import annotations
@@ -207,10 +207,10 @@ def _batch_normalization_gradient(op: Operation) -> Cost:
 
 _PER_OUTPUT = {
     1: "Abs Acos Acosh Asin Asinh Atan Atan2 Atanh BiasAdd Ceil Cos Cosh Cumprod Cumsum Digamma Erf"
-    " Erfc Erfinv Exp Expm1 Floor Igamma Igammac Inv IsFinite IsInf IsNan LeakyReluGrad Lgamma Log"
-    " Log1p Ndtri Neg NextAfter Reciprocal Relu ReluGrad Rint Round Rsqrt Sigmoid Sign Sin Sinh"
+    " Erfc Erfinv Exp Expm1 Floor Igamma Igammac Inv IsFinite IsInf IsNan LeakyRelu LeakyReluGrad"
+    " Lgamma Log Log1p Ndtri Neg NextAfter Reciprocal Rint Round Rsqrt Sigmoid Sign Sin Sinh"
     " Softplus Softsign Sqrt Square Tan Tanh Xdivy",
-    2: "ClipByValue Elu EluGrad LeakyRelu Relu6 Relu6Grad Selu SeluGrad SqrtGrad Xlogy Xlog1py",
+    2: "ClipByValue Elu EluGrad Selu SeluGrad SqrtGrad Xlogy Xlog1py",
     3: "InvGrad ReciprocalGrad RsqrtGrad SigmoidGrad SoftplusGrad SoftsignGrad TanhGrad",
     5: "LogSoftmax Softmax",
     9: "ResizeBilinear",
@@ -241,7 +241,8 @@ _FREE = (
     " MirrorPad NoOp OneHot OnesLike OptionalFromValue OptionalGetValue OptionalHasValue"
     " OptionalNone Pack Pad PadV2 ParallelDynamicStitch Placeholder PlaceholderWithDefault"
     " PreventGradient Print PrintV2 RandomStandardNormal RandomUniform"
-    " Range Rank ReadVariableOp Reshape ResizeNearestNeighbor ResourceGather ResourceGatherNd"
+    " Range Rank ReadVariableOp Relu Relu6 Relu6Grad ReluGrad Reshape"
+    " ResizeNearestNeighbor ResourceGather ResourceGatherNd"
     " ResourceScatterNdUpdate ResourceScatterUpdate ResourceStridedSliceAssign Reverse"
     " ReverseSequence ReverseV2 Roll ScatterNd Select SelectV2 Shape ShapeN Size Slice Snapshot"
     " SpaceToBatchND SpaceToDepth Split SplitV Squeeze StatelessMultinomial StatelessRandomNormal"

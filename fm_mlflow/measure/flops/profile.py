@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -11,7 +12,6 @@ import keras
 from fm_mlflow import keys
 from fm_mlflow.errors import FlopsError, InputError
 from fm_mlflow.keys import Key
-from fm_mlflow.measure.flops import keras_flops_compat
 from fm_mlflow.measure.flops.engine import Count, count
 from fm_mlflow.measure.flops.graph import flatten
 from fm_mlflow.measure.flops.marks import Marks
@@ -23,14 +23,18 @@ from fm_mlflow.measure.flops.trace import (
     trace_prediction,
     trace_training_step,
 )
-from fm_mlflow.measure.measurement import Measurement, describe_error
+from fm_mlflow.measure.measurement import MIB, Measurement, describe_error
+from fm_mlflow.measure.size import weight_bytes
 
 CONVENTION = (
     "1 multiply-add = 2 FLOPs; floating-point arithmetic, comparisons and elementary functions 1 "
-    "an element; moving, copying, converting data and drawing random numbers 0"
+    "an element; moving, copying, selecting (relu), converting data and drawing random numbers 0"
 )
-_KERAS_FLOPS = f"profiled, one image, batch 1, keras-flops; {CONVENTION}"
-_OWN_COUNT = f"counted in the traced prediction, one image, batch 1; {{}}; {CONVENTION}"
+_INFERENCE = f"counted in the traced prediction, one image, batch 1; {CONVENTION}"
+_WITNESS = (
+    "keras-flops (TensorFlow's op profiler), one image, batch 1: it counts 0 for an operation that "
+    "it has no formula for, a loop's body once, integers too"
+)
 _TRAINING = (
     "counted in the traced training step (loss, gradients, optimizer, metrics) at batch {}, what "
     f"executes only, / batch size; {CONVENTION}"
@@ -41,7 +45,10 @@ _FIT = (
     "to {} images), the rest in proportion to images; validation not included"
 )
 _TOLERANCE = 0.05
-"""How far keras-flops may be off: it counts integers, and has formulas of its own."""
+"""How far keras-flops may be off and still be taken to have seen the whole model."""
+_WITNESS_MEMORY = 11
+"""Times the memory of a model's weights that keras-flops takes."""
+_MOST_WITNESSED_MIB = 16
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,6 @@ class FlopsProfile:
     Attributes:
         batch_size: Images a training step.
         inference: FLOPs of one prediction of one image.
-        inference_method: Where that figure comes from: keras-flops, or our own count.
         training: FLOPs of one training step per image, None for a model that is not compiled.
         training_core: Of these, in matrix products and convolutions.
         optimizer_step: FLOPs of the optimizer in one step, whatever the batch size.
@@ -59,14 +65,14 @@ class FlopsProfile:
         unsupported: Operations that execute and have no count: how many there are, by type.
         coverage: Of the operations that do arithmetic, the share that is counted, 0 to 1.
         method: How the training figures came about, convention included.
-        keras_flops: What keras-flops says of one prediction, whether it is used or not.
+        keras_flops: What keras-flops says of one prediction; None where it was not asked or failed.
+        witness: The same as `flops/keras_flops`, with why it differs, or why it is missing.
         inference_unsupported: As `unsupported`, of the prediction.
         inference_coverage: As `coverage`, of the prediction.
     """
 
     batch_size: int
     inference: int
-    inference_method: str
     training: float | None
     training_core: float | None
     optimizer_step: float
@@ -74,7 +80,8 @@ class FlopsProfile:
     unsupported: Mapping[str, int]
     coverage: float
     method: str
-    keras_flops: int | None = None
+    keras_flops: int | None
+    witness: Measurement
     inference_unsupported: Mapping[str, int] = field(default_factory=dict)
     inference_coverage: float = 1.0
 
@@ -96,7 +103,9 @@ class FlopsProfile:
     def measurements(
         self, n_images: int | None = None, epochs: int | None = None
     ) -> list[Measurement]:
-        """Return the figures as measurements; `flops/training_total` if told the fit's size.
+        """Return the figures as measurements, `flops/keras_flops` last.
+
+        `flops/training_total` is among them if the size of the fit is given.
 
         Args:
             n_images: Images that the fit trains on.
@@ -106,7 +115,7 @@ class FlopsProfile:
         inference["keras_flops"] = self.keras_flops
         training = _details(self.coverage, self.unsupported) | {"batch_size": self.batch_size}
         found = [
-            _measurement(keys.FLOPS_INFERENCE, self.inference, self.inference_method, inference),
+            _measurement(keys.FLOPS_INFERENCE, self.inference, _INFERENCE, inference),
             _measurement(keys.FLOPS_TRAINING, self.training, self.method, training),
             _measurement(keys.FLOPS_TRAINING_CORE, self.training_core, _CORE, training),
         ]
@@ -115,7 +124,7 @@ class FlopsProfile:
             method = _FIT.format(n_images, epochs, epochs * steps, self.batch_size)
             total = self.fit_flops(n_images, epochs)
             found.append(_measurement(keys.FLOPS_TRAINING_TOTAL, total, method, training))
-        return found
+        return [*found, self.witness]
 
 
 def profile_flops(
@@ -155,15 +164,15 @@ def profile_flops(
     marks = Marks()
     prediction = trace_prediction(model, one_image, marks)
     counted = count(flatten(prediction.graph))
-    upstream = _keras_flops(model, one_image)
-    inference, inference_method = _choose(upstream, counted)
+    inference = round(counted.total)
     if not inference:
         raise FlopsError(f"the model {model.name!r} does no arithmetic", "check its layers")
+    figure, witness = _ask_keras_flops(model, one_image, counted)
     common: dict[str, Any] = {
         "batch_size": batch_size,
         "inference": inference,
-        "inference_method": inference_method,
-        "keras_flops": upstream if isinstance(upstream, int) else None,
+        "keras_flops": figure,
+        "witness": witness,
         "inference_unsupported": counted.unsupported,
         "inference_coverage": counted.coverage,
     }
@@ -200,33 +209,45 @@ def profile_flops(
     )
 
 
-def _keras_flops(model: keras.Model, one_image: Structure) -> int | Exception:
-    """What keras-flops says, or how it fails."""
-    try:
-        return keras_flops_compat.get_flops(model, one_image)
-    except Exception as error:  # it is the second opinion of a model that we counted ourselves
-        return error
+def _ask_keras_flops(
+    model: keras.Model, one_image: Structure, counted: Count
+) -> tuple[int | None, Measurement]:
+    """Ask keras-flops about the prediction that was counted; return its figure and the metric.
 
-
-def _choose(upstream: int | Exception, counted: Count) -> tuple[int, str]:
-    """Take keras-flops' figure unless it contradicts our own count of the same prediction.
-
-    It counts nothing in operations that it has no formula for. Elementwise ones (relu) are small
-    change; products (einsum, 3D convolutions) are not, nor is a loop's body that it counts once,
-    nor a transposed convolution that it counts by its output.
+    The metric is missing where the figure contradicts the count: operations that keras-flops has
+    no formula for are small change where they are elementwise, but not where they are products
+    (einsum, 3D convolutions); nor is a loop's body that it counts once.
     """
-    if isinstance(upstream, Exception):
-        return round(counted.total), _OWN_COUNT.format(f"keras-flops: {describe_error(upstream)}")
-    small_change = sum(
-        operation.other
-        for operation in counted.operations
-        if not keras_flops_compat.has_formula(operation.kind)
-    )
-    least = (1 - _TOLERANCE) * (counted.total - small_change)
-    if least <= upstream <= (1 + _TOLERANCE) * counted.total:
-        return upstream, _KERAS_FLOPS
-    why = f"keras-flops' figure ({upstream}) is not used: it leaves products out or counts too many"
-    return round(counted.total), _OWN_COUNT.format(why)
+    missing = partial(Measurement.missing, keys.FLOPS_KERAS, _WITNESS)
+    try:
+        weights = weight_bytes(model) / MIB
+        if weights > _MOST_WITNESSED_MIB:
+            return None, missing(
+                f"the model has {weights:,.1f} MiB of weights; keras-flops takes {_WITNESS_MEMORY} "
+                f"times that memory and is not asked above {_MOST_WITNESSED_MIB} MiB"
+            )
+        from fm_mlflow.measure.flops import keras_flops_compat
+
+        figure = keras_flops_compat.get_flops(model, one_image)
+        blind = [
+            each for each in counted.operations if not keras_flops_compat.has_formula(each.kind)
+        ]
+    except (Exception, SystemExit) as error:  # a witness that fails must not fail a run
+        return None, missing(f"keras-flops: {describe_error(error)}")
+    least = counted.total - sum(each.other for each in blind)
+    if not (1 - _TOLERANCE) * least <= figure <= (1 + _TOLERANCE) * counted.total:
+        return figure, missing(
+            f"keras-flops does not see the whole model: its figure ({figure:,}) leaves products "
+            "out or counts too many"
+        )
+    without_formula: dict[str, float] = {}
+    for each in blind:
+        without_formula[each.kind] = without_formula.get(each.kind, 0) + float(
+            each.core + each.other
+        )
+    difference = round(counted.total) - figure
+    details = {"difference": difference, "without_formula": without_formula}
+    return figure, replace(Measurement.exact(keys.FLOPS_KERAS, figure, _WITNESS), details=details)
 
 
 def _details(coverage: float, unsupported: Mapping[str, int]) -> dict[str, Any]:

@@ -143,7 +143,9 @@ def test_attention() -> None:
         (layers.MaxPooling2D(2), (6, 6, 3), 9 * 3 * 4),
         (layers.AveragePooling2D(2), (6, 6, 3), 9 * 3 * 4),
         (layers.GlobalAveragePooling2D(), (6, 6, 3), 36 * 3),
-        (layers.ReLU(), (6,), 6),
+        (layers.ReLU(), (6,), 0),
+        (layers.ReLU(max_value=6), (6,), 0),
+        (layers.LeakyReLU(), (6,), 6),
         (layers.Softmax(), (6,), 5 * 6),
         (layers.Flatten(), (6, 6), 0),
     ],
@@ -177,9 +179,9 @@ def test_every_figure_of_a_small_net() -> None:
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2, activation="relu")])
     model.compile("sgd", "mse")
     dense, loss, metrics, optimizer, other = profile_flops(model, 4).layers
-    assert dense.forward_flops == 2 * 3 * 2 + 2 + 2  # product, bias, relu
-    # Relu's gradient 8, the product 4 x 2 x 6, the bias: 8 numbers to 2.
-    assert 4 * dense.weight_gradient_flops == 8 + 48 + 6
+    assert dense.forward_flops == 2 * 3 * 2 + 2  # product, bias; relu selects
+    # The product 4 x 2 x 6, the bias: 8 numbers to 2.
+    assert 4 * dense.weight_gradient_flops == 48 + 6
     # Difference and square 8 each, mean of 8 numbers in 4 rows 8, mean of the 4: 3 and 1.
     assert 4 * loss.forward_flops == 8 + 8 + 8 + 4
     assert loss.weight_gradient_flops == 0
