@@ -1,0 +1,35 @@
+"""Single checks of a verification; the whole of it is in tests/commands/test_register.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fm_mlflow import keys
+from fm_mlflow.registration.checks import _flops
+
+COUNTED = "counted in the traced prediction"
+
+
+@pytest.mark.parametrize(
+    ("figure", "method", "passed"),
+    [
+        (5.0, COUNTED, True),
+        (6.0, COUNTED, False),
+        (6.0, None, False),
+        (6.0, "profiled, one image, batch 1, keras-flops", None),
+    ],
+)
+def test_flops_are_compared_where_they_were_counted_by_the_same_method(
+    figure: float, method: str | None, passed: bool | None
+) -> None:
+    key = keys.FLOPS_INFERENCE
+    candidate: Any = SimpleNamespace(
+        run=SimpleNamespace(metrics={key: figure}),
+        measurements={key: {"value": figure, "method": method}} if method else {},
+    )
+    found = {"measurements": {key: {"value": 5.0, "method": COUNTED}}}
+    check = _flops(candidate, found)
+    assert (check.logged, check.measured, check.passed) == (figure, 5.0, passed)
