@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow.analysis.comparison import ByClass, Group
 from fm_mlflow.analysis.images import TestImages
-from fm_mlflow.analysis.records import Predictions, RunDetails
+from fm_mlflow.analysis.records import RunDetails
 
 
 def class_names(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> tuple[str, ...]:
@@ -48,7 +48,11 @@ def by_class(
             and (predicted := details[run.run_id].predictions) is not None
         ]
         if predictions:
-            confusion = np.sum([_confusion(each, classes) for each in predictions], axis=0)
+            confusion = confusion_counts(
+                np.concatenate([each.label for each in predictions]),
+                np.concatenate([each.predicted for each in predictions]),
+                classes,
+            )
             sizes = confusion.sum(axis=1)
             accuracy = tuple(
                 int(confusion[label, label]) / int(sizes[label]) if sizes[label] else math.nan
@@ -59,9 +63,9 @@ def by_class(
     return tuple(counted)
 
 
-def _confusion(predictions: Predictions, classes: int) -> NDArray[np.int64]:
-    flat = np.bincount(
-        predictions.label.astype(np.int64) * classes + predictions.predicted.astype(np.int64),
-        minlength=classes * classes,
-    )
-    return flat.reshape(classes, classes)
+def confusion_counts(
+    labels: NDArray[np.integer], predicted: NDArray[np.integer], classes: int
+) -> NDArray[np.int64]:
+    """Count test images by true (row) and predicted (column) class, shape (classes, classes)."""
+    cells = labels.astype(np.int64) * classes + predicted
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from fm_mlflow.config import PredictConfig
 from fm_mlflow.data.image_file import ImageFile, open_images
 from fm_mlflow.data.prediction_file import PredictionFile
-from fm_mlflow.data.probabilities import are_probabilities, softmax
+from fm_mlflow.data.probabilities import are_probabilities
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.process.quiet import import_tensorflow
@@ -117,7 +118,7 @@ def _probabilities(
                 gives_logits = not are_probabilities(outputs)
             done += len(inputs)
             progress.images(done, images.count)
-            yield softmax(outputs) if gives_logits else outputs
+            yield softmax(outputs, axis=-1) if gives_logits else outputs
 
 
 def _scale(chunk: NDArray[Any], inputs: NDArray[np.float32]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -17,14 +19,35 @@ if TYPE_CHECKING:
 
     ByteArray = NDArray[np.uint8]
 
+GZIP = b"\x1f\x8b"
+"""How a gzip-compressed file starts."""
+
+
+def read_idx_header(stream: IO[bytes]) -> tuple[int, ...] | None:
+    """Read the header of an IDX file of unsigned bytes: each axis' length.
+
+    Format: two zero bytes, 0x08 for uint8, the number of axes, each axis' length as a big-endian
+    32-bit number; then the values, where the stream stands.
+
+    Returns:
+        The shape, or None where the stream does not start as such a file.
+
+    Raises:
+        EOFError: It ends within the header.
+    """
+    start = stream.read(4)
+    if len(start) < 4 or start[:3] != b"\x00\x00\x08":
+        return None
+    lengths = stream.read(4 * start[3])
+    if len(lengths) < 4 * start[3]:
+        raise EOFError("it is truncated within its header")
+    return struct.unpack(f">{start[3]}I", lengths)
+
 
 def read_idx(
     path: Path, *, repair: str, expected_sha256: str | None = None, shown_as: str | None = None
 ) -> ByteArray:
     """Read an IDX file of unsigned bytes, gzip-compressed or not.
-
-    Format: two zero bytes, 0x08 for uint8, the number of axes, each axis' length as a big-endian
-    32-bit number, then the values.
 
     Args:
         path: The file.
@@ -41,7 +64,7 @@ def read_idx(
     shown = shown_as or str(path)
     try:
         raw = path.read_bytes()
-        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        content = gzip.decompress(raw) if raw[:2] == GZIP else raw
     except EOFError as error:
         raise DataError(f"{shown} is truncated at {path.stat().st_size} bytes; {repair}") from error
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -49,13 +72,14 @@ def read_idx(
     except OSError as error:
         raise DataError(f"cannot read {shown}: {error.strerror}") from error
 
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or not 1 <= content[3] <= 3:
+    stream = io.BytesIO(content)
+    try:
+        shape = read_idx_header(stream)
+    except EOFError:
+        raise DataError(f"{shown} is truncated within its header; {repair}") from None
+    if shape is None or not 1 <= len(shape) <= 3:
         raise DataError(f"{shown} is not an IDX file of unsigned bytes; {repair}")
-    axes = content[3]
-    header = 4 + 4 * axes
-    if len(content) < header:
-        raise DataError(f"{shown} is truncated within its header; {repair}")
-    shape = tuple(int(n) for n in np.frombuffer(content, ">u4", count=axes, offset=4))
+    header = stream.tell()
     promised = header + int(np.prod(shape, dtype=np.int64))
     if len(content) != promised:
         what = "truncated" if len(content) < promised else "longer than its header says"

@@ -13,11 +13,10 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fm_mlflow.data.idx import GZIP, read_idx_header
 from fm_mlflow.errors import DataError, InputError
 
-_GZIP = b"\x1f\x8b"
 _NPY = b"\x93NUMPY"
-_IDX_BYTES = b"\x00\x00\x08"
 _ACCEPTED = "an IDX file of unsigned bytes, compressed or not, or a .npy array"
 
 
@@ -69,7 +68,7 @@ def open_images(path: Path) -> Iterator[ImageFile]:
     """
     try:
         with path.open("rb") as file:
-            is_compressed = file.read(2) == _GZIP
+            is_compressed = file.read(2) == GZIP
         with gzip.open(path) if is_compressed else path.open("rb") as stream:
             yield _read_header(path, cast("IO[bytes]", stream))
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -78,12 +77,9 @@ def open_images(path: Path) -> Iterator[ImageFile]:
 
 def _read_header(path: Path, stream: IO[bytes]) -> ImageFile:
     try:
-        start = stream.read(4)
-        if start[:3] == _IDX_BYTES and len(start) == 4:
-            axes = start[3]
-            sizes = np.frombuffer(stream.read(4 * axes), ">u4", count=axes)
-            shape, dtype = tuple(int(size) for size in sizes), np.dtype(np.uint8)
-        else:
+        dtype: np.dtype[Any] = np.dtype(np.uint8)
+        shape = read_idx_header(stream)
+        if shape is None:
             stream.seek(0)
             if stream.read(len(_NPY)) != _NPY:
                 raise InputError("input", str(path), _ACCEPTED)

@@ -11,9 +11,3 @@ from numpy.typing import NDArray
 def are_probabilities(outputs: NDArray[np.floating[Any]]) -> bool:
     """Tell whether outputs of shape (n, classes) are probabilities; else they are logits."""
     return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3))
-
-
-def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Return the probabilities of logits of shape (n, classes), in their own type."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]

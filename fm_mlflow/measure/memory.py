@@ -27,7 +27,6 @@ from fm_mlflow.measure.memory_phase import KERNEL, OpenPhase, PhaseMemory
 from fm_mlflow.measure.memory_system import HighWater, high_water_of, resident_bytes
 from fm_mlflow.measure.memory_timeline import Point, Timeline, write_timeline
 
-DATA: Final = "data"
 LOADING: Final = "data and libraries"
 MODEL: Final = "model"
 FIRST_STEP: Final = "first step"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.special import bdtr  # scipy.stats takes a second to import
 
 _TAIL = 0.025
 _ROUNDING = 1e-9
@@ -53,7 +53,7 @@ def interval_ranks(count: int, share: float) -> tuple[int, int] | None:
     Each side fails with at most 2.5%. None where even the extreme readings cannot give that.
     """
     # The reading of rank l is above the quantile if fewer than l are below it, and so on.
-    at_most = _binomial_cumulative(count, share)
+    at_most = bdtr(np.arange(count + 1), count, share)
     low = int(np.searchsorted(at_most, _TAIL))
     high = int(np.searchsorted(at_most, 1 - _TAIL)) + 1
     return (low, high) if low >= 1 and high <= count else None
@@ -63,16 +63,3 @@ def readings_needed(share: float) -> int:
     """Return the smallest sample that has an interval for this quantile: 6 for the median."""
     extreme = max(share, 1 - share)
     return math.ceil(math.log(_TAIL) / math.log(extreme) - _ROUNDING)
-
-
-def _binomial_cumulative(count: int, share: float) -> NDArray[np.float64]:
-    """Return P(B <= k), k = 0 … count, for B binomial; scipy.stats takes a second to import."""
-    logs = [
-        math.lgamma(count + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(count - k + 1)
-        + k * math.log(share)
-        + (count - k) * math.log1p(-share)
-        for k in range(count + 1)
-    ]
-    return np.cumsum(np.exp(logs))

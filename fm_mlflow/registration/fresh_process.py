@@ -68,7 +68,9 @@ def measure(folder: Path) -> dict[str, Any]:
     with np.load(folder / TASK_FILE) as task:
         images, labels, batch_size = task["images"], task["labels"], int(task["batch_size"])
     import_tensorflow()
-    from fm_mlflow.data.probabilities import are_probabilities, softmax
+    from scipy.special import softmax
+
+    from fm_mlflow.data.probabilities import are_probabilities
     from fm_mlflow.measure.machine import describe_machine
     from fm_mlflow.measure.weights import weights_digest
     from fm_mlflow.tracking.load_model import load_model
@@ -84,7 +86,7 @@ def measure(folder: Path) -> dict[str, Any]:
     (loading,) = memory.phases
     outputs = loaded.predict(inputs)
     gives_logits = not are_probabilities(outputs)
-    probabilities = softmax(outputs) if gives_logits else outputs
+    probabilities = softmax(outputs, axis=-1) if gives_logits else outputs
     np.save(folder / PROBABILITIES_FILE, probabilities)
     accuracy = float(np.mean(probabilities.argmax(axis=1) == labels))
     measurements = [

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.classes import confusion_counts
 
 # Okabe and Ito's palette: colour-blind readers can distinguish it.
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"
@@ -157,12 +158,3 @@ def save_confusion_matrix(
             color="white" if shares[row, column] > 0.5 else "black",
         )
     figure.savefig(path, dpi=_DPI)
-
-
-def confusion_counts(
-    labels: NDArray[np.integer], predicted: NDArray[np.integer], classes: int
-) -> NDArray[np.int64]:
-    """Count test images by true (row) and predicted (column) class, shape (classes, classes)."""
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts
