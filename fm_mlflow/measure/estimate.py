@@ -14,7 +14,6 @@ import keras
 from fm_mlflow import keys
 from fm_mlflow.measure.measurement import MIB, Measurement
 
-_FLOAT32_BYTES = 4
 _KERNELS = "kernel weights: every trainable variable whose name ends in 'kernel'"
 
 
@@ -31,25 +30,15 @@ def estimates(model: keras.Model) -> list[Measurement]:
         for weight in model.trainable_weights
         if weight.name.endswith("kernel")
     )
+    figures = {
+        keys.ESTIMATE_INFERENCE_FLOPS: ("2", 2 * kernel_weights),
+        keys.ESTIMATE_TRAINING_FLOPS: ("3 x 2", 6 * kernel_weights),
+        keys.ESTIMATE_TRAINING_MEMORY: ("3 x 4 bytes", 12 * kernel_weights / MIB),
+    }
     if kernel_weights == 0:
         reason = "the model has no trainable kernel"
-        return [
-            Measurement.missing(key, _KERNELS, reason)
-            for key in (
-                keys.ESTIMATE_INFERENCE_FLOPS,
-                keys.ESTIMATE_TRAINING_FLOPS,
-                keys.ESTIMATE_TRAINING_MEMORY,
-            )
-        ]
-    memory = 3 * _FLOAT32_BYTES * kernel_weights / MIB
+        return [Measurement.missing(key, _KERNELS, reason) for key in figures]
     return [
-        Measurement.exact(
-            keys.ESTIMATE_INFERENCE_FLOPS, 2 * kernel_weights, f"estimated, 2 x {_KERNELS}"
-        ),
-        Measurement.exact(
-            keys.ESTIMATE_TRAINING_FLOPS, 6 * kernel_weights, f"estimated, 3 x 2 x {_KERNELS}"
-        ),
-        Measurement.exact(
-            keys.ESTIMATE_TRAINING_MEMORY, memory, f"estimated, 3 x 4 bytes x {_KERNELS}"
-        ),
+        Measurement.exact(key, value, f"estimated, {factor} x {_KERNELS}")
+        for key, (factor, value) in figures.items()
     ]

@@ -17,7 +17,7 @@ from fm_mlflow import keys
 from fm_mlflow.errors import InputError
 from fm_mlflow.keys import Key
 from fm_mlflow.measure.measurement import Measurement, describe_error
-from fm_mlflow.measure.quantiles import readings_needed, sample_quantile
+from fm_mlflow.measure.quantiles import readings_needed, summarised
 
 _WARM_UP_CALLS = 20
 _WARM_UP_SHARE = 0.2
@@ -86,16 +86,9 @@ def training_throughput(images: int, epoch_seconds: Sequence[float]) -> Measurem
     counted = list(epoch_seconds[1:]) or list(epoch_seconds)
     which = "epochs but the first" if len(epoch_seconds) > 1 else "the only epoch, tracing included"
     rates = [images / each for each in counted]
-    return Measurement(
-        str(key),
-        statistics.median(rates),
-        key.unit,
-        f"images of an epoch / seconds of its training steps, median of {which}",
-        samples=len(rates),
-        spread=_spread(rates),
-        interval=sample_quantile(rates, 0.5).interval,
-        details={"images": images, "epoch_seconds": list(epoch_seconds)},
-    )
+    method = f"images of an epoch / seconds of its training steps, median of {which}"
+    details = {"images": images, "epoch_seconds": list(epoch_seconds)}
+    return summarised(key, rates, 0.5, method, details)
 
 
 def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measurement]:
@@ -104,7 +97,13 @@ def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measureme
     at_least = readings_needed(_QUANTILES[keys.LATENCY_P95])
     try:
         timings = _time_calls(_traced_call(model, image), seconds, at_least)
-        predict = _time_predict(model, image, seconds / 6)
+        predict = _time_calls(
+            lambda: model.predict(image, verbose=0),
+            seconds / 6,
+            at_least=3,
+            at_most=_PREDICT_CALLS,
+            warm_up=1,
+        )
     except Exception as error:  # any class may fail in its own way
         reason = f"the call failed: {describe_error(error)}"
         return [Measurement.missing(key, _CALL, reason) for key in _QUANTILES]
@@ -119,25 +118,15 @@ def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measureme
 
 def _quantile(key: Key, seconds: list[float], details: dict[str, float]) -> Measurement:
     share = _QUANTILES[key]
-    milliseconds = [1000 * each for each in seconds]
-    quantile = sample_quantile(milliseconds, share)
     method = f"{100 * share:g}th percentile of calls: {_CALL}; {_ORDER}"
-    if quantile.interval is None:
+    if len(seconds) < readings_needed(share):
         reason = (
             f"{len(seconds)} calls show no {100 * share:g}th percentile; "
             f"it takes {readings_needed(share)} or more"
         )
         return Measurement.missing(key, method, reason)
-    return Measurement(
-        str(key),
-        quantile.value,
-        key.unit,
-        method,
-        samples=len(seconds),
-        spread=_spread(milliseconds),
-        interval=quantile.interval,
-        details=details if key == keys.LATENCY_P50 else {},
-    )
+    milliseconds = [1000 * each for each in seconds]
+    return summarised(key, milliseconds, share, method, details if key == keys.LATENCY_P50 else {})
 
 
 def _inference_throughput(
@@ -154,16 +143,8 @@ def _inference_throughput(
     except Exception as error:  # also where the batch does not fit into memory
         return Measurement.missing(key, method, f"the call failed: {describe_error(error)}")
     rates = [batch_size / each for each in timings.warm]
-    return Measurement(
-        str(key),
-        statistics.median(rates),
-        key.unit,
-        method,
-        samples=len(rates),
-        spread=_spread(rates),
-        interval=sample_quantile(rates, 0.5).interval,
-        details={"batch_size": batch_size, "first_call_ms": timings.first * 1000},
-    )
+    details = {"batch_size": batch_size, "first_call_ms": timings.first * 1000}
+    return summarised(key, rates, 0.5, method, details)
 
 
 def _repeated(array: Any, rows: int) -> NDArray[Any]:
@@ -182,11 +163,6 @@ def _traced_call(model: keras.Model, inputs: Any) -> Callable[[], object]:
     # Keras' predict traces without autograph as well.
     call = tf.function(lambda images: model(images, training=False), autograph=False)
     return lambda: [output.numpy() for output in tf.nest.flatten(call(tensors))]
-
-
-def _time_predict(model: keras.Model, image: Any, seconds: float) -> _Timings:
-    call = lambda: model.predict(image, verbose=0)  # noqa: E731 - as the other calls
-    return _time_calls(call, seconds, at_least=3, at_most=_PREDICT_CALLS, warm_up=1)
 
 
 def _time_calls(
@@ -217,7 +193,3 @@ def _time_calls(
             break
         before = clock()
     return _Timings(first, warm)
-
-
-def _spread(values: Sequence[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import bdtr  # scipy.stats takes a second to import
+
+from fm_mlflow.keys import Key
+from fm_mlflow.measure.measurement import Measurement
 
 _TAIL = 0.025
 _ROUNDING = 1e-9
@@ -45,6 +50,23 @@ def sample_quantile(readings: Sequence[float], share: float) -> Quantile:
     ranks = interval_ranks(len(ordered), share)
     interval = None if ranks is None else (ordered[ranks[0] - 1], ordered[ranks[1] - 1])
     return Quantile(float(np.quantile(ordered, share)), interval)
+
+
+def summarised(
+    key: Key, readings: Sequence[float], share: float, method: str, details: Mapping[str, Any]
+) -> Measurement:
+    """Return a quantile of readings as a measurement, with their spread and its interval."""
+    quantile = sample_quantile(readings, share)
+    return Measurement(
+        str(key),
+        quantile.value,
+        key.unit,
+        method,
+        samples=len(readings),
+        spread=statistics.stdev(readings) if len(readings) > 1 else None,
+        interval=quantile.interval,
+        details=details,
+    )
 
 
 def interval_ranks(count: int, share: float) -> tuple[int, int] | None:

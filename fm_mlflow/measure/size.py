@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -15,6 +13,7 @@ import numpy as np
 from fm_mlflow import keys
 from fm_mlflow.keys import Key
 from fm_mlflow.measure.measurement import MIB, Measurement, describe_error
+from fm_mlflow.process.quiet import errors_only
 
 
 def parameter_counts(model: keras.Model) -> list[Measurement]:
@@ -70,7 +69,8 @@ def weight_bytes(model: keras.Model) -> int:
 
 
 def _saved_size(key: Key, method: str, save: Callable[[Path], object]) -> Measurement:
-    with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as name, _without_legacy_warning():
+    # Keras warns on each HDF5 file that the format is old; here it is the point.
+    with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as name, errors_only("absl"):
         folder = Path(name)
         try:
             save(folder)
@@ -78,15 +78,3 @@ def _saved_size(key: Key, method: str, save: Callable[[Path], object]) -> Measur
             reason = f"Keras cannot save it so: {describe_error(error)}"
             return Measurement.missing(key, method, reason)
         return Measurement.exact(key, sum(f.stat().st_size for f in folder.iterdir()) / MIB, method)
-
-
-@contextmanager
-def _without_legacy_warning() -> Iterator[None]:
-    """Keras warns on each HDF5 file that the format is old; here it is the point."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

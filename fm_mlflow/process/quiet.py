@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -44,6 +45,18 @@ def import_tensorflow() -> None:
         tf.config.list_physical_devices()
     if keras.backend.backend() != "tensorflow":
         raise InputError("KERAS_BACKEND", keras.backend.backend(), "tensorflow")
+
+
+@contextmanager
+def errors_only(logger_name: str) -> Iterator[None]:
+    """Let a logger pass on nothing less than errors, inside the block."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -12,35 +12,12 @@ drawing random numbers are not counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
-Shape = tuple[int | None, ...] | None
-"""Sizes of a tensor; None for an unknown size, or for an unknown rank."""
-
-
-class Operation(Protocol):
-    """What a formula may ask of an operation."""
-
-    @property
-    def kind(self) -> str:
-        """TensorFlow's name of the operation's type, such as `MatMul`."""
-
-    @property
-    def input_shapes(self) -> Sequence[Shape]:
-        """Shape of each input."""
-
-    @property
-    def output_shapes(self) -> Sequence[Shape]:
-        """Shape of each output."""
-
-    @property
-    def is_floating(self) -> bool:
-        """Whether it takes or returns floating-point numbers."""
-
-    def attribute(self, name: str) -> Any:
-        """Value of an attribute of the operation."""
+if TYPE_CHECKING:
+    from fm_mlflow.measure.flops.nodes import Node, Shape
 
 
 class UnknownShapeError(Exception):
@@ -60,7 +37,7 @@ class Cost:
     other: int = 0
 
 
-Formula = Callable[[Operation], Cost]
+Formula = Callable[["Node"], Cost]
 FREE = Cost()
 
 
@@ -87,20 +64,20 @@ def _per_input(flops: int = 1, index: int = 0) -> Formula:
     return lambda op: Cost(other=flops * _size(op.input_shapes[index]))
 
 
-def _broadcast(op: Operation) -> Cost:
+def _broadcast(op: Node) -> Cost:
     """One FLOP an element of the larger operand: an output may be a truth value or a variable."""
     return Cost(other=max(_size(shape) for shape in op.input_shapes))
 
 
-def _sum_of_tensors(op: Operation) -> Cost:
+def _sum_of_tensors(op: Node) -> Cost:
     return Cost(other=(len(op.input_shapes) - 1) * _size(op.output_shapes[0]))
 
 
-def _reduction(op: Operation) -> Cost:
+def _reduction(op: Node) -> Cost:
     return Cost(other=_size(op.input_shapes[0]) - _size(op.output_shapes[0]))
 
 
-def _all_but_last(op: Operation) -> Cost:
+def _all_but_last(op: Node) -> Cost:
     """A mean: additions, then one division an output: as many as there are inputs."""
     return Cost(other=_size(op.input_shapes[0]))
 
@@ -108,7 +85,7 @@ def _all_but_last(op: Operation) -> Cost:
 def _matrix_product(transposed: str) -> Formula:
     """Each output sums as many products as the left operand has columns (rows if transposed)."""
 
-    def formula(op: Operation) -> Cost:
+    def formula(op: Node) -> Cost:
         left = known(op.input_shapes[0])
         terms = left[-2] if op.attribute(transposed) else left[-1]
         return Cost(core=2 * terms * _size(op.output_shapes[0]))
@@ -116,7 +93,7 @@ def _matrix_product(transposed: str) -> Formula:
     return formula
 
 
-def _einsum(op: Operation) -> Cost:
+def _einsum(op: Node) -> Cost:
     """All index combinations of two operands; one operand alone is a sum or a rearrangement."""
     terms, output = op.attribute("equation").decode().replace(" ", "").split("->")
     sizes: dict[str, int] = {}
@@ -175,7 +152,7 @@ def _filter_gradient(taps: Callable[[Shape], int]) -> Formula:
 def _pooling(extra: int, index: int | None) -> Formula:
     """The window's elements (+ extra) at each position of the pooled tensor."""
 
-    def formula(op: Operation) -> Cost:
+    def formula(op: Node) -> Cost:
         window: int = math.prod(op.attribute("ksize"))
         pooled = op.output_shapes[0] if index is None else op.input_shapes[index]
         return Cost(other=(window + extra) * _size(pooled))
@@ -183,7 +160,7 @@ def _pooling(extra: int, index: int | None) -> Formula:
     return formula
 
 
-def _cross_entropy(op: Operation) -> Cost:
+def _cross_entropy(op: Node) -> Cost:
     """Loss and gradient: max, subtract, exp, sum, divide, subtract an element; log, subtract a row.
 
     Dense labels are multiplied and summed as well: 2 more an element.
@@ -193,14 +170,14 @@ def _cross_entropy(op: Operation) -> Cost:
     return Cost(other=rows * (per_element * classes + 2))
 
 
-def _batch_normalization(op: Operation) -> Cost:
+def _batch_normalization(op: Node) -> Cost:
     """Scale and shift an element; in training mean (1) and variance (3) as well."""
     per_element, per_channel = (6, 8) if op.attribute("is_training") else (2, 6)
     size, channels = _size(op.input_shapes[0]), _size(op.input_shapes[1])
     return Cost(other=per_element * size + per_channel * channels)
 
 
-def _batch_normalization_gradient(op: Operation) -> Cost:
+def _batch_normalization_gradient(op: Node) -> Cost:
     """Gradients of shift (1), scale (4) and input (4 an element, 4 a channel)."""
     return Cost(other=9 * _size(op.input_shapes[0]) + 4 * _size(op.input_shapes[2]))
 
@@ -297,7 +274,7 @@ FREE_KINDS = frozenset(_FREE.split())
 CORE_KINDS = frozenset(kind for kind in FORMULAS if "MatMul" in kind or "Conv" in kind) | {"Einsum"}
 
 
-def cost(op: Operation) -> Cost | None:
+def cost(op: Node) -> Cost | None:
     """Return what one execution of an operation costs, None where there is no formula.
 
     Raises:

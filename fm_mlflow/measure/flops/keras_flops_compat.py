@@ -13,7 +13,6 @@ anything on another version: import this module and call it inside a guard.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +20,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 from tensorflow.python.framework import ops
+
+from fm_mlflow.process.quiet import errors_only
 
 REPEATED: list[str] = []
 """Operations that keras-flops registers although TensorFlow has them; fault 1."""
@@ -90,12 +91,9 @@ def _quiet_profiler() -> Iterator[None]:
     """Keep TensorFlow's profiler from printing its report and its deprecations."""
     builder = tf.compat.v1.profiler.ProfileOptionBuilder
     options = builder.float_operation
-    logger = tf.get_logger()
-    level = logger.level
     builder.float_operation = staticmethod(lambda: {**options(), "output": "none"})
-    logger.setLevel(logging.ERROR)
     try:
-        yield
+        with errors_only("tensorflow"):
+            yield
     finally:
         builder.float_operation = staticmethod(options)
-        logger.setLevel(level)

@@ -8,7 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from fm_mlflow.measure.flops.formulas import Shape
+Shape = tuple[int | None, ...] | None
+"""Sizes of a tensor; None for an unknown size, or for an unknown rank."""
 
 
 @dataclass(eq=False)

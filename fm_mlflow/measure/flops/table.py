@@ -6,28 +6,12 @@ import csv
 import io
 import math
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
 from fm_mlflow.measure.flops.engine import Count, Counted, Phase
 from fm_mlflow.measure.flops.marks import Row
-
-COLUMNS = {
-    "layer": "path in nested models; in parentheses: what belongs to no layer",
-    "type": "class",
-    "output_shape": "None stands for the batch size",
-    "parameters": "weights, shared ones once",
-    "macs": "multiply-adds of the forward pass",
-    "forward_flops": "forward pass, loss",
-    "weight_gradient_flops": "backward pass, for the layer's own weights only",
-    "input_gradient_flops": "backward pass, whatever a layer before it needs",
-    "other_flops": "optimizer, metrics",
-    "training_flops": "the four before, together",
-    "training_core_flops": "of these, in matrix products and convolutions",
-    "share_percent": "of all training_flops",
-}
-"""Columns of `flops/layers.csv`. All FLOPs and multiply-adds are per image."""
 
 OPTIMIZER = "(optimizer)"
 _NO_FORWARD_PASS = ("(metrics)", OPTIMIZER, "(other)")
@@ -35,7 +19,22 @@ _NO_FORWARD_PASS = ("(metrics)", OPTIMIZER, "(other)")
 
 @dataclass(frozen=True)
 class LayerFlops:
-    """One row of the table; see `COLUMNS`. FLOPs are per image."""
+    """One row of the table. All FLOPs and multiply-adds are per image.
+
+    Attributes:
+        layer: Path in nested models; in parentheses: what belongs to no layer.
+        type: Class.
+        output_shape: None stands for the batch size.
+        parameters: Weights, shared ones once.
+        macs: Multiply-adds of the forward pass.
+        forward_flops: Forward pass, loss.
+        weight_gradient_flops: Backward pass, for the layer's own weights only.
+        input_gradient_flops: Backward pass, whatever a layer before it needs.
+        other_flops: Optimizer, metrics.
+        training_flops: The four before, together.
+        training_core_flops: Of these, in matrix products and convolutions.
+        share_percent: Of all training_flops.
+    """
 
     layer: str
     type: str
@@ -49,6 +48,10 @@ class LayerFlops:
     training_flops: float
     training_core_flops: float
     share_percent: float
+
+
+COLUMNS = tuple(field.name for field in fields(LayerFlops))
+"""Columns of `flops/layers.csv`."""
 
 
 def layer_table(rows: list[Row], count: Count, batch_size: int) -> tuple[LayerFlops, ...]:

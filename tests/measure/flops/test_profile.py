@@ -50,7 +50,7 @@ def test_reference_figures(name: str, reference: FlopsProfile) -> None:
 
 def test_columns_add_up_to_the_totals(reference: FlopsProfile) -> None:
     table = list(csv.DictReader(io.StringIO(reference.to_csv())))
-    assert tuple(table[0]) == tuple(COLUMNS)
+    assert tuple(table[0]) == COLUMNS
 
     def column(name: str) -> float:
         return sum(float(row[name]) for row in table)
