@@ -19,11 +19,8 @@ def reset_allocator_peaks() -> None:
     Call it only once a model is built: it initialises TensorFlow, and some of its settings can no
     longer be changed then. Does nothing where TensorFlow has not been imported.
     """
-    memory = _memory_functions()
-    if memory is None:
-        return
     for device in allocator_peaks():
-        memory.reset_memory_stats(device)
+        _memory_functions().reset_memory_stats(device)
 
 
 def allocator_peaks() -> dict[str, int]:

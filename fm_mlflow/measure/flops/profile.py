@@ -58,32 +58,34 @@ class FlopsProfile:
     Attributes:
         batch_size: Images a training step.
         inference: FLOPs of one prediction of one image.
+        keras_flops: What keras-flops says of one prediction; None where it was not asked or failed.
+        witness: The same as `flops/keras_flops`, with why it differs, or why it is missing.
+        layers: The table by layer; of the prediction where the model is not compiled.
+        inference_unsupported: Operations of the prediction that execute and have no count: how
+            many there are, by type.
+        inference_coverage: Of the prediction's operations that do arithmetic, the share that is
+            counted, 0 to 1.
         training: FLOPs of one training step per image, None for a model that is not compiled.
         training_core: Of these, in matrix products and convolutions.
         optimizer_step: FLOPs of the optimizer in one step, whatever the batch size.
-        layers: The table by layer; of the prediction where the model is not compiled.
-        unsupported: Operations that execute and have no count: how many there are, by type.
-        coverage: Of the operations that do arithmetic, the share that is counted, 0 to 1.
+        unsupported: As `inference_unsupported`, of the training step.
+        coverage: As `inference_coverage`, of the training step.
         method: How the training figures came about, convention included.
-        keras_flops: What keras-flops says of one prediction; None where it was not asked or failed.
-        witness: The same as `flops/keras_flops`, with why it differs, or why it is missing.
-        inference_unsupported: As `unsupported`, of the prediction.
-        inference_coverage: As `coverage`, of the prediction.
     """
 
     batch_size: int
     inference: int
-    training: float | None
-    training_core: float | None
-    optimizer_step: float
-    layers: tuple[LayerFlops, ...]
-    unsupported: Mapping[str, int]
-    coverage: float
-    method: str
     keras_flops: int | None
     witness: Measurement
-    inference_unsupported: Mapping[str, int] = field(default_factory=dict)
-    inference_coverage: float = 1.0
+    layers: tuple[LayerFlops, ...]
+    inference_unsupported: Mapping[str, int]
+    inference_coverage: float
+    training: float | None = None
+    training_core: float | None = None
+    optimizer_step: float = 0.0
+    unsupported: Mapping[str, int] = field(default_factory=dict)
+    coverage: float = 1.0
+    method: str = "counted in the traced training step"
 
     def fit_flops(self, n_images: int, epochs: int) -> float | None:
         """FLOPs of a whole fit, its smaller last batch included; None if not compiled.
@@ -168,25 +170,17 @@ def profile_flops(
     if not inference:
         raise FlopsError(f"the model {model.name!r} does no arithmetic", "check its layers")
     figure, witness = _ask_keras_flops(model, one_image, counted)
-    common: dict[str, Any] = {
-        "batch_size": batch_size,
-        "inference": inference,
-        "keras_flops": figure,
-        "witness": witness,
-        "inference_unsupported": counted.unsupported,
-        "inference_coverage": counted.coverage,
-    }
+    profile = FlopsProfile(
+        batch_size=batch_size,
+        inference=inference,
+        keras_flops=figure,
+        witness=witness,
+        layers=layer_table(marks.rows, counted, 1),
+        inference_unsupported=counted.unsupported,
+        inference_coverage=counted.coverage,
+    )
     if not model.compiled:
-        return FlopsProfile(
-            **common,
-            training=None,
-            training_core=None,
-            optimizer_step=0.0,
-            layers=layer_table(marks.rows, counted, 1),
-            unsupported={},
-            coverage=1.0,
-            method="counted in the traced training step",
-        )
+        return profile
     marks = Marks()
     step = trace_training_step(
         model,
@@ -196,8 +190,8 @@ def profile_flops(
     )
     counted = count(flatten(step.graph))
     layers = layer_table(marks.rows, counted, batch_size)
-    return FlopsProfile(
-        **common,
+    return replace(
+        profile,
         training=float(counted.total / batch_size),
         training_core=float(counted.core / batch_size),
         optimizer_step=batch_size
