@@ -15,6 +15,7 @@ from socket import gethostname
 import mlflow
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2 as codes
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
@@ -23,7 +24,7 @@ from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.process.signals import shield
 from fm_mlflow.results.register import RegisteredVersion
-from fm_mlflow.tracking.store import check_reachable, store_errors
+from fm_mlflow.tracking.store import check_reachable, has_code, if_existing, pages, store_errors
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,6 @@ _TURN = f"{keys.PROMOTING}."
 _ABANDONED_SECONDS = 30.0
 _PATIENCE_SECONDS = 120.0
 _PAUSE_SECONDS = (0.02, 0.2)
-_NO_REGISTRY_CODES = ("FEATURE_DISABLED", "ENDPOINT_NOT_FOUND")
 _NO_REGISTRY = "Model registry functionality is unavailable"
 _ABOUT = (
     "Classifies grey images. `{champion}` is the version in use, `{previous}` the one before it; "
@@ -88,12 +88,7 @@ class Registry:
             model = self._model()
             if model is None:
                 return []
-            found: list[ModelVersion] = []
-            token = None
-            while token != "":
-                page = self._client.search_model_versions(f"name='{self.name}'", page_token=token)
-                found += page
-                token = page.token or ""
+            found = list(pages(self._client.search_model_versions, f"name='{self.name}'"))
         aliases = _aliases_by_version(model)
         records = [_record(version, aliases) for version in found]
         return sorted(records, key=lambda version: version.version, reverse=True)
@@ -161,12 +156,7 @@ class Registry:
             return self.aliases()
 
     def _model(self) -> RegisteredModel | None:
-        try:
-            return self._client.get_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
+        return if_existing(self._client.get_registered_model, self.name)
 
     def _create(self) -> None:
         with _registry_errors("create the registered model"):
@@ -176,8 +166,8 @@ class Registry:
                 about = _ABOUT.format(champion=CHAMPION, previous=PREVIOUS)
                 self._client.create_registered_model(self.name, description=about)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
-                    raise
+                if not has_code(error, codes.RESOURCE_ALREADY_EXISTS):
+                    raise  # else another process was faster
 
     def _register(self, new: NewVersion) -> int:
         with redirect_stderr(io.StringIO()):  # it tells a person what it does
@@ -272,11 +262,7 @@ class _Turn:
         return flags
 
     def _lower(self, flag: str) -> None:
-        try:
-            self._client.delete_registered_model_tag(self._name, flag)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+        if_existing(self._client.delete_registered_model_tag, self._name, flag)
 
 
 @contextmanager
@@ -287,9 +273,8 @@ def _registry_errors(action: str) -> Iterator[None]:
             yield
     except TrackingError as error:
         cause = error.__cause__
-        if isinstance(cause, MlflowException) and (
-            cause.error_code in _NO_REGISTRY_CODES or _NO_REGISTRY in str(cause)
-        ):
+        missing = has_code(cause, codes.FEATURE_DISABLED, codes.ENDPOINT_NOT_FOUND)
+        if missing or (isinstance(cause, MlflowException) and _NO_REGISTRY in str(cause)):
             raise TrackingError(
                 f"there is no model registry at {redact(mlflow.get_registry_uri())}; use a "
                 "database or an MLflow server (MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI)"

@@ -134,7 +134,7 @@ def test_models_and_filters_narrow_the_search(store: Store) -> None:
 
 
 def test_many_runs_come_in_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fm_mlflow.tracking.find_runs._PAGE", 2)
+    monkeypatch.setattr("fm_mlflow.tracking.store._PAGE", 2)
     result = found(store, *(Simulated(seed=seed, predictions=False) for seed in range(5)))
     assert [run.seed for run in result.runs] == [0, 1, 2, 3, 4]
 
