@@ -9,7 +9,6 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.prose.words import difference, difference_interval, in_row
 from fm_mlflow.config import RegisterConfig
-from fm_mlflow.keys import Key
 from fm_mlflow.results.register import Gate
 
 _SEVERAL = 2
@@ -63,7 +62,7 @@ def check_bounds(config: RegisterConfig, metrics: Mapping[str, float]) -> list[G
 
 
 def check_champion(
-    candidate: Contender, champion: Contender, *, version: int, tolerance: float, cost: Key
+    candidate: Contender, champion: Contender, *, version: int, tolerance: float, cost: str
 ) -> list[Gate]:
     """Hold a model against the champion: hardly less accurate, and more accurate or cheaper.
 

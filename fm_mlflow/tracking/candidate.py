@@ -82,18 +82,20 @@ def find_training_run(run_id: str) -> TrainingRun:
     raise InputError("run_id", run_id, "a training run of fm-mlflow")
 
 
-def same_but_seed(run: TrainingRun) -> list[TrainingRun]:
-    """Return the runs of its experiment that differ from a run in nothing but the seed."""
+def seed_accuracies(run: TrainingRun) -> tuple[float, ...]:
+    """Return the test accuracies of all runs of its experiment that differ but in the seed."""
     with store_errors("query runs"):
         client = MlflowClient()
         experiment = client.get_experiment(client.get_run(run.run_id).info.experiment_id)
-    found = find_runs(Choice(experiment=experiment.name, models=_searchable(run.model)))
-    alike = {
-        each.seed: each
+    models = "" if "," in run.model else run.model  # a comma separates models there
+    found = find_runs(Choice(experiment=experiment.name, models=models))
+    by_seed = {
+        each.seed: each.metrics[keys.TEST_ACCURACY]
         for each in found.runs
-        if each.seed is not None and _identity(each) == _identity(run)
+        if each.seed is not None
+        and (each.model, each.config, each.data_digest) == (run.model, run.config, run.data_digest)
     }
-    return [alike[seed] for seed in sorted(alike)]
+    return tuple(by_seed[seed] for seed in sorted(by_seed))
 
 
 def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
@@ -137,14 +139,6 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
         input_shape=input_shape,
         class_names=tuple((model.metadata or {}).get("class_names", ())),
     )
-
-
-def _searchable(model: str) -> str:
-    return "" if "," in model else model  # a comma separates models there
-
-
-def _identity(run: TrainingRun) -> tuple[Any, ...]:
-    return run.model, run.config, run.data_digest
 
 
 def _download(uri: str, folder: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
+from fm_mlflow.tracking.params import unquoted
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import (
     OLDEST_FIRST,
@@ -214,18 +214,8 @@ def _stored(run: Run) -> StoredRun:
         name=info.run_name or info.run_id,
         status=info.status,
         kind=data.tags.get(keys.KIND),
-        params={name: _typed(value) for name, value in data.params.items()},
+        params={name: unquoted(value) for name, value in data.params.items()},
         tags=data.tags,
         test_accuracy=data.metrics.get(keys.TEST_ACCURACY),
         seconds=(info.end_time - info.start_time) / 1000 if ended else None,
     )
-
-
-def _typed(value: str) -> str:
-    """Return a parameter without the quotes that `mlflow run` gives it for its shell."""
-    if value[:1] not in ("'", '"'):
-        return value
-    try:
-        return " ".join(shlex.split(value))
-    except ValueError:  # no quoting after all
-        return value

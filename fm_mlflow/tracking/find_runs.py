@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import mlflow
-from mlflow.entities import LifecycleStage, LoggedModelOutput, Run
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
@@ -19,6 +18,7 @@ from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.config import NOT_SHAPING, Choice
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.recovery import Verdict
+from fm_mlflow.tracking.params import unquoted
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
 from fm_mlflow.tracking.store import (
     OLDEST_FIRST,
@@ -175,7 +175,7 @@ def _record(run: Run) -> TrainingRun:
         run_id=run.info.run_id,
         name=name,
         model=tags.get(keys.MODEL) or _normal(params.get("model", "")) or name,
-        config=_config({**params, **_extended(tags)}),
+        config=_config(params, tags),
         seed=int(seed) if seed.isdecimal() else None,
         metrics={name: value for name, value in run.data.metrics.items() if is_number(value)},
         data_digest=tags.get(keys.DATASET_DIGEST),
@@ -194,41 +194,26 @@ def _record(run: Run) -> TrainingRun:
     )
 
 
-def _extended(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the epochs of a run that was extended; its parameter says what it began with."""
-    return {"epochs": tags[keys.EXTENDED_EPOCHS]} if keys.EXTENDED_EPOCHS in tags else {}
-
-
 def model_uri(run: Run) -> str | None:
     """Return the model of a run, `models:/<id>`; of one that was extended, the last."""
     outputs = run.outputs.model_outputs if run.outputs else []
-    return f"models:/{max(outputs, key=_step).model_id}" if outputs else None
+    return f"models:/{max(outputs, key=lambda model: model.step).model_id}" if outputs else None
 
 
-def _step(output: LoggedModelOutput) -> int:
-    return int(output.step)
-
-
-def _config(params: Mapping[str, str]) -> dict[str, str]:
+def _config(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
     """Return what shaped the result, spelt in one way whoever logged it."""
-    config = {
-        name: _normal(value)
-        for name, value in params.items()
-        if name not in _NOT_CONFIG and not name.startswith(keys.COMPILED_PREFIX)
-    }
-    for name, value in params.items():  # what a compiled model brought is what counted
+    counted = {name: value for name, value in params.items() if name not in _NOT_CONFIG}
+    for name in params:  # what a compiled model brought is what counted
         if name.startswith(keys.COMPILED_PREFIX):
-            config[name.removeprefix(keys.COMPILED_PREFIX)] = _normal(value)
-    return dict(sorted(config.items()))
+            counted[name.removeprefix(keys.COMPILED_PREFIX)] = counted.pop(name)
+    if keys.EXTENDED_EPOCHS in tags:  # the parameter says what the run began with
+        counted["epochs"] = tags[keys.EXTENDED_EPOCHS]
+    return {name: _normal(value) for name, value in sorted(counted.items())}
 
 
 def _normal(text: str) -> str:
     """Spell a value in one way: `mlflow run` logs what the user typed, `1e-3` or `'a b'`."""
-    if text[:1] in ("'", '"'):
-        try:
-            text = " ".join(shlex.split(text))
-        except ValueError:  # no quoting after all
-            return text
+    text = unquoted(text)
     try:
         number = float(text)
     except ValueError:
