@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -102,12 +102,20 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     """
     config = parse(RegisterConfig, settings)
     progress = progress or ProgressListener()
-    with guard(), _inherited_run(config), tempfile.TemporaryDirectory(prefix="fm_mlflow-") as name:
+    with guard(), _inherited_run(config), tempfile.TemporaryDirectory(prefix="fm_mlflow-") as path:
+        folder = Path(path)
         registry = Registry(config.name)
         registry.versions()  # without a registry, say so before the work
         progress.stage("choosing the run")
         run, reason = _choose(config)
-        verified = _verify(config, run, reason, Path(name), progress)
+        progress.stage(f"downloading the model of {run.name}")
+        candidate = download_candidate(run, folder)
+        progress.stage("loading the test set")
+        dataset = load_test_data(candidate, config.data_dir, progress.download)
+        progress.stage("verifying the model in a fresh process")
+        verification = verify(candidate, dataset, folder)
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        verified = _Verified(reason, candidate, dataset, verification, now)
         progress.stage("checking the gates")
         try:
             return _decide(config, verified, registry)
@@ -164,19 +172,6 @@ def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
             raise
         chosen = compare.choose(choice.model_copy(update=unbounded))
     return chosen.run, chosen.best.reason
-
-
-def _verify(
-    config: RegisterConfig, run: TrainingRun, reason: str, folder: Path, progress: ProgressListener
-) -> _Verified:
-    progress.stage(f"downloading the model of {run.name}")
-    candidate = download_candidate(run, folder)
-    progress.stage("loading the test set")
-    dataset = load_test_data(candidate, config.data_dir, progress.download)
-    progress.stage("verifying the model in a fresh process")
-    verification = verify(candidate, dataset, folder)
-    verified_at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return _Verified(reason, candidate, dataset, verification, verified_at)
 
 
 def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> Registration:
@@ -294,11 +289,8 @@ def _card(config: RegisterConfig, verified: _Verified, seeds: tuple[float, ...])
     )
 
 
-@contextmanager
-def _inherited_run(config: RegisterConfig) -> Iterator[None]:
+def _inherited_run(config: RegisterConfig) -> AbstractContextManager[Any]:
     """Close the run that `mlflow run` opened for us as the registration ended."""
     if "MLFLOW_RUN_ID" not in os.environ:
-        yield
-        return
-    with TrackedRun(keys.KIND_REGISTRATION, f"registration of {config.name}"):
-        yield
+        return nullcontext()
+    return TrackedRun(keys.KIND_REGISTRATION, f"registration of {config.name}")

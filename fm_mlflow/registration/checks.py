@@ -125,7 +125,9 @@ def verify(
     found = (measure or _in_fresh_process)(workspace)
     same_machine = _same_machine(candidate.run.machine, found["machine"])
     probabilities = np.load(workspace / fresh_process.PROBABILITIES_FILE)
-    figures = _Figures(candidate.run.metrics, _values(found["measurements"]), same_machine)
+    measured = _values(found["measurements"])
+    measured[keys.SIZE_MLFLOW_MODEL] = candidate.model_bytes / MIB
+    figures = _Figures(candidate.run.metrics, measured, same_machine)
     return Verification(
         checks=(
             figures.accuracy(),
@@ -136,7 +138,7 @@ def verify(
             figures.within(keys.PARAMETERS_NON_TRAINABLE),
             figures.within(keys.SIZE_PARAMETERS),
             figures.within(keys.SIZE_INFERENCE, _NAMES_MIB_A_WEIGHT * found["weights"], " (names)"),
-            _model_size(candidate),
+            figures.within(keys.SIZE_MLFLOW_MODEL),
             figures.flops(),
             *_interface(candidate, dataset, found),
             *map(figures.shown, (keys.LATENCY_P50, keys.MEMORY_LOAD)),
@@ -254,12 +256,6 @@ def _weights(candidate: Candidate, found: Mapping[str, Any]) -> Check:
     if logged is None:  # of a run before there was this tag
         return Check(name, None, _short(measured), "none: the run has no digest", None)
     return Check(name, _short(logged), _short(measured), "equal", logged == measured)
-
-
-def _model_size(candidate: Candidate) -> Check:
-    key, measured = keys.SIZE_MLFLOW_MODEL, candidate.model_bytes / MIB
-    logged = candidate.run.metrics.get(key)
-    return Check(str(key), logged, measured, "equal", logged == measured)
 
 
 def _interface(candidate: Candidate, dataset: Dataset, found: Mapping[str, Any]) -> list[Check]:

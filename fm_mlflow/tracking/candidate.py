@@ -21,6 +21,7 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.results.register import GateError
 from fm_mlflow.tracking.find_runs import find_runs
+from fm_mlflow.tracking.run_details import read_measurements
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
 _MODEL_FILE = "MLmodel"
@@ -153,8 +154,7 @@ def _download(uri: str, folder: Path) -> Path:
 def _measurements(run: TrainingRun, folder: Path) -> dict[str, Mapping[str, Any]]:
     path = _download(f"{run.artifact_uri}/{keys.MEASUREMENTS_FILE}", folder)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return {each["name"]: each for each in document["measurements"]}
+        return read_measurements(path)
     except (ValueError, KeyError, TypeError) as error:
         raise GateError(f"{keys.MEASUREMENTS_FILE} of run {run.run_id} is damaged") from error
 

@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 120.0
 _PAUSE_SECONDS = (0.02, 0.2)
 _NO_REGISTRY = "Model registry functionality is unavailable"
 _ABOUT = (
-    "Classifies grey images. `{champion}` is the version in use, `{previous}` the one before it; "
+    f"Classifies grey images. `{CHAMPION}` is the version in use, `{PREVIOUS}` the one before it; "
     "both are moved by `fm-mlflow register`, which verifies a model first. "
     "Each version's description is its model card."
 )
@@ -155,11 +155,9 @@ class Registry:
 
     def _create(self) -> None:
         with _registry_errors("create the registered model"):
-            if self._model() is not None:
-                return
             try:
-                about = _ABOUT.format(champion=CHAMPION, previous=PREVIOUS)
-                self._client.create_registered_model(self.name, description=about)
+                if self._model() is None:
+                    self._client.create_registered_model(self.name, description=_ABOUT)
             except MlflowException as error:
                 if not has_code(error, codes.RESOURCE_ALREADY_EXISTS):
                     raise  # else another process was faster

@@ -39,6 +39,7 @@ _TRANSIENT_CODES = (
 _DENIED_CODES = (codes.UNAUTHENTICATED, codes.CUSTOMER_UNAUTHORIZED, codes.PERMISSION_DENIED)
 _NEVER_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR}
 
+_ARTIFACT_LIBRARIES = ("botocore", "boto3", "google", "azure")
 _PAGE = 1000
 OLDEST_FIRST = ["attributes.start_time ASC"]
 
@@ -205,20 +206,20 @@ def store_errors(action: str, uri: str | None = None) -> Iterator[None]:
         yield
     except FmMlflowError:
         raise
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        where = redact(uri) if uri else tracking_uri()
-        raise _kind(error)(f"cannot {action} in {where}: {_reason(error)}") from error
     except Exception as error:
-        # Of an artifact store's own library (botocore, …), which no import here can name.
-        name = type(error).__module__.partition(".")[0]
-        if name not in ("botocore", "boto3", "google", "azure"):
+        kind = _kind(error)
+        if kind is None:
             raise
         where = redact(uri) if uri else tracking_uri()
-        raise StoreUnavailableError(f"cannot {action} in {where}: {_reason(error)}") from error
+        raise kind(f"cannot {action} in {where}: {_reason(error)}") from error
 
 
-def _kind(error: Exception) -> type[TrackingError]:
-    """Tell a store that says no from one that does not answer."""
+def _kind(error: Exception) -> type[TrackingError] | None:
+    """Tell a store that says no from one that does not answer; None for an error of no store."""
+    if not isinstance(error, (MlflowException, SQLAlchemyError, OSError)):
+        # An artifact store's own library (botocore, …) raises what no import here can name.
+        library = type(error).__module__.partition(".")[0]
+        return StoreUnavailableError if library in _ARTIFACT_LIBRARIES else None
     kind: type[TrackingError] = StoreRefusedError
     if isinstance(error, MlflowException):
         status = _HTTP_STATUS.search(str(error))

@@ -221,7 +221,9 @@ def test_predictions_that_cannot_be_read_are_a_problem_in_words(store: Store, da
     assert len(details.curves) == 5
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"measurements": [3]}', "{}"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", '{"measurements": [3]}', '{"measurements": 3}', "{}"]
+)
 def test_measurements_that_cannot_be_read_are_a_problem_in_words(
     store: Store, content: str
 ) -> None:
