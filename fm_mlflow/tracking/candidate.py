@@ -75,12 +75,12 @@ def find_training_run(run_id: str) -> TrainingRun:
         found = find_runs(Choice(runs=run_id))
     except InputError as error:
         raise InputError("run_id", run_id, "the id of a training run in the store") from error
-    for skipped in found.skipped:
-        raise InputError("run_id", run_id, f"a finished training run: {skipped.reason}")
-    for run in found.runs:
-        if run.version is not None:
-            return run
-    raise InputError("run_id", run_id, "a training run of fm-mlflow")
+    if found.skipped:
+        accepted = f"a finished training run: {found.skipped[0].reason}"
+        raise InputError("run_id", run_id, accepted)
+    if not found.runs or found.runs[0].version is None:
+        raise InputError("run_id", run_id, "a training run of fm-mlflow")
+    return found.runs[0]
 
 
 def seed_accuracies(run: TrainingRun) -> tuple[float, ...]:

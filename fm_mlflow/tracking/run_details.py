@@ -87,9 +87,7 @@ def _load(client: MlflowClient, run: TrainingRun, folder: Path) -> RunDetails:
         curves={name: _curve(client, run, name) for name in _CURVES if name in run.metrics},
         predictions=read(keys.PREDICTIONS_FILE, _predictions, None) if is_ours else None,
         class_names=read(_MODEL_FILE, _class_names, ()) if run.model_uri else (),
-        measurements=read(keys.MEASUREMENTS_FILE, read_measurements, nothing)
-        if is_ours
-        else nothing,
+        measurements=read(keys.MEASUREMENTS_FILE, read_measurements, none) if is_ours else none,
         layers=read(keys.FLOPS_LAYERS_FILE, _rows, ()) if has_flops else (),
         problems=tuple(problems),
     )
@@ -133,7 +131,11 @@ def _class_names(path: Path) -> tuple[str, ...]:
 
 
 def read_measurements(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Read a run's `measurements.json` by metric name; ValueError, KeyError or TypeError if damaged."""
+    """Read a run's `measurements.json` by metric name.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is damaged.
+    """
     document = _mapping(json.loads(path.read_text(encoding="utf-8")))
     return {str(_mapping(each)["name"]): each for each in document["measurements"] or ()}
 
