@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,19 +96,13 @@ def load_test_data(
     return dataset
 
 
-def verify(
-    candidate: Candidate,
-    dataset: Dataset,
-    folder: Path,
-    measure: Callable[[Path], dict[str, Any]] | None = None,
-) -> Verification:
-    """Measure a downloaded model again and hold it against its run.
+def verify(candidate: Candidate, dataset: Dataset, folder: Path) -> Verification:
+    """Measure a downloaded model again, in a fresh process, and hold it against its run.
 
     Args:
         candidate: The run and its files.
         dataset: What the run was tested on.
         folder: Workspace that holds the model's folder.
-        measure: What measures the model of a folder; by default a fresh process.
 
     Raises:
         GateError: The model cannot be loaded.
@@ -122,7 +116,7 @@ def verify(
         labels=dataset.test.labels,
         batch_size=int(candidate.run.config.get("batch_size", "1")),
     )
-    found = (measure or _in_fresh_process)(workspace)
+    found = _in_fresh_process(workspace)
     same_machine = _same_machine(candidate.run.machine, found["machine"])
     probabilities = np.load(workspace / fresh_process.PROBABILITIES_FILE)
     measured = _values(found["measurements"])
