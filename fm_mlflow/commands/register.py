@@ -81,7 +81,7 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     in a fresh process and measured again. Registering the same model again makes no second version.
 
     Args:
-        progress: Hears how it goes on; by default nothing is said.
+        progress: Told each step; by default nothing is said.
         **settings: The fields of `RegisterConfig`: run_id, name, min_accuracy, tolerance, data_dir,
             dry_run, and those of `compare` that choose and bound (experiment, cost, max_flops, …).
 

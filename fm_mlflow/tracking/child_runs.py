@@ -184,7 +184,7 @@ def open_run(kind: str, reopen: str | None = None) -> Iterator[None]:
 
     Args:
         kind: What the TrackedRun will be.
-        reopen: A run of that kind that has ended, to go on with; by default a new one, within the
+        reopen: A run of that kind that has ended, to continue; by default a new one, within the
             active run.
     """
     with shield(), store_errors("open a run"):

@@ -159,7 +159,7 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
 
 
 def _why_not_ended(run: Run) -> str:
-    """Tell a run that goes on from one whose process is gone."""
+    """Tell a run that still runs from one whose process is gone."""
     if keys.PROCESS_PID not in run.data.tags:
         return f"it has not ended: {run.info.status}"
     judged = judge(run, DEAD_AFTER_SECONDS)

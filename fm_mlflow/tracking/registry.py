@@ -245,7 +245,7 @@ class _Turn:
         for flag, seen in list(self._first_seen.items()):
             if now - seen > _ABANDONED_SECONDS:
                 _log.warning(
-                    "a promotion from %s has not ended for %.0f s; going on without it",
+                    "a promotion from %s has not ended for %.0f s; continuing without it",
                     *(tags[flag], _ABANDONED_SECONDS),
                 )
                 self._lower(flag)

@@ -17,7 +17,7 @@ from fm_mlflow.tracking.recovery import cause_of_death
 from fm_mlflow.tracking.store import check_reachable, pages, store_errors
 
 _REBOOT_SECONDS = 300
-"""How long a run of a rebooted host must have been silent: two hosts may bear one name."""
+"""How long a run of a rebooted host must have been silent: two hosts may have the same name."""
 
 DEAD_AFTER_SECONDS = float(ReconcileConfig.model_fields["dead_after"].default)
 """Without a sign of life for so long, another host's run counts as dead."""
@@ -41,7 +41,7 @@ def running_runs(dead_after: float) -> list[RunningRun]:
 
 
 def close(run: RunningRun) -> bool:
-    """Close a dead run as KILLED, as of when it last lived; False when it has stirred meanwhile.
+    """Close a dead run as KILLED, as of when it last lived; False when it showed a sign of life since.
 
     Raises:
         TrackingError: The store refuses or does not answer.
