@@ -41,7 +41,7 @@ def running_runs(dead_after: float) -> list[RunningRun]:
 
 
 def close(run: RunningRun) -> bool:
-    """Close a dead run as KILLED, as of when it last lived; False when it showed a sign of life since.
+    """Close a dead run as KILLED, as of when it last lived; False if it has since lived.
 
     Raises:
         TrackingError: The store refuses or does not answer.
