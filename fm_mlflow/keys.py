@@ -308,6 +308,12 @@ KIND_BENCHMARK = "benchmark"
 KIND_REGISTRATION = "registration"
 """The same on the run that `mlflow run` opens for registering a model."""
 
+RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+"""Status of a run: under way; ended well; ended by an error; stopped from outside."""
+
+ENDED = frozenset({FINISHED, FAILED, KILLED})
+"""Status of a run that has ended."""
+
 
 def all_keys() -> list[Key]:
     """Every key, in the order of this file."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fm_mlflow.commands.sync import sync
 from fm_mlflow.config import ReconcileConfig
-from fm_mlflow.results.recovery import ReconcileResult
+from fm_mlflow.results.recovery import ReconcileResult, Verdict
 from fm_mlflow.settings import parse
-
-if TYPE_CHECKING:
-    from fm_mlflow.results.recovery import Delivered
 
 
 def reconcile(*, dry_run: bool = False, **settings: Any) -> ReconcileResult:
@@ -25,11 +23,11 @@ def reconcile(*, dry_run: bool = False, **settings: Any) -> ReconcileResult:
     Raises:
         TrackingError: The store refuses or does not answer.
     """
-    from fm_mlflow.results.recovery import Verdict
     from fm_mlflow.tracking.running import close, running_runs
 
     config = parse(ReconcileConfig, settings)
-    delivered = [] if dry_run else _deliver_the_dead()
+    # The journals of dead runs know more than the store of how these ended.
+    delivered = [] if dry_run else sync().journals
     runs = running_runs(config.dead_after)
     dead = [run for run in runs if run.verdict is Verdict.DEAD]
     return ReconcileResult(
@@ -38,19 +36,3 @@ def reconcile(*, dry_run: bool = False, **settings: Any) -> ReconcileResult:
         running=[run for run in runs if run.verdict is Verdict.RUNNING],
         unknown=[run for run in runs if run.verdict is Verdict.UNKNOWN],
     )
-
-
-def _deliver_the_dead() -> list[Delivered]:
-    """Deliver the journals of dead runs: they know more than the store of how these ended."""
-    from fm_mlflow.process.file_lock import LockedError
-    from fm_mlflow.tracking.outbox.journal import Journal, journals
-    from fm_mlflow.tracking.recovery import deliver_journal
-
-    delivered = []
-    for folder in journals():
-        try:
-            journal = Journal.open(folder)
-        except (LockedError, FileNotFoundError):
-            continue
-        delivered.append(deliver_journal(journal))
-    return delivered

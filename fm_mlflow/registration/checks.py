@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,6 @@ _NAMES_MIB_A_WEIGHT = 2048 / MIB
 
 _NOT_COMPARED = frozenset({keys.MACHINE_LOAD, keys.MACHINE_MEMORY})
 _SHOWN_DIGITS = 12
-_SIGNATURE = "signature"
-_CLASS_NAMES = "class names"
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,7 @@ class Verification:
     @property
     def metrics(self) -> dict[str, float]:
         """What has a value, by logged name."""
-        values = {name: each["value"] for name, each in self.measurements.items()}
-        return {name: float(value) for name, value in values.items() if value is not None}
+        return _values(self.measurements)
 
 
 def load_test_data(
@@ -99,19 +96,13 @@ def load_test_data(
     return dataset
 
 
-def verify(
-    candidate: Candidate,
-    dataset: Dataset,
-    folder: Path,
-    measure: Callable[[Path], dict[str, Any]] | None = None,
-) -> Verification:
-    """Measure a downloaded model again and hold it against its run.
+def verify(candidate: Candidate, dataset: Dataset, folder: Path) -> Verification:
+    """Measure a downloaded model again, in a fresh process, and hold it against its run.
 
     Args:
         candidate: The run and its files.
         dataset: What the run was tested on.
         folder: Workspace that holds the model's folder.
-        measure: What measures the model of a folder; by default a fresh process.
 
     Raises:
         GateError: The model cannot be loaded.
@@ -125,19 +116,26 @@ def verify(
         labels=dataset.test.labels,
         batch_size=int(candidate.run.config.get("batch_size", "1")),
     )
-    found = (measure or _in_fresh_process)(workspace)
+    found = _in_fresh_process(workspace)
     same_machine = _same_machine(candidate.run.machine, found["machine"])
     probabilities = np.load(workspace / fresh_process.PROBABILITIES_FILE)
+    measured = _values(found["measurements"])
+    measured[keys.SIZE_MLFLOW_MODEL] = candidate.model_bytes / MIB
+    figures = _Figures(candidate.run.metrics, measured, same_machine)
     return Verification(
         checks=(
-            _accuracy(candidate, found, same_machine),
-            _loss(candidate, found, same_machine),
+            figures.accuracy(),
+            figures.loss(),
             _predictions(candidate, dataset.test, probabilities, same_machine),
             _weights(candidate, found),
-            *_sizes(candidate, found),
-            _flops(candidate, found),
+            figures.within(keys.PARAMETERS_TRAINABLE),
+            figures.within(keys.PARAMETERS_NON_TRAINABLE),
+            figures.within(keys.SIZE_PARAMETERS),
+            figures.within(keys.SIZE_INFERENCE, _NAMES_MIB_A_WEIGHT * found["weights"], " (names)"),
+            figures.within(keys.SIZE_MLFLOW_MODEL),
+            figures.flops(candidate.measurements, found["measurements"]),
             *_interface(candidate, dataset, found),
-            *(_shown(candidate, found, key) for key in (keys.LATENCY_P50, keys.MEMORY_LOAD)),
+            *map(figures.shown, (keys.LATENCY_P50, keys.MEMORY_LOAD)),
         ),
         measurements=found["measurements"],
         same_machine=same_machine,
@@ -147,8 +145,7 @@ def verify(
 
 
 def _in_fresh_process(workspace: Path) -> dict[str, Any]:
-    root = Path(__file__).parents[1]
-    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(fresh_process.ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path}
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):  # it must not join our run
         environment.pop(name, None)
@@ -174,44 +171,58 @@ def _in_fresh_process(workspace: Path) -> dict[str, Any]:
     return found
 
 
-def _measured(found: Mapping[str, Any], key: keys.Key) -> float | None:
-    value = found["measurements"].get(key, {}).get("value")
-    return None if value is None else float(value)
+def _values(measurements: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    values = {name: each["value"] for name, each in measurements.items()}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def _same_machine(trained_on: Mapping[str, str], tags: Mapping[str, str]) -> bool:
-    compared = {
-        name.removeprefix(keys.MACHINE_PREFIX): value
+    return all(
+        trained_on.get(name.removeprefix(keys.MACHINE_PREFIX)) == value
         for name, value in tags.items()
         if name not in _NOT_COMPARED
-    }
-    return all(trained_on.get(name) == value for name, value in compared.items())
+    )
 
 
-def _within(
-    candidate: Candidate, found: Mapping[str, Any], key: keys.Key, tolerance: float, why: str = ""
-) -> Check:
-    logged, measured = candidate.run.metrics.get(key), _measured(found, key)
-    if logged is None and measured is None:
-        return Check(str(key), None, None, "none: it cannot be measured", None)
-    passed = logged is not None and measured is not None and abs(measured - logged) <= tolerance
-    rule = f"within {tolerance:.1g}{why}" if tolerance else f"equal{why}"
-    return Check(str(key), logged, measured, rule, passed)
+@dataclass(frozen=True)
+class _Figures:
+    """The figures of a run, and those that the fresh process measured, by logged name."""
 
+    logged: Mapping[str, float]
+    measured: Mapping[str, float]
+    same_machine: bool
 
-def _accuracy(candidate: Candidate, found: Mapping[str, Any], same_machine: bool) -> Check:
-    if same_machine:
-        return _within(candidate, found, keys.TEST_ACCURACY, 0.0)
-    return _within(candidate, found, keys.TEST_ACCURACY, _ELSEWHERE, " (another machine)")
+    def within(self, key: keys.Key, tolerance: float = 0.0, why: str = "") -> Check:
+        logged, measured = self.logged.get(key), self.measured.get(key)
+        if logged is None and measured is None:
+            return Check(str(key), None, None, "none: it cannot be measured", None)
+        passed = logged is not None and measured is not None and abs(measured - logged) <= tolerance
+        rule = f"within {tolerance:.1g}{why}" if tolerance else f"equal{why}"
+        return Check(str(key), logged, measured, rule, passed)
 
+    def shown(self, key: keys.Key, why: str = "measured again") -> Check:
+        return Check(str(key), self.logged.get(key), self.measured.get(key), f"none: {why}", None)
 
-def _loss(candidate: Candidate, found: Mapping[str, Any], same_machine: bool) -> Check:
-    key = keys.TEST_LOSS
-    logged, measured = candidate.run.metrics.get(key), _measured(found, key)
-    if measured is None:
-        return Check(str(key), logged, None, "none: it is not compiled when loaded", None)
-    share = _ROUNDING if same_machine else _ELSEWHERE
-    return _within(candidate, found, key, share * max(1.0, abs(measured)))
+    def accuracy(self) -> Check:
+        if self.same_machine:
+            return self.within(keys.TEST_ACCURACY)
+        return self.within(keys.TEST_ACCURACY, _ELSEWHERE, " (another machine)")
+
+    def loss(self) -> Check:
+        measured = self.measured.get(keys.TEST_LOSS)
+        if measured is None:
+            return self.shown(keys.TEST_LOSS, "it is not compiled when loaded")
+        share = _ROUNDING if self.same_machine else _ELSEWHERE
+        return self.within(keys.TEST_LOSS, share * max(1.0, abs(measured)))
+
+    def flops(self, *measurements: Mapping[str, Mapping[str, Any]]) -> Check:
+        key = keys.FLOPS_INFERENCE
+        if key not in self.logged:
+            return self.shown(key)
+        logged, measured = (each.get(key, {}).get("method") for each in measurements)
+        if logged and measured and logged != measured:  # earlier versions took keras-flops' figure
+            return self.shown(key, "the run counted by another method")
+        return self.within(key)
 
 
 def _predictions(
@@ -246,57 +257,15 @@ def _weights(candidate: Candidate, found: Mapping[str, Any]) -> Check:
     return Check(name, _short(logged), _short(measured), "equal", logged == measured)
 
 
-def _sizes(candidate: Candidate, found: Mapping[str, Any]) -> list[Check]:
-    key = keys.SIZE_MLFLOW_MODEL
-    measured = candidate.model_bytes / MIB
-    logged = candidate.run.metrics.get(key)
-    names = _NAMES_MIB_A_WEIGHT * found["weights"]
-    return [
-        _within(candidate, found, keys.PARAMETERS_TRAINABLE, 0.0),
-        _within(candidate, found, keys.PARAMETERS_NON_TRAINABLE, 0.0),
-        _within(candidate, found, keys.SIZE_PARAMETERS, 0.0),
-        _within(candidate, found, keys.SIZE_INFERENCE, names, " (names)"),
-        Check(str(key), logged, measured, "equal", logged == measured),
-    ]
-
-
-def _flops(candidate: Candidate, found: Mapping[str, Any]) -> Check:
-    key = keys.FLOPS_INFERENCE
-    if key not in candidate.run.metrics:
-        return _shown(candidate, found, key)
-    logged, measured = (
-        each.get(key, {}).get("method") for each in (candidate.measurements, found["measurements"])
-    )
-    if logged and measured and logged != measured:  # earlier versions took keras-flops' figure
-        shown = _shown(candidate, found, key)
-        return replace(shown, rule="none: the run counted by another method")
-    return _within(candidate, found, key, 0.0)
-
-
 def _interface(candidate: Candidate, dataset: Dataset, found: Mapping[str, Any]) -> list[Check]:
-    logged = f"images of {candidate.input_shape}"
-    names = list(dataset.class_names)
+    images, example = f"images of {candidate.input_shape}", found["example"]
+    logged, names = f"{len(candidate.class_names)} names", found["class_names"]
+    same = names == list(dataset.class_names)
+    rule = "the input example is predicted"
     return [
-        Check(
-            _SIGNATURE,
-            logged,
-            found["example"],
-            "the input example is predicted",
-            found["example"] == "predicted",
-        ),
-        Check(
-            _CLASS_NAMES,
-            f"{len(candidate.class_names)} names",
-            f"{len(found['class_names'])} names",
-            "those of the data set",
-            found["class_names"] == names,
-        ),
+        Check("signature", images, example, rule, example == "predicted"),
+        Check("class names", logged, f"{len(names)} names", "those of the data set", same),
     ]
-
-
-def _shown(candidate: Candidate, found: Mapping[str, Any], key: keys.Key) -> Check:
-    logged, measured = candidate.run.metrics.get(key), _measured(found, key)
-    return Check(str(key), logged, measured, "none: measured again", None)
 
 
 def _short(digest: str) -> str:

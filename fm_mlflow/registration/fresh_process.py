@@ -26,6 +26,9 @@ from fm_mlflow.process.quiet import import_tensorflow
 if TYPE_CHECKING:
     from fm_mlflow.tracking.load_model import LoadedModel
 
+ROOT = Path(__file__).resolve().parents[2]
+"""Where our package lies, for Python to import it from."""
+
 TASK_FILE = "task.npz"
 FOUND_FILE = "found.json"
 PROBABILITIES_FILE = "probabilities.npy"
@@ -49,7 +52,7 @@ def main() -> None:
 
 def forget_where_we_came_from() -> None:
     """Take our own checkout off the path: a stranger who loads the model does not have it."""
-    root = str(Path(__file__).parents[1])
+    root = str(ROOT)
     if root not in map(os.path.realpath, [*site.getsitepackages(), site.getusersitepackages()]):
         sys.path[:] = [place for place in sys.path if os.path.realpath(place or ".") != root]
 

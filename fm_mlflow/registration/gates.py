@@ -9,10 +9,10 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.prose.words import difference, difference_interval, in_row
 from fm_mlflow.config import RegisterConfig
-from fm_mlflow.keys import Key
 from fm_mlflow.results.register import Gate
 
 _SEVERAL = 2
+_ACCURACY_BOUND = ("min_accuracy", keys.TEST_ACCURACY)
 
 
 @dataclass(frozen=True)
@@ -40,30 +40,21 @@ def check_bounds(config: RegisterConfig, metrics: Mapping[str, float]) -> list[G
         metrics: Of the model, by logged name; measured again where that is possible.
     """
     gates = []
-    if config.min_accuracy is not None:
-        accuracy = metrics.get(keys.TEST_ACCURACY)
-        gates.append(
-            Gate(
-                "--min-accuracy",
-                f"at least {config.min_accuracy:g}",
-                in_row(keys.TEST_ACCURACY, accuracy),
-                accuracy is not None and accuracy >= config.min_accuracy,
-            )
-        )
-    for cost in COSTS:
-        bound = getattr(config, cost.option)
-        if bound is not None:
-            value = metrics.get(cost.key)
-            name = f"--{cost.option.replace('_', '-')}"
+    for option, key in [_ACCURACY_BOUND, *((cost.option, cost.key) for cost in COSTS)]:
+        bound, value = getattr(config, option), metrics.get(key)
+        if bound is None:
+            continue
+        if key == keys.TEST_ACCURACY:
+            demanded, passed = f"at least {bound:g}", value is not None and value >= bound
+        else:
+            demanded = f"at most {in_row(key, bound)}"
             passed = value is not None and value <= bound
-            gates.append(
-                Gate(name, f"at most {in_row(cost.key, bound)}", in_row(cost.key, value), passed)
-            )
+        gates.append(Gate(f"--{option.replace('_', '-')}", demanded, in_row(key, value), passed))
     return gates
 
 
 def check_champion(
-    candidate: Contender, champion: Contender, *, version: int, tolerance: float, cost: Key
+    candidate: Contender, champion: Contender, *, version: int, tolerance: float, cost: str
 ) -> list[Gate]:
     """Hold a model against the champion: hardly less accurate, and more accurate or cheaper.
 
@@ -85,6 +76,8 @@ def check_champion(
         return [Gate(name, "a test accuracy on either side", "not recorded", False)]
     found = accuracy_difference(candidate, champion)
     lowest = found.value if found.low is None else found.low
+    ours, theirs = candidate.cost, champion.cost
+    cheaper = ours is not None and theirs is not None and ours < theirs
     return [
         Gate(
             f"accuracy v version {version}",
@@ -95,9 +88,9 @@ def check_champion(
         Gate(
             f"gain over version {version}",
             f"more accurate, or lower {cost}",
-            f"{difference(keys.TEST_ACCURACY, found.value)}; {in_row(cost, candidate.cost)} "
-            f"v {in_row(cost, champion.cost)}",
-            found.value > 0 or _is_less(candidate.cost, champion.cost),
+            f"{difference(keys.TEST_ACCURACY, found.value)}; "
+            f"{in_row(cost, ours)} v {in_row(cost, theirs)}",
+            found.value > 0 or cheaper,
         ),
     ]
 
@@ -143,7 +136,3 @@ def accuracy_difference(candidate: Contender, champion: Contender) -> AccuracyDi
             return AccuracyDifference(value, found.interval.low, found.interval.high, basis)
     value = (candidate.accuracy or 0.0) - (champion.accuracy or 0.0)
     return AccuracyDifference(value, None, None, "one run each")
-
-
-def _is_less(a: float | None, b: float | None) -> bool:
-    return a is not None and b is not None and a < b

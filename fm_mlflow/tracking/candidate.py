@@ -21,6 +21,7 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.results.register import GateError
 from fm_mlflow.tracking.find_runs import find_runs
+from fm_mlflow.tracking.run_details import read_measurements
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
 _MODEL_FILE = "MLmodel"
@@ -74,26 +75,28 @@ def find_training_run(run_id: str) -> TrainingRun:
         found = find_runs(Choice(runs=run_id))
     except InputError as error:
         raise InputError("run_id", run_id, "the id of a training run in the store") from error
-    for skipped in found.skipped:
-        raise InputError("run_id", run_id, f"a finished training run: {skipped.reason}")
-    for run in found.runs:
-        if run.version is not None:
-            return run
-    raise InputError("run_id", run_id, "a training run of fm-mlflow")
+    if found.skipped:
+        accepted = f"a finished training run: {found.skipped[0].reason}"
+        raise InputError("run_id", run_id, accepted)
+    if not found.runs or found.runs[0].version is None:
+        raise InputError("run_id", run_id, "a training run of fm-mlflow")
+    return found.runs[0]
 
 
-def same_but_seed(run: TrainingRun) -> list[TrainingRun]:
-    """Return the runs of its experiment that differ from a run in nothing but the seed."""
+def seed_accuracies(run: TrainingRun) -> tuple[float, ...]:
+    """Return the test accuracies of all runs of its experiment that differ but in the seed."""
     with store_errors("query runs"):
         client = MlflowClient()
         experiment = client.get_experiment(client.get_run(run.run_id).info.experiment_id)
-    found = find_runs(Choice(experiment=experiment.name, models=_searchable(run.model)))
-    alike = {
-        each.seed: each
+    models = "" if "," in run.model else run.model  # a comma separates models there
+    found = find_runs(Choice(experiment=experiment.name, models=models))
+    by_seed = {
+        each.seed: each.metrics[keys.TEST_ACCURACY]
         for each in found.runs
-        if each.seed is not None and _identity(each) == _identity(run)
+        if each.seed is not None
+        and (each.model, each.config, each.data_digest) == (run.model, run.config, run.data_digest)
     }
-    return [alike[seed] for seed in sorted(alike)]
+    return tuple(by_seed[seed] for seed in sorted(by_seed))
 
 
 def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
@@ -139,14 +142,6 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
     )
 
 
-def _searchable(model: str) -> str:
-    return "" if "," in model else model  # a comma separates models there
-
-
-def _identity(run: TrainingRun) -> tuple[Any, ...]:
-    return run.model, run.config, run.data_digest
-
-
 def _download(uri: str, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     try:
@@ -159,8 +154,7 @@ def _download(uri: str, folder: Path) -> Path:
 def _measurements(run: TrainingRun, folder: Path) -> dict[str, Mapping[str, Any]]:
     path = _download(f"{run.artifact_uri}/{keys.MEASUREMENTS_FILE}", folder)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return {each["name"]: each for each in document["measurements"]}
+        return read_measurements(path)
     except (ValueError, KeyError, TypeError) as error:
         raise GateError(f"{keys.MEASUREMENTS_FILE} of run {run.run_id} is damaged") from error
 

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import mlflow
-from mlflow.entities import Run, RunStatus
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_USER
 
 from fm_mlflow import keys
-from fm_mlflow.errors import InputError, TrackingError
+from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
+from fm_mlflow.tracking.params import unquoted
 from fm_mlflow.tracking.run import TrackedRun
-from fm_mlflow.tracking.store import check_reachable, start_run, store_errors
+from fm_mlflow.tracking.store import (
+    OLDEST_FIRST,
+    check_reachable,
+    get_run,
+    pages,
+    start_run,
+    status_after,
+    store_errors,
+)
 
 _log = logging.getLogger(__name__)
 
-_PAGE = 1000
 _SOURCE = "mlflow.source."
-_FINISHED = RunStatus.to_string(RunStatus.FINISHED)
-_FAILED = RunStatus.to_string(RunStatus.FAILED)
-_KILLED = RunStatus.to_string(RunStatus.KILLED)
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,12 @@ class StoredRun:
     @property
     def finished(self) -> bool:
         """It did all that it should."""
-        return self.status == _FINISHED
+        return self.status == keys.FINISHED
 
     @property
     def ended(self) -> bool:
         """It is over, one way or another."""
-        return RunStatus.is_terminated(RunStatus.from_string(self.status))
+        return self.status in keys.ENDED
 
 
 def read_run(run_id: str, parameter: str) -> StoredRun:
@@ -75,12 +78,7 @@ def read_run(run_id: str, parameter: str) -> StoredRun:
     """
     check_reachable()
     with store_errors("read a run"):
-        try:
-            return _stored(MlflowClient().get_run(run_id))
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise InputError(parameter, run_id, "the id of a run in the store") from error
-            raise
+        return _stored(get_run(run_id, parameter, "the id of a run in the store"))
 
 
 def read_child(run_id: str) -> StoredRun:
@@ -92,24 +90,12 @@ def read_child(run_id: str) -> StoredRun:
 def children_of(run_id: str) -> list[StoredRun]:
     """Return the trainings within a run, oldest first."""
     client = MlflowClient()
-    runs: list[Run] = []
-    token = None
     with store_errors("query runs"):
         experiment = client.get_run(run_id).info.experiment_id
-        while True:
-            page = client.search_runs(
-                [experiment],
-                filter_string=f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'",
-                max_results=_PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            runs += page
-            token = page.token
-            if not token:
-                break
-    # By what `create_child` was told: one that failed before it was under way has no kind.
-    return [_stored(run) for run in runs if keys.JOBS in run.data.tags]
+        text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'"
+        runs = pages(client.search_runs, [experiment], text, order_by=OLDEST_FIRST)
+        # By what `create_child` was told: one that failed before it was under way has no kind.
+        return [_stored(run) for run in runs if keys.JOBS in run.data.tags]
 
 
 def create_child(parent: TrackedRun, name: str, model: str, jobs: int) -> str:
@@ -171,7 +157,7 @@ def close_child(run: StoredRun, cause: str, *, killed: bool) -> StoredRun:
             client.set_tag(run.run_id, keys.KIND, keys.KIND_TRAINING)
         if not run.ended:
             client.set_tag(run.run_id, keys.ERROR, redact(cause))
-            client.set_terminated(run.run_id, _KILLED if killed else _FAILED)
+            client.set_terminated(run.run_id, keys.KILLED if killed else keys.FAILED)
     return read_child(run.run_id)
 
 
@@ -198,7 +184,7 @@ def open_run(kind: str, reopen: str | None = None) -> Iterator[None]:
 
     Args:
         kind: What the TrackedRun will be.
-        reopen: A run of that kind that has ended, to go on with; by default a new one, within the
+        reopen: A run of that kind that has ended, to continue; by default a new one, within the
             active run.
     """
     with shield(), store_errors("open a run"):
@@ -212,7 +198,7 @@ def open_run(kind: str, reopen: str | None = None) -> Iterator[None]:
         try:
             with shield(), store_errors("close a run"):
                 mlflow.set_tags({keys.KIND: kind, keys.ERROR: one_line(error)})
-                mlflow.end_run(_KILLED if isinstance(error, KeyboardInterrupt) else _FAILED)
+                mlflow.end_run(status_after(error))
         except TrackingError as failure:
             _log.warning("run %s is not closed: %s", run.info.run_id, failure)
         raise
@@ -222,24 +208,14 @@ def open_run(kind: str, reopen: str | None = None) -> Iterator[None]:
 
 def _stored(run: Run) -> StoredRun:
     info, data = run.info, run.data
-    ended = info.end_time is not None and info.status != RunStatus.to_string(RunStatus.RUNNING)
+    ended = info.end_time is not None and info.status != keys.RUNNING
     return StoredRun(
         run_id=info.run_id,
         name=info.run_name or info.run_id,
         status=info.status,
         kind=data.tags.get(keys.KIND),
-        params={name: _typed(value) for name, value in data.params.items()},
+        params={name: unquoted(value) for name, value in data.params.items()},
         tags=data.tags,
         test_accuracy=data.metrics.get(keys.TEST_ACCURACY),
         seconds=(info.end_time - info.start_time) / 1000 if ended else None,
     )
-
-
-def _typed(value: str) -> str:
-    """Return a parameter without the quotes that `mlflow run` gives it for its shell."""
-    if value[:1] not in ("'", '"'):
-        return value
-    try:
-        return " ".join(shlex.split(value))
-    except ValueError:  # no quoting after all
-        return value

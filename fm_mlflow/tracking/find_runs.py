@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import mlflow
-from mlflow.entities import LoggedModelOutput, Run, RunStatus
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
@@ -18,10 +18,18 @@ from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.config import NOT_SHAPING, Choice
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.recovery import Verdict
+from fm_mlflow.tracking.params import unquoted
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
-from fm_mlflow.tracking.store import check_reachable, store_errors
+from fm_mlflow.tracking.store import (
+    OLDEST_FIRST,
+    check_reachable,
+    get_run,
+    has_code,
+    if_existing,
+    pages,
+    store_errors,
+)
 
-_PAGE = 1000
 _MOST_NAMES_SHOWN = 10
 
 # They do not shape the result, or make the group's identity in another way.
@@ -60,7 +68,8 @@ def find_runs(choice: Choice) -> FoundRuns:
         raise InputError("filter", choice.filter, "nothing where runs are named")
     with store_errors("query runs"):
         if named:
-            runs = [_get(client, run_id) for run_id in dict.fromkeys(named)]
+            accepted = "ids of runs in the store, with commas"
+            runs = [get_run(run_id, "runs", accepted) for run_id in dict.fromkeys(named)]
             experiments = dict.fromkeys(run.info.experiment_id for run in runs)
             title = ", ".join(client.get_experiment(each).name for each in experiments)
             return _sorted_out(title, runs, _words(choice.models), named=True)
@@ -78,38 +87,18 @@ def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
     if name:
         experiment = client.get_experiment_by_name(name)
         if experiment is None and name.isdigit():
-            experiment = _experiment_by_id(client, name)
+            experiment = if_existing(client.get_experiment, name)
     else:
         # What `mlflow.set_experiment`, MLFLOW_EXPERIMENT_ID or MLflow's default say.
         from mlflow.tracking.fluent import _get_experiment_id
 
         name = str(_get_experiment_id())
-        experiment = _experiment_by_id(client, name)
-    if experiment is None or experiment.lifecycle_stage != "active":
+        experiment = if_existing(client.get_experiment, name)
+    if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         existing = client.search_experiments(max_results=_MOST_NAMES_SHOWN)
         names = ", ".join(each.name for each in existing)
         raise InputError("experiment", name, f"an experiment of the store, such as {names}")
     return experiment
-
-
-def _experiment_by_id(
-    client: MlflowClient, experiment_id: str
-) -> mlflow.entities.Experiment | None:
-    try:
-        return client.get_experiment(experiment_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-
-
-def _get(client: MlflowClient, run_id: str) -> Run:
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise InputError("runs", run_id, "ids of runs in the store, with commas") from error
-        raise
 
 
 def _filter(choice: Choice) -> str:
@@ -122,26 +111,14 @@ def _filter(choice: Choice) -> str:
 
 
 def _search(client: MlflowClient, experiment_id: str, text: str) -> Iterator[Run]:
-    """Yield the runs page by page, so that only records are kept of them."""
-    token = None
-    while True:
-        try:
-            page = client.search_runs(
-                [experiment_id],
-                filter_string=text,
-                max_results=_PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-        except MlflowException as error:
-            if text and error.error_code == "INVALID_PARAMETER_VALUE":
-                accepted = f"a filter that MLflow reads ({error.message})"
-                raise InputError("filter", text, accepted) from error
+    """Yield the runs one by one, so that only records are kept of them."""
+    try:
+        yield from pages(client.search_runs, [experiment_id], text, order_by=OLDEST_FIRST)
+    except MlflowException as error:
+        if not (text and has_code(error, INVALID_PARAMETER_VALUE)):
             raise
-        yield from page
-        token = page.token
-        if not token:
-            return
+        accepted = f"a filter that MLflow reads ({error.message})"
+        raise InputError("filter", text, accepted) from error
 
 
 def _sorted_out(
@@ -166,11 +143,11 @@ def _sorted_out(
 
 def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
     status = run.info.status
-    if run.info.lifecycle_stage != "active":
+    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         return "it was deleted"
-    if not RunStatus.is_terminated(RunStatus.from_string(status)):
+    if status not in keys.ENDED:
         return _why_not_ended(run)
-    if status != RunStatus.to_string(RunStatus.FINISHED):
+    if status != keys.FINISHED:
         return f"it ended as {status}: {run.data.tags.get(keys.ERROR, 'no cause is recorded')}"
     if keys.KIND not in run.data.tags:
         return None if named else "logged by others; naming it (runs) includes it"
@@ -182,7 +159,7 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
 
 
 def _why_not_ended(run: Run) -> str:
-    """Tell a run that goes on from one whose process is gone."""
+    """Tell a run that still runs from one whose process is gone."""
     if keys.PROCESS_PID not in run.data.tags:
         return f"it has not ended: {run.info.status}"
     judged = judge(run, DEAD_AFTER_SECONDS)
@@ -198,7 +175,7 @@ def _record(run: Run) -> TrainingRun:
         run_id=run.info.run_id,
         name=name,
         model=tags.get(keys.MODEL) or _normal(params.get("model", "")) or name,
-        config=_config({**params, **_extended(tags)}),
+        config=_config(params, tags),
         seed=int(seed) if seed.isdecimal() else None,
         metrics={name: value for name, value in run.data.metrics.items() if is_number(value)},
         data_digest=tags.get(keys.DATASET_DIGEST),
@@ -217,41 +194,26 @@ def _record(run: Run) -> TrainingRun:
     )
 
 
-def _extended(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the epochs of a run that was extended; its parameter says what it began with."""
-    return {"epochs": tags[keys.EXTENDED_EPOCHS]} if keys.EXTENDED_EPOCHS in tags else {}
-
-
 def model_uri(run: Run) -> str | None:
     """Return the model of a run, `models:/<id>`; of one that was extended, the last."""
     outputs = run.outputs.model_outputs if run.outputs else []
-    return f"models:/{max(outputs, key=_step).model_id}" if outputs else None
+    return f"models:/{max(outputs, key=lambda model: model.step).model_id}" if outputs else None
 
 
-def _step(output: LoggedModelOutput) -> int:
-    return int(output.step)
-
-
-def _config(params: Mapping[str, str]) -> dict[str, str]:
+def _config(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
     """Return what shaped the result, spelt in one way whoever logged it."""
-    config = {
-        name: _normal(value)
-        for name, value in params.items()
-        if name not in _NOT_CONFIG and not name.startswith(keys.COMPILED_PREFIX)
-    }
-    for name, value in params.items():  # what a compiled model brought is what counted
+    counted = {name: value for name, value in params.items() if name not in _NOT_CONFIG}
+    for name in params:  # what a compiled model brought is what counted
         if name.startswith(keys.COMPILED_PREFIX):
-            config[name.removeprefix(keys.COMPILED_PREFIX)] = _normal(value)
-    return dict(sorted(config.items()))
+            counted[name.removeprefix(keys.COMPILED_PREFIX)] = counted.pop(name)
+    if keys.EXTENDED_EPOCHS in tags:  # the parameter says what the run began with
+        counted["epochs"] = tags[keys.EXTENDED_EPOCHS]
+    return {name: _normal(value) for name, value in sorted(counted.items())}
 
 
 def _normal(text: str) -> str:
     """Spell a value in one way: `mlflow run` logs what the user typed, `1e-3` or `'a b'`."""
-    if text[:1] in ("'", '"'):
-        try:
-            text = " ".join(shlex.split(text))
-        except ValueError:  # no quoting after all
-            return text
+    text = unquoted(text)
     try:
         number = float(text)
     except ValueError:

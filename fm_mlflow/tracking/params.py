@@ -5,17 +5,21 @@ from __future__ import annotations
 import shlex
 
 
+def unquoted(logged: str) -> str:
+    """Return a parameter without the quotes that `mlflow run` gives it for its shell."""
+    if logged[:1] not in ("'", '"'):
+        return logged
+    try:
+        return " ".join(shlex.split(logged))
+    except ValueError:  # no quoting after all
+        return logged
+
+
 def same_value(logged: str, ours: str) -> bool:
     """Tell whether two spellings mean one value: `1e-3` and `0.001`, `'a b'` and `a b`."""
-    if logged == ours:
+    if ours in (logged, unquoted(logged)):
         return True
     try:
-        logged = shlex.split(logged)[0]  # `mlflow run` logs values as its shell will see them
-    except (ValueError, IndexError):
-        logged = logged.strip("'")
-    if logged == ours:
-        return True
-    try:
-        return float(logged) == float(ours)
+        return float(unquoted(logged)) == float(ours)
     except ValueError:
         return False

@@ -100,8 +100,9 @@ def death_of(journal: Journal) -> Death | None:
         return None
     crash = _crash(journal.crash_file)
     if crash:
-        return Death("FAILED", f"the process crashed: {crash}")
-    return cause_of_death(process, presence, header.get("out_of_memory_kills"))
+        return Death(keys.FAILED, f"the process crashed: {crash}")
+    cause = cause_of_death(process, presence, header.get("out_of_memory_kills"))
+    return Death(keys.KILLED, cause)
 
 
 def end(journal: Journal, death: Death) -> None:
@@ -114,7 +115,7 @@ def end(journal: Journal, death: Death) -> None:
 
 def cause_of_death(
     process: ProcessIdentity, presence: Presence, memory_kills_before: int | None = None
-) -> Death:
+) -> str:
     """Say why a process of this host is gone, as far as the system tells.
 
     Args:
@@ -123,18 +124,17 @@ def cause_of_death(
         memory_kills_before: How many processes the kernel had killed for want of memory by then.
     """
     if presence is Presence.REBOOTED:
-        return Death("KILLED", f"{process.host} was rebooted")
+        return f"{process.host} was rebooted"
     name = f"process {process.pid} on {process.host}"
     if kernel_killed_for_memory(process.pid):
-        return Death("KILLED", f"out of memory: the kernel killed {name}")
+        return f"out of memory: the kernel killed {name}"
     kills = out_of_memory_kills()
     if kills and memory_kills_before is not None and kills > memory_kills_before:
-        return Death(
-            "KILLED",
+        return (
             f"{name} is gone, probably for want of memory: the kernel has killed "
-            f"{kills - memory_kills_before} processes for that since the run began",
+            f"{kills - memory_kills_before} processes for that since the run began"
         )
-    return Death("KILLED", f"{name} is gone without a word: killed by SIGKILL, or as suddenly")
+    return f"{name} is gone without a word: killed by SIGKILL, or as suddenly"
 
 
 def _crash(trace: Path) -> str:

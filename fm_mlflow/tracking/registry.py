@@ -15,6 +15,7 @@ from socket import gethostname
 import mlflow
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2 as codes
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
@@ -23,7 +24,7 @@ from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.process.signals import shield
 from fm_mlflow.results.register import RegisteredVersion
-from fm_mlflow.tracking.store import check_reachable, store_errors
+from fm_mlflow.tracking.store import check_reachable, has_code, if_existing, pages, store_errors
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +32,9 @@ _TURN = f"{keys.PROMOTING}."
 _ABANDONED_SECONDS = 30.0
 _PATIENCE_SECONDS = 120.0
 _PAUSE_SECONDS = (0.02, 0.2)
-_NO_REGISTRY_CODES = ("FEATURE_DISABLED", "ENDPOINT_NOT_FOUND")
 _NO_REGISTRY = "Model registry functionality is unavailable"
 _ABOUT = (
-    "Classifies grey images. `{champion}` is the version in use, `{previous}` the one before it; "
+    f"Classifies grey images. `{CHAMPION}` is the version in use, `{PREVIOUS}` the one before it; "
     "both are moved by `fm-mlflow register`, which verifies a model first. "
     "Each version's description is its model card."
 )
@@ -88,14 +88,8 @@ class Registry:
             model = self._model()
             if model is None:
                 return []
-            found: list[ModelVersion] = []
-            token = None
-            while token != "":
-                page = self._client.search_model_versions(f"name='{self.name}'", page_token=token)
-                found += page
-                token = page.token or ""
-        aliases = _aliases_by_version(model)
-        records = [_record(version, aliases) for version in found]
+            found = list(pages(self._client.search_model_versions, f"name='{self.name}'"))
+        records = [_record(version, model.aliases) for version in found]
         return sorted(records, key=lambda version: version.version, reverse=True)
 
     def aliases(self) -> Aliases:
@@ -121,14 +115,11 @@ class Registry:
         """
         self._create()
         with self._turn() as turn:
-            existing = next(
-                (each for each in self.versions() if each.model_uri == new.model_uri), None
-            )
+            same = (each for each in self.versions() if each.model_uri == new.model_uri)
+            existing = next(same, None)
             turn.check(expected)
             with _registry_errors("register the model"):
-                version = self._register(new) if existing is None else existing.version
-                if existing is not None:
-                    self._describe(version, new)
+                version = self._register(new, existing)
                 turn.check(expected)
                 # In this order: what is left of a crash between the two is a champion as before.
                 if expected not in (None, version):
@@ -145,54 +136,44 @@ class Registry:
 
         Raises:
             InputError: There is no previous version to go back to.
+            ChampionChangedError: Somebody else promoted or brought back a version meanwhile.
         """
-        if self.aliases().previous is None:
-            raise InputError("rollback", self.name, "a model whose alias 'previous' is set")
+        before = self.aliases()
+        if before.previous in (None, before.champion):
+            accepted = "a model whose alias 'previous' is set, to a version before the champion"
+            raise InputError("rollback", self.name, accepted)
         with self._turn() as turn:
-            now = self.aliases()
-            if now.previous is None or now.previous == now.champion:
-                accepted = "a model with a version before the champion"
-                raise InputError("rollback", self.name, accepted)
-            turn.check(now.champion)
+            turn.check(before.champion)
             with _registry_errors("move the aliases"):
-                self._point(CHAMPION, now.previous)
-                if now.champion is not None:
-                    self._point(PREVIOUS, now.champion)
+                self._point(CHAMPION, before.previous)
+                if before.champion is not None:
+                    self._point(PREVIOUS, before.champion)
             return self.aliases()
 
     def _model(self) -> RegisteredModel | None:
-        try:
-            return self._client.get_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
+        return if_existing(self._client.get_registered_model, self.name)
 
     def _create(self) -> None:
         with _registry_errors("create the registered model"):
-            if self._model() is not None:
-                return
             try:
-                about = _ABOUT.format(champion=CHAMPION, previous=PREVIOUS)
-                self._client.create_registered_model(self.name, description=about)
+                if self._model() is None:
+                    self._client.create_registered_model(self.name, description=_ABOUT)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
-                    raise
+                if not has_code(error, codes.RESOURCE_ALREADY_EXISTS):
+                    raise  # else another process was faster
 
-    def _register(self, new: NewVersion) -> int:
-        with redirect_stderr(io.StringIO()):  # it tells a person what it does
-            version = mlflow.register_model(
-                new.model_uri,
-                self.name,
-                tags={name: redact(value) for name, value in new.tags.items()},
-            )
-        self._client.update_model_version(self.name, version.version, redact(new.description))
-        return int(version.version)
-
-    def _describe(self, version: int, new: NewVersion) -> None:
-        self._client.update_model_version(self.name, str(version), redact(new.description))
-        for name, value in new.tags.items():
-            self._client.set_model_version_tag(self.name, str(version), name, redact(value))
+    def _register(self, new: NewVersion, existing: RegisteredVersion | None) -> int:
+        """Make a version, or give the model's own one the new evidence; return its number."""
+        tags = {name: redact(value) for name, value in new.tags.items()}
+        if existing is None:
+            with redirect_stderr(io.StringIO()):  # it tells a person what it does
+                version = str(mlflow.register_model(new.model_uri, self.name, tags=tags).version)
+        else:
+            version = str(existing.version)
+            for name, value in tags.items():
+                self._client.set_model_version_tag(self.name, version, name, value)
+        self._client.update_model_version(self.name, version, redact(new.description))
+        return int(version)
 
     def _point(self, alias: str, version: int | None) -> None:
         self._client.set_registered_model_alias(self.name, alias, str(version))
@@ -264,7 +245,7 @@ class _Turn:
         for flag, seen in list(self._first_seen.items()):
             if now - seen > _ABANDONED_SECONDS:
                 _log.warning(
-                    "a promotion from %s has not ended for %.0f s; going on without it",
+                    "a promotion from %s has not ended for %.0f s; continuing without it",
                     *(tags[flag], _ABANDONED_SECONDS),
                 )
                 self._lower(flag)
@@ -272,11 +253,7 @@ class _Turn:
         return flags
 
     def _lower(self, flag: str) -> None:
-        try:
-            self._client.delete_registered_model_tag(self._name, flag)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+        if_existing(self._client.delete_registered_model_tag, self._name, flag)
 
 
 @contextmanager
@@ -287,9 +264,8 @@ def _registry_errors(action: str) -> Iterator[None]:
             yield
     except TrackingError as error:
         cause = error.__cause__
-        if isinstance(cause, MlflowException) and (
-            cause.error_code in _NO_REGISTRY_CODES or _NO_REGISTRY in str(cause)
-        ):
+        missing = has_code(cause, codes.FEATURE_DISABLED, codes.ENDPOINT_NOT_FOUND)
+        if missing or (isinstance(cause, MlflowException) and _NO_REGISTRY in str(cause)):
             raise TrackingError(
                 f"there is no model registry at {redact(mlflow.get_registry_uri())}; use a "
                 "database or an MLflow server (MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI)"
@@ -298,29 +274,20 @@ def _registry_errors(action: str) -> Iterator[None]:
 
 
 def _aliases(model: RegisteredModel | None) -> Aliases:
-    given = dict(model.aliases) if model is not None else {}
+    given = model.aliases if model is not None else {}
     numbers = {alias: int(version) for alias, version in given.items()}
     return Aliases(numbers.get(CHAMPION), numbers.get(PREVIOUS))
 
 
-def _aliases_by_version(model: RegisteredModel) -> dict[int, tuple[str, ...]]:
-    by_version: dict[int, tuple[str, ...]] = {}
-    for alias, version in sorted(model.aliases.items()):
-        by_version[int(version)] = (*by_version.get(int(version), ()), alias)
-    return by_version
-
-
-def _record(version: ModelVersion, aliases: Mapping[int, tuple[str, ...]]) -> RegisteredVersion:
+def _record(version: ModelVersion, aliases: Mapping[str, str]) -> RegisteredVersion:
     number = int(version.version)
-    source = str(version.source or "")
-    model_id = getattr(version, "model_id", None) or (
-        source.removeprefix("models:/") if source.startswith("models:/m-") else None
-    )
+    # An older server knows the logged model by the version's source only.
+    source = f"models:/{version.model_id}" if version.model_id else str(version.source)
     return RegisteredVersion(
         version=number,
-        aliases=aliases.get(number, ()),
+        aliases=tuple(alias for alias, at in sorted(aliases.items()) if int(at) == number),
         run_id=version.run_id or None,
-        model_uri=f"models:/{model_id}" if model_id else None,
+        model_uri=source if source.startswith("models:/m-") else None,
         tags=dict(version.tags),
         created=int(version.creation_timestamp or 0),
     )

@@ -110,7 +110,7 @@ def _stored_run(run_id: str, journal: Journal | None) -> Run | None:
         raise InputError("run", run_id, f"the id of a training run; {error}") from error
     if run.data.tags.get(keys.KIND) != keys.KIND_TRAINING:
         raise InputError("run", run_id, "the id of a training run of fm_mlflow")
-    if run.info.status == "RUNNING":
+    if run.info.status == keys.RUNNING:
         judged = judge(run, _SILENT_SECONDS, ask_journals=journal is None)
         ours = journal is not None and run.data.tags.get(keys.JOURNAL) == journal.journal_id
         if judged.verdict is not Verdict.DEAD and not (ours and _is_over(journal)):
@@ -141,7 +141,9 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
     if run is not None and went_on_elsewhere:
         folders.append(_download(run.info.run_id, downloads))
     ends = [record for record in records if record["type"] in ("end", "reopen")]
-    status = ends[-1].get("status", "RUNNING") if ends else run.info.status if run else "RUNNING"
+    status = run.info.status if run else keys.RUNNING
+    if ends:
+        status = ends[-1].get("status", keys.RUNNING)
     extended = tags.get(keys.EXTENDED_EPOCHS)
     return Resumable(
         Resumption(
@@ -156,7 +158,7 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
         ),
         settings=records[0].get("settings") if records else None,
         folders=folders,
-        finished=status == "FINISHED",
+        finished=status == keys.FINISHED,
         extended_epochs=int(extended) if extended else None,
         parts=int(tags.get(keys.PARTS, 1)),
     )

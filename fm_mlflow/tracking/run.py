@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, Any
 
 import mlflow
-from mlflow.entities import Run, RunStatus, RunTag
+from mlflow.entities import Run, RunTag
 from mlflow.tracking import MlflowClient, fluent
 from mlflow.tracking.context import registry as context_registry
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
@@ -34,6 +34,7 @@ from fm_mlflow.tracking.store import (
     check_reachable,
     prepare,
     start_run,
+    status_after,
     store_errors,
 )
 
@@ -41,7 +42,6 @@ _log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 60.0
 _FLUSH_SECONDS_INTERRUPTED = 10.0
-_KILLED = "KILLED"
 
 
 @dataclass
@@ -267,7 +267,7 @@ class TrackedRun(Recorder):
         if keys.KIND in run.data.tags:
             accepted = "a run that holds no fm_mlflow run yet; open one (nested=True) for each"
             raise InputError("run", run_id, accepted)
-        if RunStatus.is_terminated(RunStatus.from_string(run.info.status)):
+        if run.info.status in keys.ENDED:
             raise InputError("run", run_id, f"a run that has not ended; it is {run.info.status}")
 
     def _watch_for_crashes(self) -> None:
@@ -279,7 +279,7 @@ class TrackedRun(Recorder):
                 faulthandler.enable(self._crash_trace)
 
     def _close(self, error: BaseException | None) -> None:
-        status = _status(error)
+        status = status_after(error)
         # What has come to its end is complete: an interruption now changes nothing.
         with shield(forget=error is None):
             if error is not None:
@@ -294,7 +294,7 @@ class TrackedRun(Recorder):
             if self._crash_trace is not None:
                 faulthandler.disable()
                 self._crash_trace.close()
-        self._flush(_FLUSH_SECONDS_INTERRUPTED if status == _KILLED else self._flush_timeout)
+        self._flush(_FLUSH_SECONDS_INTERRUPTED if status == keys.KILLED else self._flush_timeout)
 
     def _flush(self, seconds: float) -> None:
         if self._courier is None:
@@ -332,10 +332,9 @@ def close_inherited_run(run_id: str, error: BaseException) -> None:
         client = MlflowClient()
         run = client.get_run(run_id)
         # A run with a kind is a TrackedRun's, maybe another process's: not ours to close.
-        ended = RunStatus.is_terminated(RunStatus.from_string(run.info.status))
-        if not ended and keys.KIND not in run.data.tags:
+        if run.info.status not in keys.ENDED and keys.KIND not in run.data.tags:
             client.set_tag(run_id, keys.ERROR, one_line(error))
-            client.set_terminated(run_id, _status(error))
+            client.set_terminated(run_id, status_after(error))
 
 
 def _is_generated(name: str | None) -> bool:
@@ -349,9 +348,3 @@ def _is_generated(name: str | None) -> bool:
         and words[1] in name_utils._GENERATOR_NOUNS
         and words[2].isdigit()
     )
-
-
-def _status(error: BaseException | None) -> str:
-    if error is None:
-        return "FINISHED"
-    return _KILLED if isinstance(error, KeyboardInterrupt) else "FAILED"

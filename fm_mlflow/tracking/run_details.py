@@ -34,6 +34,7 @@ _UNREADABLE = (
     OSError,
     ValueError,
     KeyError,
+    TypeError,
     EOFError,
     BadZipFile,
     zlib.error,
@@ -80,13 +81,13 @@ def _load(client: MlflowClient, run: TrainingRun, folder: Path) -> RunDetails:
             return otherwise
 
     is_ours = run.version is not None
-    nothing: Mapping[str, Mapping[str, Any]] = {}
+    none: Mapping[str, Mapping[str, Any]] = {}
     has_flops = keys.FLOPS_TRAINING in run.metrics
     return RunDetails(
         curves={name: _curve(client, run, name) for name in _CURVES if name in run.metrics},
         predictions=read(keys.PREDICTIONS_FILE, _predictions, None) if is_ours else None,
         class_names=read(_MODEL_FILE, _class_names, ()) if run.model_uri else (),
-        measurements=read(keys.MEASUREMENTS_FILE, _measurements, nothing) if is_ours else nothing,
+        measurements=read(keys.MEASUREMENTS_FILE, read_measurements, none) if is_ours else none,
         layers=read(keys.FLOPS_LAYERS_FILE, _rows, ()) if has_flops else (),
         problems=tuple(problems),
     )
@@ -129,7 +130,12 @@ def _class_names(path: Path) -> tuple[str, ...]:
     return tuple(str(name) for name in names) if isinstance(names, (list, tuple)) else ()
 
 
-def _measurements(path: Path) -> dict[str, Mapping[str, Any]]:
+def read_measurements(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Read a run's `measurements.json` by metric name.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is damaged.
+    """
     document = _mapping(json.loads(path.read_text(encoding="utf-8")))
     return {str(_mapping(each)["name"]): each for each in document["measurements"] or ()}
 

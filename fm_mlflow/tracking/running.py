@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from mlflow.entities import Run
@@ -15,15 +14,13 @@ from fm_mlflow.process.identity import Presence, ProcessIdentity
 from fm_mlflow.results.recovery import RunningRun, Verdict
 from fm_mlflow.tracking.outbox.journal import is_open_elsewhere, journals, stored_run_id
 from fm_mlflow.tracking.recovery import cause_of_death
-from fm_mlflow.tracking.store import check_reachable, store_errors
+from fm_mlflow.tracking.store import check_reachable, pages, store_errors
 
 _REBOOT_SECONDS = 300
-"""How long a run of a rebooted host must have been silent: two hosts may bear one name."""
+"""How long a run of a rebooted host must have been silent: two hosts may have the same name."""
 
 DEAD_AFTER_SECONDS = float(ReconcileConfig.model_fields["dead_after"].default)
 """Without a sign of life for so long, another host's run counts as dead."""
-
-_PAGE = 1000
 
 
 def running_runs(dead_after: float) -> list[RunningRun]:
@@ -37,11 +34,14 @@ def running_runs(dead_after: float) -> list[RunningRun]:
     """
     check_reachable()
     with store_errors("search for running runs"):
-        return [judge(run, dead_after) for run in _search(MlflowClient())]
+        client = MlflowClient()
+        experiments = [each.experiment_id for each in pages(client.search_experiments)]
+        text = f"attributes.status = '{keys.RUNNING}' and tags.`{keys.KIND}` LIKE '%'"
+        return [judge(run, dead_after) for run in pages(client.search_runs, experiments, text)]
 
 
 def close(run: RunningRun) -> bool:
-    """Close a dead run as KILLED, as of when it last lived; False when it has stirred meanwhile.
+    """Close a dead run as KILLED, as of when it last lived; False if it has since lived.
 
     Raises:
         TrackingError: The store refuses or does not answer.
@@ -49,10 +49,10 @@ def close(run: RunningRun) -> bool:
     with store_errors("close a run"):
         client = MlflowClient()
         now = client.get_run(run.run_id)
-        if now.info.status != "RUNNING" or _last_seen(now) != run.last_seen:
+        if now.info.status != keys.RUNNING or _last_seen(now) != run.last_seen:
             return False
         client.set_tag(run.run_id, keys.ERROR, run.reason)
-        client.set_terminated(run.run_id, "KILLED", run.last_seen)
+        client.set_terminated(run.run_id, keys.KILLED, run.last_seen)
     return True
 
 
@@ -83,7 +83,7 @@ def _of_process(process: ProcessIdentity, silent: float, dead_after: float) -> t
     if presence is Presence.ALIVE:
         return Verdict.RUNNING, f"{where} is alive"
     if presence is Presence.GONE or (presence is Presence.REBOOTED and silent > _REBOOT_SECONDS):
-        return Verdict.DEAD, cause_of_death(process, presence).cause
+        return Verdict.DEAD, cause_of_death(process, presence)
     if silent > dead_after:
         return Verdict.DEAD, f"{since} from {where}"
     return Verdict.UNKNOWN, f"{since} from {where}, which cannot be seen from here"
@@ -93,22 +93,6 @@ def _has_journal_in_use(run_id: str) -> bool:
     return any(
         is_open_elsewhere(folder) for folder in journals() if stored_run_id(folder) == run_id
     )
-
-
-def _search(client: MlflowClient) -> Iterator[Run]:
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            experiments,
-            f"attributes.status = 'RUNNING' and tags.`{keys.KIND}` LIKE '%'",
-            max_results=_PAGE,
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _last_seen(run: Run) -> int:

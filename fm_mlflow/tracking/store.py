@@ -6,14 +6,17 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlflow
 import requests
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2 as codes
+from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import (
     InterfaceError,
@@ -22,18 +25,25 @@ from sqlalchemy.exc import (
     TimeoutError as PoolTimeoutError,
 )
 
-from fm_mlflow.errors import FmMlflowError, TrackingError
+from fm_mlflow import keys
+from fm_mlflow.errors import FmMlflowError, InputError, TrackingError
 from fm_mlflow.process.redaction import one_line, redact
 
 _PROBE_SECONDS = 5
 _HTTP_STATUS = re.compile(r"failed with error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
 _TRANSIENT_STATUS = {408, 425, 429}
-_TRANSIENT_CODES = {
-    *("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"),
-    *("DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "RESOURCE_CONFLICT"),
-}
-_DENIED_CODES = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED"}
+_TRANSIENT_CODES = (
+    *(codes.TEMPORARILY_UNAVAILABLE, codes.REQUEST_LIMIT_EXCEEDED, codes.RESOURCE_EXHAUSTED),
+    *(codes.DEADLINE_EXCEEDED, codes.ABORTED, codes.CANCELLED, codes.RESOURCE_CONFLICT),
+)
+_DENIED_CODES = (codes.UNAUTHENTICATED, codes.CUSTOMER_UNAUTHORIZED, codes.PERMISSION_DENIED)
 _NEVER_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR}
+
+_ARTIFACT_LIBRARIES = ("botocore", "boto3", "google", "azure")
+_PAGE = 1000
+OLDEST_FIRST = ["attributes.start_time ASC"]
+
+_T = TypeVar("_T")
 
 
 class StoreUnavailableError(TrackingError):
@@ -109,6 +119,53 @@ def absolute_uri(uri: str) -> str:
     return uri if "://" in uri or uri == "databricks" else str(Path(uri).absolute())
 
 
+def has_code(error: BaseException | None, *allowed: int) -> bool:
+    """Tell whether MLflow raised an error with one of these codes (`databricks_pb2.ErrorCode`)."""
+    return isinstance(error, MlflowException) and error.error_code in map(
+        codes.ErrorCode.Name, allowed
+    )
+
+
+def if_existing(request: Callable[..., _T], *arguments: Any) -> _T | None:
+    """Return what a request returns; None where what it is about does not exist."""
+    try:
+        return request(*arguments)
+    except MlflowException as error:
+        if not has_code(error, codes.RESOURCE_DOES_NOT_EXIST):
+            raise
+        return None
+
+
+def get_run(run_id: str, parameter: str, accepted: str) -> Run:
+    """Return a run that the user named.
+
+    Raises:
+        InputError: There is none with this id; names the user's parameter and what it accepts.
+    """
+    try:
+        return MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if not has_code(error, codes.RESOURCE_DOES_NOT_EXIST, codes.INVALID_PARAMETER_VALUE):
+            raise
+        raise InputError(parameter, run_id, accepted) from error
+
+
+def pages(search: Callable[..., PagedList[_T]], *arguments: Any, **more: Any) -> Iterator[_T]:
+    """Yield all that a search of MlflowClient finds, requested page by page."""
+    token: str | None = None
+    while token != "":
+        page = search(*arguments, max_results=_PAGE, page_token=token, **more)
+        yield from page
+        token = page.token or ""
+
+
+def status_after(error: BaseException | None) -> str:
+    """Return the status of a run that ended well, by an error, or by an interruption."""
+    if error is None:
+        return keys.FINISHED
+    return keys.KILLED if isinstance(error, KeyboardInterrupt) else keys.FAILED
+
+
 def start_run(**arguments: Any) -> mlflow.ActiveRun:
     """Call `mlflow.start_run`, when others may do so at the same moment.
 
@@ -118,7 +175,7 @@ def start_run(**arguments: Any) -> mlflow.ActiveRun:
     try:
         return mlflow.start_run(**arguments)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if not has_code(error, codes.RESOURCE_ALREADY_EXISTS):
             raise
         return mlflow.start_run(**arguments)
 
@@ -131,7 +188,7 @@ def experiment_of(client: MlflowClient, name: str) -> str:
             return str(client.create_experiment(name))
         except MlflowException as error:
             experiment = client.get_experiment_by_name(name)
-            if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+            if not has_code(error, codes.RESOURCE_ALREADY_EXISTS) or experiment is None:
                 raise
     return str(experiment.experiment_id)
 
@@ -149,30 +206,30 @@ def store_errors(action: str, uri: str | None = None) -> Iterator[None]:
         yield
     except FmMlflowError:
         raise
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        where = redact(uri) if uri else tracking_uri()
-        raise _kind(error)(f"cannot {action} in {where}: {_reason(error)}") from error
     except Exception as error:
-        # Of an artifact store's own library (botocore, …), which no import here can name.
-        name = type(error).__module__.partition(".")[0]
-        if name not in ("botocore", "boto3", "google", "azure"):
+        kind = _kind(error)
+        if kind is None:
             raise
         where = redact(uri) if uri else tracking_uri()
-        raise StoreUnavailableError(f"cannot {action} in {where}: {_reason(error)}") from error
+        raise kind(f"cannot {action} in {where}: {_reason(error)}") from error
 
 
-def _kind(error: Exception) -> type[TrackingError]:
-    """Tell a store that says no from one that does not answer."""
+def _kind(error: Exception) -> type[TrackingError] | None:
+    """Tell a store that says no from one that does not answer; None for an error of no store."""
+    if not isinstance(error, (MlflowException, SQLAlchemyError, OSError)):
+        # An artifact store's own library (botocore, …) raises what no import here can name.
+        library = type(error).__module__.partition(".")[0]
+        return StoreUnavailableError if library in _ARTIFACT_LIBRARIES else None
     kind: type[TrackingError] = StoreRefusedError
     if isinstance(error, MlflowException):
         status = _HTTP_STATUS.search(str(error))
-        if error.error_code in _DENIED_CODES:
+        if has_code(error, *_DENIED_CODES):
             kind = StoreDeniedError
         elif status and not _is_transient(int(status[1] or status[2])):
             kind = StoreRefusedError
-        elif error.error_code in _TRANSIENT_CODES:
+        elif has_code(error, *_TRANSIENT_CODES):
             kind = StoreUnavailableError
-        elif error.error_code == "INTERNAL_ERROR":
+        elif has_code(error, codes.INTERNAL_ERROR):
             kind = StoreFailedError
     elif isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError)):
         kind = StoreUnavailableError
@@ -188,7 +245,7 @@ def _is_transient(status: int) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, MlflowException) and error.error_code in _DENIED_CODES:
+    if isinstance(error, MlflowException) and has_code(error, *_DENIED_CODES):
         return (
             f"not allowed ({error.error_code}); check MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"

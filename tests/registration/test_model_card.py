@@ -4,31 +4,59 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from fm_mlflow import keys
+from fm_mlflow.analysis.records import TrainingRun
+from fm_mlflow.data.dataset import Dataset, Subset
+from fm_mlflow.registration.checks import Verification
 from fm_mlflow.registration.model_card import ModelCard, render_model_card
+from fm_mlflow.results.register import Check
+
+METRICS: dict[str, float] = {keys.TEST_ACCURACY: 0.9, keys.TEST_LOSS: 0.3012, keys.LATENCY_P50: 0.5}
+LATENCY = {"value": 0.5, "interval": [0.4, 0.6], "method": "median of calls"}
+
+
+def images(count: int) -> Subset:
+    return Subset(np.zeros((count, 1, 1), np.uint8), np.zeros(count, np.uint8))
+
 
 CARD = ModelCard(
     name="fashion-mnist-classifier",
-    model="cnn",
-    run_id="0" * 32,
-    run_name="cnn, 5 epochs, seed 0",
+    run=TrainingRun(
+        run_id="0" * 32,
+        name="cnn, 5 epochs, seed 0",
+        model="cnn",
+        config={"batch_size": "64", "epochs": "5"},
+        seed=0,
+        metrics=METRICS,
+    ),
     command="fm-mlflow train --model cnn",
-    dataset="Fashion-MNIST",
-    dataset_digest="abc" * 20,
-    train_images=60_000,
-    test_images=10_000,
-    validated_on="the test set",
-    config={"batch_size": "64", "epochs": "5"},
-    class_names=("T-shirt/top", "Trouser"),
-    input_shape=(28, 28, 1),
-    gives_logits=False,
-    metrics={keys.TEST_ACCURACY: 0.9, keys.TEST_LOSS: 0.3012, keys.LATENCY_P50: 0.5},
+    dataset=Dataset(
+        name="fashion_mnist",
+        train=images(60_000),
+        validation=None,
+        test=images(10_000),
+        class_names=("T-shirt/top", "Trouser"),
+        source="",
+    ),
+    dataset_title="Fashion-MNIST",
+    metrics=METRICS,
     measurements={
-        keys.LATENCY_P50: {"value": 0.5, "interval": [0.4, 0.6], "method": "median of calls"},
+        keys.LATENCY_P50: {"value": 0.7, "interval": [0.6, 0.8], "method": "as it was trained"},
         keys.FLOPS_INFERENCE: {"value": None, "reason": "left out by --measure"},
     },
-    same_machine=False,
-    verified=("test_accuracy", "weights digest"),
+    verification=Verification(
+        checks=(
+            Check("test_accuracy", 0.9, 0.9, "equal", True),
+            Check("weights digest", "abc", "abc", "equal", True),
+            Check("latency/p50_ms", 0.7, 0.5, "none: measured again", None),
+        ),
+        measurements={keys.LATENCY_P50: LATENCY},
+        same_machine=False,
+        input_shape=(28, 28, 1),
+        gives_logits=False,
+    ),
     verified_at="2026-01-02T03:04:05Z",
     seed_accuracies=(0.89, 0.9, 0.91),
 )
@@ -47,12 +75,19 @@ def test_it_says_what_the_figures_say() -> None:
     assert "- Settings: batch\\_size 64, epochs 5." in lines
     assert "# images: float32, 0 to 1, shape (n, 28, 28, 1)" in lines
     assert any("on another machine" in line for line in lines)
+    assert any(line.endswith("had logged: test\\_accuracy, weights digest.") for line in lines)
+    assert any(line.endswith("; 60,000 training images, 10,000 test images.") for line in lines)
+    assert "- Validated after each epoch on the test set." in lines
     assert lines.index("| 1 | Trouser |") == lines.index("| 0 | T-shirt/top |") + 1
 
 
 def test_names_are_text() -> None:
     hostile = "a|b <script>x</script>\n# title"
-    card = replace(CARD, model=hostile, run_name=hostile, class_names=(hostile, "b"))
+    card = replace(
+        CARD,
+        run=replace(CARD.run, model=hostile, name=hostile),
+        dataset=replace(CARD.dataset, class_names=(hostile, "b")),
+    )
     text = render_model_card(card)
     assert "<script>" not in text.replace("\\<script", "")
     assert text.count("\n") == render_model_card(CARD).count("\n")

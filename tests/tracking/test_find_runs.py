@@ -134,7 +134,7 @@ def test_models_and_filters_narrow_the_search(store: Store) -> None:
 
 
 def test_many_runs_come_in_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fm_mlflow.tracking.find_runs._PAGE", 2)
+    monkeypatch.setattr("fm_mlflow.tracking.store._PAGE", 2)
     result = found(store, *(Simulated(seed=seed, predictions=False) for seed in range(5)))
     assert [run.seed for run in result.runs] == [0, 1, 2, 3, 4]
 
@@ -221,7 +221,9 @@ def test_predictions_that_cannot_be_read_are_a_problem_in_words(store: Store, da
     assert len(details.curves) == 5
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"measurements": [3]}', "{}"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", '{"measurements": [3]}', '{"measurements": 3}', "{}"]
+)
 def test_measurements_that_cannot_be_read_are_a_problem_in_words(
     store: Store, content: str
 ) -> None:

@@ -17,6 +17,7 @@ from mlflow.entities import (
     LifecycleStage,
     LoggedModelInput,
     LoggedModelOutput,
+    LoggedModelStatus,
     Metric,
     Param,
     Run,
@@ -194,7 +195,7 @@ class RemoteRun:
             model = self._client.get_logged_model(model_id)
             _sign(folder, model, self._run_id)
             self._client.log_model_artifacts(model_id, str(folder))
-            self._client.finalize_logged_model(model_id, "READY")
+            self._client.finalize_logged_model(model_id, LoggedModelStatus.READY)
 
     def link_models(self, model_ids: list[str]) -> None:
         """Log models as inputs of the run."""
@@ -206,7 +207,7 @@ class RemoteRun:
     def reopen(self) -> None:
         """Let the run be RUNNING again."""
         with store_errors("reopen the run", self._uri):
-            self._client.update_run(self._run_id, status="RUNNING")
+            self._client.update_run(self._run_id, status=keys.RUNNING)
             # It told how an earlier part ended; the run has not ended now.
             if keys.ERROR in self._client.get_run(self._run_id).data.tags:
                 self._client.delete_tag(self._run_id, keys.ERROR)
