@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.errors import InputError, Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, LocalExecutor
 from fm_mlflow.listeners import BenchmarkListener
-from fm_mlflow.naming import benchmark_name
+from fm_mlflow.naming import benchmark_name, command_line
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
@@ -185,12 +184,9 @@ def _saying_how_to_go_on(config: BenchmarkConfig, run_id: str) -> Iterator[None]
 
 def _again(config: BenchmarkConfig, run_id: str) -> str:
     """Return the command that takes a benchmark up again."""
-    command = ["fm-mlflow", "benchmark", "--resume", run_id]
-    for name in sorted(_OF_THIS_CALL - {"resume"}):
-        value = getattr(config, name)
-        if value != BenchmarkConfig.model_fields[name].default:
-            command += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(command)
+    again = config.model_copy(update={"resume": run_id})
+    stored = BenchmarkConfig.model_fields.keys() - _OF_THIS_CALL
+    return command_line("benchmark", again, leave_out=stored)
 
 
 def _compare(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,9 +19,9 @@ from rich.progress import (
 )
 from typing_extensions import Self, override
 
-from fm_mlflow.listeners import ProgressListener, epoch_line
-
-_log = logging.getLogger(__name__)
+from fm_mlflow import keys
+from fm_mlflow.listeners import Progress as Told, ProgressListener
+from fm_mlflow.process.parent import Parent, parent
 
 _REFRESH_SECONDS = 0.1
 
@@ -84,6 +83,43 @@ class PlainProgress(ProgressListener):
             self._line(f"{done:,} of {total:,} images")
 
 
+class ReportingProgress(PlainProgress):
+    """Lines as `PlainProgress` writes them, and the same as events for the parent process.
+
+    Args:
+        stream: Where the lines go.
+        listening: The parent process.
+    """
+
+    def __init__(self, stream: IO[str], listening: Parent) -> None:
+        super().__init__(stream)
+        self._listening = listening
+        self._epoch = 0
+
+    @override
+    def stage(self, text: str) -> None:
+        super().stage(text)
+        self._listening.tell(Told(event="phase", text=text).line())
+
+    @override
+    def batch(self, epoch: int, epochs: int, done: int, total: int) -> None:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            told = Told(event="phase", text="training", epoch=epoch, epochs=epochs)
+            self._listening.tell(told.line())
+
+    @override
+    def notice(self, text: str) -> None:
+        super().notice(text)
+        self._listening.tell(Told(event="notice", text=text).line())
+
+    @override
+    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        super().epoch(epoch, epochs, metrics)
+        told = Told(event="epoch", epoch=epoch, epochs=epochs, metrics=dict(metrics))
+        self._listening.tell(told.line())
+
+
 class LiveProgress(ProgressListener):
     """A spinner-free bar for what is under way; finished epochs stay as lines above it.
 
@@ -104,7 +140,7 @@ class LiveProgress(ProgressListener):
         self._shown = ""
         self._next_refresh = 0.0
 
-    def __enter__(self) -> LiveProgress:
+    def __enter__(self) -> Self:
         """Start drawing."""
         self._progress.start()
         return self
@@ -118,16 +154,23 @@ class LiveProgress(ProgressListener):
         """Remove the bar and give the cursor back."""
         self._progress.stop()
 
+    def _line(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def _show(self, description: str, done: int, total: int | None) -> None:
         if description != self._shown or self._task is None:
-            if self._task is not None:
-                self._progress.remove_task(self._task)
+            self._clear()
             self._shown, self._next_refresh = description, 0.0
             self._task = self._progress.add_task(description, total=total)
         now = time.monotonic()
         if now >= self._next_refresh or done == total:
             self._next_refresh = now + _REFRESH_SECONDS
             self._progress.update(self._task, completed=done)
+
+    def _clear(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
 
     @override
     def stage(self, text: str) -> None:
@@ -143,7 +186,7 @@ class LiveProgress(ProgressListener):
 
     @override
     def notice(self, text: str) -> None:
-        self._progress.console.print(f"fm-mlflow: {text}", highlight=False, markup=False)
+        self._line(f"fm-mlflow: {text}")
 
     @override
     def images(self, done: int, total: int) -> None:
@@ -151,9 +194,26 @@ class LiveProgress(ProgressListener):
 
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
-        self._progress.console.print(epoch_line(epoch, epochs, metrics), highlight=False)
+        self._line(epoch_line(epoch, epochs, metrics))
+
+
+def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
+    """Return one epoch on one line that fits 80 columns."""
+    parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
+    for name, label in (
+        (keys.LOSS, "loss"),
+        (keys.ACCURACY, "acc"),
+        (keys.VAL_LOSS, "validation loss"),
+        (keys.VAL_ACCURACY, "acc"),
+    ):
+        if name in metrics:
+            parts.append(f"{label} {metrics[name]:.4f}")
+    parts.append(f"{metrics[keys.EPOCH_SECONDS]:.1f} s")
+    return "  ".join(parts)
 
 
 def console_progress(console: Console) -> LiveProgress | PlainProgress:
     """Return what suits the console: live on a terminal, lines in a pipe or a log."""
+    if (listening := parent()) is not None:
+        return ReportingProgress(console.file, listening)
     return LiveProgress(console) if console.is_terminal else PlainProgress(console.file)

@@ -8,9 +8,8 @@ import pytest
 from rich.console import Console
 
 from fm_mlflow.config import TrainConfig
-from fm_mlflow.listeners import epoch_line
 from fm_mlflow.results.train import TrainResult
-from fm_mlflow.terminal.progress import LiveProgress, PlainProgress, console_progress
+from fm_mlflow.terminal.progress import LiveProgress, PlainProgress, console_progress, epoch_line
 from fm_mlflow.terminal.train import next_commands, print_training_result
 
 METRICS = {

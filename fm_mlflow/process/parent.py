@@ -1,0 +1,88 @@
+"""A pipe on which a process tells the one that started it how it goes, one text a line.
+
+It is no standard stream: what libraries print cannot disturb it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import suppress
+from functools import cache
+
+VARIABLE = "FM_MLFLOW_PROGRESS_FD"
+"""Names the file descriptor that a process inherits for it."""
+
+
+class LineReader:
+    """Reads the lines that another process writes; never waits for them.
+
+    Attributes:
+        writer: The end that the other process inherits; None on Windows, where it cannot.
+    """
+
+    def __init__(self) -> None:
+        self.writer: int | None = None
+        self._reader: int | None = None
+        self._rest = b""
+        if sys.platform != "win32":
+            self._reader, self.writer = os.pipe()
+            os.set_blocking(self._reader, False)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variable for the other process."""
+        return {} if self.writer is None else {VARIABLE: str(self.writer)}
+
+    def started(self) -> None:
+        """Close the end that the other process has inherited."""
+        if self.writer is not None:
+            os.close(self.writer)
+            self.writer = None
+
+    def lines(self) -> list[bytes]:
+        """Return the whole lines that have come since the last call."""
+        with suppress(BlockingIOError):
+            while self._reader is not None and (data := os.read(self._reader, 65536)):
+                self._rest += data
+        *lines, self._rest = self._rest.split(b"\n")
+        return lines
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.started()
+        if self._reader is not None:
+            os.close(self._reader)
+            self._reader = None
+
+
+class Parent:
+    """The process that started this one and reads its lines.
+
+    Args:
+        descriptor: The pipe's end to write to.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        os.set_inheritable(descriptor, False)
+        os.set_blocking(descriptor, False)
+
+    def tell(self, line: str) -> None:
+        """Write a line, or drop it where the pipe is full or nobody reads any more."""
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._descriptor, line.encode(errors="replace") + b"\n")
+
+
+@cache
+def parent() -> Parent | None:
+    """Return the process that wants to be told; None where there is none.
+
+    The first call takes the variable out of the environment, so that no process that this one
+    starts takes the pipe for its own.
+    """
+    text = os.environ.pop(VARIABLE, "")
+    with suppress(ValueError, OSError):
+        if stat.S_ISFIFO(os.fstat(int(text)).st_mode):
+            return Parent(int(text))
+    return None
