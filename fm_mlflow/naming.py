@@ -34,29 +34,6 @@ def benchmark_name(config: BenchmarkConfig) -> str:
 DATASET_TITLES = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
 
 
-def command_arguments(
-    command: str,
-    config: Settings,
-    *,
-    always: Collection[str] = (),
-    leave_out: Collection[str] = (),
-) -> list[str]:
-    """Return a command and its options: of the settings, those that differ from their defaults.
-
-    Args:
-        command: What follows `fm-mlflow`.
-        config: The settings.
-        always: Names of settings to give whatever they are.
-        leave_out: Names of settings not to give.
-    """
-    arguments = [command]
-    for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        if name in always or (name not in leave_out and value != field.default):
-            arguments += [f"--{name.replace('_', '-')}", str(value)]
-    return arguments
-
-
 def command_line(
     command: str,
     config: Settings,
@@ -64,9 +41,20 @@ def command_line(
     always: Collection[str] = (),
     leave_out: Collection[str] = (),
 ) -> str:
-    """Return a command as it is typed in a shell; arguments as of `command_arguments`."""
-    arguments = command_arguments(command, config, always=always, leave_out=leave_out)
-    return shlex.join(["fm-mlflow", *arguments])
+    """Return a command as it is typed in a shell, with what differs from the defaults.
+
+    Args:
+        command: What follows `fm-mlflow`.
+        config: The settings.
+        always: Names of settings to give whatever they are.
+        leave_out: Names of settings not to give.
+    """
+    words = ["fm-mlflow", command]
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if name in always or (name not in leave_out and value != field.default):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 def training_command(config: TrainConfig, seeds: Sequence[int] = ()) -> str:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from fm_mlflow.listeners import Progress
-from fm_mlflow.process.parent import LineReader
+from fm_mlflow.process.parent import VARIABLE, LineReader
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 30.0
@@ -71,7 +71,7 @@ class JobEnd:
     output: str
 
 
-class Executor(Protocol):
+class Executor(AbstractContextManager["Executor"], Protocol):
     """Runs jobs; a context manager that leaves none behind."""
 
     @property
@@ -97,19 +97,6 @@ class Executor(Protocol):
 
     def stop(self, signum: int) -> Sequence[JobEnd]:
         """Ask all jobs to stop, as this signal does; wait for them and return their ends."""
-        ...
-
-    def __enter__(self) -> Executor:
-        """Get ready."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End what still runs."""
         ...
 
 
@@ -200,22 +187,17 @@ class LocalExecutor:
         self._submitted += 1
         path = Path(self._folder.name) / f"{self._submitted}.log"
         reader = LineReader()
-        environment = {**os.environ, **job.environment, **reader.environment()}
-        try:
-            with path.open("wb") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "fm_mlflow", *job.arguments],
-                    env={name: value for name, value in environment.items() if value is not None},
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                    pass_fds=() if reader.writer is None else (reader.writer,),
-                )
-        except BaseException:
-            reader.close()
-            raise
-        reader.started()
+        with path.open("wb") as output, reader.writer() as inherited:
+            environment = {**os.environ, **job.environment, VARIABLE: " ".join(map(str, inherited))}
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fm_mlflow", *job.arguments],
+                env={name: value for name, value in environment.items() if value is not None},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=inherited,
+            )
         self._running.append(_Running(job, process, path, reader))
 
     def events(self, seconds: float) -> list[JobProgress | JobEnd]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import shlex
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.errors import Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress
 from fm_mlflow.listeners import BenchmarkListener
-from fm_mlflow.naming import command_arguments, run_name, training_name
+from fm_mlflow.naming import command_line, run_name, training_name
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import shield
 from fm_mlflow.report.describe import describe_benchmark
@@ -117,8 +118,9 @@ class Trainings:
             self.run_ids.append(run_id)
             self._running[run_id] = training
             environment = environment_to_join(run_id, self._run.experiment_id)
-            arguments = command_arguments("train", training, always=["model", "seed"])
-            self._executor.submit(Job(run_id, name, tuple(arguments), environment))
+            command = command_line("train", training, always=["model", "seed"])
+            job = Job(run_id, name, tuple(shlex.split(command)[1:]), environment)
+            self._executor.submit(job)
         self._progress.started(training)
 
     def _hear(self, event: JobProgress | JobEnd) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 
 VARIABLE = "FM_MLFLOW_PROGRESS_FD"
@@ -18,27 +19,28 @@ VARIABLE = "FM_MLFLOW_PROGRESS_FD"
 class LineReader:
     """Reads the lines that another process writes; never waits for them.
 
-    Attributes:
-        writer: The end that the other process inherits; None on Windows, where it cannot.
+    On Windows, where a process cannot inherit a pipe's end, there are none.
     """
 
     def __init__(self) -> None:
-        self.writer: int | None = None
         self._reader: int | None = None
         self._rest = b""
-        if sys.platform != "win32":
-            self._reader, self.writer = os.pipe()
-            os.set_blocking(self._reader, False)
 
-    def environment(self) -> dict[str, str]:
-        """Return the variable for the other process."""
-        return {} if self.writer is None else {VARIABLE: str(self.writer)}
-
-    def started(self) -> None:
-        """Close the end that the other process has inherited."""
-        if self.writer is not None:
-            os.close(self.writer)
-            self.writer = None
+    @contextmanager
+    def writer(self) -> Iterator[tuple[int, ...]]:
+        """Open the pipe; lend the end that the other process is to inherit while it starts."""
+        if sys.platform == "win32":
+            yield ()
+            return
+        self._reader, writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        try:
+            yield (writer,)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(writer)
 
     def lines(self) -> list[bytes]:
         """Return the whole lines that have come since the last call."""
@@ -49,8 +51,7 @@ class LineReader:
         return lines
 
     def close(self) -> None:
-        """Close what is open."""
-        self.started()
+        """Read no more."""
         if self._reader is not None:
             os.close(self._reader)
             self._reader = None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from fm_mlflow import keys
 from fm_mlflow.config import TrainConfig
@@ -110,10 +110,10 @@ class LiveBenchmark(LiveProgress, _BenchmarkLines):
         self._rows: dict[tuple[str, int], TaskID] = {}
         # Together they fit 80 columns.
         self._running = Progress(
-            _text("{task.description}", 24),
-            _text("{task.fields[phase]}", 32),
-            _text("{task.fields[loss]}", 11),
-            _text("{task.fields[accuracy]}", 10),
+            _text("{task.description}", 21),
+            _text(" {task.fields[phase]}", 33),
+            _text(" {task.fields[loss]}", 12),
+            _text(" {task.fields[accuracy]}", 11),
             console=console,
         )
         self._all = Progress(
@@ -122,23 +122,16 @@ class LiveBenchmark(LiveProgress, _BenchmarkLines):
             _text("{task.fields[left]}", 22),
             console=console,
         )
-        self._live = Live(get_renderable=self._drawn, console=console, transient=True)
+        self._live = Live(get_renderable=self._board_now, console=console, transient=True)
 
-    def __enter__(self) -> Self:
-        """Start drawing."""
-        self._live.start()
-        return self
+    @override
+    @contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Draw; at the end, remove the board and give the cursor back."""
+        with self._live:
+            yield
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove the board and give the cursor back."""
-        self._live.stop()
-
-    def _drawn(self) -> Group:
+    def _board_now(self) -> Group:
         for task in self._all.tasks:
             failed = f", {self._board.failed} failed" if self._board.failed else ""
             over = f"{self._board.over} of {self._board.total} trainings are over{failed}"
@@ -195,6 +188,12 @@ def _text(template: str, width: int) -> TextColumn:
     return TextColumn(template, markup=False, table_column=column)
 
 
-def console_benchmark(console: Console) -> LiveBenchmark | PlainBenchmark:
-    """Return what suits the console: live on a terminal, lines in a pipe or a log."""
-    return LiveBenchmark(console) if console.is_terminal else PlainBenchmark(console.file)
+@contextmanager
+def console_benchmark(console: Console) -> Iterator[LiveBenchmark | PlainBenchmark]:
+    """Show a benchmark as suits the console: live on a terminal, lines in a pipe or a log."""
+    if not console.is_terminal:
+        yield PlainBenchmark(console.file)
+        return
+    live = LiveBenchmark(console)
+    with live.drawn():
+        yield live

@@ -43,11 +43,12 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     report = contents(comparison)
     best = comparison.best
     print_line(console, f"{comparison.experiment}: {report.scope}", "bold")
-    print_line(console, comparison.summary)
-    console.print()
     print_line(console, f"Decision: {best.model or 'no model is chosen'}", "bold")
-    print_line(console, best.reason)
-    _print_points(console, (f"{label}: {text}" for label, text in report.decision))
+    print_line(console, comparison.summary)
+    if best.model is None and best.reason not in comparison.summary:
+        print_line(console, best.reason)
+    excluded = (fact for fact in report.decision if fact[0].startswith("Excluded"))
+    _print_points(console, (": ".join(fact) for fact in excluded))
     if warnings := comparison.warnings:
         console.print()
         print_line(console, counted(len(warnings), "warning"), "bold yellow")

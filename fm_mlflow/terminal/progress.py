@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from types import TracebackType
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from fm_mlflow import keys
 from fm_mlflow.listeners import Progress as Told, ProgressListener
@@ -37,18 +36,6 @@ class PlainProgress(ProgressListener):
         self._stream = stream
         self._downloading = ""
         self._tenths = 0
-
-    def __enter__(self) -> Self:
-        """Return the listener itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave nothing behind."""
 
     def _line(self, text: str) -> None:
         # A reader who has gone (`2>&1 | head`) is no reason to stop.
@@ -140,19 +127,11 @@ class LiveProgress(ProgressListener):
         self._shown = ""
         self._next_refresh = 0.0
 
-    def __enter__(self) -> Self:
-        """Start drawing."""
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove the bar and give the cursor back."""
-        self._progress.stop()
+    @contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Draw; at the end, remove the bar and give the cursor back."""
+        with self._progress:
+            yield
 
     def _line(self, text: str) -> None:
         self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -212,8 +191,14 @@ def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
-def console_progress(console: Console) -> LiveProgress | PlainProgress:
-    """Return what suits the console: live on a terminal, lines in a pipe or a log."""
+@contextmanager
+def console_progress(console: Console) -> Iterator[LiveProgress | PlainProgress]:
+    """Show progress as suits the console: live on a terminal, lines in a pipe or a log."""
     if (listening := parent()) is not None:
-        return ReportingProgress(console.file, listening)
-    return LiveProgress(console) if console.is_terminal else PlainProgress(console.file)
+        yield ReportingProgress(console.file, listening)
+    elif not console.is_terminal:
+        yield PlainProgress(console.file)
+    else:
+        live = LiveProgress(console)
+        with live.drawn():
+            yield live

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
@@ -44,9 +46,8 @@ def play(listener: BenchmarkListener) -> None:
 
 def test_a_pipe_gets_a_line_a_start_and_a_line_an_end() -> None:
     pipe = io.StringIO()
-    listener = console_benchmark(Console(file=pipe))
-    assert isinstance(listener, PlainBenchmark)
-    with listener:
+    with console_benchmark(Console(file=pipe)) as listener:
+        assert isinstance(listener, PlainBenchmark)
         play(listener)
     assert pipe.getvalue().splitlines() == [
         "checking the data",
@@ -61,17 +62,17 @@ def test_a_pipe_gets_a_line_a_start_and_a_line_an_end() -> None:
     ]
 
 
-def terminal() -> tuple[LiveBenchmark, io.StringIO]:
+@contextmanager
+def terminal() -> Iterator[tuple[LiveBenchmark, io.StringIO]]:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, height=25, color_system=None)
-    live = console_benchmark(console)
-    assert isinstance(live, LiveBenchmark)
-    return live, stream
+    with console_benchmark(console) as live:
+        assert isinstance(live, LiveBenchmark)
+        yield live, stream
 
 
 def test_a_terminal_gets_a_board_of_what_runs_below_lines_of_what_is_over() -> None:
-    live, stream = terminal()
-    with live:
+    with terminal() as (live, stream):
         play(live)
         metrics = {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.4}
         live.told(CNN_1, Progress(event="epoch", epoch=3, epochs=5, metrics=metrics))
@@ -80,7 +81,7 @@ def test_a_terminal_gets_a_board_of_what_runs_below_lines_of_what_is_over() -> N
         for line in (
             "1/3 cnn, seed 0: accuracy 0.8750 in 100 s",
             "2/3 mlp, seed 0: FAILED: out of memory",
-            "cnn, seed 1 training, epoch 3/5 loss 0.5000 acc 0.7500",
+            "cnn, seed 1  training, epoch 3/5  loss 0.5000  acc 0.7500",
         ):
             assert line in drawn
         board = drawn.splitlines()[-2:]
@@ -89,7 +90,7 @@ def test_a_terminal_gets_a_board_of_what_runs_below_lines_of_what_is_over() -> N
         assert board[1].rstrip().endswith("about 50 s left")
         live.told(CNN_1, Progress(event="phase", text="measuring what it costs"))
         live._live.refresh()
-        assert "cnn, seed 1 measuring what it costs loss" in stream.getvalue()
+        assert "cnn, seed 1  measuring what it costs  loss" in stream.getvalue()
         live.ended(outcome(CNN_1))
         live.stage("comparing")
         live._live.refresh()
@@ -127,8 +128,7 @@ def test_the_rest_is_estimated_by_the_pace_of_each_model() -> None:
 def test_the_board_fits_80_columns() -> None:
     long = parse(BenchmarkConfig, {"models": f"{'a' * 100}.py:{'b' * 100}", "seeds": 1000})
     trainings = long.trainings()
-    live, stream = terminal()
-    with live:
+    with terminal() as (live, stream):
         live.planned(trainings, [], 2)
         for training in trainings[:30]:
             live.started(training)
@@ -146,10 +146,10 @@ def test_the_board_fits_80_columns() -> None:
 
 def test_hostile_text_moves_no_cursor() -> None:
     pipe = io.StringIO()
-    with PlainBenchmark(pipe) as listener:
-        listener.planned([MLP], [], 1)
-        listener.started(MLP)
-        listener.ended(outcome(MLP, None, "\x1b[2J[red]gone"))
+    listener = PlainBenchmark(pipe)
+    listener.planned([MLP], [], 1)
+    listener.started(MLP)
+    listener.ended(outcome(MLP, None, "\x1b[2J[red]gone"))
     assert pipe.getvalue().splitlines()[-1] == r"1/1 mlp, seed 0: FAILED: \x1b[2J[red]gone"
 
 
