@@ -45,7 +45,6 @@ _QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
-
 # A run's journal waits for the store much better than MLflow's own retries do (about 4 minutes).
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
@@ -107,16 +106,13 @@ def _as_ours(error: BaseException, arguments: list[str]) -> BaseException:
 def _usage_error(error: click.UsageError, arguments: list[str]) -> InputError:
     context = error.ctx
     if isinstance(error, click.NoSuchOption):
-        names = _option_names(context) if context else ""
+        options = context.command.params if context else []
+        names = ", ".join(option.opts[0] for option in options)
         return InputError(error.option_name, error.option_name, f"one of the options {names}")
     if isinstance(context and context.command, click.Group):
         given = next((word for word in arguments if not word.startswith("-")), "")
         return InputError("command", given, f"one of {', '.join(cli.commands)}")
     return InputError("command line", error.format_message(), "what --help lists")
-
-
-def _option_names(context: click.Context) -> str:
-    return ", ".join(option.opts[0] for option in context.command.params)
 
 
 def _exit_code(error: BaseException) -> int:

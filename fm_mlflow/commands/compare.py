@@ -70,9 +70,7 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     """
     config = parse(CompareConfig, settings)
     progress = progress or ProgressListener()
-    output = Path(config.output)
-    if output.exists() and not output.is_dir():
-        raise InputError("output", config.output, "a folder, there already or not")
+    output = check_output(config.output)
     with guard(), rare_garbage_collection():
         comparison = _analyse(config, progress)
         progress.stage("writing the report")
@@ -84,6 +82,17 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
             raise TrackingError(
                 f"the report is in {output}, but not in the store: {error}"
             ) from error
+
+
+def check_output(folder: str) -> Path:
+    """Return the folder for the report; refuse what cannot be one.
+
+    Raises:
+        InputError: It is a file.
+    """
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise InputError("output", folder, "a folder, there already or not")
+    return Path(folder)
 
 
 def choose(choice: Choice) -> Chosen:

@@ -145,10 +145,9 @@ class LocalExecutor:
     """
 
     def __init__(self, jobs: int = 1) -> None:
-        self._jobs = jobs
+        self.slots = self.jobs_per_machine = jobs
         self._running: list[_Running] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._submitted = 0
 
     def __enter__(self) -> LocalExecutor:
         """Make a folder for what the jobs write."""
@@ -170,22 +169,11 @@ class LocalExecutor:
         if self._folder is not None:
             self._folder.cleanup()
 
-    @property
-    def slots(self) -> int:
-        """How many jobs it takes at a time."""
-        return self._jobs
-
-    @property
-    def jobs_per_machine(self) -> int:
-        """All of them share this one."""
-        return self._jobs
-
     def submit(self, job: Job) -> None:
         """Start a process."""
         if self._folder is None:
             raise RuntimeError("a LocalExecutor runs jobs inside its `with` block only")
-        self._submitted += 1
-        path = Path(self._folder.name) / f"{self._submitted}.log"
+        path = Path(self._folder.name) / f"{job.key}.log"
         reader = LineReader()
         with path.open("wb") as output, reader.writer() as inherited:
             environment = {**os.environ, **job.environment, VARIABLE: " ".join(map(str, inherited))}

@@ -122,14 +122,7 @@ class LiveBenchmark(LiveProgress, _BenchmarkLines):
             _text("{task.fields[left]}", 22),
             console=console,
         )
-        self._live = Live(get_renderable=self._board_now, console=console, transient=True)
-
-    @override
-    @contextmanager
-    def drawn(self) -> Iterator[None]:
-        """Draw; at the end, remove the board and give the cursor back."""
-        with self._live:
-            yield
+        self.display = Live(get_renderable=self._board_now, console=console, transient=True)
 
     def _board_now(self) -> Group:
         for task in self._all.tasks:
@@ -138,15 +131,8 @@ class LiveBenchmark(LiveProgress, _BenchmarkLines):
             self._all.update(
                 task.id, completed=self._board.over, description=over, left=self._left()
             )
-        parts = (self._progress, self._running, self._all)
+        parts = (self._running, self._all, self._progress)
         return Group(*(part for part in parts if part.tasks))
-
-    @override
-    def stage(self, text: str) -> None:
-        for task in self._all.tasks:
-            if self._board.over == self._board.total:
-                self._all.remove_task(task.id)
-        super().stage(text)
 
     @override
     def planned(
@@ -195,5 +181,5 @@ def console_benchmark(console: Console) -> Iterator[LiveBenchmark | PlainBenchma
         yield PlainBenchmark(console.file)
         return
     live = LiveBenchmark(console)
-    with live.drawn():
+    with live.display:
         yield live

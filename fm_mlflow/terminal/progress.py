@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     Progress,
@@ -123,15 +124,11 @@ class LiveProgress(ProgressListener):
             console=console,
             transient=True,
         )
+        self.display: Progress | Live = self._progress
+        """Draws while it is entered; then removes the bar and gives the cursor back."""
         self._task: TaskID | None = None
         self._shown = ""
         self._next_refresh = 0.0
-
-    @contextmanager
-    def drawn(self) -> Iterator[None]:
-        """Draw; at the end, remove the bar and give the cursor back."""
-        with self._progress:
-            yield
 
     def _line(self, text: str) -> None:
         self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -200,5 +197,5 @@ def console_progress(console: Console) -> Iterator[LiveProgress | PlainProgress]
         yield PlainProgress(console.file)
     else:
         live = LiveProgress(console)
-        with live.drawn():
+        with live.display:
             yield live

@@ -76,7 +76,7 @@ def test_a_terminal_gets_a_board_of_what_runs_below_lines_of_what_is_over() -> N
         play(live)
         metrics = {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.4}
         live.told(CNN_1, Progress(event="epoch", epoch=3, epochs=5, metrics=metrics))
-        live._live.refresh()
+        live.display.refresh()
         drawn = stream.getvalue()
         for line in (
             "1/3 cnn, seed 0: accuracy 0.8750 in 100 s",
@@ -89,11 +89,11 @@ def test_a_terminal_gets_a_board_of_what_runs_below_lines_of_what_is_over() -> N
         assert board[1].startswith("3 of 4 trainings are over, 1 failed ")
         assert board[1].rstrip().endswith("about 50 s left")
         live.told(CNN_1, Progress(event="phase", text="measuring what it costs"))
-        live._live.refresh()
+        live.display.refresh()
         assert "cnn, seed 1  measuring what it costs  loss" in stream.getvalue()
         live.ended(outcome(CNN_1))
         live.stage("comparing")
-        live._live.refresh()
+        live.display.refresh()
         assert "comparing" in stream.getvalue().splitlines()[-1]
     assert stream.getvalue().endswith("\x1b[2K")  # the board is gone
 
@@ -137,7 +137,7 @@ def test_the_board_fits_80_columns() -> None:
             live.told(training, event)
         live.ended(outcome(trainings[0], 1e5))
         live.ended(outcome(trainings[1], 1e5, "why " * 5))
-        live._live.refresh()
+        live.display.refresh()
         board = [line for line in stream.getvalue().splitlines() if "acc 0.5" in line]
         assert len(board) > 20
         assert max(len(line.rpartition("\x1b[2K")[2]) for line in board) <= 80

@@ -13,7 +13,13 @@ from fm_mlflow.config import TrainConfig
 from fm_mlflow.listeners import Progress
 from fm_mlflow.process.parent import LineReader, Parent
 from fm_mlflow.results.train import TrainResult
-from fm_mlflow.terminal.progress import LiveProgress, PlainProgress, console_progress, epoch_line
+from fm_mlflow.terminal.progress import (
+    LiveProgress,
+    PlainProgress,
+    ReportingProgress,
+    console_progress,
+    epoch_line,
+)
 from fm_mlflow.terminal.train import next_commands, print_training_result
 
 METRICS = {
