@@ -34,6 +34,7 @@ from fm_mlflow.process.parent import parent
 from fm_mlflow.process.quiet import stdout_to_stderr
 from fm_mlflow.process.redaction import one_line, redact, redact_logs
 from fm_mlflow.process.signals import guard
+from fm_mlflow.report.text import printable
 from fm_mlflow.results.benchmark import BenchmarkError
 from fm_mlflow.results.register import GateError
 from fm_mlflow.settings import parse
@@ -79,7 +80,7 @@ def _fail(error: BaseException, arguments: list[str], inherited_run: str | None)
         click.echo(redact(trace), err=True, nl=False)
     click.echo(f"fm-mlflow: {one_line(error)}", err=True)
     if (listening := parent()) is not None:
-        listening.tell(Progress(event="error", text=one_line(error)).line())
+        listening.tell(Progress(event="error", text=printable(one_line(error))).line())
     if inherited_run is not None:
         # `mlflow run` created the run before it called us; nobody else will tell it the cause.
         from fm_mlflow.tracking.run import close_inherited_run

@@ -22,6 +22,7 @@ from typing_extensions import override
 from fm_mlflow import keys
 from fm_mlflow.listeners import Progress as Told, ProgressListener
 from fm_mlflow.process.parent import Parent, parent
+from fm_mlflow.report.text import printable
 
 _REFRESH_SECONDS = 0.1
 
@@ -99,12 +100,13 @@ class ReportingProgress(PlainProgress):
     @override
     def notice(self, text: str) -> None:
         super().notice(text)
-        self._listening.tell(Told(event="notice", text=text).line())
+        self._listening.tell(Told(event="notice", text=printable(text)).line())
 
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         super().epoch(epoch, epochs, metrics)
-        told = Told(event="epoch", epoch=epoch, epochs=epochs, metrics=dict(metrics))
+        values = {name: float(value) for name, value in metrics.items()}
+        told = Told(event="epoch", epoch=epoch, epochs=epochs, metrics=values)
         self._listening.tell(told.line())
 
 
