@@ -34,8 +34,10 @@ class _BenchmarkLines(BenchmarkListener):
         raise NotImplementedError
 
     def _name(self, model: str, seed: int) -> str:
-        number = f"{self._numbers[model, seed]:>{len(str(self._to_do))}}/{self._to_do}"
-        return f"{number} {printable(training_name(model, seed))}"
+        # One that could not be started has no number yet.
+        number = self._numbers.setdefault((model, seed), len(self._numbers) + 1)
+        position = f"{number:>{len(str(self._to_do))}}/{self._to_do}"
+        return f"{position} {printable(training_name(model, seed))}"
 
     def _left(self) -> str:
         left = self._board.remaining_seconds()

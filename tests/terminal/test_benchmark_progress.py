@@ -144,6 +144,14 @@ def test_the_board_fits_80_columns() -> None:
         assert all("…" in line and "training, epoch 100000/1000000 " in line for line in board)
 
 
+def test_what_could_not_be_started_ends_all_the_same() -> None:
+    pipe = io.StringIO()
+    listener = PlainBenchmark(pipe)
+    listener.planned([MLP], [], 1)
+    listener.ended(outcome(MLP, None, "no more processes"))
+    assert pipe.getvalue().splitlines()[-1] == "1/1 mlp, seed 0: FAILED: no more processes"
+
+
 def test_hostile_text_moves_no_cursor() -> None:
     pipe = io.StringIO()
     listener = PlainBenchmark(pipe)
