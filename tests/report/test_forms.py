@@ -54,7 +54,7 @@ def test_two_models_take_40_lines_without_trailing_blanks(
     monkeypatch.setenv("COLUMNS", "80")
     warnings = tuple(f"Warning {n}: {'two lines of words ' * 7}" for n in range(9))
     made = replace(comparisons.comparison(), warnings=warnings)
-    files = {keys.REPORT_HTML_FILE: f"{'long/' * 10}report.html"}
+    files = {str(keys.REPORT_HTML_FILE): f"{'long/' * 10}report.html"}
     _show(
         CompareResult("c" * 32, "1", "sqlite:///m.db", "a", files, made),
         print_compare_result,
