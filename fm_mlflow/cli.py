@@ -7,9 +7,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import suppress
+from functools import partial, update_wrapper
+from typing import Any, NoReturn
 
 import click
 from pydantic import BaseModel
@@ -28,16 +28,16 @@ from fm_mlflow.config import (
     TrainConfig,
 )
 from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
+from fm_mlflow.listeners import Progress
 from fm_mlflow.process.garbage import leave_to_the_system
+from fm_mlflow.process.parent import parent
 from fm_mlflow.process.quiet import stdout_to_stderr
 from fm_mlflow.process.redaction import one_line, redact, redact_logs
 from fm_mlflow.process.signals import guard
+from fm_mlflow.report.text import printable
 from fm_mlflow.results.benchmark import BenchmarkError
 from fm_mlflow.results.register import GateError
 from fm_mlflow.settings import parse
-
-if TYPE_CHECKING:
-    from fm_mlflow.listeners import ProgressListener
 
 # What these libraries say on stderr helps their developers; a user who wants it sets the variable.
 _QUIET = {
@@ -45,7 +45,6 @@ _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-
 
 # A run's journal waits for the store much better than MLflow's own retries do (about 4 minutes).
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
@@ -56,6 +55,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if args is None else args
     inherited_run = os.environ.get("MLFLOW_RUN_ID")
     code: int = 0
+    parent()  # before anything else could take its pipe for its own
     try:
         with guard():
             try:
@@ -79,6 +79,8 @@ def _fail(error: BaseException, arguments: list[str], inherited_run: str | None)
         trace = "".join(traceback.format_exception(error))
         click.echo(redact(trace), err=True, nl=False)
     click.echo(f"fm-mlflow: {one_line(error)}", err=True)
+    if (listening := parent()) is not None:
+        listening.tell(Progress(event="error", text=printable(one_line(error))).line())
     if inherited_run is not None:
         # `mlflow run` created the run before it called us; nobody else will tell it the cause.
         from fm_mlflow.tracking.run import close_inherited_run
@@ -105,16 +107,13 @@ def _as_ours(error: BaseException, arguments: list[str]) -> BaseException:
 def _usage_error(error: click.UsageError, arguments: list[str]) -> InputError:
     context = error.ctx
     if isinstance(error, click.NoSuchOption):
-        names = _option_names(context) if context else ""
+        options = context.command.params if context else []
+        names = ", ".join(option.opts[0] for option in options)
         return InputError(error.option_name, error.option_name, f"one of the options {names}")
     if isinstance(context and context.command, click.Group):
         given = next((word for word in arguments if not word.startswith("-")), "")
         return InputError("command", given, f"one of {', '.join(cli.commands)}")
     return InputError("command line", error.format_message(), "what --help lists")
-
-
-def _option_names(context: click.Context) -> str:
-    return ", ".join(option.opts[0] for option in context.command.params)
 
 
 def _exit_code(error: BaseException) -> int:
@@ -123,49 +122,54 @@ def _exit_code(error: BaseException) -> int:
     return 130  # a plain KeyboardInterrupt: SIGINT before our handler was in place
 
 
-def config_options(config_class: type[BaseModel]) -> Callable[[Any], Any]:
-    """Turn every field of a settings class into an option; the class checks the values itself."""
+def _command(
+    config_class: type[BaseModel], *own: Callable[[Any], Any]
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a command of a function: each field of a settings class is an option.
 
-    def decorate(command: Any) -> Any:
-        for name, field in reversed(config_class.model_fields.items()):
-            default = f" [default: {field.default}]" if field.default not in ("", None) else ""
-            # `--dry-run` alone says true; `mlflow run` always gives a value.
-            is_switch = field.annotation is bool
-            more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if is_switch else {}
-            command = click.option(
-                f"--{name.replace('_', '-')}",
-                name,
-                default=None,
-                metavar="VALUE",
-                **more,
-                help=f"{field.description}{default}",
-            )(command)
-        return command
+    The function gets the settings, checked, `as_json` and what its own options and arguments say.
+    Secrets are hidden and other libraries' chatter is off (unless --debug).
+    """
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        def run(debug: bool, **options: Any) -> None:
+            redact_logs()
+            for name, value in {**_IMPATIENT, **({} if debug else _QUIET)}.items():
+                os.environ.setdefault(name, value)
+            given = {name: options.pop(name) for name in config_class.model_fields}
+            # The settings know the defaults of what was not given.
+            settings = {name: value for name, value in given.items() if value is not None}
+            function(parse(config_class, settings), **options)
+
+        command: Any = update_wrapper(run, function)
+        for option in reversed([*_config_options(config_class), *own, *_OUTPUT_OPTIONS]):
+            command = option(command)
+        made: click.Command = cli.command()(command)
+        return made
 
     return decorate
 
 
-def output_options(command: Any) -> Any:
-    """Add the options that every command has."""
-    command = click.option("--debug", is_flag=True, help="Show the traceback of an error.")(command)
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
-    )(command)
+def _config_options(config_class: type[BaseModel]) -> Iterator[Callable[[Any], Any]]:
+    for name, field in config_class.model_fields.items():
+        default = f" [default: {field.default}]" if field.default not in ("", None) else ""
+        # `--dry-run` alone says true; `mlflow run` always gives a value.
+        is_switch = field.annotation is bool
+        more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if is_switch else {}
+        yield click.option(
+            f"--{name.replace('_', '-')}",
+            name,
+            default=None,
+            metavar="VALUE",
+            **more,
+            help=f"{field.description}{default}",
+        )
 
 
-def _quietly(command: Callable[..., None]) -> Callable[..., None]:
-    """Run a command with secrets hidden and other libraries' chatter off (unless --debug)."""
-
-    def run(debug: bool, **options: Any) -> None:
-        redact_logs()
-        for name, value in _IMPATIENT.items():
-            os.environ.setdefault(name, value)
-        if not debug:
-            for name, value in _QUIET.items():
-                os.environ.setdefault(name, value)
-        command(**options)
-
-    return update_wrapper(run, command)
+_OUTPUT_OPTIONS = (
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
+    click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+)
 
 
 def _spaced_with_hyphens(name: str) -> str:
@@ -185,58 +189,39 @@ def cli() -> None:
     """Train models under MLflow with honest costs, and decide between them."""
 
 
-@cli.command()
-@config_options(TrainConfig)
-@output_options
-@_quietly
-def train(as_json: bool, **options: str | None) -> None:
+@_command(TrainConfig)
+def train(config: TrainConfig, as_json: bool) -> None:
     """Train one model under one tracked run.
 
     The run goes to the MLflow tracking store: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in
     this folder; its experiment is $MLFLOW_EXPERIMENT_NAME, else MLflow's default.
     """
-    config = parse(TrainConfig, _given(options))
-
     from fm_mlflow.commands.train import train as train_model
     from fm_mlflow.terminal.train import print_training_result
 
-    with _progress_on_stderr() as progress:
-        result = train_model(progress=progress, **config.model_dump())
-    _show(result, print_training_result, as_json)
+    _run(train_model, config, print_training_result, as_json)
 
 
-@cli.command()
-@config_options(CompareConfig)
-@output_options
-@_quietly
-def compare(as_json: bool, **options: str | None) -> None:
+@_command(CompareConfig)
+def compare(config: CompareConfig, as_json: bool) -> None:
     """Compare the training runs of a store and write the final report.
 
     Which model is best, what each costs and how sure that is: report.html, report.md,
     comparison.csv and comparison.json, in the output folder and in a run of the store.
     """
-    config = parse(CompareConfig, _given(options))
-
     from fm_mlflow.commands.compare import compare as compare_runs
     from fm_mlflow.terminal.compare import print_compare_result
 
-    with _progress_on_stderr() as progress:
-        result = compare_runs(progress=progress, **config.model_dump())
-    _show(result, print_compare_result, as_json)
+    _run(compare_runs, config, print_compare_result, as_json)
 
 
-@cli.command()
-@config_options(BenchmarkConfig)
-@output_options
-@_quietly
-def benchmark(as_json: bool, **options: str | None) -> None:
+@_command(BenchmarkConfig)
+def benchmark(config: BenchmarkConfig, as_json: bool) -> None:
     """Train each model with each seed, each in a fresh process, then compare.
 
     One parent run holds them all. What fails does not stop the rest; --resume does what an
     interruption or a failure has left undone.
     """
-    config = parse(BenchmarkConfig, _given(options))
-
     from fm_mlflow.commands.benchmark import benchmark as run_benchmark
     from fm_mlflow.terminal.benchmark import print_benchmark
     from fm_mlflow.terminal.benchmark_progress import console_benchmark
@@ -252,20 +237,17 @@ def benchmark(as_json: bool, **options: str | None) -> None:
         raise failure
 
 
-@cli.command()
-@config_options(RegisterConfig)
-@click.option("--list", "listed", is_flag=True, help="List the versions and do nothing else.")
-@click.option("--rollback", is_flag=True, help="Make the previous champion the champion again.")
-@output_options
-@_quietly
-def register(as_json: bool, listed: bool, rollback: bool, **options: str | None) -> None:
+@_command(
+    RegisterConfig,
+    click.option("--list", "listed", is_flag=True, help="List the versions and do nothing else."),
+    click.option("--rollback", is_flag=True, help="Make the previous champion the champion again."),
+)
+def register(config: RegisterConfig, as_json: bool, listed: bool, rollback: bool) -> None:
     """Put the best model into the registry: verified, gated, promoted to champion.
 
     The logged model is loaded in a fresh process and must hold what its run says. Exit code 3:
     it does not, or a bound is not kept; the registry is as before.
     """
-    config = parse(RegisterConfig, _given(options))
-
     from fm_mlflow.commands import register as registering
     from fm_mlflow.terminal import register as terminal
 
@@ -276,58 +258,37 @@ def register(as_json: bool, listed: bool, rollback: bool, **options: str | None)
         _show(registering.rollback(name=config.name), terminal.print_rollback, as_json)
         return
     try:
-        with _progress_on_stderr() as progress:
-            result = registering.register(progress=progress, **config.model_dump())
+        _run(registering.register, config, terminal.print_registration, as_json)
     except GateError as refused:
         if refused.registration is not None:
             _show(refused.registration, terminal.print_registration, as_json)
         raise
-    _show(result, terminal.print_registration, as_json)
 
 
-@cli.command()
-@config_options(PredictConfig)
-@output_options
-@_quietly
-def predict(as_json: bool, **options: str | None) -> None:
+@_command(PredictConfig)
+def predict(config: PredictConfig, as_json: bool) -> None:
     """Classify a file of images, however large, with a logged or registered model."""
-    config = parse(PredictConfig, _given(options))
-
     from fm_mlflow.commands.predict import predict as predict_file
     from fm_mlflow.terminal.predict import print_predictions
 
-    with _progress_on_stderr() as progress:
-        result = predict_file(progress=progress, **config.model_dump())
-    _show(result, print_predictions, as_json)
+    _run(predict_file, config, print_predictions, as_json)
 
 
-@cli.command()
-@click.argument("run_id")
-@config_options(ResumeConfig)
-@output_options
-@_quietly
-def resume(run_id: str, as_json: bool, **options: str | None) -> None:
+@_command(ResumeConfig, click.argument("run_id"))
+def resume(config: ResumeConfig, run_id: str, as_json: bool) -> None:
     """Go on with a training run that was interrupted, or extend it.
 
     Takes the run's id or that of its journal (j-...). Goes on from the last checkpoint: on this
     machine from the run's journal, else from its artifacts. More epochs extend a finished run.
     """
-    config = parse(ResumeConfig, _given(options))
-
     from fm_mlflow.commands.resume import resume as resume_training
     from fm_mlflow.terminal.train import print_training_result
 
-    with _progress_on_stderr() as progress:
-        result = resume_training(run_id, progress=progress, **config.model_dump())
-    _show(result, print_training_result, as_json)
+    _run(partial(resume_training, run_id), config, print_training_result, as_json)
 
 
-@cli.command()
-@click.argument("run_ids", nargs=-1, metavar="[RUN_ID]...")
-@config_options(SyncConfig)
-@output_options
-@_quietly
-def sync(run_ids: tuple[str, ...], as_json: bool, **options: str | None) -> None:
+@_command(SyncConfig, click.argument("run_ids", nargs=-1, metavar="[RUN_ID]..."))
+def sync(config: SyncConfig, run_ids: tuple[str, ...], as_json: bool) -> None:
     """Deliver what runs have logged and their stores do not have.
 
     Takes ids of runs or of journals (j-...); by default every journal of this machine. A run whose
@@ -336,48 +297,53 @@ def sync(run_ids: tuple[str, ...], as_json: bool, **options: str | None) -> None
     from fm_mlflow.commands.sync import sync as sync_runs
     from fm_mlflow.terminal.recovery import print_sync_result
 
-    result = sync_runs(run_ids, **_given(options))
+    result = sync_runs(run_ids, **config.model_dump())
     _show(result, print_sync_result, as_json)
     if not result.complete:
         raise TrackingError(next(each.pending for each in result.journals if each.pending))
 
 
-@cli.command()
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@config_options(ReconcileConfig)
-@output_options
-@_quietly
-def reconcile(dry_run: bool, as_json: bool, **options: str | None) -> None:
+@_command(
+    ReconcileConfig,
+    click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+)
+def reconcile(config: ReconcileConfig, dry_run: bool, as_json: bool) -> None:
     """Close the runs that the store calls RUNNING and whose process is gone."""
     from fm_mlflow.commands.reconcile import reconcile as reconcile_runs
     from fm_mlflow.terminal.recovery import print_reconcile_result
 
-    result = reconcile_runs(dry_run=dry_run, **_given(options))
+    result = reconcile_runs(dry_run=dry_run, **config.model_dump())
     _show(result, print_reconcile_result, as_json)
 
 
-@contextmanager
-def _progress_on_stderr() -> Iterator[ProgressListener]:
-    """Show on stderr how a workflow goes on; what others print meanwhile goes there too."""
+def _run(
+    workflow: Callable[..., Any],
+    config: BaseModel,
+    print_result: Callable[[Console, Any], None],
+    as_json: bool,
+) -> None:
+    """Run a workflow, say on stderr how it goes on, and show its result."""
     from fm_mlflow.terminal.progress import console_progress
 
+    # What others print meanwhile goes to stderr too.
     with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
-        yield progress
-
-
-def _given(options: dict[str, str | None]) -> dict[str, str]:
-    """Return the options that were given; the settings know the defaults of the others."""
-    return {name: value for name, value in options.items() if value is not None}
+        result = workflow(progress=progress, **config.model_dump())
+    _show(result, print_result, as_json)
 
 
 def _show(result: Any, print_result: Callable[[Console, Any], None], as_json: bool) -> None:
     """Write a workflow's result to stdout, for a person or as one JSON object."""
+    if as_json:
+        text = json.dumps(finite(result.to_dict()), allow_nan=False) + "\n"
+    else:
+        console = Console()
+        with console.capture() as shown:
+            print_result(console, result)
+        # Tables are filled with blanks, which nobody wants in a file or after copying.
+        text = "\n".join(line.rstrip(" ") for line in shown.get().split("\n"))
     # The run is complete; a reader who has gone (`| head`) does not change that.
     with suppress(BrokenPipeError):
-        if as_json:
-            sys.stdout.write(json.dumps(finite(result.to_dict()), allow_nan=False) + "\n")
-        else:
-            print_result(Console(), result)
+        sys.stdout.write(text)
         sys.stdout.flush()
         return
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from fm_mlflow import keys
+from pydantic import BaseModel
+
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.results.benchmark import BenchmarkTraining
 
 _log = logging.getLogger(__name__)
+
+_LONGEST_TEXT = 900
+
+
+class Progress(BaseModel, frozen=True):
+    """One thing that a training in another process tells, sent as a line of JSON.
+
+    Attributes:
+        event: A phase has begun, an epoch is over, something that a person should know, or why
+            the process fails.
+        text: The phase, the notice or the cause, in one line.
+        epoch: The epoch that is over or, with a phase, under way; from 1, 0 outside of epochs.
+        epochs: The last one.
+        metrics: What the epoch logged; None for what is no number.
+    """
+
+    event: Literal["phase", "epoch", "notice", "error"]
+    text: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    metrics: dict[str, float | None] = {}
+
+    def line(self) -> str:
+        """Return it as JSON; short enough that a pipe takes it whole or not at all."""
+        short = self.model_copy(update={"text": self.text[:_LONGEST_TEXT]})
+        return short.model_dump_json(exclude_defaults=True)
 
 
 class ProgressListener:
@@ -36,27 +63,6 @@ class ProgressListener:
         """`done` of `total` images are classified."""
 
 
-def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
-    """Return one epoch on one line that fits 80 columns."""
-    parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
-    for name, label in (
-        (keys.LOSS, "loss"),
-        (keys.ACCURACY, "acc"),
-        (keys.VAL_LOSS, "validation loss"),
-        (keys.VAL_ACCURACY, "acc"),
-    ):
-        if name in metrics:
-            parts.append(f"{label} {metrics[name]:.4f}")
-    parts.append(f"{metrics[keys.EPOCH_SECONDS]:.1f} s")
-    return "  ".join(parts)
-
-
-def read_epoch_line(line: str) -> tuple[int, int] | None:
-    """Return epoch and epochs from a line of `epoch_line`; None for another line."""
-    found = re.match(r"epoch +(\d+)/(\d+)  ", line)
-    return (int(found[1]), int(found[2])) if found else None
-
-
 class BenchmarkListener(ProgressListener):
     """Hears how a benchmark goes on. This base says nothing; override what you want to hear."""
 
@@ -68,8 +74,8 @@ class BenchmarkListener(ProgressListener):
     def started(self, training: TrainConfig) -> None:
         """A training starts."""
 
-    def reached(self, training: TrainConfig, epoch: int, epochs: int) -> None:
-        """An epoch of a training is over."""
+    def told(self, training: TrainConfig, progress: Progress) -> None:
+        """A training tells how it goes on."""
 
     def ended(self, outcome: BenchmarkTraining) -> None:
         """A training is over."""

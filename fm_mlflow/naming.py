@@ -1,10 +1,12 @@
-"""What runs and models are called, and the command that repeats a run."""
+"""What runs and models are called, and the commands that repeat them."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection, Sequence
 
 from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
+from fm_mlflow.settings import Settings
 
 
 def training_name(model: str, seed: int) -> str:
@@ -32,16 +34,44 @@ def benchmark_name(config: BenchmarkConfig) -> str:
 DATASET_TITLES = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
 
 
-def training_command(config: TrainConfig) -> str:
-    """Return the command that repeats a run: what differs from the defaults, and the model."""
-    command = ["fm-mlflow", "train", "--model", config.model]
-    for name, field in TrainConfig.model_fields.items():
+def command_line(
+    command: str,
+    config: Settings,
+    *,
+    always: Collection[str] = (),
+    leave_out: Collection[str] = (),
+) -> str:
+    """Return a command as it is typed in a shell, with what differs from the defaults.
+
+    Args:
+        command: What follows `fm-mlflow`.
+        config: The settings.
+        always: Names of settings to give whatever they are.
+        leave_out: Names of settings not to give.
+    """
+    words = ["fm-mlflow", command]
+    for name, field in type(config).model_fields.items():
         value = getattr(config, name)
-        if name not in ("model", *NOT_SHAPING) and value != field.default:
-            command += [f"--{name.replace('_', '-')}", str(value)]
+        if name in always or (name not in leave_out and value != field.default):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def training_command(config: TrainConfig, seeds: Sequence[int] = ()) -> str:
+    """Return the command that repeats a run.
+
+    Args:
+        config: The run's settings.
+        seeds: Repeat it with these instead of its own.
+    """
+    left_out = {*NOT_SHAPING, *(["seed"] if seeds else [])}
     if config.dataset == "idx":
-        command += ["--data-dir", "FOLDER"]
-    return shlex.join(command)
+        config = config.model_copy(update={"data_dir": "FOLDER"})
+        left_out.remove("data_dir")
+    command = command_line("train", config, always=["model"], leave_out=left_out)
+    if len(seeds) > 1:
+        return f"for seed in {' '.join(map(str, seeds))}; do {command} --seed $seed; done"
+    return f"{command} --seed {seeds[0]}" if seeds else command
 
 
 def epochs_text(config: Protocol) -> str:

@@ -12,7 +12,8 @@ from typing import Literal
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import TrainConfig, keys
-from fm_mlflow.jobs.executors import Job, JobEnd, JobLine
+from fm_mlflow.jobs.executors import Job, JobEnd, JobProgress
+from fm_mlflow.listeners import Progress
 from fm_mlflow.settings import parse
 from tests.simulated import Simulated, log_run
 
@@ -60,7 +61,7 @@ class Cluster:
         self.started.append(config_of(job))
         self.most_at_a_time = max(self.most_at_a_time, len(self._queue))
 
-    def events(self, seconds: float) -> Sequence[JobLine | JobEnd]:
+    def events(self, seconds: float) -> Sequence[JobProgress | JobEnd]:
         if self._interrupt_after == len(self.jobs) - len(self._queue):
             self._interrupt_after = None
             os.kill(os.getpid(), signal.SIGINT)
@@ -68,7 +69,10 @@ class Cluster:
         if not ready:
             return []
         self._queue.remove(ready[0])
-        return [JobLine(ready[0], "epoch 1/5  loss 0.5"), self._run(ready[0])]
+        return [
+            JobProgress(ready[0], Progress(event="epoch", epoch=1, epochs=5)),
+            self._run(ready[0]),
+        ]
 
     def stop(self, signum: int) -> Sequence[JobEnd]:
         ends = [JobEnd(job, f"killed by {signal.Signals(signum).name}", "") for job in self._queue]
@@ -102,5 +106,5 @@ def config_of(job: Job) -> TrainConfig:
     """Read a job's arguments as the command line does."""
     command, *options = job.arguments
     assert command == "train"
-    pairs = (option.removeprefix("--").split("=", 1) for option in options)
-    return parse(TrainConfig, {name.replace("-", "_"): value for name, value in pairs})
+    names = (name.removeprefix("--").replace("-", "_") for name in options[::2])
+    return parse(TrainConfig, dict(zip(names, options[1::2], strict=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,23 @@ def test_no_command_names_the_commands(capsys: pytest.CaptureFixture[str]) -> No
     code, _, err = run(capsys)
     assert code == 2
     assert err.startswith("fm-mlflow: command: received '', accepted: one of train")
+
+
+def test_a_reader_who_has_gone_changes_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "FM_MLFLOW_JOURNAL_DIR": str(tmp_path), "COLUMNS": "80"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fm_mlflow", "sync"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
 
 
 def test_the_installed_script_is_the_module() -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
+from fm_mlflow.commands.compare import check_output, compare
 from fm_mlflow.config import BUILTIN_MODELS, BenchmarkConfig
 from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.errors import InputError, Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, LocalExecutor
 from fm_mlflow.listeners import BenchmarkListener
-from fm_mlflow.naming import benchmark_name
+from fm_mlflow.naming import benchmark_name, command_line
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
@@ -74,7 +73,7 @@ def benchmark(
         if config.resume:
             config = _resumed(config)
         _check_models(config)
-        _check_output(config)
+        check_output(config.output)
         progress.stage("checking the data")
         digest = _dataset_digest(config, progress)
         before = _trainings_before(config, digest)
@@ -146,12 +145,6 @@ def _check_models(config: BenchmarkConfig) -> None:
             check_reference(model)
 
 
-def _check_output(config: BenchmarkConfig) -> None:
-    output = Path(config.output)
-    if output.exists() and not output.is_dir():
-        raise InputError("output", config.output, "a folder, there already or not")
-
-
 def _dataset_digest(config: BenchmarkConfig, progress: BenchmarkListener) -> str:
     """Fetch and check the data once, before many processes want them."""
     dataset = load_dataset(config.dataset, config.data_dir, progress.download)
@@ -185,12 +178,9 @@ def _saying_how_to_go_on(config: BenchmarkConfig, run_id: str) -> Iterator[None]
 
 def _again(config: BenchmarkConfig, run_id: str) -> str:
     """Return the command that takes a benchmark up again."""
-    command = ["fm-mlflow", "benchmark", "--resume", run_id]
-    for name in sorted(_OF_THIS_CALL - {"resume"}):
-        value = getattr(config, name)
-        if value != BenchmarkConfig.model_fields[name].default:
-            command += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(command)
+    again = config.model_copy(update={"resume": run_id})
+    stored = BenchmarkConfig.model_fields.keys() - _OF_THIS_CALL
+    return command_line("benchmark", again, leave_out=stored)
 
 
 def _compare(
@@ -199,7 +189,6 @@ def _compare(
     """Compare what finished; the other runs are listed in the report as skipped."""
     if all(outcome.error is not None for outcome in trainings.outcomes):
         return None
-    from fm_mlflow.commands.compare import compare
     from fm_mlflow.tracking.child_runs import open_run
 
     runs = ",".join(trainings.run_ids)

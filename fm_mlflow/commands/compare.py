@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.config import Choice, CompareConfig, TrainConfig
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.listeners import ProgressListener
-from fm_mlflow.naming import training_command
+from fm_mlflow.naming import command_line, training_command
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.compare import CompareResult
@@ -71,9 +70,7 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     """
     config = parse(CompareConfig, settings)
     progress = progress or ProgressListener()
-    output = Path(config.output)
-    if output.exists() and not output.is_dir():
-        raise InputError("output", config.output, "a folder, there already or not")
+    output = check_output(config.output)
     with guard(), rare_garbage_collection():
         comparison = _analyse(config, progress)
         progress.stage("writing the report")
@@ -85,6 +82,17 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
             raise TrackingError(
                 f"the report is in {output}, but not in the store: {error}"
             ) from error
+
+
+def check_output(folder: str) -> Path:
+    """Return the folder for the report; refuse what cannot be one.
+
+    Raises:
+        InputError: It is a file.
+    """
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise InputError("output", folder, "a folder, there already or not")
+    return Path(folder)
 
 
 def choose(choice: Choice) -> Chosen:
@@ -140,7 +148,10 @@ def _repeat(config: CompareConfig, groups: Sequence[Group], detailed: Sequence[G
     versions |= {name: metadata.version(name) for name in _LIBRARIES}
     logged = Counter(run.machine.get("versions", "not recorded") for run in runs)
     return Repeat(
-        commands=(*map(_training_commands, detailed), _compare_command(config)),
+        commands=(
+            *map(_training_commands, detailed),
+            command_line("compare", config, leave_out=["output"]),
+        ),
         versions={**versions, "of the runs": "; ".join(sorted(logged))},
         data_digests=_counts(run.data_digest or "not recorded" for run in runs),
         commits=_counts(run.commit or "not recorded" for run in runs),
@@ -161,20 +172,7 @@ def _training_commands(group: Group) -> str:
         config = parse(TrainConfig, {"model": group.model, **settings})
     except InputError:
         return f"# {group.name}: not trained by fm-mlflow train"
-    seeds = [str(run.seed) for run in group.runs if run.seed is not None]
-    command = training_command(config)
-    if len(seeds) < 2:
-        return f"{command} --seed {seeds[0]}" if seeds else command
-    return f"for seed in {' '.join(seeds)}; do {command} --seed $seed; done"
-
-
-def _compare_command(config: CompareConfig) -> str:
-    command = ["fm-mlflow", "compare"]
-    for name, field in CompareConfig.model_fields.items():
-        value = getattr(config, name)
-        if value != field.default and name != "output":
-            command += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(command)
+    return training_command(config, [run.seed for run in group.runs if run.seed is not None])
 
 
 def _render(comparison: Comparison) -> dict[str, str]:

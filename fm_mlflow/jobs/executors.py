@@ -12,19 +12,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from fm_mlflow.listeners import Progress
+from fm_mlflow.process.parent import VARIABLE, LineReader
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 30.0
 """How long a job that was asked to stop may take to close its run."""
 
 _MAX_OUTPUT_BYTES = 1_000_000
-_OUR_PREFIX = "fm-mlflow: "
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,11 @@ class Job:
 
 
 @dataclass(frozen=True)
-class JobLine:
-    """A job has written a line."""
+class JobProgress:
+    """A job tells how it goes on."""
 
     job: Job
-    text: str
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class JobEnd:
     output: str
 
 
-class Executor(Protocol):
+class Executor(AbstractContextManager["Executor"], Protocol):
     """Runs jobs; a context manager that leaves none behind."""
 
     @property
@@ -84,7 +88,7 @@ class Executor(Protocol):
         """Start a job, or queue it where it will start by itself."""
         ...
 
-    def events(self, seconds: float) -> Sequence[JobLine | JobEnd]:
+    def events(self, seconds: float) -> Sequence[JobProgress | JobEnd]:
         """Return what has happened since the last call; wait for it, at most so long.
 
         An executor that cannot hear its jobs gives their ends only.
@@ -95,39 +99,32 @@ class Executor(Protocol):
         """Ask all jobs to stop, as this signal does; wait for them and return their ends."""
         ...
 
-    def __enter__(self) -> Executor:
-        """Get ready."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End what still runs."""
-        ...
-
 
 @dataclass
 class _Running:
-    """A process and what it writes; a file, so that it never waits for us to read."""
+    """A process, what it tells, and what it writes; a file, so that it never waits for us."""
 
     job: Job
     process: subprocess.Popen[bytes]
-    output: IO[bytes]
-    line: bytes = b""
+    output: Path
+    reader: LineReader
+    error: str = ""
 
-    def new_lines(self) -> list[JobLine]:
-        *lines, self.line = (self.line + self.output.read()).split(b"\n")
-        return [JobLine(self.job, line.decode(errors="replace")) for line in lines]
+    def told(self) -> Iterator[JobProgress]:
+        for line in self.reader.lines():
+            with suppress(ValidationError):  # something else wrote there, or half a line was lost
+                progress = Progress.model_validate_json(line)
+                if progress.event == "error":
+                    self.error = progress.text
+                yield JobProgress(self.job, progress)
 
     def end(self) -> JobEnd:
-        size = self.output.seek(0, os.SEEK_END)
-        self.output.seek(max(0, size - _MAX_OUTPUT_BYTES))
-        text = self.output.read().decode(errors="replace")
-        self.output.close()
-        return JobEnd(self.job, _cause(self.process.returncode, text), text)
+        self.reader.close()
+        with self.output.open("rb") as output:
+            size = output.seek(0, os.SEEK_END)
+            output.seek(max(0, size - _MAX_OUTPUT_BYTES))
+            text = output.read().decode(errors="replace")
+        return JobEnd(self.job, _cause(self.process.returncode, text, self.error), text)
 
     def signal(self, signum: int) -> None:
         """Send a signal to the process and to those that it started."""
@@ -148,10 +145,9 @@ class LocalExecutor:
     """
 
     def __init__(self, jobs: int = 1) -> None:
-        self._jobs = jobs
+        self.slots = self.jobs_per_machine = jobs
         self._running: list[_Running] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._submitted = 0
 
     def __enter__(self) -> LocalExecutor:
         """Make a folder for what the jobs write."""
@@ -168,29 +164,19 @@ class LocalExecutor:
         for running in self._running:
             running.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
             running.process.wait()
-            running.output.close()
+            running.reader.close()
         self._running.clear()
         if self._folder is not None:
             self._folder.cleanup()
-
-    @property
-    def slots(self) -> int:
-        """How many jobs it takes at a time."""
-        return self._jobs
-
-    @property
-    def jobs_per_machine(self) -> int:
-        """All of them share this one."""
-        return self._jobs
 
     def submit(self, job: Job) -> None:
         """Start a process."""
         if self._folder is None:
             raise RuntimeError("a LocalExecutor runs jobs inside its `with` block only")
-        self._submitted += 1
-        path = Path(self._folder.name) / f"{self._submitted}.log"
-        environment = {**os.environ, **job.environment}
-        with path.open("wb") as output:
+        path = Path(self._folder.name) / f"{job.key}.log"
+        reader = LineReader()
+        with path.open("wb") as output, reader.writer() as inherited:
+            environment = {**os.environ, **job.environment, VARIABLE: " ".join(map(str, inherited))}
             process = subprocess.Popen(
                 [sys.executable, "-m", "fm_mlflow", *job.arguments],
                 env={name: value for name, value in environment.items() if value is not None},
@@ -198,17 +184,18 @@ class LocalExecutor:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=inherited,
             )
-        self._running.append(_Running(job, process, path.open("rb")))
+        self._running.append(_Running(job, process, path, reader))
 
-    def events(self, seconds: float) -> list[JobLine | JobEnd]:
-        """Return new lines and ends; wait for the first of them, at most so long."""
+    def events(self, seconds: float) -> list[JobProgress | JobEnd]:
+        """Return what jobs tell and their ends; wait for the first, at most so long."""
         deadline = time.monotonic() + seconds
         while True:
-            events: list[JobLine | JobEnd] = []
+            events: list[JobProgress | JobEnd] = []
             for running in list(self._running):
                 ended = running.process.poll() is not None
-                events += running.new_lines()
+                events += running.told()
                 if ended:
                     self._running.remove(running)
                     events.append(running.end())
@@ -230,10 +217,12 @@ class LocalExecutor:
         return ends
 
 
-def _cause(code: int, output: str) -> str | None:
-    """Say in one line why a process failed."""
+def _cause(code: int, output: str, error: str) -> str | None:
+    """Say in one line why a process failed: by its own words, else by what it wrote last."""
     if code == 0:
         return None
+    if code > 0 and error:
+        return error
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     if code < 0:
@@ -241,6 +230,4 @@ def _cause(code: int, output: str) -> str | None:
         hint = " (by hand, or because memory ran out)" if name == "SIGKILL" else ""
         # What it wrote last may be a crash's own words, or only how far it had come.
         return f"killed by {name}{hint}; its last line: {last or 'none'}"
-    if last.startswith(_OUR_PREFIX):
-        return last.removeprefix(_OUR_PREFIX)
     return f"exit code {code}; its last line: {last or 'none'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import shlex
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,9 +14,9 @@ from signal import SIGTERM
 from fm_mlflow import keys
 from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.errors import Interrupted, TrackingError
-from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobLine
-from fm_mlflow.listeners import BenchmarkListener, read_epoch_line
-from fm_mlflow.naming import run_name, training_name
+from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress
+from fm_mlflow.listeners import BenchmarkListener
+from fm_mlflow.naming import command_line, run_name, training_name
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import shield
 from fm_mlflow.report.describe import describe_benchmark
@@ -117,16 +118,17 @@ class Trainings:
             self.run_ids.append(run_id)
             self._running[run_id] = training
             environment = environment_to_join(run_id, self._run.experiment_id)
-            self._executor.submit(Job(run_id, name, _arguments(training), environment))
+            command = command_line("train", training, always=["model", "seed"])
+            job = Job(run_id, name, tuple(shlex.split(command)[1:]), environment)
+            self._executor.submit(job)
         self._progress.started(training)
 
-    def _hear(self, event: JobLine | JobEnd) -> None:
-        training = self._running[event.job.key]
+    def _hear(self, event: JobProgress | JobEnd) -> None:
         if isinstance(event, JobEnd):
             with shield():  # it happens once, and is to be noted whole
                 self._end(event.job.key, event.cause, event.output, killed=False)
-        elif reached := read_epoch_line(event.text):
-            self._progress.reached(training, *reached)
+        else:
+            self._progress.told(self._running[event.job.key], event.progress)
 
     def _end(self, run_id: str, cause: str | None, output: str, *, killed: bool) -> None:
         """Note the end of a training, in its run too where its process could not."""
@@ -159,11 +161,6 @@ class Trainings:
             rows = [asdict(outcome) for outcome in self.outcomes]
             text = json.dumps(rows, indent=2, allow_nan=False) + "\n"
             (folder / keys.TRAININGS_FILE).write_text(text, encoding="utf-8")
-
-
-def _arguments(training: TrainConfig) -> tuple[str, ...]:
-    options = training.model_dump().items()
-    return ("train", *(f"--{name.replace('_', '-')}={value}" for name, value in options))
 
 
 def _keep_output(run_id: str, output: str) -> None:

@@ -7,19 +7,17 @@ from rich.console import Console
 from fm_mlflow.report.text import printable
 from fm_mlflow.results.benchmark import BenchmarkResult
 from fm_mlflow.terminal.compare import print_compare_result
-from fm_mlflow.terminal.next_commands import browse_commands, pairs, print_commands
+from fm_mlflow.terminal.lines import browse_commands, pairs, print_commands, print_line
 
 
 def print_benchmark(console: Console, result: BenchmarkResult) -> None:
     """Show which trainings there are and where, then what they say together."""
-    failed = len(result.failed)
-    counts = f"{len(result.trainings) - failed} finished" + (f", {failed} failed" if failed else "")
-    rows = [("trainings", counts)]
-    rows += [("failed", printable(f"{each.name}: {each.error}")) for each in result.failed]
-    rows += [("run", result.run_id), ("store", result.tracking_uri)]
+    finished = len(result.trainings) - len(result.failed)
+    title = f"{result.run_name}: {finished} of {len(result.trainings)} trainings finished"
+    rows = [("failed", printable(f"{each.name}: {each.error}")) for each in result.failed]
     console.print()
-    console.print(printable(result.run_name), style="bold", markup=False, highlight=False)
-    console.print(pairs(rows), highlight=False)
+    print_line(console, title, "bold")
+    console.print(pairs([*rows, ("run", result.run_id)]))
     if result.comparison is not None:
         print_compare_result(console, result.comparison)
     else:

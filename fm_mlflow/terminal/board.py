@@ -1,122 +1,79 @@
-"""Where each training of a benchmark stands, and how long the rest will take."""
+"""How far a benchmark is, and how long the rest will take."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean
-from typing import Literal
 
 from fm_mlflow.config import TrainConfig
-from fm_mlflow.naming import training_name
 from fm_mlflow.results.benchmark import BenchmarkTraining
 
 
 @dataclass
-class Row:
-    """One training as it stands.
+class Board:
+    """How far a benchmark is, and how long the rest will take.
 
     Attributes:
-        model: What it trains.
-        seed: Its seed.
-        state: How far it is.
-        epoch: Epochs that are over.
-        epochs: Epochs to do.
-        started: When it started, on the board's clock.
-        seconds: How long it took, once it is over.
-        accuracy: On the test set, once it is done.
-        error: Why it failed.
-    """
-
-    model: str
-    seed: int
-    state: Literal["waiting", "running", "done", "failed"] = "waiting"
-    epoch: int = 0
-    epochs: int = 0
-    started: float = 0.0
-    seconds: float | None = None
-    accuracy: float | None = None
-    error: str = ""
-
-    @property
-    def name(self) -> str:
-        """What a person calls it."""
-        return training_name(self.model, self.seed)
-
-
-class Board:
-    """Where each training of a benchmark stands, and how long the rest will take.
-
-    Args:
         clock: Seconds, monotonic.
+        total: Trainings, those done before included.
+        failed: Those that did not finish.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    clock: Callable[[], float] = time.monotonic
+    total: int = 0
+    failed: int = 0
+
+    def __post_init__(self) -> None:
         self._jobs = 1
-        self._rows: dict[tuple[str, int], Row] = {}
+        self._waiting: set[tuple[str, int]] = set()
+        self._running: dict[tuple[str, int], float] = {}
+        self._seconds: dict[str, list[float]] = {}
 
     @property
-    def rows(self) -> list[Row]:
-        """One for each training: those done before, then the others in order."""
-        return list(self._rows.values())
+    def over(self) -> int:
+        """Trainings that have ended, one way or another."""
+        return self.total - len(self._waiting) - len(self._running)
 
     def plan(
         self, trainings: Sequence[TrainConfig], done: Sequence[BenchmarkTraining], jobs: int
     ) -> None:
-        """Take up the trainings."""
+        """Take up the trainings: those done before, and so many at a time of the others."""
         self._jobs = jobs
+        self.total = len(trainings) + len(done)
+        self._waiting = {(training.model, training.seed) for training in trainings}
         for outcome in done:
             self.end(outcome)
-        for training in trainings:
-            row = Row(training.model, training.seed, epochs=training.epochs)
-            self._rows[training.model, training.seed] = row
 
     def start(self, training: TrainConfig) -> None:
         """Note a start."""
-        row = self._rows[training.model, training.seed]
-        row.state, row.started = "running", self._clock()
-
-    def reach(self, training: TrainConfig, epoch: int) -> None:
-        """Note an epoch."""
-        self._rows[training.model, training.seed].epoch = epoch
+        self._waiting.discard((training.model, training.seed))
+        self._running[training.model, training.seed] = self.clock()
 
     def end(self, outcome: BenchmarkTraining) -> None:
         """Note an end."""
-        row = self._rows.setdefault((outcome.model, outcome.seed), Row(outcome.model, outcome.seed))
-        row.state = "done" if outcome.error is None else "failed"
-        row.seconds, row.accuracy = outcome.seconds, outcome.test_accuracy
-        row.error = outcome.error or ""
-
-    def elapsed(self, row: Row) -> float:
-        """Seconds that a running training has taken so far."""
-        return self._clock() - row.started
+        self._running.pop((outcome.model, outcome.seed), None)
+        if outcome.error is not None:
+            self.failed += 1
+        elif outcome.seconds is not None:
+            self._seconds.setdefault(outcome.model, []).append(outcome.seconds)
 
     def remaining_seconds(self) -> float | None:
-        """Return how long the rest will take at the pace so far; None before there is one."""
-        rows = self.rows
-        paces = {
-            model: pace
-            for model in {row.model for row in rows}
-            if (pace := _pace(row for row in rows if row.model == model)) is not None
-        }
-        overall = _pace(rows)
-        if overall is None:
+        """Return how long the rest will take at the pace so far; None before there is one.
+
+        May be called from another thread: what it walks through are copies.
+        """
+        if not self._seconds:
             return None
-        left = 0.0
-        for row in rows:
-            expected = paces.get(row.model, overall)
-            if row.state == "waiting":
-                left += expected
-            elif row.state == "running":
-                left += max(0.0, expected - self.elapsed(row))
+        overall = fmean(chain.from_iterable(list(self._seconds.values())))
+        pace = {model: fmean(seconds) for model, seconds in list(self._seconds.items())}
+        left = sum(pace.get(model, overall) for model, _ in list(self._waiting))
+        now = self.clock()
+        for (model, _), started in list(self._running.items()):
+            left += max(0.0, started + pace.get(model, overall) - now)
         return left / self._jobs
-
-
-def _pace(rows: Iterable[Row]) -> float | None:
-    seconds = [row.seconds for row in rows if row.state == "done" and row.seconds is not None]
-    return fmean(seconds) if seconds else None
 
 
 def duration(seconds: float) -> str:

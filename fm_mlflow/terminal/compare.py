@@ -1,9 +1,8 @@
-"""A comparison on a terminal: what there is to know at once, within 80 columns."""
+"""A comparison on a terminal: the decision and the figures behind it; the report has the rest."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import repeat
 
 from rich import box
@@ -15,120 +14,67 @@ from rich.text import Text
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.prose.words import counted
-from fm_mlflow.report.contents import Contents, contents
+from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Cell, Table
 from fm_mlflow.report.text import printable
 from fm_mlflow.results.compare import CompareResult
-from fm_mlflow.terminal.next_commands import browse_commands, print_commands
+from fm_mlflow.terminal.lines import browse_commands, print_commands, print_line, shell_uri
 
-_MOST_VERDICTS = 10
-_MOST_ESTIMATES = 12
+_MOST_WARNINGS = 3
 _NARROWEST_TEXT = 12
-_GAP = "  "
+_GAP = 2
 
 
 def print_compare_result(console: Console, result: CompareResult) -> None:
-    """Show the answer, the figures behind it, where the whole report is and what to do next."""
+    """Show the decision, the figures behind it, where the report is and what to do next."""
     print_comparison(console, result.comparison)
-    commands = [("The whole report", result.files[keys.REPORT_HTML_FILE])]
-    commands += browse_commands(result.tracking_uri, result.experiment_id, result.run_id)
     console.print()
+    print_line(console, f"The whole report: {result.files[keys.REPORT_HTML_FILE]}", wrapped=False)
+    commands = browse_commands(result.tracking_uri, result.experiment_id, result.run_id)
+    if (best := result.comparison.best.run_id) is not None:
+        store = shell_uri(result.tracking_uri)
+        register = f"MLFLOW_TRACKING_URI={store} fm-mlflow register --run-id {best}"
+        commands.append(("Register the best model, verified", register))
     print_commands(console, commands)
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Show the answer and the figures behind it."""
+    """Show the decision, the warnings and the results."""
     report = contents(comparison)
-    printer = _Printer(console)
-    printer.line(f"{comparison.experiment}: {report.scope}", "bold")
-    printer.line(comparison.summary)
-    if comparison.warnings:
-        printer.heading(counted(len(comparison.warnings), "warning"), "bold yellow")
-        printer.points(comparison.warnings)
+    best = comparison.best
+    print_line(console, f"{comparison.experiment}: {report.scope}", "bold")
+    print_line(console, f"Decision: {best.model or 'no model is chosen'}", "bold")
+    print_line(console, comparison.summary)
+    if best.model is None and best.reason not in comparison.summary:
+        print_line(console, best.reason)
+    excluded = (fact for fact in report.decision if fact[0].startswith("Excluded"))
+    _print_points(console, (": ".join(fact) for fact in excluded))
+    if warnings := comparison.warnings:
+        console.print()
+        print_line(console, counted(len(warnings), "warning"), "bold yellow")
+        _print_points(console, warnings[:_MOST_WARNINGS])
+        if more := len(warnings) - _MOST_WARNINGS:
+            _print_points(console, [f"{more} more in the report"] if more > 0 else [])
     keyed = [row[0] for row in report.results.rows if row[0].key]
     if keyed:
-        printer.heading("Models")
-        printer.points((f"{cell.text}, {cell.more}" for cell in keyed), [c.key for c in keyed])
-    printer.table("Results", report.results)
-    _print_decision(printer, report)
-    if len(report.estimates.rows) <= _MOST_ESTIMATES:
-        printer.table("The notebook's estimates", report.estimates)
-    printer.table("Pareto fronts of accuracy against cost", report.fronts)
-    printer.table(report.targets.title, report.targets)
-    if comparison.answers:
-        printer.heading("Questions and answers")
-        for each in comparison.answers:
-            printer.line(each.question, "italic")
-            printer.line(each.answer)
-    _print_evidence(printer, report)
+        console.print()
+        print_line(console, "Models", "bold")
+        _print_points(console, (f"{c.text}, {c.more}" for c in keyed), (c.key for c in keyed))
+    if report.results.rows:
+        console.print()
+        _print_table(console, report.results)
     if comparison.skipped:
-        printer.heading(f"{counted(len(comparison.skipped), 'run')} skipped")
-        printer.points(f"{each.count:,}: {each.reason}" for each in report.skipped)
+        skipped = counted(len(comparison.skipped), "run")
+        print_line(console, f"{skipped} skipped; the report says why.", "dim")
 
 
-def _print_decision(printer: _Printer, report: Contents) -> None:
-    best = report.comparison.best
-    printer.heading("Decision")
-    printer.line(best.model if best.model is not None else "No model is chosen.")
-    printer.line(best.reason)
-    printer.points(f"{label}: {text}" for label, text in report.decision)
-
-
-def _print_evidence(printer: _Printer, report: Contents) -> None:
-    """Show what is said of accuracy; of costs, the tables above say enough for a terminal."""
-    verdicts = report.comparison.verdicts
-    words = [v.words for v in verdicts if v.metric == keys.TEST_ACCURACY][:_MOST_VERDICTS]
-    if words:
-        printer.heading("Evidence")
-        printer.points(words)
-        if more := len(verdicts) - len(words):
-            printer.line(f"{counted(more, 'more verdict')} in the report.", "dim")
-
-
-class _Printer:
-    """Prints any text as text: no markup, no highlighting, no control characters."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def line(self, text: str, style: str = "", *, wrapped: bool = True) -> None:
-        self._console.print(Text(printable(text), style), soft_wrap=not wrapped)
-
-    def heading(self, text: str, style: str = "bold") -> None:
-        self._console.print()
-        self.line(text, style)
-
-    def points(self, texts: Iterable[str], marks: Iterable[str] = repeat("-")) -> None:
-        for mark, text in zip(marks, texts, strict=False):
-            lines = Text(printable(text)).wrap(self._console, self._console.width - len(mark) - 1)
-            for number, line in enumerate(lines):
-                line.rstrip()
-                indent = f"{mark} " if number == 0 else " " * (len(mark) + 1)
-                self._console.print(Text(indent).append_text(line))
-
-    def table(self, heading: str, table: Table) -> None:
-        if not table.rows:
-            return
-        self.heading(heading)
-        widths = _widths(table, self._console.width)
-        if widths:
-            self._console.print(_drawn(table, widths))
-        else:
-            self._one_by_one(table)
-        for note in table.notes:
-            self.line(note, "dim")
-
-    def _one_by_one(self, table: Table) -> None:
-        """A table that is too wide for the terminal becomes a list."""
-        for row in table.rows:
-            self.line(_on_one_line(row[0]))
-            for column, cell in zip(table.columns[1:], row[1:], strict=True):
-                if cell.text:
-                    self.line(f"  {column.title}: {_on_one_line(cell)}")
-
-
-def _on_one_line(cell: Cell) -> str:
-    return " ".join(filter(None, (cell.key or cell.text, cell.more)))
+def _print_points(
+    console: Console, texts: Iterable[str], marks: Iterable[str] = repeat("-")
+) -> None:
+    for mark, text in zip(marks, texts, strict=False):
+        point = RichTable.grid(padding=(0, 1, 0, 0))
+        point.add_row(Text(mark), Text(printable(text)))
+        console.print(point)
 
 
 def _text(cell: Cell) -> str:
@@ -136,45 +82,42 @@ def _text(cell: Cell) -> str:
     return printable(cell.key or cell.text)
 
 
-def _widths(table: Table, available: int) -> list[int] | None:
-    """Share out the width: figures are never broken or cut, text gets what is left.
-
-    Returns:
-        One width a column; None where there is too little.
-    """
-    wanted = []
-    least = []
-    for position, column in enumerate(table.columns):
-        cells = [row[position] for row in table.rows]
-        content = max(max(cell_len(_text(cell)), cell_len(cell.more)) for cell in cells)
-        head = max(map(len, column.title.split()))
-        wanted.append(max(content, head))
-        least.append(wanted[-1] if column.numeric else max(min(content, _NARROWEST_TEXT), head))
-    room = available - len(_GAP) * (len(wanted) - 1)
-    if sum(least) > room:
-        return None
-    widths = least
-    while sum(widths) < room and widths != wanted:
-        narrowest = min((width, i) for i, width in enumerate(widths) if width < wanted[i])[1]
-        widths[narrowest] += 1
-    return widths
-
-
-def _drawn(table: Table, widths: Sequence[int]) -> RichTable:
-    padding = (0, len(_GAP) - 1, 0, 0)  # rich adds a blank between columns
-    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
-    for column, width in zip(table.columns, widths, strict=True):
+def _print_table(console: Console, table: Table) -> None:
+    """Print a table whose figures are never broken or cut; as a list where that is too wide."""
+    names, *figures = zip(*table.rows, strict=True)
+    widths = [
+        max(*(cell_len(word) for word in column.title.split()), *map(_width, cells))
+        for column, cells in zip(table.columns[1:], figures, strict=True)
+    ]
+    room = console.width - sum(widths) - _GAP * len(widths)
+    wanted = max(map(_width, names))
+    if room < min(wanted, _NARROWEST_TEXT):
+        _print_list(console, table)
+        return
+    drawn = RichTable(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0)
+    )
+    for column, width in zip(table.columns, [min(wanted, room), *widths], strict=True):
         drawn.add_column(
-            # Broken between words alone.
-            Text("\n".join(textwrap.wrap(column.title, width, break_long_words=False))),
+            Text(column.title),
             justify="right" if column.numeric else "left",
-            vertical="top",
             overflow="fold",
             width=width,
         )
     for row in table.rows:
-        drawn.add_row(*(_shown(cell) for cell in row))
-    return drawn
+        drawn.add_row(*map(_shown, row))
+    console.print(drawn)
+
+
+def _print_list(console: Console, table: Table) -> None:
+    for row in table.rows:
+        print_line(console, " ".join(filter(None, (_text(row[0]), row[0].more))))
+        for column, cell in zip(table.columns[1:], row[1:], strict=True):
+            print_line(console, f"  {column.title}: {cell.text} {cell.more}".rstrip())
+
+
+def _width(cell: Cell) -> int:
+    return max(cell_len(_text(cell)), cell_len(cell.more))
 
 
 def _shown(cell: Cell) -> Text:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from types import TracebackType
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     Progress,
@@ -18,11 +17,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from typing_extensions import Self, override
+from typing_extensions import override
 
-from fm_mlflow.listeners import ProgressListener, epoch_line
-
-_log = logging.getLogger(__name__)
+from fm_mlflow import keys
+from fm_mlflow.listeners import Progress as Told, ProgressListener
+from fm_mlflow.process.parent import Parent, parent
+from fm_mlflow.report.text import printable
 
 _REFRESH_SECONDS = 0.1
 
@@ -38,18 +38,6 @@ class PlainProgress(ProgressListener):
         self._stream = stream
         self._downloading = ""
         self._tenths = 0
-
-    def __enter__(self) -> Self:
-        """Return the listener itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave nothing behind."""
 
     def _line(self, text: str) -> None:
         # A reader who has gone (`2>&1 | head`) is no reason to stop.
@@ -84,6 +72,44 @@ class PlainProgress(ProgressListener):
             self._line(f"{done:,} of {total:,} images")
 
 
+class ReportingProgress(PlainProgress):
+    """Lines as `PlainProgress` writes them, and the same as events for the parent process.
+
+    Args:
+        stream: Where the lines go.
+        listening: The parent process.
+    """
+
+    def __init__(self, stream: IO[str], listening: Parent) -> None:
+        super().__init__(stream)
+        self._listening = listening
+        self._epoch = 0
+
+    @override
+    def stage(self, text: str) -> None:
+        super().stage(text)
+        self._listening.tell(Told(event="phase", text=text).line())
+
+    @override
+    def batch(self, epoch: int, epochs: int, done: int, total: int) -> None:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            told = Told(event="phase", text="training", epoch=epoch, epochs=epochs)
+            self._listening.tell(told.line())
+
+    @override
+    def notice(self, text: str) -> None:
+        super().notice(text)
+        self._listening.tell(Told(event="notice", text=printable(text)).line())
+
+    @override
+    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        super().epoch(epoch, epochs, metrics)
+        values = {name: float(value) for name, value in metrics.items()}
+        told = Told(event="epoch", epoch=epoch, epochs=epochs, metrics=values)
+        self._listening.tell(told.line())
+
+
 class LiveProgress(ProgressListener):
     """A spinner-free bar for what is under way; finished epochs stay as lines above it.
 
@@ -100,34 +126,29 @@ class LiveProgress(ProgressListener):
             console=console,
             transient=True,
         )
+        self.display: Progress | Live = self._progress
+        """Draws while it is entered; then removes the bar and gives the cursor back."""
         self._task: TaskID | None = None
         self._shown = ""
         self._next_refresh = 0.0
 
-    def __enter__(self) -> LiveProgress:
-        """Start drawing."""
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove the bar and give the cursor back."""
-        self._progress.stop()
+    def _line(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _show(self, description: str, done: int, total: int | None) -> None:
         if description != self._shown or self._task is None:
-            if self._task is not None:
-                self._progress.remove_task(self._task)
+            self._clear()
             self._shown, self._next_refresh = description, 0.0
             self._task = self._progress.add_task(description, total=total)
         now = time.monotonic()
         if now >= self._next_refresh or done == total:
             self._next_refresh = now + _REFRESH_SECONDS
             self._progress.update(self._task, completed=done)
+
+    def _clear(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
 
     @override
     def stage(self, text: str) -> None:
@@ -143,7 +164,7 @@ class LiveProgress(ProgressListener):
 
     @override
     def notice(self, text: str) -> None:
-        self._progress.console.print(f"fm-mlflow: {text}", highlight=False, markup=False)
+        self._line(f"fm-mlflow: {text}")
 
     @override
     def images(self, done: int, total: int) -> None:
@@ -151,9 +172,32 @@ class LiveProgress(ProgressListener):
 
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
-        self._progress.console.print(epoch_line(epoch, epochs, metrics), highlight=False)
+        self._line(epoch_line(epoch, epochs, metrics))
 
 
-def console_progress(console: Console) -> LiveProgress | PlainProgress:
-    """Return what suits the console: live on a terminal, lines in a pipe or a log."""
-    return LiveProgress(console) if console.is_terminal else PlainProgress(console.file)
+def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
+    """Return one epoch on one line that fits 80 columns."""
+    parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
+    for name, label in (
+        (keys.LOSS, "loss"),
+        (keys.ACCURACY, "acc"),
+        (keys.VAL_LOSS, "validation loss"),
+        (keys.VAL_ACCURACY, "acc"),
+    ):
+        if name in metrics:
+            parts.append(f"{label} {metrics[name]:.4f}")
+    parts.append(f"{metrics[keys.EPOCH_SECONDS]:.1f} s")
+    return "  ".join(parts)
+
+
+@contextmanager
+def console_progress(console: Console) -> Iterator[LiveProgress | PlainProgress]:
+    """Show progress as suits the console: live on a terminal, lines in a pipe or a log."""
+    if (listening := parent()) is not None:
+        yield ReportingProgress(console.file, listening)
+    elif not console.is_terminal:
+        yield PlainProgress(console.file)
+    else:
+        live = LiveProgress(console)
+        with live.display:
+            yield live

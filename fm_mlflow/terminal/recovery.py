@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from fm_mlflow.terminal.lines import print_line
+
 if TYPE_CHECKING:
     from fm_mlflow.results.recovery import Delivered, ReconcileResult, SyncResult
 
@@ -13,30 +15,26 @@ if TYPE_CHECKING:
 def print_sync_result(console: Console, result: SyncResult) -> None:
     """Show what was delivered, and where to."""
     for each in result.journals:
-        _line(console, _delivered(each))
+        print_line(console, _delivered(each))
     for journal_id in result.in_use:
-        _line(console, f"{journal_id}: in use, by its own run or by another `fm-mlflow sync`")
+        print_line(console, f"{journal_id}: in use, by its own run or by another `fm-mlflow sync`")
     if not result.journals and not result.in_use:
-        _line(console, "nothing is pending")
+        print_line(console, "nothing is pending")
 
 
 def print_reconcile_result(console: Console, result: ReconcileResult) -> None:
     """Show which runs were closed and why, and which were left alone."""
     for each in result.delivered:
-        _line(console, _delivered(each))
+        print_line(console, _delivered(each))
     groups = (("closed", result.closed), ("running", result.running), ("unknown", result.unknown))
     for label, runs in groups:
         for run in runs:
-            _line(console, f"{label}: run {run.run_id} ({run.name}): {run.reason}")
+            print_line(console, f"{label}: run {run.run_id} ({run.name}): {run.reason}")
     if not any([result.delivered, *(runs for _, runs in groups)]):
-        _line(console, "no run is RUNNING")
+        print_line(console, "no run is RUNNING")
 
 
 def _delivered(each: Delivered) -> str:
     if each.pending:
         return f"{each.journal_id}: {each.pending}"
     return f"{each.journal_id}: run {each.run_id} is complete in {each.tracking_uri}"
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False)

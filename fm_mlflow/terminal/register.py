@@ -22,7 +22,13 @@ from fm_mlflow.results.register import (
     Rollback,
     VersionList,
 )
-from fm_mlflow.terminal.next_commands import indented, page_commands, print_commands, shell_uri
+from fm_mlflow.terminal.lines import (
+    indented,
+    page_commands,
+    print_commands,
+    print_line,
+    shell_uri,
+)
 
 _VERDICTS = {True: Text("ok", "green"), False: Text("FAILED", "bold red"), None: Text("-", "dim")}
 _PORT = 5001
@@ -31,12 +37,12 @@ _PORT = 5001
 def print_registration(console: Console, result: Registration) -> None:
     """Show every check and gate, what was done, and what to do next."""
     console.print()
-    console.print(f"{result.run_name}", style="bold", markup=False)
+    print_line(console, result.run_name, "bold")
     console.print(Padding(Text(result.reason), (0, 0, 1, 2)), highlight=False)
     console.print(_checks(result.checks), highlight=False)
     if result.gates:
         console.print(_gates(result.gates), highlight=False)
-    console.print(_outcome(result), style="bold", markup=False, highlight=False, soft_wrap=True)
+    print_line(console, _outcome(result), "bold", wrapped=False)
     if result.outcome in ("refused", "dry run"):
         return
     store = shell_uri(result.tracking_uri)
@@ -62,9 +68,9 @@ def print_registration(console: Console, result: Registration) -> None:
 def print_versions(console: Console, listed: VersionList) -> None:
     """Show the versions of a registered model, newest first."""
     if not listed.versions:
-        console.print(f"{listed.name}: no version yet", markup=False, highlight=False)
+        print_line(console, f"{listed.name}: no version yet")
         return
-    console.print(listed.name, style="bold", markup=False)
+    print_line(console, listed.name, "bold")
     table = _table("", "", "model", "accuracy", "FLOPs", "size", "latency", "verified")
     for version in listed.versions:
         table.add_row(
@@ -82,13 +88,9 @@ def print_versions(console: Console, listed: VersionList) -> None:
 
 def print_rollback(console: Console, result: Rollback) -> None:
     """Show which version is the champion again."""
-    console.print(
-        f"version {result.champion} of {result.name} is the {CHAMPION} again; "
-        f"version {result.previous} is kept as {PREVIOUS}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    text = f"version {result.champion} of {result.name} is the {CHAMPION} again; "
+    text += f"version {result.previous} is kept as {PREVIOUS}"
+    print_line(console, text, wrapped=False)
 
 
 def _checks(checks: tuple[Check, ...]) -> Padding:

@@ -12,10 +12,11 @@ from rich.text import Text
 from fm_mlflow.naming import dataset_title
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results.train import TrainResult
-from fm_mlflow.terminal.next_commands import (
+from fm_mlflow.terminal.lines import (
     browse_commands,
     pairs,
     print_commands,
+    print_line,
     shell_uri,
 )
 
@@ -23,23 +24,13 @@ from fm_mlflow.terminal.next_commands import (
 def print_training_result(console: Console, result: TrainResult) -> None:
     """Show the figures of a run, where it is, and what to do with it next."""
     console.print()
-    console.print(
-        f"{result.run_name} on {dataset_title(result.config)}", style="bold", markup=False
-    )
+    print_line(console, f"{result.run_name} on {dataset_title(result.config)}", "bold")
     console.print(pairs(training_figures(result.metrics)), highlight=False)
     console.print(_measured_beside_estimated(result.metrics), highlight=False)
-    console.print(
-        pairs(
-            [
-                ("run", result.run_id),
-                ("store", result.tracking_uri),
-                ("model", result.model_uri),
-            ]
-        ),
-        highlight=False,
-    )
+    where = [("run", result.run_id), ("store", result.tracking_uri), ("model", result.model_uri)]
+    console.print(pairs(where), highlight=False)
     if result.pending:
-        console.print(result.pending, markup=False, highlight=False)
+        print_line(console, result.pending)
     print_commands(console, next_commands(result))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fm_mlflow import __version__
-from fm_mlflow.jobs.executors import Job, JobEnd, JobLine, LocalExecutor, _cause
+from fm_mlflow.jobs.executors import Job, JobEnd, JobProgress, LocalExecutor, _cause
+from fm_mlflow.listeners import Progress
 from tests.conftest import START_SECONDS
 
 
@@ -13,7 +14,7 @@ def test_jobs_run_side_by_side_and_their_ends_say_why(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PYTHONWARNINGS", "nonsense")  # Python complains of it on stderr
     good = Job("1", "good", ("--version",), {"PYTHONWARNINGS": None})
     bad = Job("2", "bad", ("train", "--epochs=0"), {"PYTHONWARNINGS": None})
-    lines: list[JobLine] = []
+    told: list[JobProgress] = []
     ends: dict[str, JobEnd] = {}
     with LocalExecutor(2) as executor:
         assert (executor.slots, executor.jobs_per_machine) == (2, 2)
@@ -24,10 +25,11 @@ def test_jobs_run_side_by_side_and_their_ends_say_why(monkeypatch: pytest.Monkey
                 if isinstance(event, JobEnd):
                     ends[event.job.name] = event
                 else:
-                    lines.append(event)
-    assert JobLine(good, f"fm_mlflow {__version__}") in lines
+                    told.append(event)
     assert ends["good"] == JobEnd(good, None, f"fm_mlflow {__version__}\n")
-    assert ends["bad"].cause == "epochs: received '0', accepted: a whole number from 1"
+    cause = "epochs: received '0', accepted: a whole number from 1"
+    assert told == [JobProgress(bad, Progress(event="error", text=cause))]
+    assert ends["bad"] == JobEnd(bad, cause, f"fm-mlflow: {cause}\n")
 
 
 def test_what_still_runs_at_the_end_is_killed() -> None:
@@ -40,18 +42,19 @@ def test_what_still_runs_at_the_end_is_killed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "output", "cause"),
+    ("code", "output", "error", "cause"),
     [
-        (0, "fm-mlflow: a warning\n", None),
-        (1, "epoch 1/5\nfm-mlflow: the disk is full\n", "the disk is full"),
-        (3, "Traceback\nKeyError: 'x'\n\n", "exit code 3; its last line: KeyError: 'x'"),
-        (-11, "", "killed by SIGSEGV; its last line: none"),
+        (0, "fm-mlflow: a warning\n", "", None),
+        (1, "fm-mlflow: the disk is full\nat exit\n", "the disk is full", "the disk is full"),
+        (3, "Traceback\nKeyError: 'x'\n\n", "", "exit code 3; its last line: KeyError: 'x'"),
+        (-11, "", "", "killed by SIGSEGV; its last line: none"),
         (
             -9,
             "epoch 1/5\n",
+            "interrupted by SIGTERM",
             "killed by SIGKILL (by hand, or because memory ran out); its last line: epoch 1/5",
         ),
     ],
 )
-def test_the_cause_of_an_end(code: int, output: str, cause: str | None) -> None:
-    assert _cause(code, output) == cause
+def test_the_cause_of_an_end(code: int, output: str, error: str, cause: str | None) -> None:
+    assert _cause(code, output, error) == cause

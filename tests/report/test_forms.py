@@ -15,13 +15,15 @@ from rich.console import Console
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Statistic
 from fm_mlflow.analysis.prose.words import difference
+from fm_mlflow.cli import _show
 from fm_mlflow.report.contents import NOTEBOOK_COLUMNS, contents
 from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.markdown import to_markdown
 from fm_mlflow.report.text import markdown, printable
 from fm_mlflow.report.verdict_tables import evidence
-from fm_mlflow.terminal.compare import print_comparison
+from fm_mlflow.results.compare import CompareResult
+from fm_mlflow.terminal.compare import print_compare_result, print_comparison
 from tests.report import comparisons
 
 CASES = [
@@ -44,6 +46,28 @@ def test_the_terminal_has_80_columns(make: Callable[[], Comparison]) -> None:
     text = on_terminal(make())
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
+
+
+def test_two_models_take_40_lines_without_trailing_blanks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    warnings = tuple(f"Warning {n}: {'two lines of words ' * 7}" for n in range(9))
+    made = replace(comparisons.comparison(), warnings=warnings)
+    files = {str(keys.REPORT_HTML_FILE): f"{'long/' * 10}report.html"}
+    _show(
+        CompareResult("c" * 32, "1", "sqlite:///m.db", "a", files, made),
+        print_compare_result,
+        False,
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(-(-max(1, len(line)) // 80) for line in lines) <= 40  # as a terminal breaks them
+    assert [line for line in lines if line.endswith(" ")] == []
+    assert "- 6 more in the report" in lines
+    assert (
+        f"  MLFLOW_TRACKING_URI=sqlite:///m.db fm-mlflow register --run-id {made.best.run_id}"
+        in lines
+    )
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
 
 from fm_mlflow import BenchmarkConfig, BenchmarkTraining, TrainConfig
-from fm_mlflow.listeners import BenchmarkListener, epoch_line, read_epoch_line
+from fm_mlflow.listeners import BenchmarkListener, Progress
 from fm_mlflow.report.describe import describe_benchmark
 from fm_mlflow.settings import parse
 from fm_mlflow.terminal.benchmark_progress import (
     LiveBenchmark,
     PlainBenchmark,
     console_benchmark,
-    models_table,
-    trainings_table,
 )
 from fm_mlflow.terminal.board import Board, duration
 
@@ -36,7 +36,9 @@ def play(listener: BenchmarkListener) -> None:
     listener.planned([CNN, MLP, CNN_1], [outcome(MLP_1, 40.0)], 2)
     listener.started(CNN)
     listener.started(MLP)
-    listener.reached(CNN, 2, 5)
+    listener.told(CNN, Progress(event="phase", text="loading the data"))
+    listener.told(MLP, Progress(event="notice", text="the store does not answer"))
+    listener.told(CNN, Progress(event="epoch", epoch=2, epochs=5, metrics={"loss": 0.25}))
     listener.ended(outcome(CNN, 100.0))
     listener.ended(outcome(MLP, 3.0, "out of memory"))
     listener.started(CNN_1)
@@ -44,15 +46,15 @@ def play(listener: BenchmarkListener) -> None:
 
 def test_a_pipe_gets_a_line_a_start_and_a_line_an_end() -> None:
     pipe = io.StringIO()
-    listener = console_benchmark(Console(file=pipe))
-    assert isinstance(listener, PlainBenchmark)
-    with listener:
+    with console_benchmark(Console(file=pipe)) as listener:
+        assert isinstance(listener, PlainBenchmark)
         play(listener)
     assert pipe.getvalue().splitlines() == [
         "checking the data",
         "3 trainings in random order, 2 at a time; 1 done before",
         "1/3 cnn, seed 0: started",
         "2/3 mlp, seed 0: started",
+        "2/3 mlp, seed 0: the store does not answer",
         # cnn, seed 1 is to come: 100 s; mlp, seed 0 has most of its 40 s before it.
         "1/3 cnn, seed 0: accuracy 0.8750 in 100 s; about 70 s left",
         "2/3 mlp, seed 0: FAILED: out of memory",
@@ -60,24 +62,40 @@ def test_a_pipe_gets_a_line_a_start_and_a_line_an_end() -> None:
     ]
 
 
-def test_a_terminal_gets_a_table_that_stays() -> None:
-    terminal = io.StringIO()
-    listener = console_benchmark(
-        Console(file=terminal, force_terminal=True, width=80, height=25, color_system=None)
-    )
-    assert isinstance(listener, LiveBenchmark)
-    with listener:
-        play(listener)
-        listener.stage("comparing")
-    last = terminal.getvalue().rpartition("\x1b[2K")[0]
-    for row in (
-        "mlp, seed 1  accuracy 0.8750 in 40 s",
-        "cnn, seed 0  accuracy 0.8750 in 100 s",
-        "mlp, seed 0  failed: out of memory",
-        "cnn, seed 1  0 of 5 epochs, 0 s",
-        "3 of 4 trainings are over; about 50 s left",
-    ):
-        assert row in last
+@contextmanager
+def terminal() -> Iterator[tuple[LiveBenchmark, io.StringIO]]:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, height=25, color_system=None)
+    with console_benchmark(console) as live:
+        assert isinstance(live, LiveBenchmark)
+        yield live, stream
+
+
+def test_a_terminal_gets_a_board_of_what_runs_below_lines_of_what_is_over() -> None:
+    with terminal() as (live, stream):
+        play(live)
+        metrics = {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.4}
+        live.told(CNN_1, Progress(event="epoch", epoch=3, epochs=5, metrics=metrics))
+        live.display.refresh()
+        drawn = stream.getvalue()
+        for line in (
+            "1/3 cnn, seed 0: accuracy 0.8750 in 100 s",
+            "2/3 mlp, seed 0: FAILED: out of memory",
+            "cnn, seed 1  training, epoch 3/5  loss 0.5000  acc 0.7500",
+        ):
+            assert line in drawn
+        board = drawn.splitlines()[-2:]
+        assert board[0].endswith("acc 0.7500")
+        assert board[1].startswith("3 of 4 trainings are over, 1 failed ")
+        assert board[1].rstrip().endswith("about 50 s left")
+        live.told(CNN_1, Progress(event="phase", text="measuring what it costs"))
+        live.display.refresh()
+        assert "cnn, seed 1  measuring what it costs  loss" in stream.getvalue()
+        live.ended(outcome(CNN_1))
+        live.stage("comparing")
+        live.display.refresh()
+        assert "comparing" in stream.getvalue().splitlines()[-1]
+    assert stream.getvalue().endswith("\x1b[2K")  # the board is gone
 
 
 class Clock:
@@ -107,42 +125,39 @@ def test_the_rest_is_estimated_by_the_pace_of_each_model() -> None:
     assert board.remaining_seconds() == 10.0
 
 
-@pytest.mark.parametrize("count", [2, 500])
-def test_tables_fit_80_columns(count: int) -> None:
-    long = parse(
-        BenchmarkConfig, {"models": f"mlp,{'a' * 100}.py:{'b' * 100}", "seeds": count}
-    ).trainings()
-    board = Board()
-    board.plan(long, [], 1)
-    for training in long[:3]:
-        board.start(training)
-    board.end(outcome(long[0]))
-    board.end(outcome(long[1], 1.0, "why " * 100))
-    for table in (trainings_table(board), models_table(board)):
-        stream = io.StringIO()
-        Console(file=stream, width=80).print(table)
-        lines = stream.getvalue().splitlines()
-        assert max(map(len, lines)) <= 80
-        assert len(lines) in (len(long), 2)
-        assert lines[0].startswith("mlp")
-        assert f"{'a' * 31}…  " in lines[-1]
-    assert f"1 done, 1 failed{', 1 running' if count > 2 else ''}" in lines[0]
+def test_the_board_fits_80_columns() -> None:
+    long = parse(BenchmarkConfig, {"models": f"{'a' * 100}.py:{'b' * 100}", "seeds": 1000})
+    trainings = long.trainings()
+    with terminal() as (live, stream):
+        live.planned(trainings, [], 2)
+        for training in trainings[:30]:
+            live.started(training)
+            metrics = {"loss": 1234.5, "accuracy": 0.5}
+            event = Progress(event="epoch", epoch=10**5, epochs=10**6, metrics=metrics)
+            live.told(training, event)
+        live.ended(outcome(trainings[0], 1e5))
+        live.ended(outcome(trainings[1], 1e5, "why " * 5))
+        live.display.refresh()
+        board = [line for line in stream.getvalue().splitlines() if "acc 0.5" in line]
+        assert len(board) > 20
+        assert max(len(line.rpartition("\x1b[2K")[2]) for line in board) <= 80
+        assert all("…" in line and "training, epoch 100000/1000000 " in line for line in board)
 
 
-def test_more_trainings_than_lines_are_shown_by_model() -> None:
-    terminal = io.StringIO()
-    with LiveBenchmark(Console(file=terminal, force_terminal=True, width=80, height=6)) as live:
-        play(live)
-    assert "1 failed" in terminal.getvalue()
-    assert "mlp, seed 0" not in terminal.getvalue()
+def test_what_could_not_be_started_ends_all_the_same() -> None:
+    pipe = io.StringIO()
+    listener = PlainBenchmark(pipe)
+    listener.planned([MLP], [], 1)
+    listener.ended(outcome(MLP, None, "no more processes"))
+    assert pipe.getvalue().splitlines()[-1] == "1/1 mlp, seed 0: FAILED: no more processes"
 
 
 def test_hostile_text_moves_no_cursor() -> None:
     pipe = io.StringIO()
-    with PlainBenchmark(pipe) as listener:
-        listener.planned([MLP], [], 1)
-        listener.started(MLP)
-        listener.ended(outcome(MLP, None, "\x1b[2J[red]gone"))
+    listener = PlainBenchmark(pipe)
+    listener.planned([MLP], [], 1)
+    listener.started(MLP)
+    listener.ended(outcome(MLP, None, "\x1b[2J[red]gone"))
     assert pipe.getvalue().splitlines()[-1] == r"1/1 mlp, seed 0: FAILED: \x1b[2J[red]gone"
 
 
@@ -152,12 +167,6 @@ def test_hostile_text_moves_no_cursor() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
-
-
-def test_epochs_are_read_from_the_lines_of_a_training() -> None:
-    line = epoch_line(3, 100, {"loss": 0.5, "epoch_seconds": 1.0})
-    assert read_epoch_line(line) == (3, 100)
-    assert read_epoch_line("epoch of the dinosaurs") is None
 
 
 def test_the_description_shows_each_training() -> None:

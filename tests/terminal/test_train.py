@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 
 import pytest
 from rich.console import Console
 
 from fm_mlflow.config import TrainConfig
-from fm_mlflow.listeners import epoch_line
+from fm_mlflow.listeners import Progress
+from fm_mlflow.process.parent import LineReader, Parent
 from fm_mlflow.results.train import TrainResult
-from fm_mlflow.terminal.progress import LiveProgress, PlainProgress, console_progress
+from fm_mlflow.terminal.progress import (
+    LiveProgress,
+    PlainProgress,
+    ReportingProgress,
+    console_progress,
+    epoch_line,
+)
 from fm_mlflow.terminal.train import next_commands, print_training_result
 
 METRICS = {
@@ -88,13 +97,13 @@ def test_an_epoch_fits_a_line() -> None:
 
 def test_a_pipe_gets_lines_and_a_terminal_a_bar() -> None:
     pipe = io.StringIO()
-    listener = console_progress(Console(file=pipe))
-    assert isinstance(listener, PlainProgress)
-    listener.stage("loading the data")
-    listener.batch(1, 5, 10, 100)
-    listener.download("a.gz", 1, 2_000_000)
-    listener.download("a.gz", 2, 2_000_000)
-    listener.epoch(1, 5, METRICS)
+    with console_progress(Console(file=pipe)) as listener:
+        assert isinstance(listener, PlainProgress)
+        listener.stage("loading the data")
+        listener.batch(1, 5, 10, 100)
+        listener.download("a.gz", 1, 2_000_000)
+        listener.download("a.gz", 2, 2_000_000)
+        listener.epoch(1, 5, METRICS)
     assert pipe.getvalue().splitlines() == [
         "loading the data",
         "downloading a.gz (2.0 MB)",
@@ -102,12 +111,33 @@ def test_a_pipe_gets_lines_and_a_terminal_a_bar() -> None:
     ]
 
     terminal = io.StringIO()
-    live = console_progress(Console(file=terminal, force_terminal=True, width=80))
-    assert isinstance(live, LiveProgress)
-    with live:
+    with console_progress(Console(file=terminal, force_terminal=True, width=80)) as live:
+        assert isinstance(live, LiveProgress)
         live.batch(2, 5, 30, 100)
         live._progress.refresh()
         live.epoch(2, 5, METRICS)
     assert "epoch 2/5" in terminal.getvalue()
     assert "30%" in terminal.getvalue()
     assert epoch_line(2, 5, METRICS) in terminal.getvalue()
+
+
+def test_a_parent_process_gets_events_beside_the_lines() -> None:
+    reader, stream = LineReader(), io.StringIO()
+    with reader.writer() as (writer,):
+        listener = ReportingProgress(stream, Parent(writer))
+        listener.stage("building the model")
+        listener.batch(1, 5, 1, 100)
+        listener.batch(1, 5, 2, 100)
+        listener.epoch(1, 5, {**METRICS, "loss": math.nan})
+        listener.notice("no file \udcff")  # as Python has a name that is not UTF-8
+    lines = reader.lines()
+    reader.close()
+    assert json.loads(lines[0]) == {"event": "phase", "text": "building the model"}
+    assert [Progress.model_validate_json(line) for line in lines] == [
+        Progress(event="phase", text="building the model"),
+        Progress(event="phase", text="training", epoch=1, epochs=5),
+        Progress(event="epoch", epoch=1, epochs=5, metrics={**METRICS, "loss": None}),
+        Progress(event="notice", text=r"no file \udcff"),
+    ]
+    assert stream.getvalue().splitlines()[0] == "building the model"
+    assert len(stream.getvalue().splitlines()) == 3

@@ -1,4 +1,4 @@
-"""What every command shows at its end: figures in two columns, and what to do next."""
+"""What commands print alike: a line, figures in two columns, and the commands that come next."""
 
 from __future__ import annotations
 
@@ -12,9 +12,22 @@ from rich.table import Table
 from rich.text import Text
 
 from fm_mlflow.process.redaction import HIDDEN
+from fm_mlflow.report.text import printable
 
 # MLflow's UI opens on its view of language models unless told otherwise.
 _TRAINING_VIEW = "workflowType=machine_learning"
+
+
+def print_line(console: Console, text: str, style: str = "", *, wrapped: bool = True) -> None:
+    """Print any text as text: no markup, no highlighted digits, no control characters.
+
+    Args:
+        console: Where to.
+        text: The line.
+        style: As rich has it.
+        wrapped: Break it at the console's width; else the terminal does, and it can be copied.
+    """
+    console.print(Text(printable(text), style), soft_wrap=not wrapped)
 
 
 def browse_commands(tracking_uri: str, experiment_id: str, run_id: str) -> list[tuple[str, str]]:
@@ -38,8 +51,8 @@ def page_commands(tracking_uri: str, path: str) -> list[tuple[str, str]]:
 def print_commands(console: Console, commands: Iterable[tuple[str, str]]) -> None:
     """Show commands, each under its label, never wrapped: they are there to be copied."""
     for label, command in commands:
-        console.print(f"{label}:", style="bold", markup=False)
-        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"{label}:", "bold")
+        print_line(console, f"  {command}", wrapped=False)
 
 
 def shell_uri(uri: str) -> str:
