@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from fm_mlflow import __version__
-from fm_mlflow.analysis.to_json import finite
 from fm_mlflow.config import (
     BenchmarkConfig,
     CompareConfig,
@@ -375,7 +374,7 @@ def _show(result: Any, print_result: Callable[[Console, Any], None], as_json: bo
     # The run is complete; a reader who has gone (`| head`) does not change that.
     with suppress(BrokenPipeError):
         if as_json:
-            sys.stdout.write(json.dumps(finite(result.to_dict()), allow_nan=False) + "\n")
+            sys.stdout.write(json.dumps(result.to_dict(), allow_nan=False) + "\n")
         else:
             print_result(Console(), result)
         sys.stdout.flush()

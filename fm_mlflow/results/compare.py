@@ -33,11 +33,5 @@ class CompareResult:
         """Return everything as plain values that JSON can hold."""
         from fm_mlflow.analysis.to_json import to_json_dict
 
-        return {
-            "run_id": self.run_id,
-            "experiment_id": self.experiment_id,
-            "tracking_uri": self.tracking_uri,
-            "artifact_uri": self.artifact_uri,
-            "files": self.files,
-            **to_json_dict(self.comparison),
-        }
+        own = {name: value for name, value in vars(self).items() if name != "comparison"}
+        return own | to_json_dict(self.comparison)
