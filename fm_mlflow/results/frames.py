@@ -95,7 +95,7 @@ def comparison_frame(comparison: Comparison) -> pd.DataFrame:
 
 def statistics(groups: Sequence[Group]) -> dict[tuple[str, str], pd.Series]:
     """Return n, mean, sd, ci_low and ci_high of each metric, a value a group, by group name."""
-    names = [group.name for group in groups]
+    names = pd.Index([group.name for group in groups])
     return {
         (metric, what): pd.Series(
             [getattr(group.metrics.get(metric), what, None) for group in groups], names, dtype

@@ -51,9 +51,9 @@ def test_each_metric_has_mean_deviation_and_interval() -> None:
 def test_what_was_not_measured_is_missing() -> None:
     whole, bare = comparisons.group("cnn"), comparisons.group("mlp")
     metrics = dict(bare.metrics)
-    del metrics[keys.FLOPS_INFERENCE]
+    del metrics[keys.SIZE_H5]
     frame = result(comparisons.comparison(whole, replace(bare, metrics=metrics))).to_frame()
-    columns = [keys.FLOPS_INFERENCE, f"{keys.FLOPS_INFERENCE}_n", f"{keys.FLOPS_INFERENCE}_sd"]
+    columns = [keys.SIZE_H5, f"{keys.SIZE_H5}_n", f"{keys.SIZE_H5}_sd"]
     assert frame.loc[bare.name, columns].isna().all()
     assert frame.loc[whole.name, columns].notna().all()
 
