@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         rollback as rollback,
     )
     from fm_mlflow.commands.resume import resume as resume
+    from fm_mlflow.commands.runs import runs as runs
     from fm_mlflow.commands.sync import sync as sync
     from fm_mlflow.commands.train import train as train
     from fm_mlflow.config import (
@@ -85,6 +86,7 @@ _HOMES = {
     "register": "commands.register",
     "resume": "commands.resume",
     "rollback": "commands.register",
+    "runs": "commands.runs",
     "sync": "commands.sync",
     "train": "commands.train",
 }

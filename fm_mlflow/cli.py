@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from fm_mlflow import __version__
-from fm_mlflow.analysis.to_json import finite
 from fm_mlflow.config import (
     BenchmarkConfig,
     CompareConfig,
@@ -334,7 +333,7 @@ def _run(
 def _show(result: Any, print_result: Callable[[Console, Any], None], as_json: bool) -> None:
     """Write a workflow's result to stdout, for a person or as one JSON object."""
     if as_json:
-        text = json.dumps(finite(result.to_dict()), allow_nan=False) + "\n"
+        text = json.dumps(result.to_dict(), allow_nan=False) + "\n"
     else:
         console = Console()
         with console.capture() as shown:

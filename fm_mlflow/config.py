@@ -8,12 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from fm_mlflow.errors import InputError
@@ -171,8 +166,8 @@ _COST: CostName = Field(
 _OUTPUT: str = Field("comparison", description="Folder for the report's files.")
 
 
-class Choice(Bounds):
-    """Which runs are compared, and by which rule the best is chosen."""
+class Selection(Settings):
+    """Which training runs of a store are meant."""
 
     experiment: str = Field(
         "", description="Experiment to compare; empty takes the active one, or that of the runs."
@@ -183,6 +178,19 @@ class Choice(Bounds):
     )
     models: str = Field("", description="Only these models, with commas.")
     filter: str = Field("", description="MLflow filter of the runs: params.epochs = '5'.")
+
+
+class RunsConfig(Selection):
+    """Which runs `runs` returns. Frozen; unknown names are refused."""
+
+    status: Literal["all", "FINISHED", "FAILED", "KILLED", "RUNNING"] = Field(
+        "all", description="Only runs of this status."
+    )
+
+
+class Choice(Selection, Bounds):  # fields in the order of the bases, last first
+    """Which runs are compared, and by which rule the best is chosen."""
+
     cost: CostName = _COST
 
 
@@ -279,10 +287,8 @@ class RegisterConfig(Choice):
         return self
 
 
-class PredictConfig(BaseModel):
+class PredictConfig(Settings):
     """What to predict with, from and to. Frozen; unknown names are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str = Field(
         f"models:/{REGISTERED_MODEL}@{CHAMPION}",
@@ -306,10 +312,8 @@ class PredictConfig(BaseModel):
         return self
 
 
-class ResumeConfig(BaseModel):
+class ResumeConfig(Settings):
     """Settings of `resume`. Frozen; unknown names are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: Optional[int] = Field(
         None, ge=1, description="Passes over the training images in all; more extend the run."
@@ -322,10 +326,8 @@ class ResumeConfig(BaseModel):
     )
 
 
-class SyncConfig(BaseModel):
+class SyncConfig(Settings):
     """Settings of `sync`. Frozen; unknown names are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     store: str = Field(
         "",
@@ -333,10 +335,8 @@ class SyncConfig(BaseModel):
     )
 
 
-class ReconcileConfig(BaseModel):
+class ReconcileConfig(Settings):
     """Settings of `reconcile`. Frozen; unknown names are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dead_after: float = Field(
         3600.0,

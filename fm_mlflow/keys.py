@@ -24,6 +24,11 @@ class Key(str):
     def __getnewargs__(self) -> tuple[str, str, str, str]:  # type: ignore[override]
         return str(self), self.group, self.unit, self.meaning
 
+    @property
+    def is_metric(self) -> bool:
+        """Whether it is a metric of a training run."""
+        return self.group in (_EPOCH, _RUN)
+
 
 _EPOCH = "Metrics, one point an epoch (step 1 … epochs)"
 _RUN = "Metrics, one value a run"

@@ -20,7 +20,7 @@ def is_number(value: float) -> bool:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One finished training run.
+    """One training run.
 
     Attributes:
         run_id: Its id in the tracking store.
@@ -41,6 +41,9 @@ class TrainingRun:
         end_time: Likewise; 0 where it is not known.
         artifact_uri: Where its artifacts are.
         model_uri: The logged model, `models:/<id>`, where there is one.
+        experiment: Name of its experiment.
+        status: FINISHED, FAILED, KILLED, or RUNNING where the store has not heard of its end.
+        error: Why it failed or was killed, where that is recorded.
     """
 
     run_id: str
@@ -58,6 +61,9 @@ class TrainingRun:
     end_time: int = 0
     artifact_uri: str = ""
     model_uri: str | None = None
+    experiment: str = ""
+    status: str = "FINISHED"
+    error: str | None = None
 
 
 @dataclass(frozen=True)

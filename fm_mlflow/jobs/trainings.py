@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import shlex
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict
 from signal import SIGTERM
+
+import pydantic_core
 
 from fm_mlflow import keys
 from fm_mlflow.config import BenchmarkConfig, TrainConfig
@@ -158,9 +158,8 @@ class Trainings:
     def _record(self) -> None:
         self._run.describe(describe_benchmark(self._config, self.outcomes))
         with self._run.artifacts() as folder:
-            rows = [asdict(outcome) for outcome in self.outcomes]
-            text = json.dumps(rows, indent=2, allow_nan=False) + "\n"
-            (folder / keys.TRAININGS_FILE).write_text(text, encoding="utf-8")
+            text = pydantic_core.to_json(self.outcomes, indent=2, inf_nan_mode="null") + b"\n"
+            (folder / keys.TRAININGS_FILE).write_bytes(text)
 
 
 def _keep_output(run_id: str, output: str) -> None:

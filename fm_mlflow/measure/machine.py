@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -56,10 +55,6 @@ class Machine:
     onednn: str | None
     system: str
     load_average: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for `measurements.json`."""
-        return asdict(self)
 
     def tags(self) -> dict[str, str]:
         """Return the run's tags, by logged name."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pydantic_core
 
 from fm_mlflow.keys import Key
+
+if TYPE_CHECKING:
+    from fm_mlflow.measure.machine import Machine
 
 MIB = 1024**2
 """Bytes in one MiB, the notebook's "MB"."""
@@ -68,14 +72,10 @@ def metrics(measurements: Iterable[Measurement]) -> dict[str, float]:
     return {m.name: m.value for m in measurements if m.value is not None}
 
 
-def to_json(measurements: Iterable[Measurement], machine: Mapping[str, Any]) -> str:
+def to_json(measurements: Iterable[Measurement], machine: Machine | Mapping[str, Any]) -> str:
     """Return the contents of `measurements.json`: every cost, and what it was measured on."""
-    document = {
-        "format": 1,
-        "machine": dict(machine),
-        "measurements": [asdict(m) for m in measurements],
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    document = {"format": 1, "machine": machine, "measurements": list(measurements)}
+    return pydantic_core.to_json(document, indent=2, inf_nan_mode="null").decode() + "\n"
 
 
 def describe_error(error: BaseException) -> str:

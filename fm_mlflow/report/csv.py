@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
+from typing import Any
 
-from fm_mlflow.analysis.comparison import Comparison, Group
+import pandas as pd
+
+from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.report.contents import NOTEBOOK_COLUMNS
 from fm_mlflow.report.text import printable
-
-_STATISTICS = ("n", "mean", "sd", "ci_low", "ci_high")
+from fm_mlflow.results.frames import statistics
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -22,41 +21,23 @@ def to_csv(comparison: Comparison) -> str:
     """
     groups = comparison.groups
     parameters = sorted({name for group in groups for name in group.config})
-    metrics = sorted({name for group in groups for name in group.metrics})
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(
-        [
-            "Model",
-            *NOTEBOOK_COLUMNS,
-            "Runs",
-            "Ranked",
-            *(_text(f"params.{name}") for name in parameters),
-            *(_text(f"{metric} {what}") for metric in metrics for what in _STATISTICS),
-        ]
-    )
-    for group in groups:
-        writer.writerow(_row(group, parameters, metrics))
-    return written.getvalue()
+    measured = statistics(groups)
+    columns = {
+        "Model": [_text(group.name) for group in groups],
+        **{title: measured.get((key, "mean"), "") for title, key in NOTEBOOK_COLUMNS.items()},
+        "Runs": [len(group.runs) for group in groups],
+        "Ranked": ["yes" if group.ranked else "no" for group in groups],
+        **{
+            _text(f"params.{name}"): [_text(group.config.get(name, "")) for group in groups]
+            for name in parameters
+        },
+        **{_text(f"{metric} {what}"): column for (metric, what), column in measured.items()},
+    }
+    table = pd.DataFrame(columns, [group.name for group in groups])
+    return table.to_csv(index=False, lineterminator="\n", float_format=_number)
 
 
-def _row(group: Group, parameters: Iterable[str], metrics: Iterable[str]) -> Iterable[object]:
-    yield _text(group.name)
-    for key in NOTEBOOK_COLUMNS.values():
-        measured = group.metrics.get(key)
-        yield "" if measured is None else _number(measured.mean)
-    yield len(group.runs)
-    yield "yes" if group.ranked else "no"
-    for name in parameters:
-        yield _text(group.config.get(name, ""))
-    for metric in metrics:
-        statistic = group.metrics.get(metric)
-        for what in _STATISTICS:
-            value = None if statistic is None else getattr(statistic, what)
-            yield "" if value is None else _number(value)
-
-
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fm_mlflow.config import BenchmarkConfig
 from fm_mlflow.errors import FmMlflowError
 from fm_mlflow.naming import training_name
+from fm_mlflow.results.base import Result
 from fm_mlflow.results.compare import CompareResult
 
 
@@ -40,7 +41,7 @@ class BenchmarkTraining:
 
 
 @dataclass(frozen=True)
-class BenchmarkResult:
+class BenchmarkResult(Result):
     """A benchmark: its trainings and what they say.
 
     Attributes:
@@ -68,15 +69,8 @@ class BenchmarkResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values that JSON can hold."""
-        return {
-            "run_id": self.run_id,
-            "run_name": self.run_name,
-            "experiment_id": self.experiment_id,
-            "tracking_uri": self.tracking_uri,
-            "config": self.config.model_dump(),
-            "trainings": [asdict(training) for training in self.trainings],
-            "comparison": self.comparison.to_dict() if self.comparison else None,
-        }
+        comparison = self.comparison.to_dict() if self.comparison else None
+        return {**Result.to_dict(replace(self, comparison=None)), "comparison": comparison}
 
 
 class BenchmarkError(FmMlflowError):

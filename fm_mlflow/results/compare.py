@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fm_mlflow.analysis.comparison import Comparison
 
 
@@ -33,11 +35,19 @@ class CompareResult:
         """Return everything as plain values that JSON can hold."""
         from fm_mlflow.analysis.to_json import to_json_dict
 
-        return {
-            "run_id": self.run_id,
-            "experiment_id": self.experiment_id,
-            "tracking_uri": self.tracking_uri,
-            "artifact_uri": self.artifact_uri,
-            "files": self.files,
-            **to_json_dict(self.comparison),
-        }
+        own = {name: value for name, value in vars(self).items() if name != "comparison"}
+        return own | to_json_dict(self.comparison)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the comparison as a data frame, a row a model, most accurate first.
+
+        The index `model` names the model as the report does. Columns: `architecture`, `runs` (how
+        many), `best`, `contender` (not distinguishable in accuracy from the most accurate),
+        `on_front` (the Pareto front of accuracy against the cost that decides), `ranked`; the
+        parameters as `params.epochs`; and of each metric the mean under its logged name
+        (`test_accuracy`), beside it `_n`, `_sd`, `_ci_low` and `_ci_high` (95% interval of the
+        mean). What was not measured is missing.
+        """
+        from fm_mlflow.results.frames import comparison_frame
+
+        return comparison_frame(self.comparison)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from fm_mlflow.results.base import Result
 
 
 @dataclass(frozen=True)
-class PredictResult:
+class PredictResult(Result):
     """A file of images, classified.
 
     Attributes:
@@ -33,4 +35,4 @@ class PredictResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values that JSON can hold."""
-        return {**asdict(self), "images_per_second": self.images_per_second}
+        return {**super().to_dict(), "images_per_second": self.images_per_second}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+
+from fm_mlflow.results.base import Result
 
 
 @dataclass(frozen=True)
-class SyncResult:
+class SyncResult(Result):
     """What a synchronisation came to.
 
     Attributes:
@@ -24,13 +25,9 @@ class SyncResult:
         """Whether nothing is pending, but for runs that go on."""
         return not any(each.pending for each in self.journals)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class ReconcileResult:
+class ReconcileResult(Result):
     """What a reconciliation came to.
 
     Attributes:
@@ -44,18 +41,6 @@ class ReconcileResult:
     closed: list[RunningRun]
     running: list[RunningRun]
     unknown: list[RunningRun]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
-        return {
-            "delivered": [vars(each) for each in self.delivered],
-            **{
-                name: [
-                    {**vars(each), "verdict": each.verdict.value} for each in getattr(self, name)
-                ]
-                for name in ("closed", "running", "unknown")
-            },
-        }
 
 
 @dataclass(frozen=True)
@@ -102,7 +87,3 @@ class RunningRun:
     verdict: Verdict
     reason: str
     last_seen: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
-        return {**asdict(self), "verdict": self.verdict.value}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from fm_mlflow.errors import FmMlflowError
+from fm_mlflow.results.base import Result
 
 Outcome = Literal["registered", "moved", "unchanged", "refused", "dry run"]
 """A new version; the alias moved to an older one; nothing to do; nothing allowed; only looked."""
@@ -77,7 +78,7 @@ class RegisteredVersion:
 
 
 @dataclass(frozen=True)
-class Registration:
+class Registration(Result):
     """What became of a promotion.
 
     Attributes:
@@ -121,10 +122,6 @@ class Registration:
         ]
         return checks + gates
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
-        return asdict(self)
-
 
 def _failed(check: Check) -> str:
     logged = "nothing" if check.logged is None else check.logged
@@ -133,20 +130,16 @@ def _failed(check: Check) -> str:
 
 
 @dataclass(frozen=True)
-class VersionList:
+class VersionList(Result):
     """The versions of a registered model, newest first."""
 
     name: str
     versions: tuple[RegisteredVersion, ...]
     tracking_uri: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class Rollback:
+class Rollback(Result):
     """A champion that was brought back.
 
     Attributes:
@@ -162,10 +155,6 @@ class Rollback:
     previous: int
     run_id: str | None
     tracking_uri: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
-        return asdict(self)
 
 
 class GateError(FmMlflowError):

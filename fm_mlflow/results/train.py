@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from fm_mlflow.config import TrainConfig
+from fm_mlflow.results.base import Result
 
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainResult(Result):
     """A finished training run.
 
     Attributes:
@@ -41,7 +41,3 @@ class TrainResult:
     metrics: dict[str, float]
     history: dict[str, list[float]]
     pending: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
-        return {**asdict(self), "config": self.config.model_dump()}

@@ -15,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
-from fm_mlflow.config import NOT_SHAPING, Choice
+from fm_mlflow.config import NOT_SHAPING, Selection
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.tracking.params import unquoted
@@ -45,14 +45,16 @@ class FoundRuns:
             named.
         runs: Finished training runs, oldest first.
         skipped: The others, and why.
+        unfinished: Training runs among the skipped: failed, running, without a result.
     """
 
     experiment: str
     runs: list[TrainingRun]
     skipped: list[SkippedRun]
+    unfinished: list[TrainingRun]
 
 
-def find_runs(choice: Choice) -> FoundRuns:
+def find_runs(choice: Selection) -> FoundRuns:
     """Find the training runs that a comparison is about.
 
     Runs of other kinds (comparisons, benchmarks) are not mentioned: they are no trainings.
@@ -69,13 +71,16 @@ def find_runs(choice: Choice) -> FoundRuns:
     with store_errors("query runs"):
         if named:
             accepted = "ids of runs in the store, with commas"
-            runs = [get_run(run_id, "runs", accepted) for run_id in dict.fromkeys(named)]
-            experiments = dict.fromkeys(run.info.experiment_id for run in runs)
-            title = ", ".join(client.get_experiment(each).name for each in experiments)
-            return _sorted_out(title, runs, _words(choice.models), named=True)
-        experiment = _experiment(client, choice.experiment)
-        found = _search(client, experiment.experiment_id, _filter(choice))
-        return _sorted_out(experiment.name, found, _words(choice.models), named=False)
+            found: Iterable[Run] = [
+                get_run(run_id, "runs", accepted) for run_id in dict.fromkeys(named)
+            ]
+            ids = dict.fromkeys(run.info.experiment_id for run in found)
+            experiments = {each: client.get_experiment(each).name for each in ids}
+        else:
+            experiment = _experiment(client, choice.experiment)
+            experiments = {experiment.experiment_id: experiment.name}
+            found = _search(client, experiment.experiment_id, _filter(choice))
+        return _sorted_out(experiments, found, _words(choice.models), named=bool(named))
 
 
 def _words(text: str) -> list[str]:
@@ -101,7 +106,7 @@ def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
     return experiment
 
 
-def _filter(choice: Choice) -> str:
+def _filter(choice: Selection) -> str:
     """Return what the store can filter itself; MLflow's language has no `or`."""
     models = _words(choice.models)
     if len(models) != 1 or "'" in models[0]:
@@ -122,23 +127,25 @@ def _search(client: MlflowClient, experiment_id: str, text: str) -> Iterator[Run
 
 
 def _sorted_out(
-    experiment: str, found: Iterable[Run], models: Collection[str], *, named: bool
+    experiments: Mapping[str, str], found: Iterable[Run], models: Collection[str], *, named: bool
 ) -> FoundRuns:
-    runs, skipped = [], []
+    result = FoundRuns(", ".join(experiments.values()), [], [], [])
     own_run = os.environ.get("MLFLOW_RUN_ID")  # `mlflow run` opened it for this comparison
     for run in found:
         kind = run.data.tags.get(keys.KIND)
         if run.info.run_id == own_run or kind not in (None, keys.KIND_TRAINING):
             continue
-        record = _record(run)
+        record = _record(run, experiments[run.info.experiment_id])
         if models and record.model not in models:
             continue
         reason = _reason_to_skip(run, record, named)
         if reason is None:
-            runs.append(record)
-        else:
-            skipped.append(SkippedRun(record.run_id, record.name, reason))
-    return FoundRuns(experiment, runs, skipped)
+            result.runs.append(record)
+            continue
+        result.skipped.append(SkippedRun(record.run_id, record.name, reason))
+        if run.info.lifecycle_stage == "active" and (kind or named):
+            result.unfinished.append(record)
+    return result
 
 
 def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
@@ -167,7 +174,7 @@ def _why_not_ended(run: Run) -> str:
     return f"it has not ended: {judged.reason}{advice}"
 
 
-def _record(run: Run) -> TrainingRun:
+def _record(run: Run, experiment: str) -> TrainingRun:
     tags, params = run.data.tags, run.data.params
     name = run.info.run_name or run.info.run_id
     seed, jobs = _normal(params.get("seed", "")), tags.get(keys.JOBS, "")
@@ -191,6 +198,9 @@ def _record(run: Run) -> TrainingRun:
         end_time=run.info.end_time or 0,
         artifact_uri=run.info.artifact_uri or "",
         model_uri=model_uri(run),
+        experiment=experiment,
+        status=run.info.status,
+        error=tags.get(keys.ERROR),
     )
 
 

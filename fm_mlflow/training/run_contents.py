@@ -167,7 +167,7 @@ def log_costs(
     values = measurement.metrics(costs)
     # Before the metrics: of a run that is killed in between, `resume` measures both again.
     with run.artifacts() as folder:
-        text = measurement.to_json(costs, machine.to_dict())
+        text = measurement.to_json(costs, machine)
         _file(folder, keys.MEASUREMENTS_FILE).write_text(text, encoding="utf-8")
         if flops is not None:
             table = _file(folder, keys.FLOPS_LAYERS_FILE)

@@ -100,7 +100,7 @@ def test_served_over_http_and_by_mlflow_models_predict(
             check=True,
         )
         predicted = json.loads((tmp_path / "out.json").read_text())["predictions"]
-        expected = local.predict(digits.test.scaled[:2, ..., None])
+        expected = np.asarray(local.predict(digits.test.scaled[:2, ..., None]))
         assert np.array_equal(np.array(predicted, np.float32), expected)
 
         wait_until_it_answers(f"http://127.0.0.1:{port}/ping", served, log)
@@ -110,7 +110,7 @@ def test_served_over_http_and_by_mlflow_models_predict(
         )
         assert answer.ok, answer.text
         outputs = np.array(answer.json()["predictions"], np.float32)
-        assert np.array_equal(outputs, local.predict(images))
+        assert np.array_equal(outputs, np.asarray(local.predict(images)))
         names = (local.metadata.metadata or {})["class_names"]
         assert names[outputs[0].argmax()] == str(digits.test.labels[0])
     finally:
@@ -127,7 +127,7 @@ def saved(path: Path, array: NDArray[Any]) -> str:
 class TestPredict:
     @pytest.fixture
     def expected(self, local: PyFuncModel, digits: Dataset) -> NDArray[np.float32]:
-        outputs: NDArray[np.float32] = local.predict(digits.test.scaled[..., None])
+        outputs: NDArray[np.float32] = np.asarray(local.predict(digits.test.scaled[..., None]))
         return outputs
 
     @pytest.mark.parametrize("form", ["idx.gz", "uint8", "float32", "channel"])

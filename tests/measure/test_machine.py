@@ -15,6 +15,7 @@ import pytest
 
 from fm_mlflow import keys
 from fm_mlflow.measure.machine import _cpu_name, describe_machine, load_average
+from fm_mlflow.measure.measurement import to_json
 
 
 def test_machine_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +30,7 @@ def test_machine_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.numpy == metadata.version("numpy")
     assert machine.onednn == "0"
     assert machine.load_average == 1.25
-    assert json.loads(json.dumps(machine.to_dict()))["cpu"] == machine.cpu
+    assert json.loads(to_json([], machine))["machine"]["cpu"] == machine.cpu
     with pytest.raises(dataclasses.FrozenInstanceError):
         machine.cpu = "another"  # type: ignore[misc]
 

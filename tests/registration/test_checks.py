@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
 from fm_mlflow import keys
-from fm_mlflow.registration.checks import _flops
+from fm_mlflow.registration.checks import _Figures
 
 COUNTED = "counted in the traced prediction"
 
@@ -26,10 +23,7 @@ def test_flops_are_compared_where_they_were_counted_by_the_same_method(
     figure: float, method: str | None, passed: bool | None
 ) -> None:
     key = keys.FLOPS_INFERENCE
-    candidate: Any = SimpleNamespace(
-        run=SimpleNamespace(metrics={key: figure}),
-        measurements={key: {"value": figure, "method": method}} if method else {},
-    )
-    found = {"measurements": {key: {"value": 5.0, "method": COUNTED}}}
-    check = _flops(candidate, found)
+    logged = {key: {"value": figure, "method": method}} if method else {}
+    figures = _Figures({str(key): figure}, {str(key): 5.0}, same_machine=True)
+    check = figures.flops(logged, {key: {"value": 5.0, "method": COUNTED}})
     assert (check.logged, check.measured, check.passed) == (figure, 5.0, passed)
