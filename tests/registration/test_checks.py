@@ -22,8 +22,8 @@ COUNTED = "counted in the traced prediction"
 def test_flops_are_compared_where_they_were_counted_by_the_same_method(
     figure: float, method: str | None, passed: bool | None
 ) -> None:
-    key = keys.FLOPS_INFERENCE
+    key = str(keys.FLOPS_INFERENCE)
     logged = {key: {"value": figure, "method": method}} if method else {}
-    figures = _Figures({str(key): figure}, {str(key): 5.0}, same_machine=True)
+    figures = _Figures({key: figure}, {key: 5.0}, same_machine=True)
     check = figures.flops(logged, {key: {"value": 5.0, "method": COUNTED}})
     assert (check.logged, check.measured, check.passed) == (figure, 5.0, passed)
