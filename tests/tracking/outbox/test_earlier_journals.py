@@ -1,6 +1,7 @@
 """A journal that version 0.1.0 wrote while its store did not answer is delivered and resumed.
 
-It holds a run on the digits and the extension of that run by an epoch. Names of the person and the machine are changed; plots and input examples are left out.
+It holds a run on the digits and the extension of that run by an epoch. Names of the person and the
+machine are changed; plots and input examples are left out.
 """
 
 from __future__ import annotations
