@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from fm_mlflow import keys
 from fm_mlflow.data.dataset import Subset
 from fm_mlflow.errors import InputError
+from fm_mlflow.process.atomic_file import sync_to_disk
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.tracking.datasets import describe_dataset, short_digest
 from fm_mlflow.tracking.outbox.courier import Courier
@@ -310,8 +310,6 @@ def _encodable(text: str) -> str:
 
 
 def _sync_files(folder: Path) -> None:
-    """Have all files of a folder survive a power cut."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_to_disk(path)

@@ -61,6 +61,7 @@ def test_it_is_delivered(store: Store, journal: Path) -> None:
         (0, 2.322244167327881),
         (0, 2.2542243003845215),
     ]
+    assert run.inputs
     inputs = [
         (each.dataset.name, each.dataset.digest, [tag.value for tag in each.tags])
         for each in run.inputs.dataset_inputs
@@ -88,6 +89,7 @@ def test_its_files_are_delivered(store: Store, journal: Path) -> None:
     for path, contents in expected:
         (found,) = stored.rglob(path.name)
         assert found.read_bytes() == contents
+    assert run.outputs
     first, second = sorted(run.outputs.model_outputs, key=lambda each: each.step)
     assert (first.step, second.step) == (0, 2)
     model = store.client.get_logged_model(second.model_id)
