@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow.config import ReconcileConfig
@@ -43,14 +44,11 @@ def reconcile(*, dry_run: bool = False, **settings: Any) -> ReconcileResult:
 def _deliver_the_dead() -> list[Delivered]:
     """Deliver the journals of dead runs: they know more than the store of how these ended."""
     from fm_mlflow.process.file_lock import LockedError
-    from fm_mlflow.tracking.outbox.journal import Journal, journals
+    from fm_mlflow.tracking.outbox.journal import journals
     from fm_mlflow.tracking.recovery import deliver_journal
 
     delivered = []
     for folder in journals():
-        try:
-            journal = Journal.open(folder)
-        except (LockedError, FileNotFoundError):
-            continue
-        delivered.append(deliver_journal(journal))
+        with suppress(LockedError, FileNotFoundError):
+            delivered.append(deliver_journal(folder))
     return delivered

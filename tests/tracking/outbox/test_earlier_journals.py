@@ -113,6 +113,6 @@ def test_it_is_resumed(store: Store, journal: Path) -> None:
     (done,) = sync(store=store.uri).journals
     assert done.pending == ""
     run = store.only_run()
-    assert run.info.status == "FINISHED"
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "tiny.py:build, 3 epochs, seed 0")
     assert [step for step, _ in points(store, run.info.run_id, "loss")] == [1, 2, 3]
     assert run.data.params["epochs"] == "1"
