@@ -113,13 +113,14 @@ class Delivery:
 
     def _deliver_record(self, number: int) -> None:
         """Deliver one record; what the store refuses is noted, and so are files it cannot take."""
-        record, later = self.journal.records[number], self.journal.records[number + 1 :]
+        records = self.journal.records
+        record = records[number]
         if isinstance(record, RunStart):
             # A run that was joined, or created before it was heard of, has no tags yet.
             record = Batch(tags=record.tags)
         if isinstance(record, Batch):
             self._bisect(number, self._items(number, record))
-        elif not any(each.TYPE == record.SUPERSEDED_BY for each in later):
+        elif not any(each.TYPE == record.SUPERSEDED_BY for each in records[number + 1 :]):
             self._deliver_request(number, record)
 
     def _deliver_request(self, number: int, record: Request) -> None:
