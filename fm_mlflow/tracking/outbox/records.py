@@ -85,9 +85,8 @@ class RunStart(_Stored):
 
     def open(self, run: RemoteRun) -> Run:
         """Create the run of an offline start, or find the one whose creation we never heard of."""
-        if self.run_id is not None:
-            return run.get(self.run_id)
-        return run.find_or_create(
+        return run.open(
+            self.run_id,
             self.experiment_id,
             self.experiment_name,
             start_time=self.start_time,
@@ -241,7 +240,10 @@ class Model(Request):
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        model_id = run.find_or_create_model(number, self.params, self.tags)
+        model_id = run.state.models.get(str(number))
+        if model_id is None:
+            model_id = run.find_or_create_model(number, self.params, self.tags)
+            run.state.models[str(number)] = model_id
         run.store_model(model_id, self.folder, self.step)
 
 

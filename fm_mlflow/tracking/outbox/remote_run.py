@@ -89,22 +89,24 @@ class RemoteRun:
             with store_errors("set a tag", self._uri):
                 self._client.set_tag(self._run_id, keys.HEARTBEAT, utc_now())
 
-    def get(self, run_id: str) -> Run:
-        """Return the run of an id."""
-        with store_errors("open a run", self._uri):
-            return self._client.get_run(run_id)
-
-    def find_or_create(
-        self, experiment_id: str | None, experiment_name: str | None, **creation: Any
+    def open(
+        self,
+        run_id: str | None,
+        experiment_id: str | None,
+        experiment_name: str | None,
+        **creation: Any,
     ) -> Run:
-        """Return the run that has the journal's tag; create it where there is none.
+        """Return the run of an id, or the one that has the journal's tag; else create it.
 
         Args:
-            experiment_id: Where it is.
+            run_id: The run that is joined, if one is.
+            experiment_id: Where the run is.
             experiment_name: The same by name; without both it is MLflow's default experiment.
             **creation: What `MlflowClient.create_run` takes.
         """
         with store_errors("open a run", self._uri):
+            if run_id is not None:
+                return self._client.get_run(run_id)
             experiment = experiment_id or (
                 experiment_of(self._client, experiment_name) if experiment_name else "0"
             )
@@ -178,27 +180,22 @@ class RemoteRun:
             params: Of a new model, besides those of its run.
             tags: Of a new model.
         """
-        if known := self.state.models.get(str(number)):
-            return known
         identity = f"{self._folder.name}/{number}"
         experiment = str(self.state.experiment_id)
         with store_errors("log the model", self._uri):
             found = self._client.search_logged_models(
                 [experiment], f"tags.`{keys.JOURNAL}` = '{identity}'", max_results=1
             )
-            model = (
-                found[0]
-                if found
-                else self._client.create_logged_model(
-                    experiment,
-                    name=keys.MODEL_NAME,
-                    source_run_id=self._run_id,
-                    params={**params, **self._client.get_run(self._run_id).data.params},
-                    tags={**tags, keys.JOURNAL: identity},
-                )
+            if found:
+                return str(found[0].model_id)
+            created = self._client.create_logged_model(
+                experiment,
+                name=keys.MODEL_NAME,
+                source_run_id=self._run_id,
+                params={**params, **self._client.get_run(self._run_id).data.params},
+                tags={**tags, keys.JOURNAL: identity},
             )
-        self.state.models[str(number)] = str(model.model_id)
-        return str(model.model_id)
+            return str(created.model_id)
 
     def store_model(self, model_id: str, folder_name: str, step: int) -> None:
         """Link a logged model to the run, store its files and declare it ready."""
