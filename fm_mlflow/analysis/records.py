@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fm_mlflow import keys
+
 LARGEST = 1e150
 """Beyond it, squares are not finite; neither are the values that a diverged run logs."""
 
@@ -62,7 +64,7 @@ class TrainingRun:
     artifact_uri: str = ""
     model_uri: str | None = None
     experiment: str = ""
-    status: str = "FINISHED"
+    status: str = keys.FINISHED
     error: str | None = None
 
 

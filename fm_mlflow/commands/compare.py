@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from fm_mlflow.config import Choice, CompareConfig, TrainConfig
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import command_line, training_command
+from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.compare import CompareResult
@@ -194,9 +194,8 @@ def _write(texts: Mapping[str, str], folder: Path) -> dict[str, Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            partial = folder / f".{name}.{os.getpid()}"
-            partial.write_text(text, encoding="utf-8", newline="")
-            partial.replace(folder / name)
+            with atomic_file(folder / name) as partial:
+                partial.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise ComparisonError(
             f"cannot write the report: {error}; --output names another folder"

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from fm_mlflow.config import PredictConfig
 from fm_mlflow.data.image_file import ImageFile, open_images
-from fm_mlflow.data.prediction_file import PredictionFile
+from fm_mlflow.data.prediction_file import prediction_file
 from fm_mlflow.data.probabilities import are_probabilities
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.listeners import ProgressListener
@@ -68,11 +68,10 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
         call(np.zeros((1, *loaded.input_shape), np.float32))  # it is traced now
         counts = np.zeros(loaded.classes, np.int64)
         started = time.perf_counter()
-        with PredictionFile(Path(config.output), loaded.class_names) as output:
+        with prediction_file(Path(config.output), loaded.class_names) as output:
             for probabilities in _probabilities(images, loaded, call, progress):
                 labels = output.write(probabilities)
                 counts += np.bincount(labels, minlength=loaded.classes)
-            output.finish()
         return PredictResult(
             run_id=loaded.run_id,
             model_uri=loaded.uri,

@@ -25,7 +25,7 @@ def sync(run_ids: Sequence[str] = (), **settings: Any) -> SyncResult:
         LockedError: One of `run_ids` is still going on, or another process delivers it.
     """
     from fm_mlflow.process.file_lock import LockedError
-    from fm_mlflow.tracking.outbox.journal import Journal, journals, stored_run_id
+    from fm_mlflow.tracking.outbox.journal import journals, stored_run_id
     from fm_mlflow.tracking.recovery import deliver_journal
 
     config = parse(SyncConfig, settings)
@@ -39,13 +39,11 @@ def sync(run_ids: Sequence[str] = (), **settings: Any) -> SyncResult:
         if run_ids and names.isdisjoint(run_ids):
             continue
         try:
-            journal = Journal.open(folder)
+            delivered.append(deliver_journal(folder, config.store))
         except LockedError:
             if run_ids:
                 raise
             in_use.append(folder.name)
         except FileNotFoundError:
             continue  # another process has just delivered it
-        else:
-            delivered.append(deliver_journal(journal, config.store))
     return SyncResult(delivered, in_use)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fm_mlflow.data.idx import read_idx
 from fm_mlflow.errors import DataError, InputError
+from fm_mlflow.process.atomic_file import atomic_file
 
 if TYPE_CHECKING:
     from fm_mlflow.data.idx import ByteArray
@@ -142,11 +143,12 @@ def _download(name: str, folder: Path, on_progress: DownloadProgress | None) -> 
 
     base = os.environ.get("FM_MLFLOW_DATA_URL", DOWNLOAD_URL).rstrip("/")
     url = f"{base}/{name}.gz"
-    # The process id keeps two downloads at once apart; os.replace makes the last step atomic.
-    partial = folder / f".{name}.{os.getpid()}.part.gz"
     searched = ", ".join(str(place) for place in search_path())
     try:
-        with requests.get(url, stream=True, timeout=30) as response:
+        with (
+            atomic_file(folder / f"{name}.gz") as partial,
+            requests.get(url, stream=True, timeout=30) as response,
+        ):
             response.raise_for_status()
             length = response.headers.get("Content-Length")
             total = int(length) if length else None
@@ -157,15 +159,12 @@ def _download(name: str, folder: Path, on_progress: DownloadProgress | None) -> 
                     done += len(chunk)
                     if on_progress:
                         on_progress(f"{name}.gz", done, total)
-        read_idx(partial, repair=_REPAIR, expected_sha256=SHA256[name], shown_as=url)
-        partial.replace(folder / f"{name}.gz")
+            read_idx(partial, repair=_REPAIR, expected_sha256=SHA256[name], shown_as=url)
     except requests.RequestException as error:
         raise DataError(
             f"Fashion-MNIST is in none of {searched}, and {url} cannot be downloaded "
             f"({_first_cause(error)}); {_WHAT_TO_DO}"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _first_cause(error: BaseException) -> str:

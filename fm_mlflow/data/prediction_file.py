@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,64 +14,35 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from fm_mlflow.errors import InputError
+from fm_mlflow.process.atomic_file import atomic_file
 
 
 class PredictionFile:
-    """Rows of predictions, written a piece at a time; a context manager.
+    """Rows of predictions, written a piece at a time (`prediction_file` opens one).
 
     Columns: `row` (from 0, in the order of the input), `label` (class number), `class_name`, and
-    `probability_0` … one a class. Until `finish`, they are in a hidden file beside the output.
-
-    Entering raises InputError where the output cannot be written.
+    `probability_0` … one a class.
 
     Args:
-        path: The output; its suffix says which format.
+        path: The file; its suffix says which format.
         class_names: In label order.
     """
 
     def __init__(self, path: Path, class_names: tuple[str, ...]) -> None:
-        self._path = path
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._names = pa.array(class_names)
         self._rows = 0
-        self._writer: Any = None
         probabilities = [(f"probability_{n}", pa.float32()) for n in range(len(class_names))]
         is_csv = path.suffix == ".csv"
         name = pa.string() if is_csv else pa.dictionary(pa.int32(), pa.string())
         self._schema = pa.schema(
             [("row", pa.int64()), ("label", pa.int32()), ("class_name", name), *probabilities]
         )
-
-    def __enter__(self) -> PredictionFile:
-        """Open the hidden file."""
-        try:
-            if self._path.is_dir():
-                raise IsADirectoryError(21, "it is a folder")
-            if self._path.suffix == ".csv":
-                self._writer = csv.CSVWriter(str(self._partial), self._schema)
-            else:
-                # Probabilities do not repeat: a dictionary of them would only take time.
-                self._writer = parquet.ParquetWriter(
-                    str(self._partial), self._schema, use_dictionary=["class_name"]
-                )
-        except OSError as error:
-            self._partial.unlink(missing_ok=True)
-            accepted = f"a file that can be written ({os.strerror(error.errno or 0)})"
-            raise InputError("output", str(self._path), accepted) from error
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave nothing behind, unless it was finished."""
-        try:
-            if self._writer is not None:
-                self._writer.close()
-        finally:
-            self._partial.unlink(missing_ok=True)
+        self._writer: Any = (
+            csv.CSVWriter(str(path), self._schema)
+            if is_csv
+            # Probabilities do not repeat: a dictionary of them would only take time.
+            else parquet.ParquetWriter(str(path), self._schema, use_dictionary=["class_name"])
+        )
 
     def write(self, probabilities: NDArray[np.float32]) -> NDArray[np.int32]:
         """Write the next rows.
@@ -93,8 +65,31 @@ class PredictionFile:
         self._rows += len(labels)
         return labels
 
-    def finish(self) -> None:
-        """Put the complete file in its place, over one that is there."""
+    def close(self) -> None:
+        """Complete the file."""
         self._writer.close()
-        self._writer = None
-        self._partial.replace(self._path)
+
+
+@contextmanager
+def prediction_file(path: Path, class_names: tuple[str, ...]) -> Iterator[PredictionFile]:
+    """Open an output; at the end of the block it replaces a file of its name, unless that raised.
+
+    Args:
+        path: The output, .csv or .parquet.
+        class_names: In label order.
+
+    Raises:
+        InputError: The output cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        try:
+            if path.is_dir():
+                raise IsADirectoryError(21, "it is a folder")
+            output = PredictionFile(temporary, class_names)
+        except OSError as error:
+            accepted = f"a file that can be written ({os.strerror(error.errno or 0)})"
+            raise InputError("output", str(path), accepted) from error
+        try:
+            yield output
+        finally:
+            output.close()

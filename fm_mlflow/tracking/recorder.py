@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,10 +16,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from fm_mlflow import keys
 from fm_mlflow.data.dataset import Subset
 from fm_mlflow.errors import InputError
+from fm_mlflow.process.atomic_file import sync_to_disk
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.tracking.datasets import describe_dataset, short_digest
+from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
-from fm_mlflow.tracking.outbox.journal import Journal, Record
+from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.params import same_value
 from fm_mlflow.tracking.save_model import save_model
 
@@ -89,7 +90,7 @@ class Recorder:
             raise RuntimeError("a TrackedRun is open inside its `with` block only")
         return self._opened
 
-    def _append(self, record: Record, *, durable: bool = False) -> int:
+    def _append(self, record: records.Record, *, durable: bool = False) -> int:
         number = self._journal.append(record, durable=durable)
         if self._courier is not None:
             self._courier.wake()
@@ -113,7 +114,7 @@ class Recorder:
     @property
     def model_id(self) -> str | None:
         """The id of the logged model, once the store has one."""
-        return self._journal.state.model_before(len(self._journal))
+        return self._journal.state.model_before(len(self._journal.records))
 
     @property
     def model_uri(self) -> str:
@@ -157,7 +158,7 @@ class Recorder:
                     text,
                     f"{logged}, which run {self.run_id} holds already and MLflow never changes",
                 )
-        self._append({"type": "batch", "params": new})
+        self._append(records.Batch(params=new))
 
     def _log_long_params(self) -> None:
         with self.artifacts() as folder:
@@ -184,21 +185,17 @@ class Recorder:
             dataset_name: Name of that data set.
         """
         now = self._clock.now()
-        about: dict[str, Any] = {"timestamp": now, "step": step}
-        if of_model:
-            about["of_model"] = True
-        if test_set:
-            about.update(dataset_name=dataset_name, dataset_digest=short_digest(test_set))
+        digest = short_digest(test_set) if test_set else None
         points = [
-            {"key": name, "value": float(value), **about}
+            records.Point(name, float(value), now, step, of_model, dataset_name, digest)
             for name, value in metrics.items()
             if (name, step) not in self._logged_points
         ]
-        self._append({"type": "batch", "metrics": points}, durable=step > 0)
+        self._append(records.Batch(points), durable=step > 0)
 
     def link_models(self, model_ids: Iterable[str]) -> None:
         """Record logged models as inputs of the run: it is about them."""
-        self._append({"type": "models", "model_ids": list(model_ids)})
+        self._append(records.LinkedModels(list(model_ids)))
 
     @property
     def checkpoint_folder(self) -> Path:
@@ -207,12 +204,12 @@ class Recorder:
 
     def log_checkpoint(self, path: Path) -> None:
         """Have the store keep a checkpoint, so that another machine can go on with it."""
-        self._append({"type": "checkpoint", "file": str(path.relative_to(self._journal.folder))})
+        self._append(records.Checkpoint(str(path.relative_to(self._journal.folder))))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, redacted."""
         safe = {key: _encodable(redact(value))[:_MAX_TAG_LENGTH] for key, value in tags.items()}
-        self._append({"type": "batch", "tags": safe})
+        self._append(records.Batch(tags=safe))
 
     def describe(self, markdown: str) -> None:
         """Set the description that the MLflow UI shows on the run's page."""
@@ -227,8 +224,7 @@ class Recorder:
             context: `training`, `validation` or `test`.
             source: Folder or library that it came from.
         """
-        dataset = describe_dataset(name, subset, source)
-        self._append({"type": "dataset", "dataset": dataset, "context": context})
+        self._append(records.Dataset(describe_dataset(name, subset, source), context))
 
     @contextmanager
     def artifacts(self) -> Iterator[Path]:
@@ -240,7 +236,7 @@ class Recorder:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         _sync_files(folder)
-        self._append({"type": "artifacts", "folder": name}, durable=True)
+        self._append(records.Artifacts(name), durable=True)
 
     def _new_folder(self, kind: str) -> tuple[str, Path]:
         while True:  # a run that was resumed has some already
@@ -290,15 +286,14 @@ class Recorder:
         )
         _sync_files(folder)
         self._model_folder = str(folder)
-        record = {
-            "type": "model",
-            "time": self._clock.now(),
-            "folder": name,
-            "size_bytes": size,
-            "step": self._model_step,
-            "params": {key: str(value) for key, value in (params or {}).items()},
-            "tags": context_registry.resolve_tags(),
-        }
+        record = records.Model(
+            time=self._clock.now(),
+            folder=name,
+            size_bytes=size,
+            step=self._model_step,
+            params={key: str(value) for key, value in (params or {}).items()},
+            tags=context_registry.resolve_tags(),
+        )
         self._model_record = self._append(record, durable=True)
         self._model = LoggedModel(self, size)
         return self._model
@@ -310,8 +305,6 @@ def _encodable(text: str) -> str:
 
 
 def _sync_files(folder: Path) -> None:
-    """Have all files of a folder survive a power cut."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_to_disk(path)

@@ -9,6 +9,7 @@ import mlflow
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
+from fm_mlflow.process.file_lock import LockedError
 from fm_mlflow.process.identity import (
     Presence,
     ProcessIdentity,
@@ -18,7 +19,8 @@ from fm_mlflow.process.identity import (
 from fm_mlflow.process.redaction import HIDDEN, redact
 from fm_mlflow.results.recovery import Delivered
 from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
-from fm_mlflow.tracking.outbox.journal import Journal, Record
+from fm_mlflow.tracking.outbox.journal import Journal, stored_run_id
+from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart
 from fm_mlflow.tracking.store import absolute_uri
 
 
@@ -35,21 +37,31 @@ class Death:
     cause: str
 
 
-def deliver_journal(journal: Journal, store: str = "") -> Delivered:
+def deliver_journal(folder: Path, store: str = "") -> Delivered:
     """Deliver the journal of a run that is over, then remove it.
 
+    A run whose process is gone and that has not ended in its journal is ended there first.
+
     Args:
-        journal: Open. A run whose process is gone and that has not ended there is ended first.
+        folder: The journal's.
         store: Tracking URI to deliver to instead of the journal's own.
+
+    Raises:
+        LockedError: Another process has it open.
+        FileNotFoundError: It is delivered and removed meanwhile.
     """
+    journal: Journal | None = None
     try:
-        uri = store or journal_uri(journal[0])
+        journal = Journal.open(folder)
+        uri = store or journal_uri(journal.header)
+        if (death := death_of(journal)) is not None:
+            end(journal, death)
+    except LockedError:
+        raise
     except TrackingError as error:
-        journal.close()
-        return Delivered(journal.journal_id, journal.state.run_id or "", "", 0, str(error))
-    death = death_of(journal)
-    if death is not None:
-        end(journal, death)
+        if journal is not None:
+            journal.close()
+        return Delivered(folder.name, stored_run_id(folder) or "", "", 0, str(error))
     delivery = Delivery(journal, uri)
     delivery.final = True
     before = delivery.pending + len(journal.state.refused)
@@ -69,30 +81,27 @@ def deliver_journal(journal: Journal, store: str = "") -> Delivered:
     return Delivered(journal.journal_id, run_id, redact(uri), before - left, pending)
 
 
-def journal_uri(header: Record) -> str:
+def journal_uri(header: RunStart) -> str:
     """Return the tracking URI of a journal, whose password is never written down."""
-    if header["type"] != "run":
-        raise TrackingError("the journal's first line is damaged: it does not say whose it is")
-    recorded = str(header["uri"])
-    if HIDDEN not in recorded:
-        return recorded
+    if HIDDEN not in header.uri:
+        return header.uri
     active = absolute_uri(mlflow.get_tracking_uri())
-    if redact(active) == recorded:
+    if redact(active) == header.uri:
         return active
     raise TrackingError(
-        f"the journal belongs to {recorded}; set MLFLOW_TRACKING_URI to it, with its password"
+        f"the journal belongs to {header.uri}; set MLFLOW_TRACKING_URI to it, with its password"
     )
 
 
 def death_of(journal: Journal) -> Death | None:
     """Tell how the process of a journal died; None when the run ended well or is not its to end."""
-    header, ended = journal[0], not journal[0]["owned"]
-    for number in range(len(journal)):
-        record = journal[number]
-        if record["type"] == "reopen":
-            header, ended = {**header, **record}, False
-        ended = ended or record["type"] == "end"
-    process = ProcessIdentity.from_tags(header["tags"])
+    start: RunStart | Reopen = journal.header
+    ended = not journal.header.owned
+    for record in journal.records:
+        if isinstance(record, Reopen):
+            start, ended = record, False
+        ended = ended or isinstance(record, End)
+    process = ProcessIdentity.from_tags(start.tags)
     if ended or process is None:
         return None
     presence = process.presence()
@@ -101,16 +110,15 @@ def death_of(journal: Journal) -> Death | None:
     crash = _crash(journal.crash_file)
     if crash:
         return Death(keys.FAILED, f"the process crashed: {crash}")
-    cause = cause_of_death(process, presence, header.get("out_of_memory_kills"))
+    cause = cause_of_death(process, presence, start.out_of_memory_kills)
     return Death(keys.KILLED, cause)
 
 
 def end(journal: Journal, death: Death) -> None:
     """Note in a journal how its run ended, and when it was last alive."""
     last = int((journal.folder / "journal.jsonl").stat().st_mtime * 1000)
-    journal.append({"type": "batch", "tags": {keys.ERROR: death.cause}})
-    record = {"type": "end", "status": death.status, "end_time": last}
-    journal.append(record, durable=True)
+    journal.append(Batch(tags={keys.ERROR: death.cause}))
+    journal.append(End(death.status, last), durable=True)
 
 
 def cause_of_death(

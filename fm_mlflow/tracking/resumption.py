@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,15 @@ from typing import Any
 import mlflow
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.file_lock import FileLock, LockedError
 from fm_mlflow.results.recovery import Verdict
-from fm_mlflow.tracking.outbox.journal import Journal, Record, journal_root, open_journal
+from fm_mlflow.tracking.outbox import records
+from fm_mlflow.tracking.outbox.journal import Journal, open_journal
+from fm_mlflow.tracking.outbox.state import lock_folder
 from fm_mlflow.tracking.recovery import journal_uri
 from fm_mlflow.tracking.run import Resumption
 from fm_mlflow.tracking.running import judge
@@ -42,7 +45,7 @@ class Resumable:
     """
 
     resumption: Resumption
-    settings: dict[str, Any] | None
+    settings: Mapping[str, Any] | None
     folders: list[Path]
     finished: bool
     extended_epochs: int | None
@@ -61,7 +64,7 @@ def resumable(run_id: str) -> Iterator[Resumable]:
         TrackingError: It is still running, or another process goes on with it; or the store does
             not answer and this machine does not have the run's journal.
     """
-    locks = journal_root().parent / "locks"
+    locks = lock_folder()
     locks.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         lock = FileLock(locks / f"run-{run_id}.lock")
@@ -73,7 +76,7 @@ def resumable(run_id: str) -> Iterator[Resumable]:
             raise TrackingError(f"run {run_id} is in use: {error}") from error
         if journal is not None:
             stack.callback(journal.close)
-            stack.enter_context(_active(journal_uri(journal[0])))
+            stack.enter_context(_active(journal_uri(journal.header)))
         run = _stored_run(run_id, journal)
         downloads = Path(tempfile.mkdtemp(prefix="fm_mlflow-"))
         stack.callback(shutil.rmtree, downloads, ignore_errors=True)
@@ -94,7 +97,7 @@ def _stored_run(run_id: str, journal: Journal | None) -> Run | None:
     """Return the run as the store knows it; None when only the journal can say."""
     stored_id = run_id
     if journal is not None:
-        known = journal.state.run_id or journal[0]["run_id"]
+        known = journal.state.run_id or journal.header.run_id
         if known is None:
             return None
         stored_id = known
@@ -120,18 +123,26 @@ def _stored_run(run_id: str, journal: Journal | None) -> Run | None:
 
 def _is_over(journal: Journal | None) -> bool:
     """Tell whether a run of this very process has ended, as far as its journal goes."""
-    return journal is not None and journal[len(journal) - 1]["type"] == "end"
+    return journal is not None and isinstance(journal.records[-1], records.End)
 
 
 def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resumable:
-    records = [journal[number] for number in range(len(journal))] if journal else []
+    header = journal.header if journal else None
+    journaled = journal.records if journal else ()
     tags: dict[str, str] = dict(run.data.tags) if run else {}
     params: dict[str, str] = dict(run.data.params) if run else {}
-    for record in records:
-        tags.update(record.get("tags", {}) if record["type"] in ("run", "batch") else {})
-        params = {**record.get("params", {}), **params} if record["type"] == "batch" else params
+    status = run.info.status if run else keys.RUNNING
+    for record in journaled:
+        if isinstance(record, (records.RunStart, records.Batch)):
+            tags.update(record.tags)
+        if isinstance(record, records.Batch):
+            params = {**record.params, **params}
+        elif isinstance(record, records.End):
+            status = record.status
+        elif isinstance(record, records.Reopen):
+            status = keys.RUNNING
     extended_at = int(tags.get(keys.EXTENDED_AT, 0))
-    points, model = _journaled(records, extended_at)
+    points, model = _journaled(journaled, extended_at)
     model_id = None
     if run is not None:
         points |= _stored_points(run, extended_at)
@@ -140,23 +151,20 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
     went_on_elsewhere = journal is None or tags.get(keys.JOURNAL) != journal.journal_id
     if run is not None and went_on_elsewhere:
         folders.append(_download(run.info.run_id, downloads))
-    ends = [record for record in records if record["type"] in ("end", "reopen")]
-    status = run.info.status if run else keys.RUNNING
-    if ends:
-        status = ends[-1].get("status", keys.RUNNING)
     extended = tags.get(keys.EXTENDED_EPOCHS)
+    name = tags.get(MLFLOW_RUN_NAME, header.name if header else "")
     return Resumable(
         Resumption(
             run_id=run.info.run_id if run else journal.state.run_id if journal else None,
             journal=journal,
-            name=run.info.run_name if run else str(records[0]["name"]),
+            name=run.info.run_name if run else name,
             tags={},
             params=params,
             points=points,
             model_id=model_id,
             model=model,
         ),
-        settings=records[0].get("settings") if records else None,
+        settings=header.settings if header else None,
         folders=folders,
         finished=status == keys.FINISHED,
         extended_epochs=int(extended) if extended else None,
@@ -165,23 +173,23 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
 
 
 def _journaled(
-    records: list[Record], extended_at: int
-) -> tuple[set[tuple[str, int]], tuple[int, Record] | None]:
-    """Return the points and the model that a journal holds of what is gone on with."""
+    journaled: Sequence[records.Record], extended_at: int
+) -> tuple[set[tuple[str, int]], tuple[int, records.Model] | None]:
+    """Return the points and the model that a journal holds of a run that is resumed."""
     points: set[tuple[str, int]] = set()
-    model: tuple[int, Record] | None = None
-    for number, record in enumerate(records):
-        if record["type"] == "reopen":
-            points |= {
-                (key, step)
-                for key, step in record["points"]
-                if step > 0 or record["time"] >= extended_at
-            }
-        elif record["type"] == "model" and record["time"] >= extended_at:
+    model: tuple[int, records.Model] | None = None
+    for number, record in enumerate(journaled):
+        if isinstance(record, records.Reopen):
+            counts = record.time >= extended_at
+            points |= {(key, step) for key, step in record.points if step > 0 or counts}
+        elif isinstance(record, records.Model) and record.time >= extended_at:
             model = number, record
-        for point in record.get("metrics", []):
-            if point["step"] > 0 or point["timestamp"] >= extended_at:
-                points.add((point["key"], point["step"]))
+        elif isinstance(record, records.Batch):
+            points |= {
+                (point.key, point.step)
+                for point in record.metrics
+                if point.step > 0 or point.timestamp >= extended_at
+            }
     return points, model
 
 

@@ -23,9 +23,11 @@ from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.identity import out_of_memory_kills, this_process
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
+from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
-from fm_mlflow.tracking.outbox.journal import Journal, Record, journal_root
+from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.remote_run import utc_now
+from fm_mlflow.tracking.outbox.state import lock_folder
 from fm_mlflow.tracking.recorder import LoggedModel, Recorder
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
@@ -46,7 +48,7 @@ _FLUSH_SECONDS_INTERRUPTED = 10.0
 
 @dataclass
 class Resumption:
-    """A run that is gone on with.
+    """A run that is resumed.
 
     Attributes:
         run_id: Its id in the store; None while the store has never heard of it.
@@ -54,7 +56,7 @@ class Resumption:
         name: Its name.
         tags: What to set on it now.
         params: Its parameters, which stay as they are.
-        points: What it has logged of what is gone on with: metric and step.
+        points: What it has logged already: metric and step.
         model_id: The model that it has logged of it, where the journal does not say so.
         model: The record of that model in the journal: number and record.
     """
@@ -66,7 +68,7 @@ class Resumption:
     params: Mapping[str, str]
     points: set[tuple[str, int]]
     model_id: str | None = None
-    model: tuple[int, Record] | None = None
+    model: tuple[int, records.Model] | None = None
 
 
 class TrackedRun(Recorder):
@@ -175,7 +177,7 @@ class TrackedRun(Recorder):
         courier = Courier(self._opened, uri, self._notice)
         try:
             check_reachable(uri)
-            prepare(uri, journal_root().parent / "locks")
+            prepare(uri, lock_folder())
             with store_errors("open a run"):
                 if again is None:
                     self._open_in_store(caller_run, run_id, tags)
@@ -194,43 +196,35 @@ class TrackedRun(Recorder):
         courier.start(unavailable)
         self._watch_for_crashes()
 
-    def _header(self, uri: str, run_id: str | None, tags: Mapping[str, str]) -> Record:
+    def _header(self, uri: str, run_id: str | None, tags: Mapping[str, str]) -> records.RunStart:
         if run_id is None:
             tags = context_registry.resolve_tags({**tags, MLFLOW_RUN_NAME: self.name})
-        return {
-            "type": "run",
-            "uri": redact(uri),
-            "run_id": run_id,
-            "owned": self._owned,
-            "name": self.name,
-            "start_time": self._clock.now(),
-            "experiment_id": os.environ.get("MLFLOW_EXPERIMENT_ID"),
-            "experiment_name": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
-            "tags": {key: redact(value) for key, value in tags.items()},
-            "out_of_memory_kills": out_of_memory_kills(),
-            "settings": self._settings,
-        }
+        return records.RunStart(
+            uri=redact(uri),
+            run_id=run_id,
+            owned=self._owned,
+            name=self.name,
+            start_time=self._clock.now(),
+            experiment_id=os.environ.get("MLFLOW_EXPERIMENT_ID"),
+            experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+            tags={key: redact(value) for key, value in tags.items()},
+            out_of_memory_kills=out_of_memory_kills(),
+            settings=self._settings,
+        )
 
     def _note_resumption(self, again: Resumption, tags: dict[str, str]) -> None:
         """Have the run reopened, and note what of it is logged already."""
-        self._append({"type": "batch", "tags": tags})
-        reopening = {
-            "type": "reopen",
-            "time": self._clock.now(),
-            "tags": tags,
-            "out_of_memory_kills": out_of_memory_kills(),
-            "points": sorted(again.points),
-        }
-        self._append(reopening, durable=True)
+        self._append(records.Batch(tags=tags))
+        now, points = self._clock.now(), sorted(again.points)
+        self._append(records.Reopen(now, tags, points, out_of_memory_kills()), durable=True)
         if again.model is not None:
-            self._model_record, record = again.model
-            self._model_folder = str(self._journal.folder / record["folder"])
-            self._model = LoggedModel(self, record["size_bytes"])
+            self._model_record, model = again.model
+            self._model_folder = str(self._journal.folder / model.folder)
+            self._model = LoggedModel(self, model.size_bytes)
         elif again.model_id is not None:
             from mlflow.models import Model
 
-            record = {"type": "known_model", "model_id": again.model_id}
-            self._model_record = self._append(record, durable=True)
+            self._model_record = self._append(records.KnownModel(again.model_id), durable=True)
             size = Model.load(f"models:/{again.model_id}").model_size_bytes
             self._model = LoggedModel(self, size)
 
@@ -287,8 +281,7 @@ class TrackedRun(Recorder):
             if self._long_params:
                 self._log_long_params()
             if self._owned:
-                end = {"type": "end", "status": status, "end_time": self._clock.now()}
-                self._append(end, durable=True)
+                self._append(records.End(status, self._clock.now()), durable=True)
                 if self._active:
                     self._leave(status)
             if self._crash_trace is not None:

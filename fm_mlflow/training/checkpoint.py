@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import threading
 import zipfile
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fm_mlflow.process.atomic_file import atomic_file
 
 if TYPE_CHECKING:
     import keras
@@ -118,13 +119,8 @@ class Checkpoint:
             for number, array in enumerate((*self.variables, *self.optimizer))
         }
         arrays[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-        temporary = path.with_suffix(".new")
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        with atomic_file(path, durable=True) as temporary:
+            np.savez(temporary, allow_pickle=False, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -212,7 +208,6 @@ class CheckpointWriter:
                 self._folder.mkdir(exist_ok=True)
                 checkpoint.write(path)
             except OSError as error:
-                path.with_suffix(".new").unlink(missing_ok=True)
                 if not self._failed:
                     _log.warning(
                         "the checkpoint of epoch %d cannot be written (%s); the one before is kept",
@@ -252,12 +247,3 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
 def _random_state() -> dict[str, Any]:
     name, keys, *rest = np.random.get_state()
     return {"python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *rest]}
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

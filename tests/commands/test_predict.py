@@ -11,7 +11,7 @@ import pytest
 from pyarrow import csv, parquet
 
 from fm_mlflow.data.image_file import open_images
-from fm_mlflow.data.prediction_file import PredictionFile
+from fm_mlflow.data.prediction_file import prediction_file
 from fm_mlflow.errors import DataError, InputError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
@@ -92,11 +92,10 @@ PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0, 0, 1], [0.25, 0.5, 0.25]], np.flo
 def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     path.write_text("of yesterday")
-    with PredictionFile(path, NAMES) as output:
+    with prediction_file(path, NAMES) as output:
         assert output.write(PROBABILITIES[:2]).tolist() == [0, 2]
         output.write(PROBABILITIES[2:])
         assert path.read_text() == "of yesterday"
-        output.finish()
     table = parquet.read_table(path)
     columns = ["row", "label", "class_name", *(f"probability_{n}" for n in range(3))]
     assert table.column_names == columns
@@ -109,9 +108,8 @@ def test_parquet(tmp_path: Path) -> None:
 
 def test_csv(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
-    with PredictionFile(path, NAMES) as output:
+    with prediction_file(path, NAMES) as output:
         output.write(PROBABILITIES)
-        output.finish()
     table = csv.read_csv(path)
     assert table["class_name"].to_pylist() == [NAMES[0], NAMES[2], NAMES[1]]
     probabilities = np.column_stack([table[f"probability_{n}"] for n in range(3)])
@@ -124,7 +122,7 @@ def test_nothing_is_left_of_a_failure(
     tmp_path: Path, name: str, error: type[BaseException]
 ) -> None:
     def fail() -> None:
-        with PredictionFile(tmp_path / name, NAMES) as output:
+        with prediction_file(tmp_path / name, NAMES) as output:
             output.write(PROBABILITIES)
             raise error
 
@@ -136,6 +134,6 @@ def test_nothing_is_left_of_a_failure(
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match=r"^output: received .*No such file or directory\)$"),
-        PredictionFile(tmp_path / "none" / "p.csv", NAMES),
+        prediction_file(tmp_path / "none" / "p.csv", NAMES),
     ):
         pass

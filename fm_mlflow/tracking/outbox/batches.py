@@ -7,40 +7,12 @@ from typing import TypeVar
 
 from mlflow.entities import Metric, Param, RunTag
 
-from fm_mlflow.tracking.outbox.journal import Record
-
 # MLflow's limits of one request.
 _MAX_METRICS = 1000
 _MAX_OTHERS = 100
 
 Item = Metric | Param | RunTag
 ItemT = TypeVar("ItemT", Metric, Param, RunTag)
-
-
-def items_of(record: Record, run_id: str | None, model_id: str | None) -> list[Item]:
-    """Return what a record of the type `batch` wants logged.
-
-    Args:
-        record: From the journal.
-        run_id: Of the run in the store.
-        model_id: Of the logged model that was the run's newest when it was recorded.
-    """
-    metrics = [
-        Metric(
-            point["key"],
-            point["value"],
-            point["timestamp"],
-            point["step"],
-            model_id=model_id if point.get("of_model") else None,
-            dataset_name=point.get("dataset_name"),
-            dataset_digest=point.get("dataset_digest"),
-            run_id=run_id,
-        )
-        for point in record.get("metrics", [])
-    ]
-    params = [Param(key, value) for key, value in record.get("params", {}).items()]
-    tags = [RunTag(key, value) for key, value in record.get("tags", {}).items()]
-    return [*metrics, *params, *tags]
 
 
 def only(items: list[Item], kind: type[ItemT]) -> list[ItemT]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-
-from mlflow.entities import RunTag
 
 from fm_mlflow.errors import TrackingError
-from fm_mlflow.tracking.outbox.batches import Item, first_request, fits, items_of
-from fm_mlflow.tracking.outbox.journal import Journal, Record
+from fm_mlflow.tracking.outbox.batches import Item, first_request, fits
+from fm_mlflow.tracking.outbox.journal import Journal
+from fm_mlflow.tracking.outbox.records import Batch, Checkpoint, Request, RunStart
 from fm_mlflow.tracking.outbox.remote_run import RemoteRun, RunGoneError
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
@@ -31,26 +29,16 @@ class Delivery:
 
     def __init__(self, journal: Journal, uri: str) -> None:
         self.journal = journal
-        self._run = RemoteRun(journal, uri)
+        self._run = RemoteRun(journal.folder, journal.state, uri)
         self._next_checkpoint = 0.0
         self.final = False
         """Nothing more will come: even a checkpoint that another one might replace is due."""
-        self._handlers: dict[str, Callable[[int, Record], None]] = {
-            "dataset": lambda _number, record: self._run.log_dataset(record),
-            "artifacts": self._log_artifacts,
-            "checkpoint": self._log_checkpoint,
-            "model": self._log_model,
-            "known_model": self._note_model,
-            "models": lambda _number, record: self._run.link_models(record["model_ids"]),
-            "reopen": lambda _number, _record: self._run.reopen(),
-            "end": self._end,
-        }
 
     @property
     def pending(self) -> int:
         """How many records the store does not have yet, refused ones left out."""
         state = self.journal.state
-        return len(self.journal) - state.position + len(state.deferred)
+        return len(self.journal.records) - state.position + len(state.deferred)
 
     @property
     def complete(self) -> bool:
@@ -77,11 +65,11 @@ class Delivery:
             state.deferred.update(state.refused)
             state.refused.clear()
         if state.run_id is None:
-            state.bind(self._run.open(self.journal[0]))
+            state.bind(self.journal.header.open(self._run))
             state.position = 0
             self.journal.save_state()
         deferred = sorted(state.deferred, key=int)
-        while state.position < len(self.journal):
+        while state.position < len(self.journal.records):
             self._deliver_next()
             self.journal.save_state()
         for number in deferred:
@@ -100,11 +88,11 @@ class Delivery:
 
     def _deliver_next(self) -> None:
         """Deliver the record at the position, and all batches that follow it in one request."""
-        state = self.journal.state
+        records, state = self.journal.records, self.journal.state
         items: list[Item] = []
         end = state.position
-        while end < len(self.journal) and self.journal[end]["type"] == "batch":
-            more = self._items(end)
+        while end < len(records) and isinstance(record := records[end], Batch):
+            more = self._items(end, record)
             if items and not fits([*items, *more]):
                 break
             items += more
@@ -125,32 +113,43 @@ class Delivery:
 
     def _deliver_record(self, number: int) -> None:
         """Deliver one record; what the store refuses is noted, and so are files it cannot take."""
-        record, state = self.journal[number], self.journal.state
-        if record["type"] == "batch":
-            self._bisect(number, self._items(number))
-        elif record["type"] == "run":
+        records = self.journal.records
+        record = records[number]
+        if isinstance(record, RunStart):
             # A run that was joined, or created before it was heard of, has no tags yet.
-            self._bisect(0, [RunTag(key, value) for key, value in record["tags"].items()])
-        else:
-            try:
-                self._handlers[record["type"]](number, record)
-            except RunGoneError:
-                raise
-            except StoreRefusedError as error:
-                self._run.check()
-                state.refused[str(number)] = str(error)
-            except StoreUnavailableError as error:
-                if record["type"] not in ("artifacts", "model", "checkpoint"):
-                    raise
-                if isinstance(error, StoreDeniedError):
-                    raise
-                # Where the tracking server answers, it is the artifact store that does not.
-                self._run.heartbeat()
-                state.deferred[str(number)] = str(error)
+            record = Batch(tags=record.tags)
+        if isinstance(record, Batch):
+            self._bisect(number, self._items(number, record))
+        elif not any(each.TYPE == record.SUPERSEDED_BY for each in records[number + 1 :]):
+            self._deliver_request(number, record)
 
-    def _items(self, number: int) -> list[Item]:
+    def _deliver_request(self, number: int, record: Request) -> None:
+        deferred = self.journal.state.deferred
+        is_checkpoint = isinstance(record, Checkpoint)
+        # Another one comes each epoch.
+        if is_checkpoint and not self.final and time.monotonic() < self._next_checkpoint:
+            deferred[str(number)] = "checkpoints are stored once a minute"
+            return
+        try:
+            record.deliver(self._run, number)
+        except RunGoneError:
+            raise
+        except StoreRefusedError as error:
+            self._run.check()
+            self.journal.state.refused[str(number)] = str(error)
+        except StoreUnavailableError as error:
+            if not record.HAS_FILES or isinstance(error, StoreDeniedError):
+                raise
+            # Where the tracking server answers, it is the artifact store that does not.
+            self._run.heartbeat()
+            deferred[str(number)] = str(error)
+        else:
+            if is_checkpoint:
+                self._next_checkpoint = time.monotonic() + _CHECKPOINT_SECONDS
+
+    def _items(self, number: int, record: Batch) -> list[Item]:
         state = self.journal.state
-        return items_of(self.journal[number], state.run_id, state.model_before(number))
+        return record.items(state.run_id, state.model_before(number))
 
     def _bisect(self, number: int, items: list[Item]) -> None:
         """Log what the store takes, and note what it refuses."""
@@ -173,43 +172,6 @@ class Delivery:
                 reason = f"{chunk[0].key}: {error}"
                 refused[str(number)] = "; ".join(filter(None, [refused.get(str(number)), reason]))
         self._bisect(number, items[len(chunk) :])
-
-    def _log_artifacts(self, _number: int, record: Record) -> None:
-        self._run.log_artifacts(self.journal.folder / record["folder"])
-
-    def _log_checkpoint(self, number: int, record: Record) -> None:
-        """Store the newest checkpoint only, and not too often: another one comes each epoch."""
-        newest = next(
-            each
-            for each in range(len(self.journal) - 1, -1, -1)
-            if self.journal[each]["type"] == "checkpoint"
-        )
-        file = self.journal.folder / record["file"]
-        if newest != number or not file.exists():
-            return
-        if not self.final and time.monotonic() < self._next_checkpoint:
-            self.journal.state.deferred[str(number)] = "checkpoints are stored once a minute"
-            return
-        self._run.log_checkpoint(file)
-        self._next_checkpoint = time.monotonic() + _CHECKPOINT_SECONDS
-
-    def _log_model(self, number: int, record: Record) -> None:
-        state = self.journal.state
-        model_id = state.models.get(str(number))
-        if model_id is None:
-            model_id = self._run.find_or_create_model(number, record)
-            state.models[str(number)] = model_id
-            self.journal.save_state()
-        self._run.store_model(model_id, self.journal.folder / record["folder"], record["step"])
-
-    def _note_model(self, number: int, record: Record) -> None:
-        self.journal.state.models[str(number)] = record["model_id"]
-
-    def _end(self, number: int, record: Record) -> None:
-        later = (self.journal[each] for each in range(number + 1, len(self.journal)))
-        if any(each["type"] == "reopen" for each in later):
-            return  # the run was resumed since
-        self._run.end(record["status"], record["end_time"])
 
 
 def what_is_pending(delivery: Delivery, reason: TrackingError | None) -> str:

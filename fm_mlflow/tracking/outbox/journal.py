@@ -12,85 +12,24 @@ import json
 import logging
 import os
 import shutil
-import sys
 import threading
 import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fm_mlflow.errors import TrackingError
+from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.file_lock import FileLock
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
+from fm_mlflow.tracking.outbox.records import Record, RecordError, RunStart, read_record
+from fm_mlflow.tracking.outbox.state import State, journal_roots
 
 _log = logging.getLogger(__name__)
 
 _RECORDS_FILE = "journal.jsonl"
-_STATE_FILE = "state.json"
 _LOCK_FILE = "lock"
 _CRASH_FILE = "crash.txt"
-_WORKING_DIRECTORY_ROOT = Path(".fm_mlflow") / "journal"
-
-Record = dict[str, Any]
-"""Plain values; `type` says what kind of record it is (`fm_mlflow.tracking.records`)."""
-
-
-def journal_root() -> Path:
-    """Return the folder of all journals.
-
-    It is $FM_MLFLOW_JOURNAL_DIR, else in the user's folder for state, so that `fm-mlflow sync`
-    finds them from anywhere.
-    """
-    if named := os.environ.get("FM_MLFLOW_JOURNAL_DIR"):
-        return Path(named).expanduser().absolute()
-    if sys.platform == "win32":
-        state = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    else:
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "fm_mlflow" / "journal"
-
-
-def _roots() -> list[Path]:
-    """Where journals are looked for: the root, and where they go when it cannot be written."""
-    return list(dict.fromkeys([journal_root(), _WORKING_DIRECTORY_ROOT.absolute()]))
-
-
-@dataclass
-class State:
-    """What the store has of a journal.
-
-    Attributes:
-        run_id: The run in the store; None as long as there is none.
-        experiment_id: Its experiment.
-        artifact_uri: Where its artifacts go.
-        models: The logged models that are created: record number -> model id.
-        position: Records before this one are delivered, but for the deferred ones.
-        deferred: Records whose files could not be delivered yet: record number -> why.
-        refused: What the store will never take: record number -> what and why.
-    """
-
-    run_id: str | None = None
-    experiment_id: str | None = None
-    artifact_uri: str | None = None
-    models: dict[str, str] = field(default_factory=dict)
-    position: int = 0
-    deferred: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-
-    def bind(self, run: Run) -> None:
-        """Note which run in the store is the journal's."""
-        self.run_id = str(run.info.run_id)
-        self.experiment_id = str(run.info.experiment_id)
-        self.artifact_uri = str(run.info.artifact_uri)
-
-    def model_before(self, number: int) -> str | None:
-        """Return the id of the last model that was logged before a record."""
-        earlier = [each for each in self.models if int(each) < number]
-        return self.models[max(earlier, key=int)] if earlier else None
 
 
 class Journal:
@@ -117,7 +56,7 @@ class Journal:
         """Lines within the journal, not at its end, that cannot be read."""
 
     @classmethod
-    def create(cls, journal_id: str, header: Record) -> Journal:
+    def create(cls, journal_id: str, header: RunStart) -> Journal:
         """Make a journal in the first root that can be written, and lock it.
 
         Args:
@@ -128,11 +67,12 @@ class Journal:
             TrackingError: No root can be written.
         """
         reasons = []
-        for root in _roots():
+        for root in journal_roots():
             folder = root / journal_id
             try:
                 folder.mkdir(parents=True, mode=0o700)
-                _write_header(folder, header)
+                with atomic_file(folder / _RECORDS_FILE, durable=True) as temporary:
+                    temporary.write_bytes(_encoded(header))
                 journal = cls(folder)
                 journal._open()
             except OSError as error:
@@ -152,6 +92,7 @@ class Journal:
         Raises:
             LockedError: Another process has it open: the run itself, `sync` or `resume`.
             FileNotFoundError: It is not there any more.
+            RecordError: It holds records that this version cannot read.
         """
         if not (folder / _RECORDS_FILE).exists():
             raise FileNotFoundError(folder)
@@ -166,22 +107,24 @@ class Journal:
             # Opening must not touch it: its last change is when its run was last alive.
             self._file = path.open("r+b", buffering=0)
             self._read()
-            state = self.folder / _STATE_FILE
-            if state.exists():
-                self.state = State(**json.loads(state.read_text(encoding="utf-8")))
+            self.state = State.read(self.folder)
         except BaseException:
             self.close()
             raise
 
     def _read(self) -> None:
-        for line in (self.folder / _RECORDS_FILE).read_bytes().splitlines(keepends=True):
+        lines = (self.folder / _RECORDS_FILE).read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 break  # torn by a power cut: the next record is written over it
-            record = _decoded(line)
-            if record is None:
-                self.damaged += 1
-            else:
-                self._records.append(record)
+            values = _decoded(line)
+            try:
+                if values is None:
+                    self.damaged += 1
+                else:
+                    self._records.append(read_record(values))
+            except RecordError as error:
+                raise RecordError(f"line {number} of journal {self.folder}: {error}") from error
             self._end += len(line)
 
     @property
@@ -189,17 +132,28 @@ class Journal:
         """The journal's own name; the tag `fm_mlflow.journal` of its run."""
         return self.folder.name
 
-    def __len__(self) -> int:
-        return len(self._records)
+    @property
+    def records(self) -> Sequence[Record]:
+        """All records; a record's number is its place among them."""
+        return self._records
 
-    def __getitem__(self, number: int) -> Record:
-        return self._records[number]
+    @property
+    def header(self) -> RunStart:
+        """The first record.
+
+        Raises:
+            TrackingError: It is damaged.
+        """
+        first = self._records[0] if self._records else None
+        if not isinstance(first, RunStart):
+            raise TrackingError("the journal's first line is damaged: it does not say whose it is")
+        return first
 
     def append(self, record: Record, *, durable: bool = False) -> int:
         """Add a record.
 
         Args:
-            record: Plain values; NaN and infinities included.
+            record: Of any kind.
             durable: Return only once it would survive a power cut (an fsync).
 
         Returns:
@@ -241,10 +195,8 @@ class Journal:
 
     def save_state(self) -> None:
         """Store `state`; after a crash it may be older than the truth, which does no harm."""
-        temporary = self.folder / f"{_STATE_FILE}.new"
         try:
-            temporary.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
-            temporary.replace(self.folder / _STATE_FILE)
+            self.state.write(self.folder)
         except OSError as error:
             self._complain(error)
 
@@ -268,7 +220,7 @@ class Journal:
 
 def journals() -> Iterator[Path]:
     """Give the folders of all journals, oldest first."""
-    for root in _roots():
+    for root in journal_roots():
         if root.is_dir():
             folders = [path.parent for path in root.glob(f"*/{_RECORDS_FILE}")]
             yield from sorted(folders, key=_modified)
@@ -291,25 +243,12 @@ def open_journal(run_id: str) -> Journal | None:
 
 def stored_run_id(folder: Path) -> str | None:
     """Return the id of a journal's run in the store, without opening the journal."""
-    try:
-        state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return state.get("run_id") if isinstance(state, dict) else None
+    return State.read(folder).run_id
 
 
 def is_open_elsewhere(folder: Path) -> bool:
     """Tell whether a living process has a journal open."""
     return FileLock(folder / _LOCK_FILE).is_held()
-
-
-def _write_header(folder: Path, header: Record) -> None:
-    temporary = folder / f"{_RECORDS_FILE}.new"
-    with temporary.open("xb") as file:
-        file.write(_encoded(header))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / _RECORDS_FILE)
 
 
 def _modified(folder: Path) -> float:
@@ -320,16 +259,17 @@ def _modified(folder: Path) -> float:
 
 
 def _encoded(record: Record) -> bytes:
-    text = json.dumps(record, separators=(",", ":")).encode()
+    # `default` is asked for the JSON object of a record, and of the points within it.
+    text = json.dumps(record, default=lambda each: each.to_json(), separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _decoded(line: bytes) -> Record | None:
+def _decoded(line: bytes) -> dict[str, Any] | None:
     checksum, _, text = line.removesuffix(b"\n").partition(b" ")
     try:
         if int(checksum, 16) != zlib.crc32(text):
             return None
-        record = json.loads(text)
+        values = json.loads(text)
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
+    return values if isinstance(values, dict) else None

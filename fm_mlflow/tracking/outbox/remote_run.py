@@ -6,6 +6,7 @@ model whose creation was not acknowledged is found again by its tag `fm_mlflow.j
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from fm_mlflow import keys
 from fm_mlflow.tracking.outbox.batches import Item, only
-from fm_mlflow.tracking.outbox.journal import Journal, Record, journal_root
+from fm_mlflow.tracking.outbox.state import State, lock_folder
 from fm_mlflow.tracking.params import same_value
 from fm_mlflow.tracking.store import (
     StoreRefusedError,
@@ -50,12 +51,14 @@ class RemoteRun:
     where it says no.
 
     Args:
-        journal: Whose state says which run it is.
+        folder: The journal's folder, which is named by its id.
+        state: The journal's state, which says which run it is.
         uri: The tracking URI, with its password if it has one.
     """
 
-    def __init__(self, journal: Journal, uri: str) -> None:
-        self._journal = journal
+    def __init__(self, folder: Path, state: State, uri: str) -> None:
+        self._folder = folder
+        self.state = state
         self._uri = uri
         self._connected: MlflowClient | None = None
         self._known_params: dict[str, str] | None = None
@@ -64,7 +67,7 @@ class RemoteRun:
         """Open the store, which MLflow does in the making of a client."""
         check_reachable(self._uri)
         if self._connected is None:
-            prepare(self._uri, journal_root().parent / "locks")
+            prepare(self._uri, lock_folder())
             with store_errors("open the store", self._uri):
                 self._connected = MlflowClient(tracking_uri=self._uri)
 
@@ -76,42 +79,42 @@ class RemoteRun:
 
     @property
     def _run_id(self) -> str:
-        run_id = self._journal.state.run_id
-        if run_id is None:
+        if self.state.run_id is None:
             raise RuntimeError("there is no run yet")
-        return run_id
+        return self.state.run_id
 
     def heartbeat(self) -> None:
         """Tell the store that the run lives."""
-        if self._journal.state.run_id is not None:
+        if self.state.run_id is not None:
             check_reachable(self._uri)
             with store_errors("set a tag", self._uri):
                 self._client.set_tag(self._run_id, keys.HEARTBEAT, utc_now())
 
-    def open(self, header: Record) -> Run:
-        """Create the run of an offline start, or find the one whose creation we never heard of."""
+    def open(
+        self,
+        run_id: str | None,
+        experiment_id: str | None,
+        experiment_name: str | None,
+        **creation: Any,
+    ) -> Run:
+        """Return the run of an id, or the one that has the journal's tag; else create it.
+
+        Args:
+            run_id: The run that is joined, if one is.
+            experiment_id: Where the run is.
+            experiment_name: The same by name; without both it is MLflow's default experiment.
+            **creation: What `MlflowClient.create_run` takes.
+        """
         with store_errors("open a run", self._uri):
-            if header["run_id"] is not None:
-                return self._client.get_run(header["run_id"])
-            experiment = self._experiment(header)
-            return self._find(experiment) or self._client.create_run(
-                experiment,
-                start_time=header["start_time"],
-                tags=header["tags"],
-                run_name=header["name"],
+            if run_id is not None:
+                return self._client.get_run(run_id)
+            experiment = experiment_id or (
+                experiment_of(self._client, experiment_name) if experiment_name else "0"
             )
-
-    def _find(self, experiment: str) -> Run | None:
-        found = self._client.search_runs(
-            [experiment], f"tags.`{keys.JOURNAL}` = '{self._journal.journal_id}'", max_results=1
-        )
-        return found[0] if found else None
-
-    def _experiment(self, header: Record) -> str:
-        if header["experiment_id"]:
-            return str(header["experiment_id"])
-        name = header["experiment_name"]
-        return experiment_of(self._client, name) if name else "0"
+            found = self._client.search_runs(
+                [experiment], f"tags.`{keys.JOURNAL}` = '{self._folder.name}'", max_results=1
+            )
+            return found[0] if found else self._client.create_run(experiment, **creation)
 
     def check(self) -> None:
         """Make sure that the run is still there.
@@ -148,28 +151,38 @@ class RemoteRun:
             self._known_params[item.key], item.value
         )
 
-    def log_dataset(self, record: Record) -> None:
+    def log_dataset(self, description: Mapping[str, Any], context: str) -> None:
         """Log a data set as an input of the run."""
         names = ("name", "digest", "source_type", "source", "schema", "profile")
-        dataset = Dataset(**{name: record["dataset"].get(name) for name in names})
-        tag = InputTag(MLFLOW_DATASET_CONTEXT, record["context"])
+        values: dict[str, Any] = {name: description.get(name) for name in names}
+        tag = InputTag(MLFLOW_DATASET_CONTEXT, context)
         with store_errors("log a data set", self._uri):
-            self._client.log_inputs(self._run_id, datasets=[DatasetInput(dataset, [tag])])
+            self._client.log_inputs(self._run_id, datasets=[DatasetInput(Dataset(**values), [tag])])
 
-    def log_artifacts(self, folder: Path) -> None:
-        """Store the files of a folder as the run's artifacts."""
+    def log_artifacts(self, folder: str) -> None:
+        """Store the files of a folder within the journal's as the run's artifacts."""
         with store_errors("log artifacts", self._uri):
-            self._client.log_artifacts(self._run_id, str(folder))
+            self._client.log_artifacts(self._run_id, str(self._folder / folder))
 
-    def log_checkpoint(self, file: Path) -> None:
-        """Store a checkpoint among the run's artifacts."""
-        with store_errors("store a checkpoint", self._uri):
-            self._client.log_artifact(self._run_id, str(file), keys.CHECKPOINT_FOLDER)
+    def log_checkpoint(self, file: str) -> None:
+        """Store a checkpoint among the run's artifacts, if it is in the journal's folder still."""
+        path = self._folder / file
+        if path.exists():
+            with store_errors("store a checkpoint", self._uri):
+                self._client.log_artifact(self._run_id, str(path), keys.CHECKPOINT_FOLDER)
 
-    def find_or_create_model(self, number: int, record: Record) -> str:
-        """Return the id of the logged model of a record, for its files to come."""
-        identity = f"{self._journal.journal_id}/{number}"
-        experiment = str(self._journal.state.experiment_id)
+    def find_or_create_model(
+        self, number: int, params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> str:
+        """Return the id of the logged model of a record, for its files to come.
+
+        Args:
+            number: The record's.
+            params: Of a new model, besides those of its run.
+            tags: Of a new model.
+        """
+        identity = f"{self._folder.name}/{number}"
+        experiment = str(self.state.experiment_id)
         with store_errors("log the model", self._uri):
             found = self._client.search_logged_models(
                 [experiment], f"tags.`{keys.JOURNAL}` = '{identity}'", max_results=1
@@ -180,13 +193,14 @@ class RemoteRun:
                 experiment,
                 name=keys.MODEL_NAME,
                 source_run_id=self._run_id,
-                params={**record["params"], **self._client.get_run(self._run_id).data.params},
-                tags={**record["tags"], keys.JOURNAL: identity},
+                params={**params, **self._client.get_run(self._run_id).data.params},
+                tags={**tags, keys.JOURNAL: identity},
             )
             return str(created.model_id)
 
-    def store_model(self, model_id: str, folder: Path, step: int) -> None:
+    def store_model(self, model_id: str, folder_name: str, step: int) -> None:
         """Link a logged model to the run, store its files and declare it ready."""
+        folder = self._folder / folder_name
         with store_errors("log the model", self._uri):
             outputs = self._client.get_run(self._run_id).outputs
             linked = [model.model_id for model in outputs.model_outputs] if outputs else []
@@ -197,7 +211,7 @@ class RemoteRun:
             self._client.log_model_artifacts(model_id, str(folder))
             self._client.finalize_logged_model(model_id, LoggedModelStatus.READY)
 
-    def link_models(self, model_ids: list[str]) -> None:
+    def link_models(self, model_ids: Sequence[str]) -> None:
         """Log models as inputs of the run."""
         models = [LoggedModelInput(model_id) for model_id in model_ids]
         if models:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import zlib
 from pathlib import Path
 
 import pytest
 
+from fm_mlflow import sync
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.file_lock import LockedError
-from fm_mlflow.tracking.outbox import journal as journals_module
+from fm_mlflow.tracking.outbox import state as state_module
 from fm_mlflow.tracking.outbox.journal import Journal, journals, open_journal
+from fm_mlflow.tracking.outbox.records import Batch, Point, RecordError, RunStart
 from tests.limits import largest_file
 
 
@@ -23,7 +27,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def new(name: str = "j-1") -> Journal:
-    return Journal.create(name, {"number": "header"})
+    header = RunStart("sqlite:///here.db", None, True, "a run", 1, None, None, {})
+    return Journal.create(name, header)
+
+
+def numbered(number: int | str) -> Batch:
+    return Batch(tags={"number": str(number)})
 
 
 def reopened(journal: Journal) -> Journal:
@@ -31,22 +40,24 @@ def reopened(journal: Journal) -> Journal:
     return Journal.open(journal.folder)
 
 
-def records(journal: Journal) -> list[dict[str, object]]:
-    """All but the header."""
-    return [journal[number] for number in range(1, len(journal))]
+def numbers(journal: Journal) -> list[str]:
+    """The numbers of all records but the header."""
+    return [each.tags["number"] for each in journal.records[1:] if isinstance(each, Batch)]
 
 
 def test_what_is_written_is_read() -> None:
     journal = new()
-    journal.append({"text": "ünïcode \n \ud800 \0", "values": [math.inf, -math.inf, 5e-324, 0.1]})
-    journal.append({"nan": math.nan}, durable=True)
+    values = [math.inf, -math.inf, 5e-324, 0.1, math.nan]
+    points = tuple(Point("loss", value, 1, step) for step, value in enumerate(values))
+    journal.append(Batch(points, tags={"text": "ünïcode \n \ud800 \0"}), durable=True)
+    header = journal.header
     journal = reopened(journal)
-    first, second = records(journal)
-    assert first == {
-        "text": "ünïcode \n \ud800 \0",
-        "values": [math.inf, -math.inf, 5e-324, 0.1],
-    }
-    assert math.isnan(second["nan"])  # type: ignore[arg-type]
+    assert journal.header == header
+    (read,) = journal.records[1:]
+    assert isinstance(read, Batch)
+    assert read.tags == {"text": "ünïcode \n \ud800 \0"}
+    assert read.metrics[:4] == points[:4]
+    assert math.isnan(read.metrics[4].value)
     assert journal.damaged == 0
 
 
@@ -54,27 +65,58 @@ def test_what_is_written_is_read() -> None:
 def test_a_torn_last_line_is_dropped(cut: int) -> None:
     journal = new()
     for number in range(3):
-        journal.append({"number": number})
+        journal.append(numbered(number))
     path = journal.folder / "journal.jsonl"
     journal.close()
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - cut)
     journal = Journal.open(journal.folder)
-    assert [record["number"] for record in records(journal)] == [0, 1]
+    assert numbers(journal) == ["0", "1"]
     assert journal.damaged == 0
-    journal.append({"number": "again"})
-    assert [record["number"] for record in records(reopened(journal))] == [0, 1, "again"]
+    journal.append(numbered("again"))
+    assert numbers(reopened(journal)) == ["0", "1", "again"]
 
 
 def test_a_damaged_line_is_counted_and_the_others_are_kept() -> None:
     journal = new()
     for number in range(3):
-        journal.append({"number": number})
+        journal.append(numbered(number))
     path = journal.folder / "journal.jsonl"
-    path.write_bytes(path.read_bytes().replace(b'"number":1', b'"number":7'))
+    path.write_bytes(path.read_bytes().replace(b'"number":"1"', b'"number":"7"'))
     journal = reopened(journal)
-    assert [record["number"] for record in records(journal)] == [0, 2]
+    assert numbers(journal) == ["0", "2"]
     assert journal.damaged == 1
+
+
+def test_a_record_of_a_later_version_is_named_with_its_journal() -> None:
+    journal = new()
+    journal.append(numbered(1))
+    journal.close()
+    text = b'{"type":"colour"}'
+    with (journal.folder / "journal.jsonl").open("ab") as file:
+        file.write(b"%08x %s\n" % (zlib.crc32(text), text))
+    says = f"line 3 of journal {journal.folder}: a record has the unknown type 'colour'"
+    with pytest.raises(RecordError, match=re.escape(says)):
+        Journal.open(journal.folder)
+    (told,) = sync().journals
+    assert (told.journal_id, told.records) == ("j-1", 0)
+    assert says in told.pending
+
+
+def test_a_damaged_header() -> None:
+    journal = new()
+    path = journal.folder / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"a run", b"a ram"))
+    journal.close()
+    (told,) = sync(store="sqlite:///elsewhere.db").journals
+    assert told.pending.startswith("the journal's first line is damaged")
+
+
+@pytest.mark.parametrize("text", ["", '{"run_id": "ab', "[]", '{"colour": "red"}'])
+def test_a_damaged_state_is_a_fresh_one(text: str) -> None:
+    journal = new()
+    (journal.folder / "state.json").write_text(text)
+    assert reopened(journal).state == state_module.State()
 
 
 def test_one_process_at_a_time(root: Path) -> None:
@@ -101,15 +143,16 @@ def test_the_state_is_kept() -> None:
 
 def test_a_full_disk_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
     journal = new()
-    with largest_file(120):
+    room = (journal.folder / "journal.jsonl").stat().st_size + 90
+    with largest_file(room):
         for number in range(10):
-            journal.append({"number": number}, durable=True)
-        assert [record["number"] for record in records(journal)] == list(range(10))
-        assert (journal.folder / "journal.jsonl").stat().st_size == 120  # a torn line at the end
+            journal.append(numbered(number), durable=True)
+        assert numbers(journal) == [str(number) for number in range(10)]
+        assert (journal.folder / "journal.jsonl").stat().st_size == room  # a torn line at the end
     (warning,) = caplog.messages  # once, not for each record
     assert "cannot be written (No space left on device); the run goes on" in warning
-    journal.append({"number": 10})  # there is room again
-    assert [record["number"] for record in records(reopened(journal))] == list(range(11))
+    journal.append(numbered(10))  # there is room again
+    assert numbers(reopened(journal)) == [str(number) for number in range(11)]
 
 
 def test_a_root_that_cannot_be_written_gives_way(
@@ -122,7 +165,7 @@ def test_a_root_that_cannot_be_written_gives_way(
     assert list(journals()) == [journal.folder]
     journal.close()
 
-    monkeypatch.setattr(journals_module, "_WORKING_DIRECTORY_ROOT", root / "below")
+    monkeypatch.setattr(state_module, "_WORKING_DIRECTORY_ROOT", root / "below")
     with pytest.raises(TrackingError, match="set FM_MLFLOW_JOURNAL_DIR to a folder that can"):
         new("j-2")
 
@@ -130,13 +173,13 @@ def test_a_root_that_cannot_be_written_gives_way(
 def test_the_root_follows_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FM_MLFLOW_JOURNAL_DIR")
     monkeypatch.setenv("XDG_STATE_HOME", "/var/state")
-    assert str(journals_module.journal_root()) == "/var/state/fm_mlflow/journal"
+    assert str(state_module.journal_root()) == "/var/state/fm_mlflow/journal"
 
 
 def test_lines_are_json_with_a_checksum() -> None:
     journal = new()
-    journal.append({"a": 1})
+    journal.append(numbered(1))
     _, line = (journal.folder / "journal.jsonl").read_text().splitlines()
     checksum, _, text = line.partition(" ")
     assert len(checksum) == 8
-    assert json.loads(text) == {"a": 1}
+    assert json.loads(text) == {"type": "batch", "tags": {"number": "1"}}

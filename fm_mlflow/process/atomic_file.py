@@ -1,0 +1,41 @@
+"""Files that are written whole or not at all: a reader, or a crash, never meets half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Give a temporary file's path beside `path`, and rename it to `path` at the end of the block.
+
+    If the block raises, the temporary file is removed and `path` is left as it was. The process id
+    in the temporary name, which has the suffix of `path`, keeps two writers apart.
+
+    Args:
+        path: The file to be written, or replaced.
+        durable: Return only once it would survive a power cut (an fsync of file and folder).
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        if durable:
+            sync_to_disk(temporary)
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    if durable and os.name == "posix":
+        sync_to_disk(path.parent)
+
+
+def sync_to_disk(path: Path) -> None:
+    """Have a file's contents, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

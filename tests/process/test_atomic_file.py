@@ -1,0 +1,44 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fm_mlflow.process.atomic_file import atomic_file
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_the_file_appears_whole(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "report.csv"
+    path.write_text("of yesterday")
+    with atomic_file(path, durable=durable) as temporary:
+        temporary.write_text("of today")
+        assert temporary.parent == tmp_path
+        assert (str(os.getpid()) in temporary.name, temporary.suffix) == (True, ".csv")
+        assert path.read_text() == "of yesterday"
+    assert path.read_text() == "of today"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "report.csv"
+    path.write_text("of yesterday")
+
+    def fail() -> None:
+        with atomic_file(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["of yesterday"]
+
+
+def test_a_file_that_nobody_wrote_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "report.csv"):
+        pass
+    assert list(tmp_path.iterdir()) == []
