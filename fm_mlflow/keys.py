@@ -63,8 +63,8 @@ COMPILER = Key(
     "fm_mlflow.compiler",
     _TAG,
     "text",
-    "what ran the training steps: tensorflow; tensorflow, batches in parts; xla; xla, each step; "
-    "keras (`model.fit`)",
+    "what ran the training steps: tensorflow; xla; xla, each step; keras (`model.fit`); after "
+    "tensorflow, what made it fast: session; batches in 2 parts (or more); oneDNN; fused Adam",
 )
 ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
 _PROCESS = "fm_mlflow.process."

@@ -34,6 +34,9 @@ _MOST_NAMES_SHOWN = 10
 
 # They do not shape the result, or make the group's identity in another way.
 _NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING})
+# Settings that came later, as runs of before had them: like these, a run that has the default says
+# nothing of it, so that both are of one configuration.
+_LATER_DEFAULTS = {"fit_loop": "auto"}
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,11 @@ def model_uri(run: Run) -> str | None:
 
 def _config(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
     """Return what shaped the result, spelt in one way whoever logged it."""
-    counted = {name: value for name, value in params.items() if name not in _NOT_CONFIG}
+    counted = {
+        name: value
+        for name, value in params.items()
+        if name not in _NOT_CONFIG and value != _LATER_DEFAULTS.get(name)
+    }
     for name in params:  # what a compiled model brought is what counted
         if name.startswith(keys.COMPILED_PREFIX):
             counted[name.removeprefix(keys.COMPILED_PREFIX)] = counted.pop(name)
