@@ -25,6 +25,14 @@ class Key(str):
         return str(self), self.group, self.unit, self.meaning
 
 
+# Tags of MLflow's own, by the names that its documentation gives.
+MLFLOW_RUN_NAME = "mlflow.runName"
+MLFLOW_RUN_NOTE = "mlflow.note.content"
+MLFLOW_PARENT_RUN_ID = "mlflow.parentRunId"
+MLFLOW_USER = "mlflow.user"
+MLFLOW_GIT_COMMIT = "mlflow.source.git.commit"
+MLFLOW_DATASET_CONTEXT = "mlflow.data.context"
+
 _EPOCH = "Metrics, one point an epoch (step 1 … epochs)"
 _RUN = "Metrics, one value a run"
 _TAG = "Tags"

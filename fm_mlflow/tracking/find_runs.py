@@ -11,7 +11,6 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
@@ -92,10 +91,13 @@ def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
         if experiment is None and name.isdigit():
             experiment = if_existing(client.get_experiment, name)
     else:
-        # What `mlflow.set_experiment`, MLFLOW_EXPERIMENT_ID or MLflow's default say.
-        from mlflow.tracking.fluent import _get_experiment_id
+        try:
+            # What `mlflow.set_experiment`, MLFLOW_EXPERIMENT_ID or MLflow's default say.
+            from mlflow.tracking.fluent import _get_experiment_id
 
-        name = str(_get_experiment_id())
+            name = str(_get_experiment_id())
+        except ImportError:
+            name = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
         experiment = if_existing(client.get_experiment, name)
     if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         existing = client.search_experiments(max_results=_MOST_NAMES_SHOWN)
@@ -189,7 +191,7 @@ def _record(run: Run) -> TrainingRun:
         },
         jobs=int(jobs) if jobs.isdecimal() else 1,
         version=tags.get(keys.VERSION),
-        commit=tags.get(MLFLOW_GIT_COMMIT),
+        commit=tags.get(keys.MLFLOW_GIT_COMMIT),
         start_time=run.info.start_time or 0,
         end_time=run.info.end_time or 0,
         artifact_uri=run.info.artifact_uri or "",

@@ -24,7 +24,6 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from fm_mlflow import keys
 from fm_mlflow.tracking.outbox.batches import Item, only
@@ -152,7 +151,7 @@ class RemoteRun:
         """Log a data set as an input of the run."""
         names = ("name", "digest", "source_type", "source", "schema", "profile")
         dataset = Dataset(**{name: record["dataset"].get(name) for name in names})
-        tag = InputTag(MLFLOW_DATASET_CONTEXT, record["context"])
+        tag = InputTag(keys.MLFLOW_DATASET_CONTEXT, record["context"])
         with store_errors("log a data set", self._uri):
             self._client.log_inputs(self._run_id, datasets=[DatasetInput(dataset, [tag])])
 
