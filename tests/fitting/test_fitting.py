@@ -143,11 +143,14 @@ def test_what_looks_at_the_batch_gets_it_whole(layer: keras.Layer) -> None:
 @pytest.mark.usefixtures("two_cores")
 def test_a_whole_batch_gets_onednn_in_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "is_left_off", onednn.is_built_in)
-    replaced = []
+    replaced: list[int] = []
     use_onednn = onednn.use_onednn
-    monkeypatch.setattr(
-        onednn, "use_onednn", lambda it: replaced.append(use_onednn(it)) or replaced[-1]
-    )
+
+    def counted(definition: Any) -> int:
+        replaced.append(use_onednn(definition))
+        return replaced[-1]
+
+    monkeypatch.setattr(onednn, "use_onednn", counted)
     result, other = run(model := convolutional()), convolutional()
     if onednn.is_built_in():
         # The convolution and its two gradients, the pooling and its gradient.
