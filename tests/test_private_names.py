@@ -219,8 +219,12 @@ def _foreign(tree: ast.AST, own: set[str]) -> Iterator[str]:
             root, _, path = ast.unparse(node).partition(".")
             name = f"{modules.get(root, root)}.{path}"
             private = _is_private(node.attr) and node.attr not in own
-            of_module = root in modules and _is_module(name.rpartition(".")[0])
-            if private or (of_module and _is_private_path(name) and not _is_module(name)):
+            if private or (
+                root in modules
+                and _is_private_path(name)
+                and _is_module(name.rpartition(".")[0])
+                and not _is_module(name)
+            ):
                 yield node.attr
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr"):
             match node.args[1:2]:
