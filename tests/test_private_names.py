@@ -9,15 +9,22 @@ import ast
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import keras
+import mlflow
 import pytest
 import tensorflow as tf
 
-from tests.conftest import PROJECT
+from fm_mlflow import train
+from fm_mlflow.config import Choice
+from fm_mlflow.tracking.find_runs import find_runs
+from tests.conftest import PROJECT, Store
+from tests.trained import DIGITS
 
 
 class Private(NamedTuple):
@@ -182,6 +189,24 @@ def test_a_private_name_is_noticed(source: str) -> None:
 def test_names_of_our_own_are_not_noticed() -> None:
     source = "self._own\nother._own\npoint._fields\nmodel.__class__\nfrom mlflow import entities"
     assert not list(_foreign(ast.parse(source), {"_own"}))
+
+
+def test_runs_live_without_private_names_of_mlflow(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # MLflow needs them itself: they are taken from us, and not from it.
+    monkeypatch.setattr("fm_mlflow.tracking.run.fluent", SimpleNamespace())
+    for module in ("mlflow.tracking.context.registry", "mlflow.utils.name_utils"):
+        monkeypatch.setitem(sys.modules, module, None)
+    alone = train("mlp", **DIGITS)
+    assert mlflow.active_run() is None
+    with mlflow.start_run() as callers:
+        joined = train("mlp", **DIGITS)
+    assert joined.run_id == callers.info.run_id
+    assert joined.run_name == callers.info.run_name
+    monkeypatch.delattr(mlflow.tracking.fluent, "_get_experiment_id")
+    found = find_runs(Choice()).runs
+    assert {run.run_id for run in found} == {alone.run_id, joined.run_id}
 
 
 def _defined(tree: ast.AST) -> Iterator[str]:

@@ -16,7 +16,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from fm_mlflow.fitting.cpu.adam import FUSED_ADAM
 from fm_mlflow.fitting.examples import Examples, Structure, Window
 
 _log = logging.getLogger(__name__)
@@ -37,6 +36,9 @@ _NOT_COMPILED = (
     tf.errors.NotFoundError,
     tf.errors.UnimplementedError,
 )
+
+
+_FUSED_ADAM = "ResourceApplyAdam"
 
 
 class Compiler(str, Enum):
@@ -82,7 +84,7 @@ class Steps:
         operations = {node.op for node in all_nodes(self._step.graph.as_graph_def())}
         self.compiler = compiler or _choose(operations)
         self._ways: list[str] = []
-        self._has_fused_adam = FUSED_ADAM in operations
+        self._has_fused_adam = _FUSED_ADAM in operations
         # Traced when first called: not every fit needs both.
         self._some = tf.function(self._run_some, autograph=False, reduce_retracing=True)
         self._many: Any = self._compiled()

@@ -19,9 +19,6 @@ from fm_mlflow.process.redaction import one_line
 
 _log = logging.getLogger(__name__)
 
-FUSED_ADAM = "ResourceApplyAdam"
-"""The operation, as graphs name it."""
-
 
 @contextmanager
 def fused_adam(optimizer: Any) -> Iterator[None]:
