@@ -82,6 +82,10 @@ class Protocol(Settings):
         description=f"Costs to measure: any of {', '.join(MEASURED_PARTS)}, with commas; or none.",
         json_schema_extra={"accepted": _MEASURE_ACCEPTED},
     )
+    fit_loop: Literal["auto", "keras"] = Field(
+        "auto",
+        description="auto: compiled chunks of steps, several times as fast; keras: `model.fit`.",
+    )
     flush_timeout: float = Field(
         60.0,
         ge=0,

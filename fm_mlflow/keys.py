@@ -30,6 +30,14 @@ class Key(str):
         return self.group in (_EPOCH, _RUN)
 
 
+# Tags of MLflow's own, by the names that its documentation gives.
+MLFLOW_RUN_NAME = "mlflow.runName"
+MLFLOW_RUN_NOTE = "mlflow.note.content"
+MLFLOW_PARENT_RUN_ID = "mlflow.parentRunId"
+MLFLOW_USER = "mlflow.user"
+MLFLOW_GIT_COMMIT = "mlflow.source.git.commit"
+MLFLOW_DATASET_CONTEXT = "mlflow.data.context"
+
 _EPOCH = "Metrics, one point an epoch (step 1 … epochs)"
 _RUN = "Metrics, one value a run"
 _TAG = "Tags"
@@ -68,8 +76,8 @@ COMPILER = Key(
     "fm_mlflow.compiler",
     _TAG,
     "text",
-    "what ran the training steps: tensorflow; tensorflow, batches in parts; xla; xla, each step; "
-    "keras (`model.fit`)",
+    "what ran the training steps: tensorflow; xla; xla, each step; keras (`model.fit`); after "
+    "tensorflow, what made it fast: session; batches in 2 parts (or more); oneDNN; fused Adam",
 )
 ERROR = Key("fm_mlflow.error", _TAG, "one line", "why a FAILED or KILLED run ended")
 _PROCESS = "fm_mlflow.process."

@@ -21,6 +21,7 @@ def test_defaults_are_the_reference_protocol() -> None:
         "dataset": "fashion_mnist",
         "data_dir": "",
         "measure": "flops,latency,memory",
+        "fit_loop": "auto",
         "flush_timeout": 60.0,
     }
 

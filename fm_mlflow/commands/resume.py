@@ -75,7 +75,7 @@ def resume(
             resumption.tags[keys.EXTENDED_EPOCHS] = str(epochs)
             if resumption.name == run_name(config.model_copy(update={"epochs": before})):
                 resumption.name = run_name(config.model_copy(update={"epochs": epochs}))
-                resumption.tags["mlflow.runName"] = resumption.name
+                resumption.tags[keys.MLFLOW_RUN_NAME] = resumption.name
             resumption.tags[keys.EXTENDED_AT] = str(time.time_ns() // 1_000_000)
         start = Start(started, load_average(), checkpoint, epochs, resumption, parts)
         return run_training(config, model, progress, callbacks, start)

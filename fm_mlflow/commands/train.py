@@ -72,7 +72,8 @@ def train(
         progress: Hears how the run goes on; by default nothing is said.
         callbacks: Keras callbacks of your own.
         **settings: The other fields of `TrainConfig`: epochs, batch_size, learning_rate,
-            optimizer, seed, validation_split, dataset, data_dir, measure, flush_timeout.
+            optimizer, seed, validation_split, dataset, data_dir, measure, fit_loop,
+            flush_timeout.
 
     Returns:
         The run, its metrics and its learning curve. Where the store did not answer to the end,
@@ -260,6 +261,7 @@ def _fit(
             on_batch=on_batch,
             callbacks=[*checkpoints.callbacks(), *callbacks],
             initial_epoch=start.progress.epoch,
+            fit_loop=config.fit_loop,
         )
     return checkpoints.whole(fitted)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,16 +10,11 @@ import keras
 import numpy as np
 
 from fm_mlflow.fitting import hooks
-from fm_mlflow.fitting.cpu import onednn
-from fm_mlflow.fitting.cpu.adam import fused_adam
-from fm_mlflow.fitting.cpu.parts import in_parts, may_move, parts_of
-from fm_mlflow.fitting.cpu.session import CannotMoveError, SessionSteps
+from fm_mlflow.fitting.cpu.fast_steps import fast_steps
 from fm_mlflow.fitting.examples import Examples, Window, epoch_order, in_order, source_of
 from fm_mlflow.fitting.plan import Plan
 from fm_mlflow.fitting.reporter import EpochClock, OnBatch
 from fm_mlflow.fitting.steps import Compiler, Logs, Steps
-
-_log = logging.getLogger(__name__)
 
 _CHUNK_SECONDS = 0.1
 """About how long one call may take: so late come Ctrl-C and the progress bar."""
@@ -68,7 +62,7 @@ class CompiledLoop:
             model, validation, plan.batch_size, callbacks, self._callbacks, resident_bytes
         )
 
-    def run(self, clock: EpochClock, on_batch: OnBatch | None) -> Compiler:
+    def run(self, clock: EpochClock, on_batch: OnBatch | None) -> str:
         """Train: epoch by epoch, each validated; return what ran the training steps.
 
         Args:
@@ -95,7 +89,7 @@ class CompiledLoop:
         if isinstance(model.optimizer, keras.optimizers.Optimizer) and plan.epochs > 0:
             model.optimizer.finalize_variable_values(model.trainable_weights)
         self._callbacks.on_train_end(logs)
-        return self._steps.compiler if self._steps else Compiler.TENSORFLOW
+        return self._steps.description if self._steps else Compiler.TENSORFLOW.value
 
     def close(self) -> None:
         """Free what the training steps hold."""
@@ -109,8 +103,7 @@ class CompiledLoop:
         logs: Logs = {}
         for window in self._source.windows(order):
             if self._steps is None:
-                with fused_adam(self._model.optimizer):
-                    self._steps = self._traced(window)
+                self._steps = self._traced(window)
             first, last = 0, window.steps + bool(window.rest)
             while first < last and not self._model.stop_training:
                 count, logs = self._advance(self._steps, window, first, done)
@@ -131,16 +124,8 @@ class CompiledLoop:
             compiler = Compiler.XLA_STEP
         elif self._step_by_step or not window.steps:
             compiler = Compiler.TENSORFLOW
-        batch_size = self._plan.batch_size
-        parts = parts_of(model, batch_size) if compiler is None else 1
-        # A batch that stays whole gains by a session where that brings it oneDNN.
-        if parts > 1 or (compiler is None and onednn.is_left_off() and may_move(model)):
-            step = in_parts(model, parts) if parts > 1 else model.train_step
-            try:
-                return SessionSteps(step, self._training, window, batch_size, parts)
-            except CannotMoveError as error:
-                _log.info("the training step stays out of a session: %s", error)
-        return Steps(model.train_step, self._training, window, batch_size, compiler)
+        settings = self._training, window, self._plan.batch_size, compiler
+        return fast_steps(model, *settings) or Steps(model.train_step, *settings)
 
     def _advance(self, steps: Steps, window: Window, first: int, done: int) -> tuple[int, Logs]:
         """Run the next steps of a window: how many they were, and the last one's logs."""

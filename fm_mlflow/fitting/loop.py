@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Literal
 
 import keras
 
@@ -26,7 +27,7 @@ class FitResult:
         history: One value an epoch for each metric, by logged name.
         seconds: Wall time of the whole fit.
         training_seconds: Wall time of each epoch's training steps, validation left out.
-        compiler: What ran the training steps: `tensorflow`, `xla`, `xla, each step` or `keras`.
+        compiler: What ran the training steps, as the tag `fm_mlflow.compiler` says it.
     """
 
     history: dict[str, list[float]]
@@ -49,6 +50,7 @@ def fit(
     initial_epoch: int = 0,
     class_weight: Mapping[int, float] | None = None,
     resident_bytes: int | None = None,
+    fit_loop: Literal["auto", "keras"] = "auto",
 ) -> FitResult:
     """Train a compiled model: every example once an epoch, in an order drawn from the seed.
 
@@ -81,6 +83,7 @@ def fit(
         class_weight: Weight of each class number in the training loss, as in `model.fit`.
         resident_bytes: Up to how many bytes of training examples stay on the device; by default a
             quarter of the memory that is free.
+        fit_loop: `keras` takes `model.fit` for every model, on the same batches.
 
     Raises:
         TrainingError: A loss is no longer a finite number; the epoch was reported first.
@@ -94,12 +97,12 @@ def fit(
     reporter = Reporter(on_epoch, clock)
     everyone = [*callbacks, reporter]
     plan = Plan(epochs, initial_epoch, batch_size, seed)
-    if hooks.needs_keras_fit(model):
+    if fit_loop == "keras" or hooks.needs_keras_fit(model):
         keras_fit(model, training, validation, plan, everyone, clock, on_batch)
-        compiler = Compiler.KERAS
+        compiler = Compiler.KERAS.value
     else:
         loop = CompiledLoop(model, training, validation, plan, everyone, resident_bytes)
         with closing(loop):
             compiler = loop.run(clock, on_batch)
     seconds = time.perf_counter() - started
-    return FitResult(reporter.history, seconds, clock.training_seconds, compiler.value)
+    return FitResult(reporter.history, seconds, clock.training_seconds, compiler)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
@@ -38,6 +38,9 @@ _NOT_COMPILED = (
 )
 
 
+_FUSED_ADAM = "ResourceApplyAdam"
+
+
 class Compiler(str, Enum):
     """What runs the training steps."""
 
@@ -47,8 +50,6 @@ class Compiler(str, Enum):
     """XLA, step by step, as the model was compiled (`jit_compile`)."""
     TENSORFLOW = "tensorflow"
     """TensorFlow's own kernels."""
-    SHARDED = "tensorflow, batches in parts"
-    """TensorFlow's kernels, one thread each, on a part of the batch for each core."""
     KERAS = "keras"
     """`model.fit`, because the model or its distribution strategy changes more than a step."""
 
@@ -80,10 +81,20 @@ class Steps:
             autograph=False,
             jit_compile=compiler is Compiler.XLA_STEP or None,
         ).get_concrete_function(batch)
-        self.compiler = compiler or _choose(self._step.graph)
+        operations = {node.op for node in all_nodes(self._step.graph.as_graph_def())}
+        self.compiler = compiler or _choose(operations)
+        self._ways: list[str] = []
+        self._has_fused_adam = _FUSED_ADAM in operations
         # Traced when first called: not every fit needs both.
         self._some = tf.function(self._run_some, autograph=False, reduce_retracing=True)
         self._many: Any = self._compiled()
+
+    @property
+    def description(self) -> str:
+        """What runs the steps and what makes them fast: the tag `fm_mlflow.compiler`."""
+        # XLA joins the operations of Keras' Adam just as well.
+        fused = self._has_fused_adam and self.compiler is Compiler.TENSORFLOW
+        return ", ".join([self.compiler.value, *self._ways, *(["fused Adam"] if fused else [])])
 
     def run(self, window: Window, first: int, count: int) -> Logs:
         """Run `count` whole batches of a window from number `first`: the last one's logs."""
@@ -169,13 +180,12 @@ def all_nodes(definition: Any) -> list[Any]:
     return [*definition.node, *functions]
 
 
-def _choose(graph: Any) -> Compiler:
+def _choose(operations: Iterable[str]) -> Compiler:
     """Choose by the step's operations, not by a trial: a trial could end differently next time.
 
     XLA rounds differently, so that a run would no longer repeat bit for bit.
     """
     if tf.config.list_physical_devices("GPU"):
         return Compiler.TENSORFLOW  # there Keras' own `jit_compile` has decided
-    operations = {node.op for node in all_nodes(graph.as_graph_def())}
     slow = any(_SLOW_IN_XLA.search(operation) for operation in operations)
     return Compiler.TENSORFLOW if slow else Compiler.XLA

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import mlflow
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_USER
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
@@ -92,7 +91,7 @@ def children_of(run_id: str) -> list[StoredRun]:
     client = MlflowClient()
     with store_errors("query runs"):
         experiment = client.get_run(run_id).info.experiment_id
-        text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'"
+        text = f"tags.`{keys.MLFLOW_PARENT_RUN_ID}` = '{run_id}'"
         runs = pages(client.search_runs, [experiment], text, order_by=OLDEST_FIRST)
         # By what `create_child` was told: one that failed before it was under way has no kind.
         return [_stored(run) for run in runs if keys.JOBS in run.data.tags]
@@ -115,13 +114,13 @@ def create_child(parent: TrackedRun, name: str, model: str, jobs: int) -> str:
         source = {
             name: value
             for name, value in inherited.items()
-            if name.startswith(_SOURCE) or name == MLFLOW_USER
+            if name.startswith(_SOURCE) or name == keys.MLFLOW_USER
         }
         run = client.create_run(
             parent.experiment_id,
             tags={
                 **source,
-                MLFLOW_PARENT_RUN_ID: parent.run_id,
+                keys.MLFLOW_PARENT_RUN_ID: parent.run_id,
                 keys.MODEL: redact(model),
                 keys.JOBS: str(jobs),
             },
@@ -175,7 +174,7 @@ def set_aside_handed_over_run(name: str) -> None:
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     if run_id is not None:
         with store_errors("name a run"):
-            MlflowClient().set_tag(run_id, MLFLOW_RUN_NAME, name)
+            MlflowClient().set_tag(run_id, keys.MLFLOW_RUN_NAME, name)
 
 
 @contextmanager

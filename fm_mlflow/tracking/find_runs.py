@@ -11,7 +11,6 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
@@ -34,6 +33,9 @@ _MOST_NAMES_SHOWN = 10
 
 # They do not shape the result, or make the group's identity in another way.
 _NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING})
+# Settings that came later, as runs of before had them: like these, a run that has the default says
+# nothing of it, so that both are of one configuration.
+_LATER_DEFAULTS = {"fit_loop": "auto"}
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,13 @@ def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
         if experiment is None and name.isdigit():
             experiment = if_existing(client.get_experiment, name)
     else:
-        # What `mlflow.set_experiment`, MLFLOW_EXPERIMENT_ID or MLflow's default say.
-        from mlflow.tracking.fluent import _get_experiment_id
+        try:
+            # What `mlflow.set_experiment`, MLFLOW_EXPERIMENT_ID or MLflow's default say.
+            from mlflow.tracking.fluent import _get_experiment_id
 
-        name = str(_get_experiment_id())
+            name = str(_get_experiment_id())
+        except ImportError:
+            name = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
         experiment = if_existing(client.get_experiment, name)
     if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         existing = client.search_experiments(max_results=_MOST_NAMES_SHOWN)
@@ -193,7 +198,7 @@ def _record(run: Run, experiment: str) -> TrainingRun:
         },
         jobs=int(jobs) if jobs.isdecimal() else 1,
         version=tags.get(keys.VERSION),
-        commit=tags.get(MLFLOW_GIT_COMMIT),
+        commit=tags.get(keys.MLFLOW_GIT_COMMIT),
         start_time=run.info.start_time or 0,
         end_time=run.info.end_time or 0,
         artifact_uri=run.info.artifact_uri or "",
@@ -212,7 +217,11 @@ def model_uri(run: Run) -> str | None:
 
 def _config(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
     """Return what shaped the result, spelt in one way whoever logged it."""
-    counted = {name: value for name, value in params.items() if name not in _NOT_CONFIG}
+    counted = {
+        name: value
+        for name, value in params.items()
+        if name not in _NOT_CONFIG and value != _LATER_DEFAULTS.get(name)
+    }
     for name in params:  # what a compiled model brought is what counted
         if name.startswith(keys.COMPILED_PREFIX):
             counted[name.removeprefix(keys.COMPILED_PREFIX)] = counted.pop(name)

@@ -10,9 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlflow.tracking.context import registry as context_registry
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
-
 from fm_mlflow import keys
 from fm_mlflow.data.dataset import Subset
 from fm_mlflow.errors import InputError
@@ -24,6 +21,7 @@ from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.params import same_value
 from fm_mlflow.tracking.save_model import save_model
+from fm_mlflow.tracking.store import context_tags
 
 # MLflow's limits: longer values are refused by some stores.
 _MAX_PARAM_LENGTH = 6000
@@ -213,7 +211,7 @@ class Recorder:
 
     def describe(self, markdown: str) -> None:
         """Set the description that the MLflow UI shows on the run's page."""
-        self.set_tags({MLFLOW_RUN_NOTE: markdown})
+        self.set_tags({keys.MLFLOW_RUN_NOTE: markdown})
 
     def log_dataset(self, name: str, subset: Subset, context: str, source: str) -> None:
         """Log a data set as an input of the run.
@@ -292,7 +290,7 @@ class Recorder:
             size_bytes=size,
             step=self._model_step,
             params={key: str(value) for key, value in (params or {}).items()},
-            tags=context_registry.resolve_tags(),
+            tags=context_tags(),
         )
         self._model_record = self._append(record, durable=True)
         self._model = LoggedModel(self, size)

@@ -13,7 +13,6 @@ from typing import Any
 import mlflow
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError, TrackingError
@@ -152,7 +151,7 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
     if run is not None and went_on_elsewhere:
         folders.append(_download(run.info.run_id, downloads))
     extended = tags.get(keys.EXTENDED_EPOCHS)
-    name = tags.get(MLFLOW_RUN_NAME, header.name if header else "")
+    name = tags.get(keys.MLFLOW_RUN_NAME, header.name if header else "")
     return Resumable(
         Resumption(
             run_id=run.info.run_id if run else journal.state.run_id if journal else None,

@@ -15,8 +15,6 @@ from typing import IO, Any
 import mlflow
 from mlflow.entities import Run, RunTag
 from mlflow.tracking import MlflowClient, fluent
-from mlflow.tracking.context import registry as context_registry
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from fm_mlflow import __version__, keys
 from fm_mlflow.errors import InputError, TrackingError
@@ -34,6 +32,7 @@ from fm_mlflow.tracking.store import (
     StoreUnavailableError,
     absolute_uri,
     check_reachable,
+    context_tags,
     prepare,
     start_run,
     status_after,
@@ -198,7 +197,7 @@ class TrackedRun(Recorder):
 
     def _header(self, uri: str, run_id: str | None, tags: Mapping[str, str]) -> records.RunStart:
         if run_id is None:
-            tags = context_registry.resolve_tags({**tags, MLFLOW_RUN_NAME: self.name})
+            tags = context_tags({**tags, keys.MLFLOW_RUN_NAME: self.name})
         return records.RunStart(
             uri=redact(uri),
             run_id=run_id,
@@ -243,7 +242,7 @@ class TrackedRun(Recorder):
             self._active = caller_run is None
             self._logged_params = existing.data.params
             if _is_generated(existing.info.run_name):
-                tags[MLFLOW_RUN_NAME] = self.name
+                tags[keys.MLFLOW_RUN_NAME] = self.name
             else:
                 self.name = existing.info.run_name
             client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -307,12 +306,19 @@ class TrackedRun(Recorder):
                 break
             with contextlib.suppress(TrackingError), store_errors("close a run within the run"):
                 mlflow.end_run(status)
-        # Not `mlflow.end_run`: it asks the store, and the journal does that.
-        stack = fluent._active_run_stack.get()  # type: ignore[no-untyped-call]
-        while stack and stack.pop().info.run_id != self.run_id:
-            pass
-        fluent._last_active_run_id.set(self.run_id)  # type: ignore[no-untyped-call]
-        monitor = fluent.run_id_to_system_metrics_monitor.pop(self.run_id, None)
+        try:
+            # Not `mlflow.end_run`: it asks the store, and the journal does that.
+            stack = fluent._active_run_stack.get()  # type: ignore[no-untyped-call]
+        except AttributeError:
+            with contextlib.suppress(TrackingError), store_errors("close the run"):
+                mlflow.end_run(status)
+        else:
+            while stack and stack.pop().info.run_id != self.run_id:
+                pass
+        with contextlib.suppress(AttributeError):
+            fluent._last_active_run_id.set(self.run_id)  # type: ignore[no-untyped-call]
+        monitors = getattr(fluent, "run_id_to_system_metrics_monitor", {})
+        monitor = monitors.pop(self.run_id, None)
         if monitor is not None:
             monitor.finish()
         os.environ.pop("MLFLOW_RUN_ID", None)
@@ -332,12 +338,14 @@ def close_inherited_run(run_id: str, error: BaseException) -> None:
 
 def _is_generated(name: str | None) -> bool:
     """Tell whether MLflow named a run that nobody named: two words of its lists and a number."""
-    from mlflow.utils import name_utils
-
     words = (name or "").split("-")
+    try:
+        from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
+    except ImportError:
+        return not name  # rather keep a name than replace one that somebody gave
     return not name or (
         len(words) == 3
-        and words[0] in name_utils._GENERATOR_PREDICATES
-        and words[1] in name_utils._GENERATOR_NOUNS
+        and words[0] in _GENERATOR_PREDICATES
+        and words[1] in _GENERATOR_NOUNS
         and words[2].isdigit()
     )

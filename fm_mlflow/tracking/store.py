@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,6 +60,15 @@ class StoreFailedError(StoreUnavailableError):
 
 class StoreRefusedError(TrackingError):
     """The store says no, and will say so again."""
+
+
+def context_tags(tags: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what MLflow sets on a run by itself - user, source, commit - and further tags."""
+    try:
+        from mlflow.tracking.context.registry import resolve_tags
+    except ImportError:
+        return dict(tags or {})
+    return dict(resolve_tags(tags))
 
 
 def check_reachable(uri: str | None = None) -> None:

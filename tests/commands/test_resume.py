@@ -104,6 +104,14 @@ def interrupted(store: Store, epoch: int, **settings: Any) -> str:
     return str(store.client.search_runs(["0"])[0].info.run_id)
 
 
+def test_the_fit_loop_is_that_of_the_run(store: Store) -> None:
+    run_id = interrupted(store, 3, fit_loop="keras")
+    resume(run_id, model=build)
+    run = store.only_run()
+    assert run.data.params["fit_loop"] == "keras"
+    assert run.data.tags[keys.COMPILER] == "keras"
+
+
 def test_from_the_artifacts_of_an_interrupted_run(
     store: Store, whole: dict[str, Any], root: Path
 ) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +13,25 @@ import tensorflow as tf
 from keras import layers
 
 from fm_mlflow.errors import TrainingError
-from fm_mlflow.fitting import Examples, FitResult, epoch_order, fit
+from fm_mlflow.fitting import Examples, epoch_order
 from fm_mlflow.fitting.cpu import onednn
 from fm_mlflow.fitting.examples import source_of
-from fm_mlflow.process.quiet import OWN_THREADS
-
-SEED, EPOCHS, BATCH, CLASSES = 5, 3, 32, 4
-RNG = np.random.default_rng(0)
-IMAGES = RNG.integers(0, 256, (200, 8, 8), dtype=np.uint8)
-LABELS = (IMAGES.mean(axis=(1, 2)) * 7).astype(np.int32) % CLASSES
-TRAINING = Examples(IMAGES[:150], LABELS[:150], divisor=255)
-VALIDATION = Examples(IMAGES[150:], LABELS[150:], divisor=255)
-# XLA and TensorFlow round differently, and the difference grows with each step.
-ROUNDING = 2e-5
-
-Callbacks = Sequence[keras.callbacks.Callback]
-
-
-def dense(kind: type[keras.Model] = keras.Model, **settings: Any) -> keras.Model:
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((8, 8))
-    hidden = layers.Dense(16, activation="relu")(layers.Flatten()(inputs))
-    model = kind(inputs, layers.Dense(CLASSES, activation="softmax")(hidden))
-    settings = {"optimizer": "adam", "metrics": ["accuracy"], **settings}
-    model.compile(loss="sparse_categorical_crossentropy", **settings)
-    return model
+from tests.fitting.nets import (
+    BATCH,
+    CLASSES,
+    EPOCHS,
+    IMAGES,
+    LABELS,
+    ROUNDING,
+    TRAINING,
+    VALIDATION,
+    as_keras,
+    assert_same,
+    convolutional,
+    dense,
+    example_wise,
+    run,
+)
 
 
 def with_dropout() -> keras.Model:
@@ -50,49 +42,6 @@ def with_dropout() -> keras.Model:
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
-
-
-def convolutional() -> keras.Model:
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8)),
-            layers.Reshape((8, 8, 1)),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.BatchNormalization(),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(CLASSES),
-        ]
-    )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, metrics=["accuracy"])
-    return model
-
-
-def example_wise(*more: keras.Layer) -> keras.Model:
-    """A net of convolutions whose batches may be split, unless a further layer says otherwise."""
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8)),
-            layers.Reshape((8, 8, 1)),
-            layers.Conv2D(4, 3, activation="relu", kernel_regularizer="l2"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            *more,
-            layers.Dense(CLASSES, activation="softmax"),
-        ]
-    )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
-@pytest.fixture
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let batches be split, whatever the machine and whoever started TensorFlow."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
-    monkeypatch.setenv(OWN_THREADS, "1")
 
 
 class OwnStep(keras.Model):  # type: ignore[misc]  # keras is untyped
@@ -115,68 +64,12 @@ class OwnFit(keras.Model):  # type: ignore[misc]
         return super().make_train_function(force)
 
 
-def run(model: keras.Model, callbacks: Callbacks = (), **settings: Any) -> FitResult:
-    arguments: dict[str, Any] = {
-        "training": TRAINING,
-        "validation": VALIDATION,
-        "epochs": EPOCHS,
-        "batch_size": BATCH,
-        "seed": SEED,
-        "on_epoch": lambda _epoch, _metrics: None,
-        **settings,
-    }
-    return fit(model, callbacks=callbacks, **arguments)
-
-
-def as_keras(
-    model: keras.Model, training: Examples, validation: Examples, **settings: Any
-) -> dict[str, list[float]]:
-    """What `model.fit` makes of the batches that `fit` trains on."""
-    keras.utils.set_random_seed(SEED)
-    count = len(training)
-
-    def batches() -> Any:
-        for epoch in range(EPOCHS):
-            order = epoch_order(SEED, epoch, count)
-            for start in range(0, count, BATCH):
-                rows = order[start : start + BATCH]
-                batch = keras.tree.map_structure(lambda part, rows=rows: part[rows], prepared)
-                yield batch
-
-    def floats(examples: Examples) -> Any:
-        return keras.tree.map_structure(
-            np.asarray, examples.prepare(keras.tree.map_structure(tf.constant, examples.arrays))
-        )
-
-    prepared = floats(training)
-    spec = keras.tree.map_structure(
-        lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), prepared
-    )
-    history = model.fit(
-        tf.data.Dataset.from_generator(batches, output_signature=spec),
-        shuffle=False,
-        epochs=EPOCHS,
-        steps_per_epoch=-(-count // BATCH),
-        validation_data=tf.data.Dataset.from_tensor_slices(floats(validation)).batch(BATCH),
-        verbose=0,
-        **settings,
-    )
-    found: dict[str, list[float]] = history.history
-    return found
-
-
-def assert_same(result: FitResult, history: dict[str, list[float]]) -> None:
-    assert set(history) <= set(result.history)
-    for name, values in history.items():
-        np.testing.assert_allclose(result.history[name], values, rtol=ROUNDING, err_msg=name)
-
-
 @pytest.mark.parametrize(
     ("build", "compiler"),
     [
         (dense, "xla"),
         (convolutional, "tensorflow"),
-        (with_dropout, "tensorflow"),
+        (with_dropout, "tensorflow, fused Adam"),
         (lambda: dense(jit_compile=True), "xla, each step"),
         (lambda: dense(OwnStep, metrics=None), "xla"),
         (lambda: dense(OwnFit), "keras"),
@@ -197,7 +90,7 @@ def test_the_losses_are_those_of_keras(build: Callable[[], keras.Model], compile
 @pytest.mark.usefixtures("two_cores")
 def test_a_batch_in_parts_is_the_same_batch() -> None:
     result, other = run(model := example_wise()), example_wise()
-    assert result.compiler == "tensorflow, batches in parts"
+    assert result.compiler == "tensorflow, batches in 2 parts, fused Adam"
     assert_same(result, as_keras(other, TRAINING, VALIDATION))
     for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -227,7 +120,7 @@ def test_a_batch_in_parts_of_several_inputs_and_weights() -> None:
 
     training, validation = examples(slice(150)), examples(slice(150, 200))
     result = run(build(), training=training, validation=validation)
-    assert result.compiler == "tensorflow, batches in parts"
+    assert result.compiler == "tensorflow, batches in 2 parts, fused Adam"
     assert_same(result, as_keras(build(), training, validation))
 
 
@@ -244,20 +137,25 @@ def test_a_batch_in_parts_of_several_inputs_and_weights() -> None:
     ids=["batch norm", "activity", "own activation", "axis of examples", "own layer"],
 )
 def test_what_looks_at_the_batch_gets_it_whole(layer: keras.Layer) -> None:
-    assert run(example_wise(layer), epochs=1).compiler == "tensorflow"
+    assert run(example_wise(layer), epochs=1).compiler == "tensorflow, fused Adam"
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_a_whole_batch_gets_onednn_in_a_session(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_whole_batch_gets_onednn_in_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "is_left_off", onednn.is_built_in)
-    caplog.set_level(logging.INFO)
+    replaced: list[int] = []
+    use_onednn = onednn.use_onednn
+
+    def counted(definition: Any) -> int:
+        replaced.append(use_onednn(definition))
+        return replaced[-1]
+
+    monkeypatch.setattr(onednn, "use_onednn", counted)
     result, other = run(model := convolutional()), convolutional()
-    assert result.compiler == "tensorflow"
-    # The convolution and its two gradients, the pooling and its gradient.
-    replaced = "oneDNN's kernels for 5 operations" if onednn.is_built_in() else ""
-    assert replaced in caplog.text
+    if onednn.is_built_in():
+        # The convolution and its two gradients, the pooling and its gradient.
+        assert replaced == [5]
+        assert result.compiler == "tensorflow, session, oneDNN"
     assert_same(result, as_keras(other, TRAINING, VALIDATION))
     for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -393,7 +291,7 @@ class Hears(keras.callbacks.Callback):  # type: ignore[misc]
 def test_hooks_for_batches_are_called_as_by_keras() -> None:
     ours, theirs = Hears(), Hears()
     result = run(dense(), [ours])
-    assert result.compiler == "tensorflow"
+    assert result.compiler == "tensorflow, fused Adam"
     as_keras(dense(), TRAINING, VALIDATION, callbacks=[theirs])
     assert ours.heard == theirs.heard
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=ROUNDING)

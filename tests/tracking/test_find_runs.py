@@ -51,6 +51,7 @@ def test_a_run_becomes_a_record(store: Store) -> None:
         ({"optimizer": "adam", "compiled/optimizer": "sgd"}, {"optimizer": "sgd"}),
         ({"note": "it's"}, {"note": "it's"}),
         ({"measure": "none", "data_dir": "''"}, {}),
+        ({"fit_loop": "keras"}, {"fit_loop": "keras"}),
     ],
 )
 def test_spellings_of_a_setting_are_one(
@@ -59,6 +60,11 @@ def test_spellings_of_a_setting_are_one(
     (run,) = found(store, Simulated(params=params)).runs
     assert run.config.items() >= config.items()
     assert not {"measure", "data_dir", "model", "seed", "compiled/optimizer"} & set(run.config)
+
+
+def test_a_setting_at_its_later_default_is_that_of_older_runs(store: Store) -> None:
+    old, new = found(store, Simulated(), Simulated(params={"fit_loop": "auto"}, seed=1)).runs
+    assert old.config == new.config
 
 
 def test_what_is_skipped_says_why(store: Store) -> None:

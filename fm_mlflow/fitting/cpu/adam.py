@@ -7,12 +7,17 @@ of a dense net's that XLA does not compile.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from fm_mlflow.process.redaction import one_line
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -22,7 +27,8 @@ def fused_adam(optimizer: Any) -> Iterator[None]:
     The kernel computes what `keras.optimizers.Adam.update_step` does, in the same order. One thing
     it rounds differently: `1 - beta`, which Keras takes from Python's numbers. With `beta_2=0.999`
     the first updates are larger by 6 millionths, and later ones by less.
-    Sparse gradients, AMSGrad, subclasses and other optimizers are left to Keras.
+    Sparse gradients, AMSGrad, subclasses and other optimizers are left to Keras, as is every
+    variable from the first one on for which the operation cannot be had.
 
     Args:
         optimizer: Any; it is as before when the context ends.
@@ -32,11 +38,9 @@ def fused_adam(optimizer: Any) -> Iterator[None]:
         return
     by_keras = optimizer.update_step
     powers: dict[Any, tuple[Any, Any]] = {}
+    works = True
 
-    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
-        if not isinstance(gradient, tf.Tensor):
-            by_keras(gradient, variable, learning_rate)
-            return
+    def fused(gradient: Any, variable: Any, learning_rate: Any) -> None:
         index = optimizer._get_variable_index(variable)
         moments = optimizer._momentums[index].value, optimizer._velocities[index].value
         dtype = variable.dtype
@@ -60,6 +64,18 @@ def fused_adam(optimizer: Any) -> Iterator[None]:
             epsilon=tf.cast(optimizer.epsilon, dtype),
             grad=tf.cast(gradient, dtype),
         )
+
+    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
+        nonlocal works
+        if works and isinstance(gradient, tf.Tensor):
+            try:
+                fused(gradient, variable, learning_rate)
+            except Exception as error:
+                works = False
+                _log.warning("Adam is left to Keras: %s", one_line(error))
+            else:
+                return
+        by_keras(gradient, variable, learning_rate)
 
     optimizer.update_step = update_step
     try:

@@ -27,42 +27,14 @@ _MOST_WEIGHTS = 20_000_000
 
 # They do the same to each example, whatever else is in the batch. By exact type: a subclass of a
 # user's may do anything.
-_EXAMPLE_WISE = {
-    layers.InputLayer,
-    layers.Rescaling,
-    layers.Reshape,
-    layers.Permute,
-    layers.Flatten,
-    layers.Dense,
-    layers.Conv1D,
-    layers.Conv2D,
-    layers.Conv2DTranspose,
-    layers.DepthwiseConv2D,
-    layers.SeparableConv2D,
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-    layers.GlobalMaxPooling1D,
-    layers.GlobalMaxPooling2D,
-    layers.GlobalAveragePooling1D,
-    layers.GlobalAveragePooling2D,
-    layers.ZeroPadding2D,
-    layers.Cropping2D,
-    layers.UpSampling2D,
-    layers.LayerNormalization,
-    layers.Activation,
-    layers.ReLU,
-    layers.LeakyReLU,
-    layers.Softmax,
-    layers.Add,
-    layers.Multiply,
-    layers.Average,
-    layers.Maximum,
-    layers.Concatenate,
-    layers.Dropout,
-    layers.SpatialDropout2D,
-}
+_EXAMPLE_WISE_NAMES = """
+    InputLayer Rescaling Reshape Permute Flatten Dense Conv1D Conv2D Conv2DTranspose DepthwiseConv2D
+    SeparableConv2D MaxPooling1D MaxPooling2D AveragePooling1D AveragePooling2D GlobalMaxPooling1D
+    GlobalMaxPooling2D GlobalAveragePooling1D GlobalAveragePooling2D ZeroPadding2D Cropping2D
+    UpSampling2D LayerNormalization Activation ReLU LeakyReLU Softmax Add Multiply Average Maximum
+    Concatenate Dropout SpatialDropout2D
+"""
+_EXAMPLE_WISE = {getattr(layers, name) for name in _EXAMPLE_WISE_NAMES.split()}
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv2DTranspose, layers.SeparableConv2D)
 
 

@@ -8,7 +8,6 @@ give them back.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,8 +22,6 @@ from fm_mlflow.fitting.examples import Examples, Window
 from fm_mlflow.fitting.steps import Compiler, Logs, Steps, all_nodes
 from fm_mlflow.process.identity import usable_cores
 
-_log = logging.getLogger(__name__)
-
 
 class CannotMoveError(Exception):
     """A function uses something that does not exist in a session: a table, say."""
@@ -37,13 +34,20 @@ class Session:
         function: What to run. It may use variables; other resources not, and no Python.
         operations: How many operations may run at a time.
         threads: How many threads an operation may take.
+        with_onednn: Give it oneDNN's kernels, see `fm_mlflow.fitting.cpu.onednn`.
+
+    Attributes:
+        replaced: How many of its operations got such a kernel.
 
     Raises:
         CannotMoveError: It uses other resources, or Python.
     """
 
-    def __init__(self, function: Any, operations: int, threads: int) -> None:
+    def __init__(
+        self, function: Any, operations: int, threads: int, *, with_onednn: bool = False
+    ) -> None:
         self._function = function
+        self._with_onednn = with_onednn
         self._variables = list(function.variables)
         graph = tf.Graph()
         with graph.as_default():
@@ -90,9 +94,7 @@ class Session:
         for node in all_nodes(definition):
             if "PyFunc" in node.op:  # it could look at the variables that wait outside
                 raise CannotMoveError(node.name)
-        if onednn.is_left_off():
-            count = onednn.use_onednn(definition)
-            _log.info("oneDNN's kernels for %d operations of the step", count)
+        self.replaced = onednn.use_onednn(definition) if self._with_onednn else 0
         elements = tf.graph_util.import_graph_def(
             definition, input_map=replaced, return_elements=wanted
         )
@@ -131,9 +133,11 @@ class SessionSteps(Steps):
         batch_size: As for `Steps`.
         parts: In how many parts the step takes a batch. Where there are several, they keep the
             cores busy, and an operation takes one thread.
+        with_onednn: As for `Session`.
 
     Raises:
-        CannotMoveError: The step cannot run in a session.
+        CannotMoveError: The step uses what does not exist in a session.
+        Exception: TensorFlow's, where it refuses the graph or has no kernel for it.
     """
 
     def __init__(
@@ -143,12 +147,24 @@ class SessionSteps(Steps):
         window: Window,
         batch_size: int,
         parts: int,
+        with_onednn: bool,
     ) -> None:
-        compiler = Compiler.SHARDED if parts > 1 else Compiler.TENSORFLOW
-        super().__init__(step, examples, window, batch_size, compiler)
+        super().__init__(step, examples, window, batch_size, Compiler.TENSORFLOW)
         cores = usable_cores() or 1
-        self._session = Session(self.traced(window), cores, 1 if parts > 1 else cores)
+        threads = 1 if parts > 1 else cores
+        self._session = Session(self.traced(window), cores, threads, with_onednn=with_onednn)
         self._is_in_session = False
+        self._ways.append(f"batches in {parts} parts" if parts > 1 else "session")
+        if self._session.replaced:
+            self._ways.append("oneDNN")
+        try:
+            # TensorFlow looks for kernels when a step first runs. This one is of no effect: what it
+            # does to the session's variables is gone when they are next taken over.
+            self.run(window, 0, 1)
+            self._is_in_session = False
+        except Exception:
+            self.close()
+            raise
 
     @override
     def run(self, window: Window, first: int, count: int) -> Logs:

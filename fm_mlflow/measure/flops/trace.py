@@ -122,8 +122,7 @@ def _declared_inputs(model: keras.Model) -> Structure:
     tensors = getattr(model, "inputs", None)
     if not tensors:
         return None
-    # Only Keras' own attribute tells a dictionary of inputs from a list.
-    structure = getattr(model, "_inputs_struct", tensors)
+    structure = getattr(model, "input", tensors)  # unlike `inputs`, tells a dictionary from a list
     return tensors[0] if len(tensors) == 1 and isinstance(structure, list) else structure
 
 

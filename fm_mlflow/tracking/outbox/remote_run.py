@@ -25,7 +25,6 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from fm_mlflow import keys
 from fm_mlflow.tracking.outbox.batches import Item, only
@@ -155,7 +154,7 @@ class RemoteRun:
         """Log a data set as an input of the run."""
         names = ("name", "digest", "source_type", "source", "schema", "profile")
         values: dict[str, Any] = {name: description.get(name) for name in names}
-        tag = InputTag(MLFLOW_DATASET_CONTEXT, context)
+        tag = InputTag(keys.MLFLOW_DATASET_CONTEXT, context)
         with store_errors("log a data set", self._uri):
             self._client.log_inputs(self._run_id, datasets=[DatasetInput(Dataset(**values), [tag])])
 
