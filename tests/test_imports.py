@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from tests.conftest import PROJECT, Store
+from tests.processes import PROJECT
 from tests.simulated import Simulated, log_run
+from tests.stores import Store
 
 LOADED = """
 import sys

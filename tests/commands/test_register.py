@@ -15,8 +15,8 @@ from fm_mlflow import GateError, keys, list_versions, register, rollback, train
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.registration import checks
 from fm_mlflow.registration.fresh_process import measure
-from tests.conftest import Store, active_store, fm_mlflow, make_store
 from tests.data.test_dataset import small_files, write
+from tests.stores import Store, active_store, fm_mlflow, make_store
 from tests.trained import DIGITS
 
 SHORT = {**DIGITS, "epochs": 1}

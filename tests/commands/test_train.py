@@ -19,8 +19,8 @@ from PIL import Image
 
 from fm_mlflow import InputError, Interrupted, TrainingError, keys, sync, train
 from fm_mlflow.data.dataset import Dataset
-from tests.conftest import Store, active_store
 from tests.outages import Line, Way
+from tests.stores import Store, active_store
 from tests.trained import DIGITS, MEASURED, Finished
 
 # Parameter counts, sizes and estimates of the reference notebook.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.errors import DataError, InputError
-from tests.conftest import free_port
+from tests.processes import free_port
 
 NAMES = list(fashion_mnist.SHA256)
 

@@ -22,7 +22,7 @@ from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.figures import ESTIMATED
 from fm_mlflow.report.html import to_html
 from fm_mlflow.report.markdown import to_markdown
-from tests.conftest import PROJECT
+from tests.processes import PROJECT
 from tests.report import comparisons
 from tests.report.page import Element, parse
 
