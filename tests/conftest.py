@@ -19,6 +19,8 @@ import pytest
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 
+pytest_plugins = ["tests.selection"]
+
 if TYPE_CHECKING:
     from tests.stores import Store
     from tests.trained import Finished
