@@ -66,9 +66,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a fast file that imports MLflow or TensorFlow."""
+    if imported := imported_needlessly(session.config):
+        raise pytest.UsageError(f"a file of the fast tests imports {imported}")
+
+
 @pytest.fixture(autouse=True)
 def _stays_fast(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test of `-m fast` where MLflow or TensorFlow was imported."""
+    """Fail a fast test that imports MLflow or TensorFlow when it runs."""
     yield
-    if only_fast(request.config) and (imported := HEAVY & sys.modules.keys()):
-        pytest.fail(f"a fast test, or what it imports, imported {', '.join(sorted(imported))}")
+    if imported := imported_needlessly(request.config):
+        pytest.fail(f"a fast test, this one or one before, imported {imported}")
+
+
+def imported_needlessly(config: pytest.Config) -> str:
+    """Name what a session of `-m fast` must not import and did."""
+    return ", ".join(sorted(HEAVY & sys.modules.keys())) if only_fast(config) else ""
