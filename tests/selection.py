@@ -30,7 +30,24 @@ FAST = (
 
 HEAVY = {"keras", "mlflow", "tensorflow"}
 
-LONGEST_FIRST: tuple[str, ...] = ()
+LONGEST_FIRST = (
+    "commands/test_train.py",
+    "commands/test_train_processes.py",
+    "commands/test_benchmark_processes.py",
+    "commands/test_serving.py",
+    "tracking/outbox/test_delivery.py",
+    "commands/test_resume.py",
+    "commands/test_register.py",
+    "training/test_models.py",
+    "measure/flops/test_profile.py",
+    "commands/test_team_server.py",
+    "fitting/test_fitting.py",
+    "measure/flops/test_layers.py",
+    "measure/flops/test_witnesses.py",
+    "measure/test_latency.py",
+    "measure/test_memory.py",
+    "test_imports.py",
+)
 """The files that take longest. A file stays in one process, so a long one must not come last."""
 
 
