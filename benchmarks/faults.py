@@ -228,7 +228,7 @@ def server(folder: Path, port: int = 0) -> Iterator[str]:
 
 def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
     """Start a server and wait until it answers."""
-    from tests.conftest import wait_until_it_answers
+    from tests.processes import wait_until_it_answers
 
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
@@ -258,8 +258,8 @@ def outages(
     import mlflow
     from mlflow.tracking import MlflowClient
 
-    from tests.conftest import Store
     from tests.outages import Line, Way
+    from tests.stores import Store
 
     os.environ["FM_MLFLOW_JOURNAL_DIR"] = str(folder / "journals")
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"

@@ -8,7 +8,7 @@ import threading
 from enum import Enum
 from urllib.parse import urlsplit
 
-from tests.conftest import Store
+from tests.stores import Store
 
 
 class Way(Enum):

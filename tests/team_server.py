@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import NO_JOBS, PROJECT, free_port, wait_until_it_answers
+from tests.processes import PROJECT, free_port, wait_until_it_answers
+from tests.stores import NO_JOBS
 
 ADMIN_PASSWORD = "correct-horse-battery"
 BUCKET = "mlflow"

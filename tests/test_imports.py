@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT, Store
+from tests.processes import PROJECT
 from tests.simulated import Simulated, log_run
+from tests.stores import Store
 
 LOADED = """
 import sys
@@ -78,6 +81,28 @@ from tests.cluster import Cluster
 print_benchmark(Console(), benchmark(seeds=1, dataset="digits", executor=Cluster()))
 """
     assert loaded_by(code) == ["mlflow", "pandas"]
+
+
+def collect_fast(folder: Path, plugin: str) -> subprocess.CompletedProcess[str]:
+    (folder / "plugin_of_a_test.py").write_text(plugin)
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-m", "fast", "--collect-only", "-q"],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTEST_PLUGINS": "plugin_of_a_test"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_fast_tests_are_collected_without_tensorflow_and_mlflow(tmp_path: Path) -> None:
+    done = collect_fast(tmp_path, "")
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    assert {"tests/analysis/test_verdicts.py", "tests/test_config.py"} <= files
+    refused = collect_fast(tmp_path, "import mlflow")
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: a file of the fast tests imports mlflow" in refused.stderr
 
 
 def test_the_check_sees_an_import() -> None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from fm_mlflow import keys
 from fm_mlflow.cli import cli
 from fm_mlflow.config import BenchmarkConfig, CompareConfig, RegisterConfig, TrainConfig
-from tests.conftest import PROJECT
+from tests.processes import PROJECT
 
 if sys.version_info >= (3, 11):
     import tomllib

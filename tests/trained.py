@@ -8,11 +8,9 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import pytest
 
-from fm_mlflow import TrainResult, train
-from fm_mlflow.data.dataset import Dataset, load_dataset
-from tests.conftest import Store, active_store, make_store
+from fm_mlflow import TrainResult
+from tests.stores import Store
 
 Settings = dict[str, Any]
 MEASURED: Settings = {"dataset": "digits", "epochs": 2}
@@ -38,18 +36,3 @@ class Finished:
     def predictions(self) -> dict[str, Any]:
         with np.load(self.artifact("predictions/test.npz")) as file:
             return dict(file)
-
-
-@pytest.fixture(scope="session")
-def digits() -> Dataset:
-    return load_dataset("digits")
-
-
-@pytest.fixture(scope="session", params=["mlp", "cnn"])
-def finished(
-    request: pytest.FixtureRequest, store_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Finished:
-    """A training of each built-in model, in a SQLite store."""
-    store = make_store(store_template, tmp_path_factory.mktemp(request.param))
-    with active_store(store):
-        return Finished(store, train(request.param, **MEASURED))

@@ -19,15 +19,15 @@ def verdict_of(*each: object, details: object = None) -> Verdict:
 
 
 def simulate(gap: float, stores: int, monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
-    """Two models of five seeds each, 10,000 test images, `gap` in logits apart."""
+    """Two models of five seeds each, 5,000 test images, `gap` in logits apart."""
     # A coarser interval, for speed.
     monkeypatch.setattr(resampling, "_RESAMPLES", 500)
     random = np.random.default_rng(11)
     verdicts = []
     for _ in range(stores):
-        level = 3 + hardness(random, 10_000)
+        level = 3 + hardness(random, 5000)
         tables = {
-            model: correctness(random, level + shift, 5, 10_000)
+            model: correctness(random, level + shift, 5, 5000)
             for model, shift in (("a", 0.0), ("b", gap))
         }
         each, details = with_predictions(tables)

@@ -14,7 +14,7 @@ from fm_mlflow import BenchmarkError, Interrupted, benchmark, keys
 from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.tracking.child_runs import children_of
 from tests.cluster import Cluster, Fate
-from tests.conftest import Store
+from tests.stores import Store
 
 SETTINGS: dict[str, Any] = {"models": "mlp,cnn", "dataset": "digits", "output": "out"}
 ALL = {(model, seed) for model in ("mlp", "cnn") for seed in range(3)}

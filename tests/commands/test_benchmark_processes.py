@@ -18,7 +18,8 @@ from tests.commands.test_train_processes import (
     mlflow_run,
     project as project,  # a fixture
 )
-from tests.conftest import Store, fm_mlflow, wait_for
+from tests.processes import wait_for
+from tests.stores import Store, fm_mlflow
 
 MODELS = """
 import os, pathlib, signal, keras

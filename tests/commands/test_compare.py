@@ -19,9 +19,9 @@ from fm_mlflow.commands import compare as comparing
 from fm_mlflow.commands.compare import choose
 from fm_mlflow.config import Choice
 from fm_mlflow.listeners import ProgressListener
-from tests.conftest import Store, active_store, fm_mlflow as command
 from tests.outages import Line, Way
 from tests.simulated import Simulated, log_run
+from tests.stores import Store, active_store, fm_mlflow as command
 
 FILES = {"report.html", "report.md", "comparison.csv", "comparison.json"}
 GAP = [

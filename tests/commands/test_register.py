@@ -11,12 +11,20 @@ import h5py
 import mlflow
 import pytest
 
-from fm_mlflow import GateError, keys, list_versions, register, rollback, train
+from fm_mlflow import (
+    GateError,
+    TrainResult,
+    keys,
+    list_versions,
+    register,
+    rollback,
+    train,
+)
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.registration import checks
 from fm_mlflow.registration.fresh_process import measure
-from tests.conftest import Store, active_store, fm_mlflow, make_store
 from tests.data.test_dataset import small_files, write
+from tests.stores import Store, active_store, copy_store, fm_mlflow, make_store
 from tests.trained import DIGITS
 
 SHORT = {**DIGITS, "epochs": 1}
@@ -44,6 +52,31 @@ def two_runs(
         cnn = train("cnn", **{**settings, "epochs": 4, "learning_rate": 0.003})
         mlp = train("mlp", **{**settings, "epochs": 1, "learning_rate": 0.0001})
         yield store, cnn.run_id, mlp.run_id
+
+
+@pytest.fixture(scope="module")
+def one_run(
+    store_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Store, TrainResult]:
+    store = make_store(store_template, tmp_path_factory.mktemp("one"))
+    with active_store(store):
+        return store, train("mlp", **SHORT)
+
+
+@pytest.fixture
+def run(one_run: tuple[Store, TrainResult]) -> TrainResult:
+    """A training whose model is in the copied store of the test."""
+    return one_run[1]
+
+
+@pytest.fixture
+def copied(
+    one_run: tuple[Store, TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Store]:
+    """A store with one run that a test may damage."""
+    monkeypatch.chdir(tmp_path)
+    with active_store(copy_store(one_run[0], tmp_path)) as made:
+        yield made
 
 
 @pytest.fixture
@@ -124,35 +157,33 @@ class TestTampering:
         assert store.client.search_registered_models() == []
         return str(refused.value)
 
-    def test_a_forged_accuracy(self, store: Store) -> None:
-        run = train("mlp", **SHORT)
-        store.client.log_metric(run.run_id, "test_accuracy", 0.99, step=1)
-        message = self.refused(store, run.run_id)
+    def test_a_forged_accuracy(self, copied: Store, run: TrainResult) -> None:
+        copied.client.log_metric(run.run_id, "test_accuracy", 0.99, step=1)
+        message = self.refused(copied, run.run_id)
         found = f"test_accuracy: logged 0.99, found {run.test_accuracy}, required: equal"
         assert message == f"not promoted: {found}"
 
-    def test_one_weight_that_no_prediction_depends_on(self, store: Store) -> None:
-        run = train("mlp", **SHORT)
-        (model,) = store.folder.rglob("model.keras")
+    def test_one_weight_that_no_prediction_depends_on(
+        self, copied: Store, run: TrainResult
+    ) -> None:
+        (model,) = copied.folder.rglob("model.keras")
         # The first pixel of each digit is border: always 0.
         change_weight(model, row=0, by=1.0)
-        message = self.refused(store, run.run_id)
+        message = self.refused(copied, run.run_id)
         assert message.startswith("not promoted: weights digest: logged ")
         assert "predictions" not in message
 
-    def test_one_weight_that_matters(self, store: Store) -> None:
-        run = train("mlp", **SHORT)
-        store.client.delete_tag(run.run_id, keys.WEIGHTS_DIGEST)  # as of an older run
-        (model,) = store.folder.rglob("model.keras")
+    def test_one_weight_that_matters(self, copied: Store, run: TrainResult) -> None:
+        copied.client.delete_tag(run.run_id, keys.WEIGHTS_DIGEST)  # as of an older run
+        (model,) = copied.folder.rglob("model.keras")
         change_weight(model, row=28 * 14 + 14, by=0.01)
-        message = self.refused(store, run.run_id)
+        message = self.refused(copied, run.run_id)
         assert "predictions/test.npz: logged 360 x 10, found up to " in message
 
-    def test_missing_predictions(self, store: Store) -> None:
-        run = train("mlp", **SHORT)
-        (store.folder / "mlruns/0" / run.run_id / "artifacts/predictions/test.npz").unlink()
+    def test_missing_predictions(self, copied: Store, run: TrainResult) -> None:
+        (copied.folder / "mlruns/0" / run.run_id / "artifacts/predictions/test.npz").unlink()
         assert "predictions/test.npz is missing or cannot be read" in self.refused(
-            store, run.run_id
+            copied, run.run_id
         )
 
 
@@ -169,13 +200,12 @@ def change_weight(path: Path, *, row: int, by: float) -> None:
     shutil.rmtree(folder)
 
 
-def test_a_missing_model_file(store: Store) -> None:
-    run = train("mlp", **SHORT)
-    (model,) = store.folder.rglob("model.keras")
+def test_a_missing_model_file(copied: Store, run: TrainResult) -> None:
+    (model,) = copied.folder.rglob("model.keras")
     model.unlink()
     with pytest.raises(GateError, match=r"cannot be loaded and run by a fresh process: .*model"):
         register(run_id=run.run_id)
-    assert store.client.search_registered_models() == []
+    assert copied.client.search_registered_models() == []
 
 
 def test_a_users_own_model_loads_without_its_source(store: Store) -> None:

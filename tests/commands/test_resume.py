@@ -19,8 +19,9 @@ from fm_mlflow import InputError, TrackingError, TrainResult, keys, resume, sync
 from fm_mlflow.config import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.training.checkpoint import Checkpoint, CheckpointWriter, Progress, newest
-from tests.conftest import START_SECONDS, Store, active_store, make_store, wait_for
 from tests.limits import largest_file
+from tests.processes import START_SECONDS, wait_for
+from tests.stores import Store, active_store, make_store
 from tests.trained import DIGITS, Settings
 
 FOUR: Settings = {**DIGITS, "epochs": 4}

@@ -8,8 +8,8 @@ import mlflow
 import pytest
 
 from fm_mlflow import InputError, keys, runs
-from tests.conftest import Store
 from tests.simulated import Simulated, log_run
+from tests.stores import Store
 
 TYPES = {
     "run_name": "string",

@@ -23,7 +23,8 @@ from fm_mlflow import InputError, predict, train
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import DataError
 from fm_mlflow.listeners import ProgressListener
-from tests.conftest import Store, active_store, fm_mlflow, free_port, wait_until_it_answers
+from tests.processes import free_port, wait_until_it_answers
+from tests.stores import Store, active_store, fm_mlflow
 from tests.trained import DIGITS
 
 CHAMPION = "models:/served@champion"

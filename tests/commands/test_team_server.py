@@ -11,7 +11,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import TrackingError, compare, reconcile, register, train
-from tests.conftest import Store, active_store
+from tests.stores import Store, active_store
 from tests.team_server import ADMIN_PASSWORD, BUCKET, TeamServer, team_server
 from tests.trained import DIGITS
 

@@ -19,8 +19,8 @@ from PIL import Image
 
 from fm_mlflow import InputError, Interrupted, TrainingError, keys, sync, train
 from fm_mlflow.data.dataset import Dataset
-from tests.conftest import Store, active_store
 from tests.outages import Line, Way
+from tests.stores import Store, active_store
 from tests.trained import DIGITS, MEASURED, Finished
 
 # Parameter counts, sizes and estimates of the reference notebook.
@@ -240,8 +240,12 @@ def test_the_table_by_layer_adds_up(finished: Finished) -> None:
         assert sum(float(row[column] or 0) for row in rows) == pytest.approx(logged[name])
 
 
-def test_parts_can_be_left_out(store: Store) -> None:
-    done = Finished(store, train("mlp", measure="flops", dataset="digits", epochs=1))
+@pytest.mark.parametrize("finished", ["mlp"], indirect=True)
+def test_parts_can_be_left_out_and_another_seed_is_another_run(
+    finished: Finished, store: Store
+) -> None:
+    done = Finished(store, train("mlp", measure="flops", dataset="digits", epochs=1, seed=1))
+    assert done.result.history["loss"][0] != finished.result.history["loss"][0]
     groups = {name.partition("/")[0] for name in done.run.data.metrics}
     assert {"flops", "size", "time"} <= groups
     assert groups.isdisjoint({"latency", "memory", "utilization"})
@@ -268,32 +272,26 @@ def test_same_seed_same_run_bit_for_bit(finished: Finished, store: Store) -> Non
     )
 
 
-@pytest.mark.parametrize("finished", ["mlp"], indirect=True)
-def test_another_seed_is_another_run(finished: Finished, store: Store) -> None:
-    other = train("mlp", seed=1, **{**DIGITS, "epochs": 1})
-    assert other.history["loss"][0] != finished.result.history["loss"][0]
+def test_held_out_images_the_optimizer_and_users_own_logging(store: Store, digits: Dataset) -> None:
+    class Logs(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+            mlflow.log_metric("mine", 42)
 
-
-def test_held_out_images_validate(store: Store, digits: Dataset) -> None:
-    result = train("mlp", validation_split=0.25, **{**DIGITS, "epochs": 1})
+    settings = {**DIGITS, "epochs": 1, "validation_split": 0.25, "optimizer": "sgd"}
+    result = train("mlp", learning_rate=0.02, callbacks=[Logs()], **settings)
     held = digits.hold_out(0.25).validation
     assert held is not None
     inputs = store.client.get_run(result.run_id).inputs
     assert inputs is not None
     found = {entry.tags[0].value: entry.dataset.digest for entry in inputs.dataset_inputs}
     assert found["validation"] == held.digest[:36]
-    with active_store(store):
-        model = mlflow.tensorflow.load_model(result.model_uri)
+    model = mlflow.tensorflow.load_model(result.model_uri)
     predicted = model.predict(held.images.astype(np.float32) / 255, verbose=0).argmax(axis=1)
     assert result.history["val_accuracy"] == [pytest.approx(np.mean(predicted == held.labels))]
-
-
-def test_the_optimizer_and_its_learning_rate_are_used(store: Store) -> None:
-    result = train("mlp", optimizer="sgd", learning_rate=0.02, **{**DIGITS, "epochs": 1})
     assert result.history["learning_rate"] == [0.02]
     run = store.only_run()
     assert (run.data.params["optimizer"], run.data.params["learning_rate"]) == ("sgd", "0.02")
-    model = mlflow.tensorflow.load_model(result.model_uri)
+    assert run.data.metrics["mine"] == 42
     assert isinstance(model.optimizer, keras.optimizers.SGD)
 
 
@@ -524,14 +522,6 @@ class TestRunsOfOthers:
             mlflow.log_param("epochs", 7)
             with pytest.raises(InputError, match=r"^epochs: received '2', accepted: 7, which run"):
                 train("mlp", **DIGITS)
-
-    def test_users_own_logging_reaches_the_run(self, store: Store) -> None:
-        class Logs(keras.callbacks.Callback):  # type: ignore[misc]
-            def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-                mlflow.log_metric("mine", 42)
-
-        train("mlp", callbacks=[Logs()], **DIGITS)
-        assert store.only_run().data.metrics["mine"] == 42
 
 
 def test_secrets_stay_out_of_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

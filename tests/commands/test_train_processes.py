@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import PROJECT, START_SECONDS, Store, fm_mlflow, wait_for
+from tests.processes import PROJECT, START_SECONDS, wait_for
+from tests.stores import Store, fm_mlflow
 
 LONG = ["train", "--dataset", "digits", "--epochs", "100000"]
 

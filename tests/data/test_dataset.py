@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.errors import DataError, InputError
-from tests.conftest import free_port
+from tests.processes import free_port
 
 NAMES = list(fashion_mnist.SHA256)
 
@@ -75,7 +75,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     handler = functools.partial(Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         monkeypatch.setenv("FM_MLFLOW_DATA_URL", f"http://127.0.0.1:{server.server_port}/")
         yield folder
         server.shutdown()

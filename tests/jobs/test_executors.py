@@ -7,7 +7,7 @@ import pytest
 from fm_mlflow import __version__
 from fm_mlflow.jobs.executors import Job, JobEnd, JobProgress, LocalExecutor, _cause
 from fm_mlflow.listeners import Progress
-from tests.conftest import START_SECONDS
+from tests.processes import START_SECONDS
 
 
 def test_jobs_run_side_by_side_and_their_ends_say_why(monkeypatch: pytest.MonkeyPatch) -> None:

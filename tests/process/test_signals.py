@@ -15,7 +15,7 @@ import pytest
 
 from fm_mlflow.errors import Interrupted
 from fm_mlflow.process import signals
-from tests.conftest import wait_for
+from tests.processes import wait_for
 
 WORKER = """
 import sys, time

@@ -22,7 +22,7 @@ from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.figures import ESTIMATED
 from fm_mlflow.report.html import to_html
 from fm_mlflow.report.markdown import to_markdown
-from tests.conftest import PROJECT
+from tests.processes import PROJECT
 from tests.report import comparisons
 from tests.report.page import Element, parse
 
@@ -30,16 +30,34 @@ SECTIONS = [
     *("results", "decision", "estimates", "curves", "trade-offs", "target", "classes"),
     *("questions", "evidence", "metrics", "warnings", "skipped", "repeat"),
 ]
+
+
+def troubled() -> Comparison:
+    """A training that diverged, a cost that was not measured, more classes than a matrix shows."""
+    cnn = comparisons.group("cnn")
+    curves = tuple(
+        {**each, keys.VAL_LOSS: [(1, 0.5), (2, math.nan), (3, math.inf)]} for each in cnn.curves
+    )
+    metrics = {name: each for name, each in cnn.metrics.items() if name != keys.MEMORY_TRAINING}
+    metrics[str(keys.TEST_LOSS)] = comparisons.statistic([math.nan, math.inf])
+    missing = {str(keys.MEMORY_TRAINING): "another training was in this process before"}
+    cnn = replace(cnn, curves=curves, metrics=metrics, missing=missing)
+    made = comparisons.comparison(cnn, comparisons.group("mlp", "mlp"))
+    by_class = tuple(comparisons.by_class(each.model, classes=100) for each in made.by_class)
+    return replace(made, class_names=tuple(f"class {i}" for i in range(100)), by_class=by_class)
+
+
 CASES: dict[str, Callable[[], Comparison]] = {
     "usual": comparisons.comparison,
     "bare": comparisons.bare,
     "empty": comparisons.empty,
     "hostile": comparisons.hostile,
-    "many": lambda: comparisons.many(groups=60),
+    "many": comparisons.many,
     "one seed": lambda: comparisons.comparison(
         comparisons.group("cnn", seeds=1), comparisons.group("mlp", "mlp", seeds=1)
     ),
     "one model": lambda: comparisons.comparison(comparisons.group("cnn")),
+    "troubled": troubled,
 }
 
 
@@ -48,14 +66,19 @@ def pages() -> dict[str, str]:
     return {name: to_html(make()) for name, make in CASES.items()}
 
 
+@pytest.fixture(scope="module")
+def parsed(pages: dict[str, str]) -> dict[str, Element]:
+    return {name: parse(html) for name, html in pages.items()}
+
+
 @pytest.fixture(params=CASES)
-def page(request: pytest.FixtureRequest, pages: dict[str, str]) -> Element:
-    return parse(pages[request.param])
+def page(request: pytest.FixtureRequest, parsed: dict[str, Element]) -> Element:
+    return parsed[request.param]
 
 
 @pytest.fixture
-def usual(pages: dict[str, str]) -> Element:
-    return parse(pages["usual"])
+def usual(parsed: dict[str, Element]) -> Element:
+    return parsed["usual"]
 
 
 def test_every_page_has_every_section_in_order(page: Element) -> None:
@@ -179,15 +202,12 @@ def test_warnings_are_announced_at_the_top(usual: Element) -> None:
     assert header.all("a", href="#skipped")[0].text == "2 runs skipped"
 
 
-def test_why_a_cost_is_missing() -> None:
-    whole = comparisons.group("cnn")
-    metrics = {k: v for k, v in whole.metrics.items() if k != keys.MEMORY_TRAINING}
-    reason = "another training was in this process before"
-    lacking = replace(whole, metrics=metrics, missing={keys.MEMORY_TRAINING: reason})
-    page = parse(to_html(comparisons.comparison(lacking, comparisons.group("mlp", "mlp"))))
-    results = page.all("section", id="results")[0]
+def test_why_a_cost_is_missing(parsed: dict[str, Element]) -> None:
+    results = parsed["troubled"].all("section", id="results")[0]
     assert [cell.text for cell in results.all("td", class_="missing")] == ["not measured"]
-    assert f"Training Memory (MB) of cnn was not measured: {reason}." in results.text
+    assert (
+        "Training Memory (MB) of cnn was not measured: another training was in this process before."
+    ) in results.text
 
 
 def numbers_of(value: Any) -> Iterator[float]:
@@ -283,22 +303,13 @@ def test_a_users_matplotlib_settings_change_nothing(pages: dict[str, str]) -> No
         assert mpl.rcParams["font.size"] == 30
 
 
-def test_a_training_that_diverged() -> None:
-    made = comparisons.group("cnn")
-    curves = [
-        {**each, keys.VAL_LOSS: [(1, 0.5), (2, math.nan), (3, math.inf)]} for each in made.curves
-    ]
-    nothing = comparisons.statistic([math.nan, math.inf])
-    lost = replace(made, curves=tuple(curves), metrics={**made.metrics, keys.TEST_LOSS: nothing})
-    page = parse(to_html(comparisons.comparison(lost, comparisons.group("mlp", "mlp"))))
-    assert "nan" in page.all("section", id="metrics")[0].text
+def test_a_training_that_diverged(parsed: dict[str, Element]) -> None:
+    assert "nan" in parsed["troubled"].all("section", id="metrics")[0].text
 
 
-def test_thousands_of_models() -> None:
-    comparison = comparisons.many()
-    html = to_html(comparison)
-    assert len(html) < 3e6
-    page = parse(html)
+def test_thousands_of_models(pages: dict[str, str], parsed: dict[str, Element]) -> None:
+    assert len(pages["many"]) < 3e6
+    page = parsed["many"]
     (table,) = page.all("section", id="results")[0].all("table")
     assert len(table.all("tbody")) == 10
     assert "1,990 more in comparison.csv" in page.text
@@ -306,11 +317,7 @@ def test_thousands_of_models() -> None:
     assert len(skipped.all("li")) == 3 * (20 + 1)
 
 
-def test_more_classes_than_a_matrix_can_show() -> None:
-    names = tuple(f"class {i}" for i in range(100))
-    made = comparisons.comparison()
-    by_class = tuple(comparisons.by_class(each.model, classes=100) for each in made.by_class)
-    page = parse(to_html(replace(made, class_names=names, by_class=by_class)))
-    classes = page.all("section", id="classes")[0]
+def test_more_classes_than_a_matrix_can_show(parsed: dict[str, Element]) -> None:
+    classes = parsed["troubled"].all("section", id="classes")[0]
     assert classes.all("table", class_="heat") == []
     assert "The 25 hardest; 75 more classes in comparison.json." in classes.text

@@ -12,8 +12,9 @@ from fm_mlflow import InputError, TrackingError, keys
 from fm_mlflow.config import Choice
 from fm_mlflow.tracking.find_runs import FoundRuns, find_runs
 from fm_mlflow.tracking.run_details import load_details
-from tests.conftest import Store, free_port
+from tests.processes import free_port
 from tests.simulated import Simulated, log_run
+from tests.stores import Store
 
 
 def found(store: Store, *runs: Simulated, **choice: str) -> FoundRuns:

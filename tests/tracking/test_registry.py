@@ -14,7 +14,8 @@ from fm_mlflow import keys
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.tracking import registry as registry_module
 from fm_mlflow.tracking.registry import Aliases, ChampionChangedError, NewVersion, Registry
-from tests.conftest import PROJECT, Store, active_store
+from tests.processes import PROJECT
+from tests.stores import Store, active_store
 
 NAME = "classifier"
 

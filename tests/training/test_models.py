@@ -19,7 +19,7 @@ from fm_mlflow import ModelError, train
 from fm_mlflow.config import BUILTIN_MODELS, TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.training.models import BUILDERS, BuiltModel, build_model
-from tests.conftest import Store
+from tests.stores import Store
 from tests.trained import DIGITS
 
 CONFIG = TrainConfig(dataset="digits")

@@ -26,8 +26,9 @@ from fm_mlflow.process.identity import this_process
 from fm_mlflow.tracking.outbox import courier
 from fm_mlflow.tracking.outbox.remote_run import utc_now
 from fm_mlflow.tracking.run import TrackedRun
-from tests.conftest import START_SECONDS, Store, active_store, wait_for
 from tests.outages import Line, Way
+from tests.processes import START_SECONDS, wait_for
+from tests.stores import Store, active_store
 
 EPOCHS = 6
 

@@ -1,0 +1,102 @@
+"""Which tests are fast, and in what order the files start."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+FAST = (
+    "analysis",
+    "commands/test_predict.py",
+    "data",
+    "jobs",
+    "measure/test_machine.py",
+    "measure/test_quantiles.py",
+    "process",
+    "registration",
+    "report",
+    "terminal",
+    "test_cli.py",
+    "test_config.py",
+    "test_packaging.py",
+    "tracking/outbox/test_journal.py",
+)
+"""Folders and files of pure tests: they import neither MLflow nor TensorFlow, and take no time."""
+
+HEAVY = {"keras", "mlflow", "tensorflow"}
+
+LONGEST_FIRST = (
+    "commands/test_train.py",
+    "commands/test_train_processes.py",
+    "commands/test_benchmark_processes.py",
+    "commands/test_serving.py",
+    "tracking/outbox/test_delivery.py",
+    "commands/test_resume.py",
+    "commands/test_register.py",
+    "training/test_models.py",
+    "measure/flops/test_profile.py",
+    "commands/test_team_server.py",
+    "fitting/test_fitting.py",
+    "measure/flops/test_layers.py",
+    "measure/flops/test_witnesses.py",
+    "measure/test_latency.py",
+    "measure/test_memory.py",
+    "test_imports.py",
+)
+"""The files that take longest. A file stays in one process, so a long one must not come last."""
+
+
+def is_fast(path: Path) -> bool:
+    """Whether a file, or a folder with all that is in it, is of the fast tests."""
+    return any(path.is_relative_to(TESTS / place) for place in FAST)
+
+
+def only_fast(config: pytest.Config) -> bool:
+    """Whether pytest was called with `-m fast`."""
+    return bool(config.option.markexpr == "fast")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have pytest-xdist start the files in the order of the tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the other files of `-m fast`: to look into them is to import MLflow."""
+    if only_fast(config) and collection_path.suffix == ".py" and not is_fast(collection_path):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the fast tests; put the longest files first."""
+    ranks = {TESTS / name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    for item in items:
+        if is_fast(item.path):
+            item.add_marker("fast")
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a fast file that imports MLflow or TensorFlow."""
+    if imported := imported_needlessly(session.config):
+        raise pytest.UsageError(f"a file of the fast tests imports {imported}")
+
+
+@pytest.fixture(autouse=True)
+def _stays_fast(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a fast test that imports MLflow or TensorFlow when it runs."""
+    yield
+    if imported := imported_needlessly(request.config):
+        pytest.fail(f"a fast test, this one or one before, imported {imported}")
+
+
+def imported_needlessly(config: pytest.Config) -> str:
+    """Name what a session of `-m fast` must not import and did."""
+    return ", ".join(sorted(HEAVY & sys.modules.keys())) if only_fast(config) else ""

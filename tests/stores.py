@@ -1,0 +1,133 @@
+"""Tracking stores of a test's own: SQLite files, a real server, and the command that logs there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.tracking import MlflowClient
+
+from tests.processes import START_SECONDS, free_port, wait_until_it_answers
+
+NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""For servers: their queues of language-model jobs would be seven processes more."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking store of a test's own."""
+
+    uri: str
+    folder: Path
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.uri)
+
+    def only_run(self) -> mlflow.entities.Run:
+        (run,) = self.client.search_runs(["0"])
+        return run
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """For a process that is to log here."""
+        return {**os.environ, "MLFLOW_TRACKING_URI": self.uri, **more}
+
+
+def make_template(folder: Path) -> Path:
+    """Make an empty, migrated store: migrating takes seconds, copying nothing."""
+    path = folder / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def make_store(template: Path, folder: Path) -> Store:
+    database = folder / "mlflow.db"
+    shutil.copy(template, database)
+    with sqlite3.connect(database) as connection:
+        artifacts = str(folder / "mlruns" / "0")
+        connection.execute("UPDATE experiments SET artifact_location = ?", [artifacts])
+    return Store(f"sqlite:///{database}", folder)
+
+
+def copy_store(original: Store, folder: Path) -> Store:
+    """Copy a store with all its runs, models and artifacts: training them again takes seconds."""
+    shutil.copytree(original.folder, folder, dirs_exist_ok=True)
+    places = [
+        ("experiments", "artifact_location"),
+        ("runs", "artifact_uri"),
+        ("logged_models", "artifact_location"),
+    ]
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        for table, column in places:
+            connection.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
+                [str(original.folder), str(folder)],
+            )
+    return Store(f"sqlite:///{folder / 'mlflow.db'}", folder)
+
+
+@contextmanager
+def active_store(store: Store) -> Iterator[Store]:
+    """Make a store the one that this process logs to."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(store.uri)
+    try:
+        yield store
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+@contextmanager
+def tracking_server(template: Path, folder: Path) -> Iterator[Store]:
+    """Start a real MLflow tracking server on a free port of 127.0.0.1."""
+    backend = make_store(template, folder)
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        # Artifacts through the server, as a team's clients see them.
+        connection.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'")
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", backend.uri, "--workers", "1"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    ]
+    log = folder / "server.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **NO_JOBS},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_it_answers(f"{url}/health", process, log)
+        yield Store(url, folder)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # nothing of it is to last; it ends slowly
+        process.wait(timeout=30)
+
+
+def fm_mlflow(
+    *arguments: str, store: Store, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "fm_mlflow", *arguments],
+        cwd=cwd or store.folder,
+        env=store.environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS * 2,
+        check=False,
+    )
