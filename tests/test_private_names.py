@@ -23,7 +23,8 @@ import tensorflow as tf
 from fm_mlflow import train
 from fm_mlflow.config import Choice
 from fm_mlflow.tracking.find_runs import find_runs
-from tests.conftest import PROJECT, Store
+from tests.processes import PROJECT
+from tests.stores import Store
 from tests.trained import DIGITS
 
 

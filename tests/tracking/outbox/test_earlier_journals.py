@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fm_mlflow import keys, resume, sync
-from tests.conftest import Store
+from tests.stores import Store
 
 WRITTEN = Path(__file__).parent / "journal_of_0_1_0"
 (NAME,) = (folder.name for folder in WRITTEN.iterdir())
