@@ -103,6 +103,11 @@ NAMES = [
         "a run without MLflow's tags for user, source and commit",
     ),
     Private(
+        "mlflow.store.entities.PagedList",
+        "tracking/store.py",
+        "none: the documented type of what a client's search returns",
+    ),
+    Private(
         "mlflow.utils.name_utils._GENERATOR_NOUNS", "tracking/run.py", "the run keeps its name"
     ),
     Private(
