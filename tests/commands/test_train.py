@@ -73,6 +73,7 @@ def test_status_name_tags_and_params(finished: Finished, digits: Dataset) -> Non
         "seed": "0",
         "validation_split": "0.0",
         "dataset": "digits",
+        "fit_loop": "auto",
     }
 
 
