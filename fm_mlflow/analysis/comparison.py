@@ -20,7 +20,6 @@ class Statistic:
 
     Attributes:
         n: Runs that have it.
-        mean: Their mean.
         sd: Sample standard deviation; None for one run.
         ci_low: Lower end of the 95% t-interval of the mean; None for one run.
         ci_high: Upper end, likewise.
@@ -33,6 +32,11 @@ class Statistic:
     ci_low: float | None
     ci_high: float | None
     values: tuple[float, ...]
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all runs have the same value."""
+        return min(self.values) == max(self.values)
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,12 @@ class Group:
         return self.runs[0].data_digest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The verdict on two groups in one metric, and the evidence for it.
 
     Attributes:
-        a: Name of a group.
-        b: Name of another.
+        a: Name of a group; `b` of another.
         metric: Logged name.
         difference: Mean of a - mean of b, in the metric's unit.
         ci_low: Lower end of its 95% interval; None where the runs give none.
@@ -97,12 +100,12 @@ class Verdict:
     b: str
     metric: str
     difference: float
-    ci_low: float | None
-    ci_high: float | None
-    interval: str
-    p_value: float | None
-    p_unadjusted: float | None
-    test: str
+    ci_low: float | None = None
+    ci_high: float | None = None
+    interval: str = ""
+    p_value: float | None = None
+    p_unadjusted: float | None = None
+    test: str = ""
     verdict: VerdictWord
     probability_of_improvement: float | None
     words: str
@@ -225,7 +228,6 @@ class Comparison:
         groups: Most accurate first; those that are not ranked last.
         verdicts: Pairs of detailed, ranked groups; test accuracy first, then costs.
         fronts: One for each cost.
-        best: The decision.
         target_accuracy: What `targets` is about; None without learning curves.
         targets: One for each detailed group.
         class_names: In label order; numbers as text where unknown.
@@ -233,7 +235,6 @@ class Comparison:
         answers: The reference's four questions.
         warnings: Limits of the evidence, one sentence each.
         skipped: Runs left out, and why.
-        repeat: How to repeat it.
     """
 
     experiment: str

@@ -1,10 +1,12 @@
-"""The costs that a comparison weighs accuracy against, and what each depends on."""
+"""The costs that a comparison weighs accuracy against, and where runs can be compared by them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.keys import Key
 
 
@@ -13,7 +15,7 @@ class Cost:
     """One cost.
 
     Attributes:
-        key: Logged name, unit and meaning.
+        key: Logged name, with unit and meaning.
         title: What a reader calls it.
         counted: It follows from model and settings alone: no run-to-run noise, any machine.
         option: Name of the setting that bounds it.
@@ -35,13 +37,44 @@ COSTS = (
     Cost(keys.FIT_SECONDS, "fit time", False, "max_fit_seconds"),
 )
 
-_TITLES: dict[str, str] = {cost.key: cost.title for cost in COSTS}
+TITLES: dict[str, str] = {cost.key: cost.title for cost in COSTS}
+"""What a reader calls each cost, by its logged name."""
+
+LOWER_IS_BETTER = frozenset({cost.key for cost in COSTS} | {keys.TEST_LOSS})
+"""Metrics in which less is better; in every other more is."""
+
+LOAD = "load"
+"""The load varies from minute to minute: how busy a machine was, not which it is."""
 
 
 def cost_title(metric: str) -> str:
     """Return what a reader calls a cost; another metric by its logged name."""
-    return _TITLES.get(metric, metric)
+    return TITLES.get(metric, metric)
 
 
-LOWER_IS_BETTER = frozenset({cost.key for cost in COSTS} | {keys.TEST_LOSS})
-"""Metrics in which less is better; in every other more is."""
+def machine_of(run: TrainingRun) -> frozenset[tuple[str, str]]:
+    """Return what identifies the machine and its settings; empty where it is not recorded."""
+    return frozenset(item for item in run.machine.items() if item[0] != LOAD)
+
+
+def differences(runs: Iterable[TrainingRun]) -> Mapping[str, tuple[str, ...]]:
+    """Return where the recorded machines of runs differ: name, values in order."""
+    known = [dict(machine) for machine in {machine_of(run) for run in runs} if machine]
+    names = sorted({name for machine in known for name in machine})
+    values = {name: {machine.get(name, "unknown") for machine in known} for name in names}
+    return {name: tuple(sorted(each)) for name, each in values.items() if len(each) > 1}
+
+
+def incomparable(cost: Cost, runs: Iterable[TrainingRun]) -> str:
+    """Say why a cost of some runs cannot be compared across them; empty if it can."""
+    if cost.counted:
+        return ""
+    runs = list(runs)
+    if not all(machine_of(run) for run in runs):
+        return "it depends on the machine, and some runs do not say theirs"
+    if differing := differences(runs):
+        return f"it depends on the machine, and the runs differ in {', '.join(differing)}"
+    jobs = {run.jobs for run in runs}
+    if len(jobs) > 1 and cost.key != keys.MEMORY_PEAK:  # a process' memory is its own
+        return f"of the runs, some shared their machine with others (up to {max(jobs)} at a time)"
+    return ""

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Front, Group
-from fm_mlflow.analysis.costs import COSTS, Cost
-from fm_mlflow.analysis.machines import incomparable, machine_of
+from fm_mlflow.analysis.costs import COSTS, Cost, incomparable, machine_of
 from fm_mlflow.analysis.records import RunDetails
 from fm_mlflow.analysis.statistics.intervals import Interval, wilson
 

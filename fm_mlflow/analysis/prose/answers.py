@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Answer, ByClass, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS, Cost
-from fm_mlflow.analysis.prose.sentences import NOT_DISTINGUISHABLE
 from fm_mlflow.analysis.prose.summary import most_accurate, scored
 from fm_mlflow.analysis.prose.words import figure, listed, nearly_equal, times
 from fm_mlflow.analysis.records import RunDetails
@@ -109,7 +108,7 @@ def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
         verdict = judged.get(cost.key)
         if verdict is None or not verdict.test:
             open_.append(cost.title)
-        elif verdict.verdict == NOT_DISTINGUISHABLE or _nearly_equal(a, b, cost):
+        elif verdict.verdict == "not_distinguishable" or _nearly_equal(a, b, cost):
             same.append(cost.title)
         elif verdict.difference > 0:
             of_a.append(_more(a, b, cost))
@@ -135,7 +134,7 @@ def _gap(verdict: Verdict) -> str:
     gap = figure(keys.TEST_ACCURACY, abs(verdict.difference))
     if gap == figure(keys.TEST_ACCURACY, 0):
         return f"{verdict.a} and {verdict.b} score the same."
-    if verdict.verdict == NOT_DISTINGUISHABLE:
+    if verdict.verdict == "not_distinguishable":
         return (
             f"{verdict.a} scores {gap} more than {verdict.b}, which is not shown to be more than "
             "chance."

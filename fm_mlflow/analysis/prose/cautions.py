@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from fm_mlflow import keys
-from fm_mlflow.analysis import machines
+from fm_mlflow.analysis import costs as machines
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.images import TestImages

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group, Statistic, Verdict
-from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.costs import TITLES
 from fm_mlflow.analysis.prose.words import capitalised, figure, nearly_equal, p_text, times
 from fm_mlflow.analysis.statistics.significance import ALPHA
 
-NOT_DISTINGUISHABLE: Final = "not_distinguishable"
-
 
 def tested(
-    verdict: Verdict, first: Statistic, second: Statistic, pairs: int, objection: str
+    verdict: Verdict,
+    first: Statistic,
+    second: Statistic,
+    pairs: int,
+    interval_p_value: float,
+    *,
+    counts_images: bool,
 ) -> str:
     """Say what a test of two groups shows.
 
@@ -23,7 +25,9 @@ def tested(
         first: The metric in `verdict.a`.
         second: The metric in `verdict.b`.
         pairs: In how many pairs the metric is tested.
-        objection: Why the interval disagrees with the test, where it does.
+        interval_p_value: Of the t-test that belongs to the interval, adjusted: where it disagrees
+            with the test, the difference is not shown.
+        counts_images: Whether the interval counts the choice of test images as chance.
     """
     a, b, metric = verdict.a, verdict.b, verdict.metric
     if verdict.verdict == "b_better":
@@ -36,16 +40,11 @@ def tested(
     p_value = 1.0 if verdict.p_value is None else verdict.p_value
     evidence = f"{verdict.test}, {p_text(p_value)}{family}"
     if verdict.counts is not None:
-        return _single_models(
-            verdict, a, b, f"{figures} ({spread} over the test images; {evidence}"
-        )
-    if verdict.verdict != NOT_DISTINGUISHABLE:
-        cost = _cost_title(metric)
-        lead = (
-            f"{capitalised(cost)} is lower in {a} than in {b}"
-            if cost
-            else f"{a} is better than {b}"
-        )
+        figures += f" ({spread} over the test images; {evidence}"
+        return _single_models(verdict, a, b, figures)
+    if verdict.verdict != "not_distinguishable":
+        cost = capitalised(TITLES.get(metric, ""))
+        lead = f"{cost} is lower in {a} than in {b}" if cost else f"{a} is better than {b}"
         return f"{lead}: {figures} ({spread}; {evidence}, {sizes})."
     lead = f"{_topic(metric)}{a} and {b} are not distinguishable"
     if verdict.seeds_needed is not None:
@@ -55,25 +54,17 @@ def tested(
             f"{lead} with {few}: no result of so few could reach p < {ALPHA:g}{corrected}; "
             f"{verdict.seeds_needed} {noun} each could ({figures}, {spread})."
         )
-    if objection:
-        return f"{lead}: {figures} differ in the test ({evidence}, {sizes}), but {objection}."
+    if p_value < ALPHA and verdict.difference:
+        allowed_for = (
+            "beyond what the choice of test images explains"
+            if counts_images
+            else "where the spreads of both are allowed for"
+        )
+        return (
+            f"{lead}: {figures} differ in the test ({evidence}, {sizes}), but not {allowed_for} "
+            f"({spread}, t-test {p_text(interval_p_value)})."
+        )
     return f"{lead}: {figures} ({spread}; {evidence}, {sizes})."
-
-
-def objection(verdict: Verdict, p_value: float, *, counts_images: bool) -> str:
-    """Say why the interval of a difference disagrees with the significance test.
-
-    Args:
-        verdict: Complete except for the words.
-        p_value: Of the t-test that belongs to the interval, adjusted.
-        counts_images: Whether the interval counts the choice of test images as chance.
-    """
-    why = (
-        "not beyond what the choice of test images explains"
-        if counts_images
-        else "not where the spreads of both are allowed for"
-    )
-    return f"{why} ({_difference(verdict)}, t-test {p_text(p_value)})"
 
 
 def untested(metric: str, a: Group, b: Group, seeds: int) -> str:
@@ -85,10 +76,9 @@ def untested(metric: str, a: Group, b: Group, seeds: int) -> str:
         b: Another.
         seeds: How many of each could show a difference.
     """
-    noun = "seeds" if metric == keys.TEST_ACCURACY else "runs"
-    lacking = (
-        ", without predictions to compare image by image" if metric == keys.TEST_ACCURACY else ""
-    )
+    noun, lacking = "runs", ""
+    if metric == keys.TEST_ACCURACY:
+        noun, lacking = "seeds", ", without predictions to compare image by image"
     return (
         f"{_topic(metric)}{a.name} and {b.name} are not distinguishable: {_against(metric, a, b)}, "
         f"one run each{lacking}; {seeds} {noun} each could show a difference."
@@ -104,7 +94,7 @@ def counted_exactly(metric: str, a: Group, b: Group) -> str:
     else:
         ratio = f", {times(high, low)} that" if low > 0 and not nearly_equal(high, low) else ""
         text = f"{less.name} {figure(metric, low)}; {more.name} {figure(metric, high)}{ratio}"
-    return f"{capitalised(_cost_title(metric))}: {text} (exact count)."
+    return f"{capitalised(TITLES[metric])}: {text} (exact count)."
 
 
 def incomparable(metric: str, a: Group, b: Group, reason: str) -> str:
@@ -121,7 +111,7 @@ def _single_models(verdict: Verdict, a: str, b: str, figures: str) -> str:
         only_a, only_b = only_b, only_a
     lead = (
         f"The one run of {a} and that of {b} are not distinguishable"
-        if verdict.verdict == NOT_DISTINGUISHABLE
+        if verdict.verdict == "not_distinguishable"
         else f"The one run of {a} is better than that of {b}"
     )
     return (
@@ -149,9 +139,4 @@ def _against(metric: str, a: Group, b: Group) -> str:
 
 def _topic(metric: str) -> str:
     """Return how a sentence on a cost begins; empty for accuracy, which is the default."""
-    title = _cost_title(metric)
-    return f"In {title}, " if title else ""
-
-
-def _cost_title(metric: str) -> str:
-    return next((cost.title for cost in COSTS if cost.key == metric), "")
+    return f"In {TITLES[metric]}, " if metric in TITLES else ""

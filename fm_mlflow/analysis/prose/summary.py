@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Best, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS
-from fm_mlflow.analysis.prose.sentences import NOT_DISTINGUISHABLE
 from fm_mlflow.analysis.prose.words import figure, listed
 
 
@@ -46,7 +45,7 @@ def most_accurate(ranked: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
     }
     if len(ranked) == 2 and against:
         return next(iter(against.values())).words
-    equals = [n for n, verdict in against.items() if verdict.verdict == NOT_DISTINGUISHABLE]
+    equals = [n for n, verdict in against.items() if verdict.verdict == "not_distinguishable"]
     head = f"{scored(ranked[0])} is the most accurate of {len(ranked):,} models"
     if not equals:
         rest = "" if len(against) == len(ranked) - 1 else f" of the {len(against)} next"
@@ -84,7 +83,7 @@ def _decision(verdicts: Sequence[Verdict], best: Best) -> str:
 def _price(verdicts: Sequence[Verdict], best: Best, title: str) -> str:
     """Say what the choice costs compared with the next model, where that is known."""
     verdict = next((v for v in verdicts if v.metric == best.cost and best.model == v.a), None)
-    if verdict is None or verdict.verdict == NOT_DISTINGUISHABLE:
+    if verdict is None or verdict.verdict == "not_distinguishable":
         return ""
     return (
         f", and {verdict.b} costs more in {title}"

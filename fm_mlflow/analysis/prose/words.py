@@ -11,8 +11,9 @@ from fm_mlflow.analysis.comparison import Statistic
 _UNITS = {str(key): key.unit for key in keys.all_keys()}
 _SAID_BY_THE_NAME = ("fraction", "nats", "count", "FLOPs an image", "1")
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"))
-_ELLIPSIS = "…"
-_LISTED = 3
+_DIGITS = frozenset("123456789")
+
+NOT_MEASURED = "not measured"
 
 
 def number(name: str, value: float, like: float | None = None) -> str:
@@ -32,7 +33,7 @@ def number(name: str, value: float, like: float | None = None) -> str:
                 decimals = significant(size / scale, 3)
                 return f"{value / scale:,.{decimals}f} {prefix}"
     text = f"{value:,.{_decimals(unit, size)}f}"
-    return text if any(digit in "123456789" for digit in text) else text.removeprefix("-")
+    return text if _DIGITS.intersection(text) else text.removeprefix("-")
 
 
 def _decimals(unit: str, size: float) -> int:
@@ -97,7 +98,7 @@ def p_text(value: float) -> str:
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
-def listed(names: Sequence[str], most: int = _LISTED) -> str:
+def listed(names: Sequence[str], most: int = 3) -> str:
     """Join names: a, b and c; beyond `most`, how many more."""
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most:,} more"
@@ -114,18 +115,12 @@ def shortened(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
     tail = longest // 3
-    return f"{text[: longest - tail - 1]}{_ELLIPSIS}{text[-tail:]}"
+    return f"{text[: longest - tail - 1]}…{text[-tail:]}"
 
 
 def capitalised(sentence: str) -> str:
     """Return a sentence with a capital first letter, the rest as it is."""
     return sentence[:1].upper() + sentence[1:]
-
-
-NOT_MEASURED = "not measured"
-
-
-_DIGITS = frozenset("123456789")
 
 
 def in_row(name: str, value: float | None) -> str:
