@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Best, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS, Cost, incomparable
+from fm_mlflow.analysis.grouping import exceeded
 from fm_mlflow.analysis.prose.words import capitalised, counted, figure, listed
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
-from fm_mlflow.analysis.selection import exceeded
 from fm_mlflow.analysis.verdicts import accuracy_verdicts
 from fm_mlflow.config import Choice
 

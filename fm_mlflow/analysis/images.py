@@ -1,7 +1,8 @@
-"""Which test images each run classified correctly, where all predict the same images."""
+"""The test images: which of them each run classified correctly, and of which class they are."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import Group
+from fm_mlflow.analysis.comparison import ByClass, Group
 from fm_mlflow.analysis.records import Predictions, RunDetails, TrainingRun
 
 _SAME_ACCURACY = 1e-6
@@ -67,8 +68,64 @@ def match_images(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> 
     return TestImages(
         count=len(fitting[0][1].label),
         correct={run.run_id: predictions.correct for run, predictions in fitting},
-        mismatched=tuple(
-            run for (run, _), label in zip(usable, labels, strict=True) if label != most
-        ),
+        mismatched=tuple(r for (r, _), label in zip(usable, labels, strict=True) if label != most),
         inconsistent=tuple(inconsistent),
     )
+
+
+def class_names(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> tuple[str, ...]:
+    """Return the classes' names in label order; numbers as text where no run says them."""
+    known = [details[run.run_id] for group in groups for run in group.runs if run.run_id in details]
+    count = 0
+    for each in known:
+        if each.predictions is not None and len(each.predictions.label):
+            highest = max(each.predictions.label.max(), each.predictions.predicted.max())
+            count = max(count, int(highest) + 1)
+    names = next((each.class_names for each in known if each.class_names), ())
+    return (*names, *(str(label) for label in range(len(names), count)))
+
+
+def by_class(
+    groups: Sequence[Group],
+    details: Mapping[str, RunDetails],
+    images: TestImages,
+    classes: int,
+) -> tuple[ByClass, ...]:
+    """Count the test images of each group by true and predicted class, over its runs.
+
+    Args:
+        groups: Those to look at; one without predictions of the same images is left out.
+        details: By run id.
+        images: The runs' predictions, checked against each other.
+        classes: Number of classes, at least the highest label + 1.
+    """
+    counted = []
+    for group in groups:
+        predictions = [
+            predicted
+            for run in group.runs
+            if run.run_id in images.correct
+            and (predicted := details[run.run_id].predictions) is not None
+        ]
+        if predictions:
+            confusion = confusion_counts(
+                np.concatenate([each.label for each in predictions]),
+                np.concatenate([each.predicted for each in predictions]),
+                classes,
+            )
+            sizes = confusion.sum(axis=1)
+            accuracy = tuple(
+                int(confusion[label, label]) / int(sizes[label]) if sizes[label] else math.nan
+                for label in range(classes)
+            )
+            rows = tuple(tuple(row) for row in confusion.tolist())
+            counted.append(ByClass(group.name, len(predictions), accuracy, rows))
+    return tuple(counted)
+
+
+def confusion_counts(
+    labels: NDArray[np.integer], predicted: NDArray[np.integer], classes: int
+) -> NDArray[np.int64]:
+    """Count test images by true (row) and predicted (column) class, shape (classes, classes)."""
+    cells = labels.astype(np.int64) * classes + predicted
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.classes import confusion_counts
+from fm_mlflow.analysis.images import confusion_counts
 
 # Okabe and Ito's palette: colour-blind readers can distinguish it.
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fm_mlflow.analysis.classes import confusion_counts
+from fm_mlflow.analysis.images import confusion_counts
 
 
 def test_counts() -> None:
