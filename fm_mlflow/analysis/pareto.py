@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,16 +16,6 @@ from fm_mlflow.analysis.statistics.intervals import Interval, wilson
 
 _NO_INTERVAL = Interval(-np.inf, np.inf)
 """The interval of a value whose uncertainty is unknown: it is clearly apart from no other."""
-
-
-@dataclass(frozen=True)
-class _Position:
-    """Where a group stands; `counted` costs have no uncertainty."""
-
-    group: Group
-    accuracy: Interval
-    cost: Interval
-    counted: bool
 
 
 def fronts(
@@ -58,62 +47,53 @@ def _front(
     reason = incomparable(cost, [run for group in having for run in group.runs])
     if reason:
         return Front(cost.key, (), {}, left_out, reason)
-    positions = [_position(group, details, test_images, cost) for group in having]
-    dominated = _dominated(positions)
+    dominated = _dominated(having, cost, details, test_images)
     on_front = tuple(group.name for group in having if group.name not in dominated)
     return Front(cost.key, on_front, dominated, left_out)
 
 
-def _position(
-    group: Group, details: Mapping[str, RunDetails], test_images: int, cost: Cost
-) -> _Position:
-    statistic = group.metrics[cost.key]
-    counted = cost.counted and min(statistic.values) == max(statistic.values)
-    return _Position(
-        group,
-        _accuracy_interval(group, test_images),
-        Interval(statistic.mean, statistic.mean)
-        if counted
-        else _cost_interval(group, details, cost),
-        counted,
-    )
+def _interval(group: Group, metric: str) -> Interval | None:
+    statistic = group.metrics[metric]
+    if statistic.ci_low is None or statistic.ci_high is None:
+        return None
+    return Interval(statistic.ci_low, statistic.ci_high)
 
 
 def _accuracy_interval(group: Group, test_images: int) -> Interval:
-    statistic = group.metrics[keys.TEST_ACCURACY]
-    if statistic.ci_low is not None and statistic.ci_high is not None:
-        return Interval(statistic.ci_low, statistic.ci_high)
-    if test_images and 0 <= statistic.mean <= 1:
-        return wilson(statistic.mean, test_images)
-    return _NO_INTERVAL
+    mean = group.metrics[keys.TEST_ACCURACY].mean
+    if interval := _interval(group, keys.TEST_ACCURACY):
+        return interval
+    return wilson(mean, test_images) if test_images and 0 <= mean <= 1 else _NO_INTERVAL
 
 
 def _cost_interval(group: Group, details: Mapping[str, RunDetails], cost: Cost) -> Interval:
-    statistic = group.metrics[cost.key]
-    if statistic.ci_low is not None and statistic.ci_high is not None:
-        return Interval(statistic.ci_low, statistic.ci_high)
+    if interval := _interval(group, cost.key):
+        return interval
     for run in group.runs:
         if cost.key in run.metrics and run.run_id in details:
-            measured = details[run.run_id].measurements.get(cost.key, {}).get("interval")
-            if isinstance(measured, (list, tuple)) and len(measured) == 2:
-                low, high = measured
-                if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+            match details[run.run_id].measurements.get(cost.key, {}).get("interval"):
+                case [int() | float() as low, int() | float() as high]:
                     return Interval(float(low), float(high))
     return _NO_INTERVAL
 
 
-def _dominated(positions: Sequence[_Position]) -> dict[str, tuple[str, ...]]:
+def _dominated(
+    groups: Sequence[Group], cost: Cost, details: Mapping[str, RunDetails], test_images: int
+) -> dict[str, tuple[str, ...]]:
     """Return, for each group that is dominated, those on the front that dominate it.
 
     Domination is transitive, so whatever is dominated is dominated by a group on the front.
     """
-    if not positions:
+    if not groups:
         return {}
-    accuracy_low = np.array([each.accuracy.low for each in positions])
-    accuracy_high = np.array([each.accuracy.high for each in positions])
-    cost_low = np.array([each.cost.low for each in positions])
-    cost_high = np.array([each.cost.high for each in positions])
-    counted = np.array([each.counted for each in positions])
+    counted = np.array([cost.counted and each.metrics[cost.key].is_constant for each in groups])
+    means = np.array([each.metrics[cost.key].mean for each in groups])
+    accuracies = [_accuracy_interval(each, test_images) for each in groups]
+    accuracy_low, accuracy_high = np.array([(each.low, each.high) for each in accuracies]).T
+    costs = [_cost_interval(each, details, cost) for each in groups]
+    # A counted cost has no uncertainty.
+    cost_low = np.where(counted, means, [each.low for each in costs])
+    cost_high = np.where(counted, means, [each.high for each in costs])
     # The highest accuracy at a clearly lower cost, and at the same counted one.
     rival = np.fmax(
         _highest_below(cost_high, accuracy_low, cost_low, "left"),
@@ -130,9 +110,7 @@ def _dominated(positions: Sequence[_Position]) -> dict[str, tuple[str, ...]]:
         cheaper = cost_high[front] < cost_low[index]
         same_count = counted[front] & counted[index] & (cost_low[front] == cost_low[index])
         by = front[(accuracy_low[front] > accuracy_high[index]) & (cheaper | same_count)]
-        dominated[positions[index].group.name] = tuple(
-            positions[other].group.name for other in by.tolist()
-        )
+        dominated[groups[index].name] = tuple(groups[other].name for other in by.tolist())
     return dominated
 
 

@@ -6,12 +6,11 @@ import math
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fm_mlflow import keys
-from fm_mlflow.analysis import costs as machines
 from fm_mlflow.analysis.comparison import Group
-from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.costs import COSTS, LOAD, differences, machine_of
 from fm_mlflow.analysis.images import TestImages
 from fm_mlflow.analysis.prose.words import capitalised, counted, listed
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
@@ -52,14 +51,11 @@ def cautions(
         *_measuring(groups, details),
         *_problems(runs, details),
     ]
-    return tuple(dict.fromkeys(warnings))
+    return tuple(dict.fromkeys(map(capitalised, warnings)))
 
 
 def _data(groups: Sequence[Group]) -> Iterator[str]:
-    if not groups:
-        return
-    unscored = [group.name for group in groups if keys.TEST_ACCURACY not in group.metrics]
-    if unscored:
+    if unscored := [group.name for group in groups if keys.TEST_ACCURACY not in group.metrics]:
         yield f"Not ranked, because they have no test accuracy: {listed(unscored)}."
     other = [
         group.name for group in groups if not group.ranked and keys.TEST_ACCURACY in group.metrics
@@ -77,23 +73,22 @@ def _data(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _protocol(groups: Sequence[Group]) -> Iterator[str]:
-    ranked = [group for group in groups if group.ranked]
-    yield from _differing(
-        ranked,
-        lambda group: {group.config.get("validation_split", "not recorded")},
-        "The models were not validated alike (validation_split)",
-    )
-    yield from _differing(
-        ranked,
-        lambda group: {group.config.get("epochs", "not recorded")},
-        "The models were not trained for the same number of epochs",
-    )
+    for setting, what in (
+        ("validation_split", "validated alike (validation_split)"),
+        ("epochs", "trained for the same number of epochs"),
+    ):
+        names: dict[str, list[str]] = defaultdict(list)
+        for group in groups:
+            if group.ranked:
+                names[group.config.get(setting, "not recorded")].append(group.name)
+        if len(names) > 1:
+            each = [f"{value} ({listed(named)})" for value, named in sorted(names.items())]
+            yield f"The models were not {what}: {listed(each)}."
 
 
 def _evidence(groups: Sequence[Group], images: TestImages) -> Iterator[str]:
     ranked = [group for group in groups if group.ranked]
-    single = [group.name for group in ranked if group.metrics[keys.TEST_ACCURACY].n == 1]
-    if single:
+    if single := [group.name for group in ranked if group.metrics[keys.TEST_ACCURACY].n == 1]:
         yield (
             f"One seed only: {listed(single)}; differences between single runs are those of two "
             "trained models, not of two architectures."
@@ -123,24 +118,21 @@ def _predictions(images: TestImages) -> Iterator[str]:
 
 
 def _machine(runs: Sequence[TrainingRun]) -> Iterator[str]:
-    differing = machines.differences(runs)
-    if differing:
+    if differing := differences(runs):
         fields = [f"{name} ({listed(values)})" for name, values in differing.items()]
         yield (
             f"The runs were made under different conditions: {listed(fields, len(fields))}; costs "
             "that depend on them are not ranked across."
         )
-    unknown = [run for run in runs if not machines.machine_of(run)]
-    if unknown:
+    if unknown := [run for run in runs if not machine_of(run)]:
         yield f"{_runs(unknown)} did not record on which machine."
     versions = sorted({run.version for run in runs if run.version is not None})
     if len(versions) > 1:
         yield f"The runs were logged by different versions of fm_mlflow: {listed(versions)}."
-    contended = [run for run in runs if run.jobs > 1]
-    if contended:
+    if contended := [run for run in runs if run.jobs > 1]:
         most = max(run.jobs for run in contended)
         yield (
-            f"Times and latencies of {_lower(_runs(contended))} were taken under contention: up "
+            f"Times and latencies of {_runs(contended)} were taken under contention: up "
             f"to {most} trainings at a time on one machine."
         )
     yield from _busy(runs)
@@ -154,7 +146,7 @@ def _busy(runs: Sequence[TrainingRun]) -> Iterator[str]:
     """
     ends: dict[frozenset[tuple[str, str]], list[int]] = defaultdict(list)
     for run in runs:
-        ends[machines.machine_of(run)].append(run.end_time)
+        ends[machine_of(run)].append(run.end_time)
     for each in ends.values():
         each.sort()
     busy = []
@@ -162,7 +154,7 @@ def _busy(runs: Sequence[TrainingRun]) -> Iterator[str]:
         load, cores = _load(run), _usable_cores(run)
         if load is None or cores is None or run.jobs > 1:
             continue
-        before = ends[machines.machine_of(run)]
+        before = ends[machine_of(run)]
         last = bisect_right(before, run.start_time) - 1
         follows = last >= 0 and run.start_time - before[last] < _LOAD_FADES
         if load > cores * (_BUSY_SHARE + follows):
@@ -178,7 +170,7 @@ def _busy(runs: Sequence[TrainingRun]) -> Iterator[str]:
 
 def _load(run: TrainingRun) -> float | None:
     try:
-        load = float(run.machine.get(machines.LOAD, ""))
+        load = float(run.machine.get(LOAD, ""))
     except ValueError:  # unknown, or a tag of other software
         return None
     return load if math.isfinite(load) else None
@@ -218,35 +210,17 @@ def _method(method: object) -> str:
 
 def _problems(runs: Iterable[TrainingRun], details: Mapping[str, RunDetails]) -> Iterator[str]:
     """Yield each kind of problem once, with the cause in the first run that has it."""
-    causes: dict[str, str] = {}
-    affected: dict[str, list[TrainingRun]] = defaultdict(list)
+    affected: dict[str, list[tuple[str, TrainingRun]]] = defaultdict(list)
     for run in runs:
-        for problem in details[run.run_id].problems if run.run_id in details else ():
+        for problem in details.get(run.run_id, RunDetails()).problems:
             kind, _, cause = problem.partition(": ")
-            causes.setdefault(kind, cause.rstrip("."))
-            affected[kind].append(run)
+            affected[kind].append((cause.rstrip("."), run))
     for kind, having in affected.items():
         first = "the first, " if len(having) > 1 else ""
-        cause = f" ({first}{causes[kind]})" if causes[kind] else ""
-        yield f"{_runs(having)}: {kind.rstrip('.')}{cause}."
-
-
-def _differing(
-    groups: Sequence[Group], values: Callable[[Group], set[str]], what: str
-) -> Iterator[str]:
-    names: dict[str, list[str]] = defaultdict(list)
-    for group in groups:
-        for value in values(group):
-            names[value].append(group.name)
-    if len(names) > 1:
-        each = [f"{value} ({listed(named)})" for value, named in sorted(names.items())]
-        yield f"{what}: {listed(each)}."
+        cause = f" ({first}{having[0][0]})" if having[0][0] else ""
+        yield f"{_runs([run for _, run in having])}: {kind.rstrip('.')}{cause}."
 
 
 def _runs(runs: Sequence[TrainingRun]) -> str:
     """Name a single run, count several."""
-    return f"Run {runs[0].run_id}" if len(runs) == 1 else capitalised(counted(len(runs), "run"))
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return f"run {runs[0].run_id}" if len(runs) == 1 else counted(len(runs), "run")

@@ -37,19 +37,6 @@ class DifferenceInterval:
     counts_images: bool = False
 
 
-@dataclass(frozen=True)
-class _Resampled:
-    """One group under resampling.
-
-    Attributes:
-        images: Change of its mean accuracy as test images are resampled, shape (resamples,).
-        seeds: Mean of n resampled seed effects of SD 1, shape (resamples,).
-    """
-
-    images: NDArray[np.float64]
-    seeds: NDArray[np.float64]
-
-
 class SeedsAndImages:
     """Intervals of differences of mean test accuracy that count seeds and test images as chance.
 
@@ -71,20 +58,17 @@ class SeedsAndImages:
         """Resample once for all groups; those without predictions have no interval here."""
         generator = np.random.default_rng(_SEED)
         tables = {group.name: images.of(group) for group in groups}
-        changes = _resampled_images({n: t for n, t in tables.items() if len(t)}, generator)
-        self._resampled = {
-            group.name: _Resampled(
-                changes[group.name],
-                _resampled_seeds(group.metrics[keys.TEST_ACCURACY].values, generator),
-            )
+        self._images = _resampled_images({n: t for n, t in tables.items() if len(t)}, generator)
+        self._seeds = {
+            group.name: _resampled_seeds(group.metrics[keys.TEST_ACCURACY].values, generator)
             for group in groups
-            if group.name in changes
+            if group.name in self._images
         }
-        self._images = images.count
+        self._count = images.count
 
     def interval(self, a: Group, b: Group) -> DifferenceInterval | None:
         """Return the interval of mean of a - mean of b; None without predictions or seeds."""
-        if a.name not in self._resampled or b.name not in self._resampled:
+        if a.name not in self._images or b.name not in self._images:
             return None
         first, second = a.metrics[keys.TEST_ACCURACY], b.metrics[keys.TEST_ACCURACY]
         spreads = [each.sd for each in (first, second) if each.sd is not None]
@@ -92,14 +76,13 @@ class SeedsAndImages:
             return None
         # A single run is taken to vary with its seed as the other group does.
         sd_a, sd_b = (spreads[0] if s.sd is None else s.sd for s in (first, second))
-        of_a, of_b = self._resampled[a.name], self._resampled[b.name]
-        images = of_a.images - of_b.images
-        error = float(np.std(images + sd_a * of_a.seeds - sd_b * of_b.seeds))
+        images = self._images[a.name] - self._images[b.name]
+        error = float(np.std(images + sd_a * self._seeds[a.name] - sd_b * self._seeds[b.name]))
         seeds = [(s.sd**2 / s.n, s.n - 1) for s in (first, second) if s.sd is not None]
         if len(seeds) == 1:
             ((_, freedom),) = seeds
             seeds = [(spreads[0] ** 2 * (1 / first.n + 1 / second.n), freedom)]
-        degrees = _welch(error**2, [*seeds, (float(np.var(images)), self._images - 1)])
+        degrees = _welch(error**2, [*seeds, (float(np.var(images)), self._count - 1)])
         method = "over seeds and test images, both resampled"
         if len(spreads) == 1:
             method += "; the single run is taken to vary with its seed as the others do"
@@ -175,7 +158,7 @@ def _welch(variance: float, parts: Sequence[tuple[float, int]]) -> float:
 def _resampled_images(
     tables: Mapping[str, NDArray[np.bool_]], generator: np.random.Generator
 ) -> dict[str, NDArray[np.float64]]:
-    """Return for each group the change of its mean accuracy in each resample of the images."""
+    """Return the change of each group's mean accuracy by resample of images, shape (resamples,)."""
     if not tables:
         return {}
     right = np.stack([table.sum(axis=0) for table in tables.values()], axis=1)
@@ -193,7 +176,7 @@ def _resampled_images(
 def _resampled_seeds(
     values: Sequence[float], generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return means of resampled seed effects, in units of their standard deviation."""
+    """Return means of resampled seed effects of SD 1, shape (resamples,)."""
     array = np.array(values)
     if len(array) == 1 or np.ptp(array) == 0:
         return generator.standard_normal(_RESAMPLES) / math.sqrt(len(array))
