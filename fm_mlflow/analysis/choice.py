@@ -2,75 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Best, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS, Cost, incomparable
 from fm_mlflow.analysis.grouping import exceeded
 from fm_mlflow.analysis.prose.words import capitalised, counted, figure, listed
-from fm_mlflow.analysis.records import RunDetails, TrainingRun
-from fm_mlflow.analysis.verdicts import accuracy_verdicts
+from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.config import Choice
 
 
-def choose_best(
-    groups: Sequence[Group], details: Mapping[str, RunDetails], choice: Choice
-) -> tuple[tuple[Verdict, ...], Best]:
+def choose_best(groups: Sequence[Group], verdicts: Sequence[Verdict], choice: Choice) -> Best:
     """Choose the most accurate group within bounds; of those as good as it, the cheapest.
 
     Args:
         groups: As `group_runs` gives them; with the bounds of `choice`, because only detailed
             groups are compared and can be chosen.
-        details: Of the runs of detailed groups, by run id; what is missing weakens the evidence.
+        verdicts: On the test accuracy of all pairs of detailed groups.
         choice: The cost that decides, and the bounds.
-
-    Returns:
-        The verdicts on test accuracy of all pairs of detailed groups, and the decision.
     """
-    verdicts = accuracy_verdicts(groups, details)
-    return verdicts, _decide(groups, verdicts, choice)
-
-
-def _decide(groups: Sequence[Group], verdicts: Sequence[Verdict], choice: Choice) -> Best:
     ranked = [group for group in groups if group.ranked]
     excluded = {group.name: reason for group in ranked if (reason := exceeded(group, choice))}
     candidates = [group for group in ranked if group.detailed and group.name not in excluded]
     if not candidates:
-        reason = (
-            f"Every model exceeds a bound ({counted(len(ranked), 'model')})."
-            if ranked
-            else "No model has a test accuracy."
-        )
+        reason = "No model has a test accuracy."
+        if ranked:
+            reason = f"Every model exceeds a bound ({counted(len(ranked), 'model')})."
         return Best(None, None, reason, choice.cost, (), excluded)
     leader = candidates[0]
-    undecided = {
-        frozenset((verdict.a, verdict.b)): verdict
+    equals = {
+        verdict.b if verdict.a == leader.name else verdict.a: verdict
         for verdict in verdicts
-        if verdict.verdict == "not_distinguishable"
+        if leader.name in (verdict.a, verdict.b) and verdict.verdict == "not_distinguishable"
     }
-    contenders = [
-        group
-        for group in candidates
-        if group is leader or frozenset((group.name, leader.name)) in undecided
-    ]
+    contenders = [group for group in candidates if group is leader or group.name in equals]
     cost = next(cost for cost in COSTS if cost.key == choice.cost)
     chosen, why = _cheapest(contenders, cost)
-    weak = any(
-        undecided[frozenset((group.name, leader.name))].seeds_needed is not None
-        for group in contenders
-        if group is not leader
-    )
+    weak = any(equals[group.name].seeds_needed is not None for group in contenders[1:])
     run, which = _run_of(chosen)
-    reason = f"{_rank(leader, chosen, contenders, candidates, why, weak)} {which}"
-    return Best(
-        chosen.name,
-        run.run_id,
-        reason,
-        choice.cost,
-        tuple(group.name for group in contenders),
-        excluded,
-    )
+    reason = f"{_rank(chosen, contenders, len(candidates), why, weak)} {which}"
+    names = tuple(group.name for group in contenders)
+    return Best(chosen.name, run.run_id, reason, choice.cost, names, excluded)
 
 
 def _cheapest(contenders: Sequence[Group], cost: Cost) -> tuple[Group, str]:
@@ -92,25 +65,19 @@ def _cheapest(contenders: Sequence[Group], cost: Cost) -> tuple[Group, str]:
     return cheapest, words
 
 
-def _rank(
-    leader: Group,
-    chosen: Group,
-    contenders: Sequence[Group],
-    candidates: Sequence[Group],
-    why: str,
-    weak: bool,
-) -> str:
+def _rank(chosen: Group, contenders: Sequence[Group], candidates: int, why: str, weak: bool) -> str:
+    leader = contenders[0]
     accuracy = leader.metrics[keys.TEST_ACCURACY]
     value = figure(keys.TEST_ACCURACY, accuracy.mean)
     over = f"mean of {accuracy.n} runs" if accuracy.n > 1 else "one run"
-    if len(candidates) == 1:
+    if candidates == 1:
         return f"The only model to choose from: test accuracy {value} ({over})."
     if len(contenders) == 1:
         return (
-            f"The most accurate of {len(candidates)} that were compared pair by pair, and "
+            f"The most accurate of {candidates} that were compared pair by pair, and "
             f"distinguishable from every other: test accuracy {value} ({over})."
         )
-    others = [group.name for group in contenders if group is not leader]
+    others = [group.name for group in contenders[1:]]
     few = ", with too few seeds to tell" if weak else ""
     named = f"{leader.name} ({value}, {over})"
     head = f"The most accurate, {named}, is not distinguishable from {listed(others)}{few}"

@@ -15,7 +15,7 @@ from fm_mlflow.analysis.prose.answers import answer_questions, summarise
 from fm_mlflow.analysis.prose.cautions import cautions
 from fm_mlflow.analysis.records import RunDetails, SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.statistics.intervals import describe
-from fm_mlflow.analysis.verdicts import cost_verdicts
+from fm_mlflow.analysis.verdicts import accuracy_verdicts, cost_verdicts
 from fm_mlflow.config import CompareConfig
 
 _ROUNDING = 1e-9
@@ -42,7 +42,8 @@ def compare(
     groups = tuple(_detailed(group, details) for group in groups)
     closer = [group for group in groups if group.detailed]
     images = match_images(closer, details)
-    accuracy, best = choose_best(groups, details, config)
+    accuracy = accuracy_verdicts(groups, details)
+    best = choose_best(groups, accuracy, config)
     verdicts = (*accuracy, *cost_verdicts(groups))
     names = class_names(closer, details)
     classes = by_class(closer, details, images, len(names))

@@ -57,26 +57,12 @@ def group_runs(runs: Iterable[TrainingRun], top: int, bounds: Bounds | None = No
     independent = [_independent(group, repeated) for group in members.values()]
     # By contents, so that nothing depends on the order in which the store gave the runs.
     independent.sort(
-        key=lambda group: (
-            group[0].model,
-            sorted(group[0].config.items()),
-            group[0].data_digest or "",
-        )
+        key=lambda runs: (runs[0].model, sorted(runs[0].config.items()), runs[0].data_digest or "")
     )
-    names = _names(independent)
+    metrics = describe_groups(independent)
     groups = [
-        Group(
-            name,
-            group[0].model,
-            group[0].config,
-            tuple(group),
-            metrics,
-            ranked=False,
-            detailed=False,
-        )
-        for name, group, metrics in zip(
-            names, independent, describe_groups(independent), strict=True
-        )
+        Group(name, runs[0].model, runs[0].config, tuple(runs), each)
+        for name, runs, each in zip(_names(independent), independent, metrics, strict=True)
     ]
     return Grouping(
         _select(groups, top, bounds),
@@ -91,23 +77,16 @@ def _independent(runs: Sequence[TrainingRun], repeated: list[SkippedRun]) -> lis
         # A run without a seed is a key of its own.
         twin = kept.setdefault(("run", run.run_id) if run.seed is None else run.seed, run)
         if twin is not run:
-            repeated.append(
-                SkippedRun(
-                    run.run_id,
-                    run.name,
-                    f"same seed as run {twin.run_id}; not independent evidence",
-                )
-            )
-    return sorted(kept.values(), key=_by_seed)
+            reason = f"same seed as run {twin.run_id}; not independent evidence"
+            repeated.append(SkippedRun(run.run_id, run.name, reason))
+    return sorted(
+        kept.values(), key=lambda run: (run.seed is None, run.seed or 0, run.start_time, run.run_id)
+    )
 
 
 def _completeness(run: TrainingRun) -> tuple[int, int, str]:
     compared = (keys.TEST_ACCURACY, *(cost.key for cost in COSTS))
     return (sum(name in run.metrics for name in compared), run.start_time, run.run_id)
-
-
-def _by_seed(run: TrainingRun) -> tuple[bool, int, int, str]:
-    return (run.seed is None, run.seed or 0, run.start_time, run.run_id)
 
 
 def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
@@ -118,17 +97,18 @@ def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
     differing = {
         model: _differing([run.config for run in firsts]) for model, firsts in by_model.items()
     }
+    firsts = [group[0] for group in groups]
     parts = [
         [
             f"{_short(name)} {_short(run.config.get(name, _UNKNOWN))}"
             for name in differing[run.model]
         ]
-        for run, *_ in groups
+        for run in firsts
     ]
-    digits = _digest_digits({run.data_digest for run, *_ in groups})
-    alike = Counter((run.model, *part) for (run, *_), part in zip(groups, parts, strict=True))
+    digits = _digest_digits({run.data_digest for run in firsts})
+    alike = Counter((run.model, *part) for run, part in zip(firsts, parts, strict=True))
     names = []
-    for (run, *_), part in zip(groups, parts, strict=True):
+    for run, part in zip(firsts, parts, strict=True):
         data = [f"data {(run.data_digest or _UNKNOWN)[:digits]}"]
         names.append(_named(run.model, part + data if alike[(run.model, *part)] > 1 else part))
     return _numbered(names)

@@ -9,6 +9,7 @@ from fm_mlflow.analysis.choice import choose_best
 from fm_mlflow.analysis.comparison import Best
 from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.records import TrainingRun
+from fm_mlflow.analysis.verdicts import accuracy_verdicts
 from fm_mlflow.config import Choice
 from tests.analysis.simulated import runs
 
@@ -23,8 +24,7 @@ def five(accuracy: float) -> list[float]:
 def best(*each: list[TrainingRun], **settings: Any) -> Best:
     choice = Choice(**settings)
     grouping = group_runs([run for some in each for run in some], 10, choice)
-    _, decision = choose_best(grouping.groups, {}, choice)
-    return decision
+    return choose_best(grouping.groups, accuracy_verdicts(grouping.groups, {}), choice)
 
 
 def test_the_most_accurate_where_it_is_distinguishable() -> None:
