@@ -159,7 +159,6 @@ class TargetCost:
     """The cost of a group to first reach a validation accuracy.
 
     Attributes:
-        model: Name of the group.
         reached: Runs that reached it.
         runs: Runs that have a learning curve.
         epochs: Epochs until then, over the runs that reached it; None where none did.
@@ -180,7 +179,6 @@ class ByClass:
     """Accuracy and confusion of a group's runs on each class of the test set.
 
     Attributes:
-        model: Name of the group.
         runs: Runs whose predictions could be read.
         accuracy: Per class, in label order: share of its images classified correctly, over runs;
             NaN for a class without test images.

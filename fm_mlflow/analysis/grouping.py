@@ -91,13 +91,11 @@ def _completeness(run: TrainingRun) -> tuple[int, int, str]:
 
 def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
     """Name each group by its model and by what distinguishes it from the others of that model."""
-    by_model: dict[str, list[TrainingRun]] = defaultdict(list)
-    for group in groups:
-        by_model[group[0].model].append(group[0])
-    differing = {
-        model: _differing([run.config for run in firsts]) for model, firsts in by_model.items()
-    }
     firsts = [group[0] for group in groups]
+    configs: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for run in firsts:
+        configs[run.model].append(run.config)
+    differing = {model: _differing(each) for model, each in configs.items()}
     parts = [
         [
             f"{_short(name)} {_short(run.config.get(name, _UNKNOWN))}"

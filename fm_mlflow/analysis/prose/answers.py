@@ -11,12 +11,8 @@ from fm_mlflow.analysis.costs import COSTS, TITLES, Cost
 from fm_mlflow.analysis.prose.words import figure, listed, nearly_equal, times
 from fm_mlflow.analysis.records import RunDetails
 
-MORE_ACCURATE = "Which model is more accurate?"
-FEWER_PARAMETERS = "Which model has fewer parameters?"
-TRADE_OFF = "What is the trade-off between them?"
-WHY_CONVOLUTION = "Why is a convolutional network generally better for images?"
+_CONVOLUTION = "Why is a convolutional network generally better for images?"
 
-_CONVOLUTION = "Conv"
 _CLASSES_NAMED = 3
 _LEAST_GAIN = 0.0005
 """Smallest difference in accuracy on a class that is named: less would read as 0.000."""
@@ -120,14 +116,13 @@ def answer_questions(
         classes: Accuracy by class, where there are predictions.
         class_names: In label order.
     """
-    compared = [group for group in groups if group.ranked and group.detailed]
+    compared = [group for group in groups if group.detailed]
+    why_convolution = _why_convolution(compared, details, verdicts, classes, class_names)
     return (
-        Answer(MORE_ACCURATE, _more_accurate(compared, verdicts)),
-        Answer(FEWER_PARAMETERS, _fewer_parameters(compared)),
-        Answer(TRADE_OFF, _trade_off(compared, verdicts)),
-        Answer(
-            WHY_CONVOLUTION, _why_convolution(compared, details, verdicts, classes, class_names)
-        ),
+        Answer("Which model is more accurate?", _more_accurate(compared, verdicts)),
+        Answer("Which model has fewer parameters?", _fewer_parameters(compared)),
+        Answer("What is the trade-off between them?", _trade_off(compared, verdicts)),
+        Answer("Why is a convolutional network generally better for images?", why_convolution),
     )
 
 
@@ -189,7 +184,9 @@ def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
         verdict = judged.get(cost.key)
         if verdict is None or not verdict.test:
             open_.append(cost.title)
-        elif verdict.verdict == "not_distinguishable" or _nearly_equal(a, b, cost):
+            continue
+        low, high = sorted(group.metrics[cost.key].mean for group in (a, b))
+        if verdict.verdict == "not_distinguishable" or nearly_equal(high, low):
             same.append(cost.title)
         elif verdict.difference > 0:
             of_a.append(_more(a, b, cost))
@@ -221,11 +218,6 @@ def _gap(verdict: Verdict) -> str:
             "chance."
         )
     return f"{verdict.a} is more accurate than {verdict.b} by {gap}."
-
-
-def _nearly_equal(a: Group, b: Group, cost: Cost) -> bool:
-    low, high = sorted(group.metrics[cost.key].mean for group in (a, b))
-    return nearly_equal(high, low)
 
 
 def _more(more: Group, less: Group, cost: Cost) -> str:
@@ -283,7 +275,7 @@ def _is_convolutional(group: Group, details: Mapping[str, RunDetails]) -> bool |
     for run in group.runs:
         layers = details[run.run_id].layers if run.run_id in details else ()
         if layers:
-            return any(_CONVOLUTION in layer.get("type", "") for layer in layers)
+            return any("Conv" in layer.get("type", "") for layer in layers)
     return None
 
 

@@ -14,10 +14,8 @@ from scipy import special  # scipy.stats takes a second to import
 from fm_mlflow.analysis.comparison import Statistic
 from fm_mlflow.analysis.records import LARGEST, TrainingRun
 
-LEVEL = 0.95
-"""Of every interval."""
-
-_UPPER = (1 + LEVEL) / 2
+_UPPER = 0.975
+"""Where a 95% interval ends: 2.5% are above it, 2.5% below the other end."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Interval:
 
 @lru_cache(maxsize=4096)
 def t_quantile(degrees: float) -> float:
-    """Return the (1 + LEVEL) / 2 quantile of Student's t; `degrees` > 0."""
+    """Return the 97.5% quantile of Student's t; `degrees` > 0."""
     return float(special.stdtrit(degrees, _UPPER))
 
 
