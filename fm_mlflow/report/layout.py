@@ -70,14 +70,9 @@ class Table:
         return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row[0])]
 
 
-def text_columns(*titles: str) -> tuple[Column, ...]:
-    """Return heads of columns of text."""
-    return tuple(Column(title, numeric=False) for title in titles)
-
-
-def numeric_columns(*titles: str) -> tuple[Column, ...]:
-    """Return heads of columns of figures."""
-    return tuple(Column(title) for title in titles)
+def columns(texts: int, *titles: str) -> tuple[Column, ...]:
+    """Return the heads of columns: so many of text, then of figures."""
+    return tuple(Column(title, position >= texts) for position, title in enumerate(titles))
 
 
 class Groups:

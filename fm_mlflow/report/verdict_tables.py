@@ -1,21 +1,23 @@
-"""Every verdict of a comparison: in a sentence, and its figures in a table."""
+"""Verdicts of a comparison in sentences and tables, and who is on the Pareto fronts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import Comparison, Verdict
+from fm_mlflow.analysis.comparison import Comparison, Front, Verdict
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import (
     capitalised,
+    counted,
     difference,
     difference_interval,
+    listed,
     p_value,
     percent,
 )
-from fm_mlflow.report.layout import Cell, Column, Groups, Table
+from fm_mlflow.report.layout import Cell, Column, Groups, Table, columns
 
 _NONE = "none"
 
@@ -99,3 +101,50 @@ def _probability(verdict: Verdict) -> str:
 def _better(verdict: Verdict, groups: Groups) -> str:
     better = {"a_better": verdict.a, "b_better": verdict.b}.get(verdict.verdict)
     return "not distinguishable" if better is None else groups.label(better)
+
+
+def front_table(comparison: Comparison, groups: Groups) -> Table:
+    """Say who is on the Pareto front of accuracy against each cost, and why the others are not."""
+    rows = [
+        (
+            Cell(cost_title(front.metric)),
+            Cell(_named(front.on_front, groups)),
+            Cell(_dominated(front, groups)),
+            Cell(f"nobody, because {front.reason}" if front.reason else _left_out(front, groups)),
+        )
+        for front in comparison.fronts
+        if front.on_front or front.left_out or front.reason
+    ]
+    heads = columns(4, "Cost", "On the front", "Dominated", "Not placed")
+    # Most often everybody is placed.
+    width = 4 if any(row[-1].text for row in rows) else 3
+    title = "Who is on the Pareto front of accuracy against a cost"
+    return Table(title, heads[:width], tuple(row[:width] for row in rows))
+
+
+def _named(names: Iterable[str], groups: Groups) -> str:
+    """Name the groups that are looked at closely, and count the others."""
+    named, others = groups.split(names)
+    labels = [groups.label(name) for name in named]
+    if others and named:
+        return f"{', '.join(labels)} and {counted(len(others), 'other')}"
+    return listed(labels, len(labels)) if labels else listed(others)
+
+
+def _dominated(front: Front, groups: Groups) -> str:
+    named, others = groups.split(front.dominated)
+    parts = []
+    for name in named:
+        by, more = groups.split(front.dominated[name])
+        labels = [*map(groups.label, by), *([counted(len(more), "other")] if more else [])]
+        parts.append(f"{groups.label(name)} (by {listed(labels, len(labels))})")
+    if others:
+        parts.append(counted(len(others), "other" if named else "model"))
+    return "; ".join(parts)
+
+
+def _left_out(front: Front, groups: Groups) -> str:
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in front.left_out.items():
+        by_reason.setdefault(reason, []).append(name)
+    return "; ".join(f"{_named(names, groups)}: {why}" for why, names in by_reason.items())
