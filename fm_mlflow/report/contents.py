@@ -29,7 +29,7 @@ from fm_mlflow.report.layout import (
     measured,
     why_missing,
 )
-from fm_mlflow.report.verdict_tables import Evidence, evidence, front_table
+from fm_mlflow.report.verdict_tables import evidence, front_table
 
 NOTEBOOK_COLUMNS = {
     "Test Accuracy": keys.TEST_ACCURACY,
@@ -55,15 +55,6 @@ _ORDER = {str(key): position for position, key in enumerate(keys.all_keys())}
 
 
 @dataclass(frozen=True)
-class SkippedFor:
-    """Runs left out for one reason: how many, and the first of them."""
-
-    reason: str
-    count: int
-    runs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Contents:
     """The report.
 
@@ -77,9 +68,9 @@ class Contents:
         targets: What it took to first reach the target accuracy.
         classes: How often each class was classified correctly.
         mistakes: The most frequent mistakes of each group.
-        evidence: Every verdict.
+        evidence: Every verdict: sentences, and the table of their figures.
         metrics: Every metric, a table for each group shown.
-        skipped: Runs left out, by reason.
+        skipped: Runs left out: for each reason how many, and the first of them.
         provenance: What the runs and this report were made with.
     """
 
@@ -92,9 +83,9 @@ class Contents:
     targets: Table
     classes: Table
     mistakes: Table
-    evidence: tuple[Evidence, ...]
+    evidence: list[tuple[list[str], Table]]
     metrics: tuple[Table, ...]
-    skipped: tuple[SkippedFor, ...]
+    skipped: list[tuple[str, int, list[str]]]
     provenance: Table
 
 
@@ -114,7 +105,7 @@ def contents(comparison: Comparison) -> Contents:
         mistakes=worst_mistakes(comparison, groups),
         evidence=evidence(comparison, groups),
         metrics=_metrics(groups),
-        skipped=tuple(_skipped(comparison)),
+        skipped=_skipped(comparison),
         provenance=_provenance(comparison),
     )
 
@@ -258,19 +249,16 @@ def _metrics(groups: Groups) -> tuple[Table, ...]:
     return tuple(tables)
 
 
-def _skipped(comparison: Comparison) -> list[SkippedFor]:
+def _skipped(comparison: Comparison) -> list[tuple[str, int, list[str]]]:
     by_reason: dict[str, list[str]] = {}
     for run in comparison.skipped:
         shown = f"{run.run_id} ({run.name})" if run.name else run.run_id
         by_reason.setdefault(run.reason, []).append(shown)
     ordered = sorted(by_reason.items(), key=lambda each: (-len(each[1]), each[0]))
-    entries = [
-        SkippedFor(reason, len(runs), tuple(runs[:_MOST_IDS]))
-        for reason, runs in ordered[:_MOST_REASONS]
-    ]
+    entries = [(reason, len(runs), runs[:_MOST_IDS]) for reason, runs in ordered[:_MOST_REASONS]]
     if rest := ordered[_MOST_REASONS:]:
         left = sum(len(runs) for _, runs in rest)
-        entries.append(SkippedFor(counted(len(rest), "other reason"), left, ()))
+        entries.append((counted(len(rest), "other reason"), left, []))
     return entries
 
 

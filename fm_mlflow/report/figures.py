@@ -48,15 +48,11 @@ def training_figures(metrics: Mapping[str, float]) -> Iterable[tuple[str, str]]:
         yield label, ", ".join(dict.fromkeys(texts))
 
 
-def measured_and_estimated(metrics: Mapping[str, float]) -> Iterable[tuple[str, str, str]]:
+def measured_and_estimated(metrics: Mapping[str, float]) -> Iterable[tuple[str, ...]]:
     """Yield label, measured figure and rule of thumb of what has both.
 
     Args:
         metrics: Values of the whole run by logged name.
     """
-    for label, (measured, estimate) in ESTIMATED.items():
-        yield (
-            label,
-            in_row(measured, metrics.get(measured)),
-            in_row(estimate, metrics.get(estimate)),
-        )
+    for label, names in ESTIMATED.items():
+        yield label, *(in_row(name, metrics.get(name)) for name in names)

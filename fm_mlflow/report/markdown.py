@@ -25,7 +25,8 @@ def to_markdown(comparison: Comparison) -> str:
             report=contents(comparison),
             counted=counted,
             grid=_grid,
-            code=_code,
+            # Of a code block's line, nothing can end the indentation.
+            code=lambda line: Markup(f"    {printable(line)}"),
         )
     )
 
@@ -74,8 +75,3 @@ def _joined(cell: Cell) -> str:
     text = f"{cell.key}: {cell.text}" if cell.key else cell.text
     separator = " " if cell.group is None else ", "
     return f"{text}{separator}{cell.more}" if cell.more else text
-
-
-def _code(line: str) -> Markup:
-    """Return a line of a code block: indented, which nothing in it can end."""
-    return Markup(f"    {printable(line)}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Front, Verdict
@@ -22,53 +21,40 @@ from fm_mlflow.report.layout import Cell, Column, Groups, Table, columns
 _NONE = "none"
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Verdicts that belong together: one sentence each, and the table of their figures."""
-
-    sentences: tuple[str, ...]
-    table: Table
-
-
-def evidence(comparison: Comparison, groups: Groups) -> tuple[Evidence, ...]:
-    """Return the verdicts on test accuracy, then those on costs."""
+def evidence(comparison: Comparison, groups: Groups) -> list[tuple[list[str], Table]]:
+    """Return the verdicts on test accuracy, then those on costs: sentences and their figures."""
     accuracy = [v for v in comparison.verdicts if v.metric == keys.TEST_ACCURACY]
     costs = [v for v in comparison.verdicts if v.metric != keys.TEST_ACCURACY]
-    return tuple(
-        Evidence(tuple(v.words for v in verdicts), _table(heading, verdicts, groups))
+    return [
+        ([v.words for v in verdicts], _table(heading, verdicts, groups))
         for heading, verdicts in (("Test accuracy", accuracy), ("Costs", costs))
         if verdicts
-    )
+    ]
 
 
 def _table(heading: str, verdicts: Sequence[Verdict], groups: Groups) -> Table:
     # A column only where it says something; what is the same in every row stands below the table.
     tests = list(dict.fromkeys(v.test or "no test" for v in verdicts))
-    columns: list[tuple[Column, Callable[[Verdict], str]]] = []
-    if any(v.metric != keys.TEST_ACCURACY for v in verdicts):
-        columns.append((Column("Cost", numeric=False), lambda v: cost_title(v.metric)))
-    columns += [
-        (Column("A", numeric=False), lambda v: groups.label(v.a)),
-        (Column("B", numeric=False), lambda v: groups.label(v.b)),
-        (Column("A minus B"), lambda v: difference(v.metric, v.difference)),
-        (Column("95% interval"), _interval),
+    on_costs = any(v.metric != keys.TEST_ACCURACY for v in verdicts)
+    adjusted = any(v.p_value != v.p_unadjusted for v in verdicts)
+    paired = any(v.counts for v in verdicts)
+    possible: list[tuple[bool, Column, Callable[[Verdict], str]]] = [
+        (on_costs, Column("Cost", numeric=False), lambda v: cost_title(v.metric)),
+        (True, Column("A", numeric=False), lambda v: groups.label(v.a)),
+        (True, Column("B", numeric=False), lambda v: groups.label(v.b)),
+        (True, Column("A minus B"), lambda v: difference(v.metric, v.difference)),
+        (True, Column("95% interval"), _interval),
+        (len(tests) > 1, Column("Test", numeric=False), lambda v: v.test or "no test"),
+        (True, Column("p"), lambda v: _p(v.p_value)),
+        (adjusted, Column("p before Holm"), lambda v: _p(v.p_unadjusted)),
+        (paired, Column("Only A right"), lambda v: f"{v.counts[0]:,}" if v.counts else ""),
+        (paired, Column("Only B right"), lambda v: f"{v.counts[1]:,}" if v.counts else ""),
+        (True, Column("A better in"), _probability),
+        (True, Column("Better", numeric=False), lambda v: _better(v, groups)),
     ]
-    if len(tests) > 1:
-        columns.append((Column("Test", numeric=False), lambda v: v.test or "no test"))
-    columns.append((Column("p"), lambda v: _p(v.p_value)))
-    if any(v.p_value != v.p_unadjusted for v in verdicts):
-        columns.append((Column("p before Holm"), lambda v: _p(v.p_unadjusted)))
-    if any(v.counts for v in verdicts):
-        columns += [
-            (Column("Only A right"), lambda v: f"{v.counts[0]:,}" if v.counts else ""),
-            (Column("Only B right"), lambda v: f"{v.counts[1]:,}" if v.counts else ""),
-        ]
-    columns += [
-        (Column("A better in"), _probability),
-        (Column("Better", numeric=False), lambda v: _better(v, groups)),
-    ]
-    rows = tuple(tuple(Cell(text(v)) for _, text in columns) for v in verdicts)
-    return Table(heading, tuple(column for column, _ in columns), rows, _notes(verdicts, tests))
+    shown = [(column, text) for is_shown, column, text in possible if is_shown]
+    rows = tuple(tuple(Cell(text(v)) for _, text in shown) for v in verdicts)
+    return Table(heading, tuple(column for column, _ in shown), rows, _notes(verdicts, tests))
 
 
 def _notes(verdicts: Sequence[Verdict], tests: Sequence[str]) -> tuple[str, ...]:
@@ -122,7 +108,7 @@ def front_table(comparison: Comparison, groups: Groups) -> Table:
     return Table(title, heads[:width], tuple(row[:width] for row in rows))
 
 
-def _named(names: Iterable[str], groups: Groups) -> str:
+def _named(names: Collection[str], groups: Groups) -> str:
     """Name the groups that are looked at closely, and count the others."""
     named, others = groups.split(names)
     labels = [groups.label(name) for name in named]

@@ -21,7 +21,7 @@ from fm_mlflow.listeners import BenchmarkListener, Progress as Told
 from fm_mlflow.naming import training_name
 from fm_mlflow.report.text import printable
 from fm_mlflow.results.benchmark import BenchmarkTraining
-from fm_mlflow.terminal.progress import LiveProgress, PlainProgress
+from fm_mlflow.terminal.progress import Lines, LiveProgress, PlainProgress
 
 
 class Board:
@@ -96,16 +96,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-class _BenchmarkLines(BenchmarkListener):
+class _BenchmarkLines(Lines, BenchmarkListener):
     """Says in lines what is planned, what trainings point out, and what came of them."""
 
     def __init__(self) -> None:
         self._board = Board()
         self._numbers: dict[tuple[str, int], int] = {}
         self._to_do = 0
-
-    def _line(self, text: str) -> None:
-        raise NotImplementedError
 
     def _name(self, model: str, seed: int) -> str:
         # One that could not be started has no number yet.
@@ -152,11 +149,7 @@ class _BenchmarkLines(BenchmarkListener):
 
 
 class PlainBenchmark(PlainProgress, _BenchmarkLines):
-    """One line a start and one an end, for logs and pipes.
-
-    Args:
-        stream: Where the lines go.
-    """
+    """One line a start and one an end, for logs and pipes."""
 
     def __init__(self, stream: IO[str]) -> None:
         PlainProgress.__init__(self, stream)
@@ -174,11 +167,7 @@ class PlainBenchmark(PlainProgress, _BenchmarkLines):
 
 
 class LiveBenchmark(LiveProgress, _BenchmarkLines):
-    """A board: a row a running training, a bar for all of them; ends stay as lines above it.
-
-    Args:
-        console: The terminal.
-    """
+    """A board: a row a running training, a bar for all of them; ends stay as lines above it."""
 
     def __init__(self, console: Console) -> None:
         LiveProgress.__init__(self, console)

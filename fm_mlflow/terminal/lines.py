@@ -21,11 +21,7 @@ _TRAINING_VIEW = "workflowType=machine_learning"
 def print_line(console: Console, text: str, style: str = "", *, wrapped: bool = True) -> None:
     """Print any text as text: no markup, no highlighted digits, no control characters.
 
-    Args:
-        console: Where to.
-        text: The line.
-        style: As rich has it.
-        wrapped: Break it at the console's width; else the terminal does, and it can be copied.
+    A line that is not `wrapped` is broken by the terminal alone, so that it can be copied.
     """
     console.print(Text(printable(text), style), soft_wrap=not wrapped)
 

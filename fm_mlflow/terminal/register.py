@@ -57,24 +57,13 @@ def print_registration(console: Console, result: Registration) -> None:
     print_line(console, _outcome(result), "bold", wrapped=False)
     if result.outcome in ("refused", "dry run"):
         return
-    store = shell_uri(result.tracking_uri)
-    uri = f"models:/{result.name}@{CHAMPION}"
-    print_commands(
-        console,
-        [
-            *page_commands(result.tracking_uri, f"/#/models/{quote(result.name)}"),
-            (
-                "Serve it",
-                f"MLFLOW_TRACKING_URI={store} mlflow models serve -m {shlex.quote(uri)} "
-                f"--env-manager local --port {_PORT}",
-            ),
-            (
-                "Classify a file of images",
-                f"MLFLOW_TRACKING_URI={store} fm-mlflow predict --model {shlex.quote(uri)} "
-                "--input IMAGES.npy",
-            ),
-        ],
-    )
+    store = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)}"
+    uri = shlex.quote(f"models:/{result.name}@{CHAMPION}")
+    serve = f"{store} mlflow models serve -m {uri} --env-manager local --port {_PORT}"
+    classify = f"{store} fm-mlflow predict --model {uri} --input IMAGES.npy"
+    pages = page_commands(result.tracking_uri, f"/#/models/{quote(result.name)}")
+    commands = (*pages, ("Serve it", serve), ("Classify a file of images", classify))
+    print_commands(console, commands)
 
 
 def print_versions(console: Console, listed: VersionList) -> None:
@@ -84,19 +73,18 @@ def print_versions(console: Console, listed: VersionList) -> None:
         return
     print_line(console, listed.name, "bold")
     heads = ("", "", "model", "accuracy", "FLOPs", "size", "latency", "verified")
-    rows = [
-        (
+    rows = []
+    for version in listed.versions:
+        created = datetime.fromtimestamp(version.created / 1000, timezone.utc).isoformat()
+        figures = [(key, version.figure(key)) for key in _FIGURES]
+        row = (
             str(version.version),
             "\n".join(version.aliases),
             version.tags.get(keys.MODEL, "not verified"),
-            *(
-                "-" if (value := version.figure(key)) is None else in_row(key, value)
-                for key in _FIGURES
-            ),
-            version.tags.get(keys.VERIFIED_AT, _day(version.created)).partition("T")[0],
+            *("-" if value is None else in_row(key, value) for key, value in figures),
+            version.tags.get(keys.VERIFIED_AT, created).partition("T")[0],
         )
-        for version in listed.versions
-    ]
+        rows.append(row)
     console.print(_table(heads, rows), highlight=False)
 
 
@@ -138,7 +126,3 @@ def _outcome(result: Registration) -> str:
 def _table(heads: Sequence[str], rows: Iterable[Iterable[str | Text]]) -> Padding:
     columns = [Column(overflow="fold") for _ in heads]
     return grid(columns, [[Text(head, "dim") for head in heads], *rows])
-
-
-def _day(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).date().isoformat()

@@ -39,15 +39,12 @@ def next_commands(result: TrainResult) -> list[tuple[str, str]]:
     """Return what to do next with a run: a label and the exact command, store included."""
     if result.pending:
         return [("Deliver it to its store, when that answers", "fm-mlflow sync")]
-    store = shell_uri(result.tracking_uri)
+    command = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)} fm-mlflow"
     return [
         *browse_commands(result.tracking_uri, result.experiment_id, result.run_id),
         (
             "Compare it with the other runs",
-            f"MLFLOW_TRACKING_URI={store} fm-mlflow compare --experiment {result.experiment_id}",
+            f"{command} compare --experiment {result.experiment_id}",
         ),
-        (
-            "Register its model, verified",
-            f"MLFLOW_TRACKING_URI={store} fm-mlflow register --run-id {result.run_id}",
-        ),
+        ("Register its model, verified", f"{command} register --run-id {result.run_id}"),
     ]
