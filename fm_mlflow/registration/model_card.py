@@ -14,7 +14,7 @@ from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.keys import Key
 from fm_mlflow.registration.checks import Verification
-from fm_mlflow.report.templating import environment
+from fm_mlflow.report.markdown import environment
 from fm_mlflow.report.text import markdown, printable
 
 _COSTS: tuple[tuple[str, Key], ...] = (

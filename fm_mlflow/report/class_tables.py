@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+import numpy as np
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import ByClass, Comparison
 from fm_mlflow.analysis.prose.words import counted, number, percent
-from fm_mlflow.report.layout import Cell, Groups, Table, numeric_columns, text_columns
+from fm_mlflow.report.layout import Cell, Groups, Table, columns
 
 MOST_CLASSES = 25
 """Classes that a table of them can hold."""
@@ -16,46 +17,17 @@ MOST_CLASSES = 25
 _MOST_MISTAKES = 5
 
 
-@dataclass(frozen=True)
-class HeatCell:
-    """One cell of a confusion matrix.
-
-    Attributes:
-        text: Percent of the true class; empty for none.
-        heat: 0 … 100, how strongly it is coloured.
-        right: Whether it counts correct answers.
-    """
-
-    text: str
-    heat: int
-    right: bool
-
-
 def accuracy_by_class(comparison: Comparison, groups: Groups) -> Table:
     """Say how often each class was classified correctly; of very many classes, the hardest."""
     models, names = comparison.by_class, comparison.class_names
-    heads = [groups.label(each.model) for each in models]
-    columns = (*text_columns("Class"), *numeric_columns(*heads))
+    heads = columns(1, "Class", *(groups.label(each.model) for each in models))
     if not models:
-        return Table("Accuracy by class", columns, ())
-
-    def hardest(position: int) -> float:
-        values = [each.accuracy[position] for each in models]
-        return min((value for value in values if not math.isnan(value)), default=math.inf)
-
-    shown = sorted(sorted(range(len(names)), key=hardest)[:MOST_CLASSES])
+        return Table("Accuracy by class", heads, ())
+    # The lowest accuracy of each class; one without images is nan, which sorts last.
+    lowest = np.fmin.reduce([each.accuracy for each in models])
+    shown = sorted(np.argsort(lowest, kind="stable")[:MOST_CLASSES])
     rows = tuple(
-        (
-            Cell(names[position]),
-            *(
-                Cell(
-                    "no images"
-                    if math.isnan(each.accuracy[position])
-                    else number(keys.TEST_ACCURACY, each.accuracy[position])
-                )
-                for each in models
-            ),
-        )
+        (Cell(names[position]), *(_accuracy(each.accuracy[position]) for each in models))
         for position in shown
     )
     notes = ["Share of a class's test images that were classified correctly, mean over the runs."]
@@ -67,7 +39,11 @@ def accuracy_by_class(comparison: Comparison, groups: Groups) -> Table:
     ]
     if hidden := len(names) - len(shown):
         notes.append(f"The {len(shown)} hardest; {hidden:,} more classes in comparison.json.")
-    return Table("Accuracy by class", columns, rows, tuple(notes))
+    return Table("Accuracy by class", heads, rows, tuple(notes))
+
+
+def _accuracy(value: float) -> Cell:
+    return Cell("no images" if math.isnan(value) else number(keys.TEST_ACCURACY, value))
 
 
 def worst_mistakes(comparison: Comparison, groups: Groups) -> Table:
@@ -84,12 +60,9 @@ def worst_mistakes(comparison: Comparison, groups: Groups) -> Table:
         for group in comparison.by_class
         for count, true, predicted in _mistakes(group)[:_MOST_MISTAKES]
     )
-    columns = (
-        *text_columns("Model", "True class", "Taken for"),
-        *numeric_columns("Images", "Of the class"),
-    )
+    heads = columns(3, "Model", "True class", "Taken for", "Images", "Of the class")
     notes = ("Over all runs: an image counts once for each run that got it wrong.",)
-    return Table("Most frequent mistakes", columns, rows, notes if rows else ())
+    return Table("Most frequent mistakes", heads, rows, notes if rows else ())
 
 
 def _mistakes(group: ByClass) -> list[tuple[int, int, int]]:
@@ -102,8 +75,11 @@ def _mistakes(group: ByClass) -> list[tuple[int, int, int]]:
     return sorted(mistakes, key=lambda mistake: (-mistake[0], *mistake[1:]))
 
 
-def heat_map(group: ByClass) -> list[list[HeatCell]]:
-    """Return a group's confusion in percent of the true class, one list a true class."""
+def heat_map(group: ByClass) -> list[list[tuple[str, int]]]:
+    """Return a group's confusion as texts and colours, one list a true class.
+
+    A text is the percent of the true class, empty for none; a colour is its strength, 0 … 100.
+    """
     return [
         [
             _heat_cell(count / max(sum(row), 1), true == predicted)
@@ -113,7 +89,7 @@ def heat_map(group: ByClass) -> list[list[HeatCell]]:
     ]
 
 
-def _heat_cell(share: float, right: bool) -> HeatCell:
+def _heat_cell(share: float, right: bool) -> tuple[str, int]:
     # Mistakes by the square root: those of 1% show beside those of 20%.
     heat = share if right else min(2 * math.sqrt(share), 1)
-    return HeatCell(percent(share).removesuffix("%") if share else "", round(100 * heat), right)
+    return percent(share).removesuffix("%") if share else "", round(100 * heat)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from fm_mlflow import keys
@@ -10,6 +9,7 @@ from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import (
     NOT_MEASURED,
+    capitalised,
     counted,
     interval,
     listed,
@@ -17,21 +17,19 @@ from fm_mlflow.analysis.prose.words import (
     ratio,
     unit,
 )
-from fm_mlflow.report import figures
 from fm_mlflow.report.class_tables import accuracy_by_class, worst_mistakes
-from fm_mlflow.report.front_table import front_table
+from fm_mlflow.report.figures import ESTIMATED
 from fm_mlflow.report.layout import (
     MOST_GROUPS,
     MOST_NAMES,
     Cell,
     Groups,
     Table,
+    columns,
     measured,
-    numeric_columns,
-    text_columns,
     why_missing,
 )
-from fm_mlflow.report.verdict_tables import Evidence, evidence
+from fm_mlflow.report.verdict_tables import evidence, front_table
 
 NOTEBOOK_COLUMNS = {
     "Test Accuracy": keys.TEST_ACCURACY,
@@ -57,25 +55,10 @@ _ORDER = {str(key): position for position, key in enumerate(keys.all_keys())}
 
 
 @dataclass(frozen=True)
-class SkippedFor:
-    """Runs left out for one reason: how many, and the first of them."""
-
-    reason: str
-    count: int
-    runs: tuple[str, ...]
-
-    @property
-    def not_shown(self) -> int:
-        """Runs beyond the first."""
-        return self.count - len(self.runs)
-
-
-@dataclass(frozen=True)
 class Contents:
     """The report.
 
     Attributes:
-        comparison: What it is about; the sentences of the analysis stand there.
         scope: How much was compared.
         results: The notebook's table, measured.
         decision: What belongs to the decision: label and text.
@@ -85,13 +68,12 @@ class Contents:
         targets: What it took to first reach the target accuracy.
         classes: How often each class was classified correctly.
         mistakes: The most frequent mistakes of each group.
-        evidence: Every verdict.
+        evidence: Every verdict: sentences, and the table of their figures.
         metrics: Every metric, a table for each group shown.
-        skipped: Runs left out, by reason.
+        skipped: Runs left out: for each reason how many, and the first of them.
         provenance: What the runs and this report were made with.
     """
 
-    comparison: Comparison
     scope: str
     results: Table
     decision: tuple[tuple[str, str], ...]
@@ -101,18 +83,18 @@ class Contents:
     targets: Table
     classes: Table
     mistakes: Table
-    evidence: tuple[Evidence, ...]
+    evidence: list[tuple[list[str], Table]]
     metrics: tuple[Table, ...]
-    skipped: tuple[SkippedFor, ...]
+    skipped: list[tuple[str, int, list[str]]]
     provenance: Table
 
 
 def contents(comparison: Comparison) -> Contents:
     """Return everything that a report says, ready to be set."""
     groups = Groups(comparison)
+    runs = sum(len(group.runs) for group in groups.all)
     return Contents(
-        comparison=comparison,
-        scope=_scope(groups),
+        scope=f"{counted(len(groups.all), 'model')}, {counted(runs, 'run')}",
         results=_results(groups),
         decision=tuple(_decision(comparison)),
         estimates=_estimates(groups),
@@ -123,14 +105,9 @@ def contents(comparison: Comparison) -> Contents:
         mistakes=worst_mistakes(comparison, groups),
         evidence=evidence(comparison, groups),
         metrics=_metrics(groups),
-        skipped=tuple(_skipped(comparison)),
+        skipped=_skipped(comparison),
         provenance=_provenance(comparison),
     )
-
-
-def _scope(groups: Groups) -> str:
-    runs = sum(len(group.runs) for group in groups.all)
-    return f"{counted(len(groups.all), 'model')}, {counted(runs, 'run')}"
 
 
 def _results(groups: Groups) -> Table:
@@ -154,8 +131,7 @@ def _results(groups: Groups) -> Table:
         notes.append(f"Not ranked by accuracy with the others: {listed(unranked, MOST_NAMES)}.")
     if hidden := len(groups.all) - len(groups.shown):
         notes.append(f"The {len(groups.shown)} most accurate; {hidden:,} more in comparison.csv.")
-    columns = (*text_columns("Model"), *numeric_columns(*NOTEBOOK_COLUMNS))
-    return Table("Results", columns, rows, tuple(notes))
+    return Table("Results", columns(1, "Model", *NOTEBOOK_COLUMNS), rows, tuple(notes))
 
 
 def _decision(comparison: Comparison) -> list[tuple[str, str]]:
@@ -166,17 +142,16 @@ def _decision(comparison: Comparison) -> list[tuple[str, str]]:
         facts.append(("Not distinguishable in accuracy", listed(best.contenders, MOST_NAMES)))
     excluded = list(best.excluded.items())
     facts += [("Excluded", f"{name}: {why}") for name, why in excluded[:MOST_GROUPS]]
-    if more := len(excluded) - MOST_GROUPS:
-        facts += [("Excluded too", counted(more, "more model"))] if more > 0 else []
+    if (more := len(excluded) - MOST_GROUPS) > 0:
+        facts.append(("Excluded too", counted(more, "more model")))
     return facts
 
 
 def _estimates(groups: Groups) -> Table:
     rows = []
     for group in groups.detailed:
-        for cost in figures.ESTIMATED:
-            actual = group.metrics.get(cost.measured)
-            estimate = group.metrics.get(cost.estimate)
+        for label, (metric, rule) in ESTIMATED.items():
+            actual, estimate = group.metrics.get(metric), group.metrics.get(rule)
             if actual is None and estimate is None:
                 continue
             apart = (
@@ -187,23 +162,20 @@ def _estimates(groups: Groups) -> Table:
             rows.append(
                 (
                     groups.cell(group.name),
-                    Cell(f"{cost.label}, {cost.unit.strip()}" if cost.unit else cost.label),
-                    measured(cost.estimate, estimate, len(group.runs)),
-                    measured(cost.measured, actual, len(group.runs)),
+                    Cell(", ".join(filter(None, (label, unit(metric))))),
+                    measured(rule, estimate, len(group.runs)),
+                    measured(metric, actual, len(group.runs)),
                     Cell(apart),
                 )
             )
-    columns = (
-        *text_columns("Model", "Cost"),
-        *numeric_columns("Notebook's estimate", "Measured", "Ratio"),
-    )
+    heads = columns(2, "Model", "Cost", "Notebook's estimate", "Measured", "Ratio")
     notes = (
         "Estimates: 2 x kernel weights to predict, 6 x to train, 12 bytes x kernel weights of "
         "memory. They take each weight once; a convolution uses its weights at every position of "
         "the image. Measured: FLOPs as profiled, memory as the rise of the process's resident "
         "memory in training.",
     )
-    return Table("Estimated and measured", columns, tuple(rows), notes if rows else ())
+    return Table("Estimated and measured", heads, tuple(rows), notes if rows else ())
 
 
 def _last_epochs(groups: Groups) -> Table:
@@ -229,19 +201,15 @@ def _last_epochs(groups: Groups) -> Table:
                     ),
                 )
             )
-    heads = [what[0].upper() + what[1:] for what in logged]
-    columns = (*text_columns("Model"), *numeric_columns("Seed", "Epochs", *heads))
+    heads = columns(1, "Model", "Seed", "Epochs", *map(capitalised, logged))
     notes = ("At the last epoch of each run; report.html has the curves.",) if rows else ()
-    return Table("Learning curves", columns, tuple(rows), notes)
+    return Table("Learning curves", heads, tuple(rows), notes)
 
 
 def _targets(comparison: Comparison, groups: Groups) -> Table:
-    columns = (
-        *text_columns("Model"),
-        *numeric_columns("Reached by", "Epochs", "Seconds", "FLOPs of training"),
-    )
-    if comparison.target_accuracy is None or not comparison.targets:
-        return Table("Cost to reach an accuracy", columns, ())
+    heads = columns(1, "Model", "Reached by", "Epochs", "Seconds", "FLOPs of training")
+    if comparison.target_accuracy is None:
+        return Table("Cost to reach an accuracy", heads, ())
     rows = []
     for target in comparison.targets:
         costs = (
@@ -249,32 +217,19 @@ def _targets(comparison: Comparison, groups: Groups) -> Table:
             (keys.FIT_SECONDS, target.seconds),
             (keys.FLOPS_TRAINING_TOTAL, target.flops),
         )
-        rows.append(
-            (
-                groups.cell(target.model),
-                Cell(f"{target.reached} of {target.runs}"),
-                *(
-                    measured(metric, statistic, target.reached)
-                    if target.reached
-                    else Cell("not reached")
-                    for metric, statistic in costs
-                ),
-            )
+        texts = (
+            measured(metric, cost, target.reached) if target.reached else Cell("not reached")
+            for metric, cost in costs
         )
+        reached = Cell(f"{target.reached} of {target.runs}")
+        rows.append((groups.cell(target.model), reached, *texts))
     accuracy = number(keys.VAL_ACCURACY, comparison.target_accuracy)
-    return Table(
-        f"Cost to first reach {accuracy} in validation",
-        columns,
-        tuple(rows),
-        ("Means over the runs that reached it, ± standard deviation.",),
-    )
+    notes = ("Means over the runs that reached it, ± standard deviation.",)
+    return Table(f"Cost to first reach {accuracy} in validation", heads, tuple(rows), notes)
 
 
 def _metrics(groups: Groups) -> tuple[Table, ...]:
-    columns = (
-        *text_columns("Metric", "Unit"),
-        *numeric_columns("n", "Mean", "SD", "95% interval"),
-    )
+    heads = columns(2, "Metric", "Unit", "n", "Mean", "SD", "95% interval")
     tables = []
     for group in groups.shown:
         rows = []
@@ -290,22 +245,20 @@ def _metrics(groups: Groups) -> tuple[Table, ...]:
                 "" if low is None or high is None else interval(metric, low, high),
             )
             rows.append(tuple(map(Cell, texts)))
-        tables.append(Table(group.name, columns, tuple(rows)))
+        tables.append(Table(group.name, heads, tuple(rows)))
     return tuple(tables)
 
 
-def _skipped(comparison: Comparison) -> list[SkippedFor]:
-    counts = Counter(run.reason for run in comparison.skipped)
-    reasons = sorted(counts, key=lambda reason: (-counts[reason], reason))
-    runs: dict[str, list[str]] = {reason: [] for reason in reasons[:_MOST_REASONS]}
+def _skipped(comparison: Comparison) -> list[tuple[str, int, list[str]]]:
+    by_reason: dict[str, list[str]] = {}
     for run in comparison.skipped:
-        first = runs.get(run.reason)
-        if first is not None and len(first) < _MOST_IDS:
-            first.append(f"{run.run_id} ({run.name})" if run.name else run.run_id)
-    entries = [SkippedFor(reason, counts[reason], tuple(runs[reason])) for reason in runs]
-    if rest := reasons[_MOST_REASONS:]:
-        left = sum(counts[reason] for reason in rest)
-        entries.append(SkippedFor(counted(len(rest), "other reason"), left, ()))
+        shown = f"{run.run_id} ({run.name})" if run.name else run.run_id
+        by_reason.setdefault(run.reason, []).append(shown)
+    ordered = sorted(by_reason.items(), key=lambda each: (-len(each[1]), each[0]))
+    entries = [(reason, len(runs), runs[:_MOST_IDS]) for reason, runs in ordered[:_MOST_REASONS]]
+    if rest := ordered[_MOST_REASONS:]:
+        left = sum(len(runs) for _, runs in rest)
+        entries.append((counted(len(rest), "other reason"), left, []))
     return entries
 
 
@@ -316,5 +269,5 @@ def _provenance(comparison: Comparison) -> Table:
         *(("commit", commit, counted(n, "run")) for commit, n in repeat.commits.items()),
         *((name, version, "") for name, version in repeat.versions.items()),
     ]
-    columns = (*text_columns("What", "Which"), *numeric_columns("How many"))
-    return Table("Data, source and versions", columns, tuple(tuple(map(Cell, row)) for row in rows))
+    heads = columns(2, "What", "Which", "How many")
+    return Table("Data, source and versions", heads, tuple(tuple(map(Cell, row)) for row in rows))

@@ -16,12 +16,9 @@ from fm_mlflow.results.compare import CompareResult
 def describe_training(
     config: TrainConfig, dataset: Dataset, metrics: Mapping[str, float] | None = None
 ) -> str:
-    """Describe a training run: what it does and, once it is known, what came out.
+    """Describe a training run: what it does and, once there are `metrics`, what came out.
 
-    Args:
-        config: The run's settings.
-        dataset: What it trains on.
-        metrics: Values of the whole run by logged name, or None before there are any.
+    They are values of the whole run, by logged name.
     """
     held_out = dataset.validation
     validated = f"{len(held_out):,} held-out images" if held_out else "the test set"
@@ -47,10 +44,7 @@ def describe_benchmark(
 ) -> str:
     """Describe a benchmark: what it does, how each training ended, what they show together.
 
-    Args:
-        config: Its settings.
-        trainings: Those that are over, in the order in which they were started.
-        comparison: The report on them, once there is one.
+    `trainings` are those that are over, in the order in which they were started.
     """
     models = ", ".join(f"**{markdown(model)}**" for model in config.model_names)
     seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.prose.words import (
-    NOT_MEASURED,
-    number,
-)
+from fm_mlflow.analysis.prose.words import NOT_MEASURED, in_row, number
+
+_MAIN: dict[str, dict[str, str]] = {
+    "test accuracy": {keys.TEST_ACCURACY: ""},
+    "test loss": {keys.TEST_LOSS: ""},
+    "parameters": {
+        keys.PARAMETERS_TRAINABLE: " trainable",
+        keys.PARAMETERS_NON_TRAINABLE: " other",
+    },
+    "size as HDF5": {keys.SIZE_H5: " MiB with optimizer state"},
+    "size to predict": {keys.SIZE_INFERENCE: " MiB"},
+    "memory": {keys.MEMORY_PEAK: " MiB peak of the process"},
+    "latency": {keys.LATENCY_P50: " ms an image (median)", keys.LATENCY_P95: " ms (95%)"},
+    "speed": {
+        keys.THROUGHPUT_TRAINING: " images/s in training",
+        keys.MFU: "% of the machine's rate",
+    },
+    "time": {keys.FIT_SECONDS: " s fit", keys.TOTAL_SECONDS: " s in all"},
+}
+
+ESTIMATED = {
+    "FLOPs to predict an image": (keys.FLOPS_INFERENCE, keys.ESTIMATE_INFERENCE_FLOPS),
+    "FLOPs to train on an image": (keys.FLOPS_TRAINING, keys.ESTIMATE_TRAINING_FLOPS),
+    "memory for training": (keys.MEMORY_TRAINING, keys.ESTIMATE_TRAINING_MEMORY),
+}
+"""Costs that the notebook estimated: logged names of the measured figure and of the estimate."""
 
 
 def training_figures(metrics: Mapping[str, float]) -> Iterable[tuple[str, str]]:
@@ -18,68 +39,20 @@ def training_figures(metrics: Mapping[str, float]) -> Iterable[tuple[str, str]]:
     Args:
         metrics: Values of the whole run by logged name.
     """
-    yield "test accuracy", _text(metrics, keys.TEST_ACCURACY)
-    yield "test loss", _text(metrics, keys.TEST_LOSS)
-    trainable = _text(metrics, keys.PARAMETERS_TRAINABLE)
-    others = _text(metrics, keys.PARAMETERS_NON_TRAINABLE)
-    yield "parameters", f"{trainable} trainable, {others} other"
-    yield "size as HDF5", _text(metrics, keys.SIZE_H5, " MiB with optimizer state")
-    yield "size to predict", _text(metrics, keys.SIZE_INFERENCE, " MiB")
-    yield "memory", _text(metrics, keys.MEMORY_PEAK, " MiB peak of the process")
-    yield (
-        "latency",
-        _text(metrics, keys.LATENCY_P50, " ms an image (median), ")
-        + _text(metrics, keys.LATENCY_P95, " ms (95%)"),
-    )
-    yield (
-        "speed",
-        _text(metrics, keys.THROUGHPUT_TRAINING, " images/s in training, ")
-        + _text(metrics, keys.MFU, "% of the machine's rate"),
-    )
-    yield (
-        "time",
-        _text(metrics, keys.FIT_SECONDS, " s fit, ")
-        + _text(metrics, keys.TOTAL_SECONDS, " s in all"),
-    )
+    for label, parts in _MAIN.items():
+        texts = [
+            f"{number(name, metrics[name])}{said}" if name in metrics else NOT_MEASURED
+            for name, said in parts.items()
+        ]
+        # Where nothing was measured, once is enough.
+        yield label, ", ".join(dict.fromkeys(texts))
 
 
-@dataclass(frozen=True)
-class Estimated:
-    """A cost that the notebook estimated and that is measured here.
-
-    Attributes:
-        label: What a reader calls it.
-        measured: Logged name of the measured figure.
-        estimate: Logged name of the rule of thumb.
-        unit: To write behind either.
-    """
-
-    label: str
-    measured: str
-    estimate: str
-    unit: str = ""
-
-
-ESTIMATED = (
-    Estimated("FLOPs to predict an image", keys.FLOPS_INFERENCE, keys.ESTIMATE_INFERENCE_FLOPS),
-    Estimated("FLOPs to train on an image", keys.FLOPS_TRAINING, keys.ESTIMATE_TRAINING_FLOPS),
-    Estimated("memory for training", keys.MEMORY_TRAINING, keys.ESTIMATE_TRAINING_MEMORY, " MiB"),
-)
-
-
-def measured_and_estimated(metrics: Mapping[str, float]) -> Iterable[tuple[str, str, str]]:
+def measured_and_estimated(metrics: Mapping[str, float]) -> Iterable[tuple[str, ...]]:
     """Yield label, measured figure and rule of thumb of what has both.
 
     Args:
         metrics: Values of the whole run by logged name.
     """
-    for cost in ESTIMATED:
-        yield (
-            cost.label,
-            _text(metrics, cost.measured, cost.unit),
-            _text(metrics, cost.estimate, cost.unit),
-        )
-
-
-def _text(metrics: Mapping[str, float], name: str, unit: str = "") -> str:
-    return f"{number(name, metrics[name])}{unit}" if name in metrics else NOT_MEASURED
+    for label, names in ESTIMATED.items():
+        yield label, *(in_row(name, metrics.get(name)) for name in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from markupsafe import Markup
 
@@ -12,7 +13,7 @@ from fm_mlflow.report import vector_plots
 from fm_mlflow.report.class_tables import MOST_CLASSES, heat_map
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Groups
-from fm_mlflow.report.templating import environment
+from fm_mlflow.report.markdown import environment
 from fm_mlflow.report.text import printable
 from fm_mlflow.report.trade_off_plots import trade_offs
 
@@ -32,7 +33,7 @@ def to_html(comparison: Comparison) -> str:
             report=contents(comparison),
             counted=counted,
             legend=[groups.cell(group.name) for group in groups.detailed],
-            swatch=_Swatches(),
+            swatch=_swatches(len(groups.detailed)),
             svg=Markup,
             curves=vector_plots.learning_curves(comparison),
             curves_apart=len(groups.detailed) > vector_plots.MOST_OVERLAID,
@@ -44,17 +45,15 @@ def to_html(comparison: Comparison) -> str:
     )
 
 
-class _Swatches:
-    """Draws each swatch once, and gives each copy of it an id of its own."""
+def _swatches(models: int) -> Callable[[int], Markup]:
+    """Draw each swatch once; what is returned gives each copy of it an id of its own."""
+    names = [f"swatch-{position}-of" for position in range(models)]
+    drawn = [vector_plots.swatch(position, name) for position, name in enumerate(names)]
+    copies: Counter[int] = Counter()
 
-    def __init__(self) -> None:
-        self._drawn: dict[int, str] = {}
-        self._copies: Counter[int] = Counter()
+    def swatch(position: int) -> Markup:
+        copies[position] += 1
+        name = names[position]
+        return Markup(drawn[position].replace(name, f"{name}-{copies[position]}"))
 
-    def __call__(self, position: int) -> Markup:
-        """Return the line and marker of the group at this position."""
-        name = f"swatch-{position}-of"
-        if position not in self._drawn:
-            self._drawn[position] = vector_plots.swatch(position, name)
-        self._copies[position] += 1
-        return Markup(self._drawn[position].replace(name, f"{name}-{self._copies[position]}"))
+    return swatch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -70,21 +70,13 @@ class Table:
         return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row[0])]
 
 
-def text_columns(*titles: str) -> tuple[Column, ...]:
-    """Return heads of columns of text."""
-    return tuple(Column(title, numeric=False) for title in titles)
-
-
-def numeric_columns(*titles: str) -> tuple[Column, ...]:
-    """Return heads of columns of figures."""
-    return tuple(Column(title) for title in titles)
+def columns(texts: int, *titles: str) -> tuple[Column, ...]:
+    """Return the heads of columns: so many of text, then of figures."""
+    return tuple(Column(title, position >= texts) for position, title in enumerate(titles))
 
 
 class Groups:
     """Which groups a report shows where, and how a table names and measures them.
-
-    Args:
-        comparison: What is reported.
 
     Attributes:
         all: Every group, in the comparison's order.
@@ -98,32 +90,25 @@ class Groups:
         self.detailed = tuple(group for group in comparison.groups if group.detailed)
         self.shown = self.all if len(self.all) <= MOST_GROUPS else self.detailed
         self._positions = {group.name: i for i, group in enumerate(self.detailed)}
-        if all(_is_short(group.name) for group in self.shown):
-            self._keys: dict[str, str] = {}
-        else:
-            self._keys = {group.name: _letters(i) for i, group in enumerate(self.shown)}
+        names = [group.name for group in self.shown]
+        # Of other alphabets, the plots' font may not have the letters.
+        if all(len(n) <= _LONGEST_LABEL and n.isascii() and n.isprintable() for n in names):
+            names = []
+        self._keys = {name: _letters(position) for position, name in enumerate(names)}
         self.labels = tuple(self.label(group.name) for group in self.detailed)
 
     def label(self, name: str) -> str:
         """Return what stands for a group where there is little room: its name, or a letter."""
         return self._keys.get(name, name)
 
-    def split(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    def split(self, names: Collection[str]) -> tuple[list[str], list[str]]:
         """Tell names of detailed groups from names of others."""
-        names = list(names)
-        return (
-            [name for name in names if name in self._positions],
-            [name for name in names if name not in self._positions],
-        )
+        named = [name for name in names if name in self._positions]
+        return named, [name for name in names if name not in self._positions]
 
     def cell(self, name: str, more: str = "") -> Cell:
         """Return the cell that names a group, with its marker in the plots."""
         return Cell(name, more, self._positions.get(name), self._keys.get(name, ""))
-
-
-def _is_short(name: str) -> bool:
-    # Of other alphabets, the plots' font may not have the letters.
-    return len(name) <= _LONGEST_LABEL and name.isascii() and name.isprintable()
 
 
 def _letters(position: int) -> str:

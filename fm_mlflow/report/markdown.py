@@ -1,16 +1,17 @@
-"""A comparison as one Markdown file."""
+"""A comparison as one Markdown file, and templates that escape every text of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Cell, Table
-from fm_mlflow.report.templating import environment
 from fm_mlflow.report.text import markdown, printable
 
 
@@ -24,8 +25,33 @@ def to_markdown(comparison: Comparison) -> str:
             report=contents(comparison),
             counted=counted,
             grid=_grid,
-            code=_code,
+            # Of a code block's line, nothing can end the indentation.
+            code=lambda line: Markup(f"    {printable(line)}"),
         )
+    )
+
+
+def environment(shown: Callable[[str], str], *, escaped: bool) -> Environment:
+    """Return templates that pass every text through `shown`, so that names inject no markup.
+
+    Args:
+        shown: Makes any text fit for the format.
+        escaped: Whether `shown` escapes too; otherwise the text is escaped for HTML after it.
+    """
+
+    def finalize(value: object) -> object:
+        if isinstance(value, Markup) or not isinstance(value, str):
+            return value
+        return Markup(shown(value)) if escaped else shown(value)
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        finalize=finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
 
 
@@ -49,8 +75,3 @@ def _joined(cell: Cell) -> str:
     text = f"{cell.key}: {cell.text}" if cell.key else cell.text
     separator = " " if cell.group is None else ", "
     return f"{text}{separator}{cell.more}" if cell.more else text
-
-
-def _code(line: str) -> Markup:
-    """Return a line of a code block: indented, which nothing in it can end."""
-    return Markup(f"    {printable(line)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from fm_mlflow.analysis.images import confusion_counts
 
 # Okabe and Ito's palette: colour-blind readers can distinguish it.
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"
+_LINES = (("training", _TRAINING, "o"), ("validation", _VALIDATION, "s"))
 _DPI = 150
 _MOST_CLASSES_WITH_NUMBERS = 25
 
@@ -28,26 +30,16 @@ def save_learning_curve(history: Mapping[str, Sequence[float]], title: str, path
         title: Shown above the plots.
         path: PNG file to write.
     """
-    panels = [
-        (label, training, validation)
-        for label, training, validation in (
-            ("loss", keys.LOSS, keys.VAL_LOSS),
-            ("accuracy", keys.ACCURACY, keys.VAL_ACCURACY),
-        )
-        if training in history or validation in history
-    ]
+    metrics = (("loss", keys.LOSS, keys.VAL_LOSS), ("accuracy", keys.ACCURACY, keys.VAL_ACCURACY))
+    panels = [(label, names) for label, *names in metrics if not history.keys().isdisjoint(names)]
     figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
     figure.suptitle(title, parse_math=False)
-    for index, (label, training, validation) in enumerate(panels, start=1):
+    for index, (label, names) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), index)
-        for name, text, colour, marker in (
-            (training, "training", _TRAINING, "o"),
-            (validation, "validation", _VALIDATION, "s"),
-        ):
+        for name, (text, colour, marker) in zip(names, _LINES, strict=True):
             if values := history.get(name):
-                axes.plot(
-                    range(1, len(values) + 1), values, color=colour, marker=marker, label=text
-                )
+                epochs = range(1, len(values) + 1)
+                axes.plot(epochs, values, color=colour, marker=marker, label=text)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -67,8 +59,7 @@ def save_memory_timeline(
         title: Shown above the plot.
         path: PNG file to write.
     """
-    seconds = [point[0] for point in points]
-    resident = [point[1] for point in points]
+    seconds, resident, _ = zip(*points, strict=True)
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     figure.suptitle(title, parse_math=False)
     axes = figure.add_subplot()
@@ -97,12 +88,10 @@ def _mark_phases(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None
     Short phases' names would overlap on one line.
     """
     first, last = points[0][0], points[-1][0]
-    starts: list[tuple[float, str]] = []
-    for seconds, _, phase in points:
-        if phase and (not starts or starts[-1][1] != phase):
-            starts.append((seconds, phase))
-    for index, (start, phase) in enumerate(starts):
-        end = starts[index + 1][0] if index + 1 < len(starts) else last
+    named = groupby((point for point in points if point[2]), key=lambda point: point[2])
+    starts = [(next(those)[0], phase) for phase, those in named]
+    ends = [*(start for start, _ in starts[1:]), last]
+    for index, ((start, phase), end) in enumerate(zip(starts, ends, strict=False)):
         axes.axvline(start, color="black", linewidth=0.8, alpha=0.5)
         # Near the right border there is no room to the right of the line.
         is_late = start - first > 0.85 * (last - first)

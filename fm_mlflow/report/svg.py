@@ -91,9 +91,8 @@ def to_svg(figure: Figure, name: str, title: str = "", description: str = "") ->
     # The style element would apply to the whole page; the metadata only name matplotlib.
     unwanted = (f"{_SVG}style", f"{_SVG}metadata")
     for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in unwanted:
-                parent.remove(child)
+        for child in [each for each in parent if each.tag in unwanted]:
+            parent.remove(child)
     _rename_ids(root, name)
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
@@ -105,7 +104,15 @@ def to_svg(figure: Figure, name: str, title: str = "", description: str = "") ->
     for size in ("width", "height", "version"):
         del root.attrib[size]
     root.set("class", "plot")
-    _describe(root, name, printable(title), printable(description))
+    if not title:
+        root.set("aria-hidden", "true")
+        return ElementTree.tostring(root, encoding="unicode")
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{name}-title {name}-desc")
+    for position, (tag, text) in enumerate((("title", title), ("desc", description))):
+        element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
+        element.text = printable(text)
+        root.insert(position, element)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -132,15 +139,3 @@ def _restyled(style: str) -> str:
     for stand_in, variable in _VARIABLES.items():
         style = style.replace(stand_in, variable)
     return style.strip()
-
-
-def _describe(root: ElementTree.Element, name: str, title: str, description: str) -> None:
-    if not title:
-        root.set("aria-hidden", "true")
-        return
-    root.set("role", "img")
-    root.set("aria-labelledby", f"{name}-title {name}-desc")
-    for position, (tag, text) in enumerate((("title", title), ("desc", description))):
-        element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
-        element.text = text
-        root.insert(position, element)

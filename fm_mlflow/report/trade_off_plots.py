@@ -31,8 +31,6 @@ class _Point:
     """Where a group stands in a plot.
 
     Attributes:
-        cost: Its cost.
-        accuracy: Its test accuracy.
         position: Among the detailed groups; None for one of the others.
         on_front: Whether no other group dominates it.
     """
@@ -50,25 +48,24 @@ class _Point:
 
 def trade_offs(comparison: Comparison) -> list[Plot]:
     """Plot test accuracy against each cost; a cost without a ranking has no plot."""
-    plots = []
-    for front in comparison.fronts:
-        points = {} if front.reason else _points(comparison, front)
-        if points:
-            plots.append(_trade_off(front, points, Groups(comparison).labels))
-    return plots
+    groups = Groups(comparison)
+    return [
+        _trade_off(front, points, groups.labels)
+        for front in comparison.fronts
+        if not front.reason and (points := _points(groups, front))
+    ]
 
 
-def _points(comparison: Comparison, front: Front) -> dict[str, _Point]:
-    positions = {group.name: i for i, group in enumerate(Groups(comparison).detailed)}
+def _points(groups: Groups, front: Front) -> dict[str, _Point]:
     on_front = set(front.on_front)
     return {
         group.name: _Point(
             group.metrics[front.metric],
             group.metrics[keys.TEST_ACCURACY],
-            positions.get(group.name),
+            groups.cell(group.name).group,
             group.name in on_front,
         )
-        for group in comparison.groups
+        for group in groups.all
         if group.name in on_front or group.name in front.dominated
     }
 

@@ -1,72 +1,60 @@
-"""Every verdict of a comparison: in a sentence, and its figures in a table."""
+"""Verdicts of a comparison in sentences and tables, and who is on the Pareto fronts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import Comparison, Verdict
+from fm_mlflow.analysis.comparison import Comparison, Front, Verdict
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import (
     capitalised,
+    counted,
     difference,
     difference_interval,
+    listed,
     p_value,
     percent,
 )
-from fm_mlflow.report.layout import Cell, Column, Groups, Table
+from fm_mlflow.report.layout import Cell, Column, Groups, Table, columns
 
 _NONE = "none"
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Verdicts that belong together: one sentence each, and the table of their figures."""
-
-    sentences: tuple[str, ...]
-    table: Table
-
-
-def evidence(comparison: Comparison, groups: Groups) -> tuple[Evidence, ...]:
-    """Return the verdicts on test accuracy, then those on costs."""
+def evidence(comparison: Comparison, groups: Groups) -> list[tuple[list[str], Table]]:
+    """Return the verdicts on test accuracy, then those on costs: sentences and their figures."""
     accuracy = [v for v in comparison.verdicts if v.metric == keys.TEST_ACCURACY]
     costs = [v for v in comparison.verdicts if v.metric != keys.TEST_ACCURACY]
-    return tuple(
-        Evidence(tuple(v.words for v in verdicts), _table(heading, verdicts, groups))
+    return [
+        ([v.words for v in verdicts], _table(heading, verdicts, groups))
         for heading, verdicts in (("Test accuracy", accuracy), ("Costs", costs))
         if verdicts
-    )
+    ]
 
 
 def _table(heading: str, verdicts: Sequence[Verdict], groups: Groups) -> Table:
     # A column only where it says something; what is the same in every row stands below the table.
     tests = list(dict.fromkeys(v.test or "no test" for v in verdicts))
-    columns: list[tuple[Column, Callable[[Verdict], str]]] = []
-    if any(v.metric != keys.TEST_ACCURACY for v in verdicts):
-        columns.append((Column("Cost", numeric=False), lambda v: cost_title(v.metric)))
-    columns += [
-        (Column("A", numeric=False), lambda v: groups.label(v.a)),
-        (Column("B", numeric=False), lambda v: groups.label(v.b)),
-        (Column("A minus B"), lambda v: difference(v.metric, v.difference)),
-        (Column("95% interval"), _interval),
+    on_costs = any(v.metric != keys.TEST_ACCURACY for v in verdicts)
+    adjusted = any(v.p_value != v.p_unadjusted for v in verdicts)
+    paired = any(v.counts for v in verdicts)
+    possible: list[tuple[bool, Column, Callable[[Verdict], str]]] = [
+        (on_costs, Column("Cost", numeric=False), lambda v: cost_title(v.metric)),
+        (True, Column("A", numeric=False), lambda v: groups.label(v.a)),
+        (True, Column("B", numeric=False), lambda v: groups.label(v.b)),
+        (True, Column("A minus B"), lambda v: difference(v.metric, v.difference)),
+        (True, Column("95% interval"), _interval),
+        (len(tests) > 1, Column("Test", numeric=False), lambda v: v.test or "no test"),
+        (True, Column("p"), lambda v: _p(v.p_value)),
+        (adjusted, Column("p before Holm"), lambda v: _p(v.p_unadjusted)),
+        (paired, Column("Only A right"), lambda v: f"{v.counts[0]:,}" if v.counts else ""),
+        (paired, Column("Only B right"), lambda v: f"{v.counts[1]:,}" if v.counts else ""),
+        (True, Column("A better in"), _probability),
+        (True, Column("Better", numeric=False), lambda v: _better(v, groups)),
     ]
-    if len(tests) > 1:
-        columns.append((Column("Test", numeric=False), lambda v: v.test or "no test"))
-    columns.append((Column("p"), lambda v: _p(v.p_value)))
-    if any(v.p_value != v.p_unadjusted for v in verdicts):
-        columns.append((Column("p before Holm"), lambda v: _p(v.p_unadjusted)))
-    if any(v.counts for v in verdicts):
-        columns += [
-            (Column("Only A right"), lambda v: f"{v.counts[0]:,}" if v.counts else ""),
-            (Column("Only B right"), lambda v: f"{v.counts[1]:,}" if v.counts else ""),
-        ]
-    columns += [
-        (Column("A better in"), _probability),
-        (Column("Better", numeric=False), lambda v: _better(v, groups)),
-    ]
-    rows = tuple(tuple(Cell(text(v)) for _, text in columns) for v in verdicts)
-    return Table(heading, tuple(column for column, _ in columns), rows, _notes(verdicts, tests))
+    shown = [(column, text) for is_shown, column, text in possible if is_shown]
+    rows = tuple(tuple(Cell(text(v)) for _, text in shown) for v in verdicts)
+    return Table(heading, tuple(column for column, _ in shown), rows, _notes(verdicts, tests))
 
 
 def _notes(verdicts: Sequence[Verdict], tests: Sequence[str]) -> tuple[str, ...]:
@@ -99,3 +87,50 @@ def _probability(verdict: Verdict) -> str:
 def _better(verdict: Verdict, groups: Groups) -> str:
     better = {"a_better": verdict.a, "b_better": verdict.b}.get(verdict.verdict)
     return "not distinguishable" if better is None else groups.label(better)
+
+
+def front_table(comparison: Comparison, groups: Groups) -> Table:
+    """Say who is on the Pareto front of accuracy against each cost, and why the others are not."""
+    rows = [
+        (
+            Cell(cost_title(front.metric)),
+            Cell(_named(front.on_front, groups)),
+            Cell(_dominated(front, groups)),
+            Cell(f"nobody, because {front.reason}" if front.reason else _left_out(front, groups)),
+        )
+        for front in comparison.fronts
+        if front.on_front or front.left_out or front.reason
+    ]
+    heads = columns(4, "Cost", "On the front", "Dominated", "Not placed")
+    # Most often everybody is placed.
+    width = 4 if any(row[-1].text for row in rows) else 3
+    title = "Who is on the Pareto front of accuracy against a cost"
+    return Table(title, heads[:width], tuple(row[:width] for row in rows))
+
+
+def _named(names: Collection[str], groups: Groups) -> str:
+    """Name the groups that are looked at closely, and count the others."""
+    named, others = groups.split(names)
+    labels = [groups.label(name) for name in named]
+    if others and named:
+        return f"{', '.join(labels)} and {counted(len(others), 'other')}"
+    return listed(labels, len(labels)) if labels else listed(others)
+
+
+def _dominated(front: Front, groups: Groups) -> str:
+    named, others = groups.split(front.dominated)
+    parts = []
+    for name in named:
+        by, more = groups.split(front.dominated[name])
+        labels = [*map(groups.label, by), *([counted(len(more), "other")] if more else [])]
+        parts.append(f"{groups.label(name)} (by {listed(labels, len(labels))})")
+    if others:
+        parts.append(counted(len(others), "other" if named else "model"))
+    return "; ".join(parts)
+
+
+def _left_out(front: Front, groups: Groups) -> str:
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in front.left_out.items():
+        by_reason.setdefault(reason, []).append(name)
+    return "; ".join(f"{_named(names, groups)}: {why}" for why, names in by_reason.items())

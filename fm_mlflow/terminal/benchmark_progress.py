@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
+from statistics import fmean
 from typing import IO, Any
 
 from rich.console import Console, Group
@@ -18,20 +21,88 @@ from fm_mlflow.listeners import BenchmarkListener, Progress as Told
 from fm_mlflow.naming import training_name
 from fm_mlflow.report.text import printable
 from fm_mlflow.results.benchmark import BenchmarkTraining
-from fm_mlflow.terminal.board import Board, duration
-from fm_mlflow.terminal.progress import LiveProgress, PlainProgress
+from fm_mlflow.terminal.progress import Lines, LiveProgress, PlainProgress
 
 
-class _BenchmarkLines(BenchmarkListener):
+class Board:
+    """How far a benchmark is, and how long the rest will take.
+
+    Args:
+        clock: Seconds, monotonic.
+
+    Attributes:
+        total: Trainings, those done before included.
+        failed: Those that did not finish.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total = 0
+        self.failed = 0
+        self._clock = clock
+        self._jobs = 1
+        self._waiting: set[tuple[str, int]] = set()
+        self._running: dict[tuple[str, int], float] = {}
+        self._seconds: dict[str, list[float]] = {}
+
+    @property
+    def over(self) -> int:
+        """Trainings that have ended, one way or another."""
+        return self.total - len(self._waiting) - len(self._running)
+
+    def plan(
+        self, trainings: Sequence[TrainConfig], done: Sequence[BenchmarkTraining], jobs: int
+    ) -> None:
+        """Take up the trainings: those done before, and so many at a time of the others."""
+        self._jobs = jobs
+        self.total = len(trainings) + len(done)
+        self._waiting = {(training.model, training.seed) for training in trainings}
+        for outcome in done:
+            self.end(outcome)
+
+    def start(self, training: TrainConfig) -> None:
+        """Note a start."""
+        self._waiting.discard((training.model, training.seed))
+        self._running[training.model, training.seed] = self._clock()
+
+    def end(self, outcome: BenchmarkTraining) -> None:
+        """Note an end."""
+        self._running.pop((outcome.model, outcome.seed), None)
+        if outcome.error is not None:
+            self.failed += 1
+        elif outcome.seconds is not None:
+            self._seconds.setdefault(outcome.model, []).append(outcome.seconds)
+
+    def remaining_seconds(self) -> float | None:
+        """Return how long the rest will take at the pace so far; None before there is one.
+
+        May be called from another thread: what it walks through are copies.
+        """
+        if not self._seconds:
+            return None
+        overall = fmean(chain.from_iterable(list(self._seconds.values())))
+        pace = {model: fmean(seconds) for model, seconds in list(self._seconds.items())}
+        left = sum(pace.get(model, overall) for model, _ in list(self._waiting))
+        now = self._clock()
+        for (model, _), started in list(self._running.items()):
+            left += max(0.0, started + pace.get(model, overall) - now)
+        return left / self._jobs
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: `45 s`, `12 min`, `2 h 05 min`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+class _BenchmarkLines(Lines, BenchmarkListener):
     """Says in lines what is planned, what trainings point out, and what came of them."""
 
     def __init__(self) -> None:
         self._board = Board()
         self._numbers: dict[tuple[str, int], int] = {}
         self._to_do = 0
-
-    def _line(self, text: str) -> None:
-        raise NotImplementedError
 
     def _name(self, model: str, seed: int) -> str:
         # One that could not be started has no number yet.
@@ -78,11 +149,7 @@ class _BenchmarkLines(BenchmarkListener):
 
 
 class PlainBenchmark(PlainProgress, _BenchmarkLines):
-    """One line a start and one an end, for logs and pipes.
-
-    Args:
-        stream: Where the lines go.
-    """
+    """One line a start and one an end, for logs and pipes."""
 
     def __init__(self, stream: IO[str]) -> None:
         PlainProgress.__init__(self, stream)
@@ -100,11 +167,7 @@ class PlainBenchmark(PlainProgress, _BenchmarkLines):
 
 
 class LiveBenchmark(LiveProgress, _BenchmarkLines):
-    """A board: a row a running training, a bar for all of them; ends stay as lines above it.
-
-    Args:
-        console: The terminal.
-    """
+    """A board: a row a running training, a bar for all of them; ends stay as lines above it."""
 
     def __init__(self, console: Console) -> None:
         LiveProgress.__init__(self, console)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from fm_mlflow.process.redaction import HIDDEN
@@ -21,11 +21,7 @@ _TRAINING_VIEW = "workflowType=machine_learning"
 def print_line(console: Console, text: str, style: str = "", *, wrapped: bool = True) -> None:
     """Print any text as text: no markup, no highlighted digits, no control characters.
 
-    Args:
-        console: Where to.
-        text: The line.
-        style: As rich has it.
-        wrapped: Break it at the console's width; else the terminal does, and it can be copied.
+    A line that is not `wrapped` is broken by the terminal alone, so that it can be copied.
     """
     console.print(Text(printable(text), style), soft_wrap=not wrapped)
 
@@ -62,14 +58,12 @@ def shell_uri(uri: str) -> str:
 
 def pairs(rows: Iterable[tuple[str, str]]) -> Padding:
     """Return labels and texts as two columns."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, text in rows:
-        table.add_row(label, Text(text))
-    return indented(table)
+    return grid((Column(style="dim", no_wrap=True), Column(overflow="fold")), rows)
 
 
-def indented(table: Table) -> Padding:
-    """Return a table as it stands under its title."""
+def grid(columns: Iterable[Column], rows: Iterable[Iterable[str | Text]]) -> Padding:
+    """Return texts in columns, as they stand under a title."""
+    table = Table.grid(*columns, padding=(0, 2))
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     return Padding(table, (0, 0, 1, 2), expand=False)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.table import Column
 
 from fm_mlflow.results.predict import PredictResult
-from fm_mlflow.terminal.lines import indented, print_line
+from fm_mlflow.terminal.lines import grid, print_line
 
 
 def print_predictions(console: Console, result: PredictResult) -> None:
     """Show how many images went to which class, and where the predictions are."""
     console.print()
     print_line(console, f"{result.images:,} images classified", "bold")
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    for name, count in result.counts.items():
-        table.add_row(Text(name), f"{count:,}")
-    console.print(indented(table), highlight=False)
+    counts = ((name, f"{count:,}") for name, count in result.counts.items())
+    console.print(grid((Column(style="dim"), Column(justify="right")), counts), highlight=False)
     rate = f"{result.images_per_second:,.0f} images/s"
     place = f"  {result.output}  ({result.seconds:.1f} s, {rate})"
     print_line(console, place, wrapped=False)

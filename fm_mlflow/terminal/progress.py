@@ -27,12 +27,23 @@ from fm_mlflow.report.text import printable
 _REFRESH_SECONDS = 0.1
 
 
-class PlainProgress(ProgressListener):
-    """One line a stage and one an epoch, for logs and pipes.
+class Lines(ProgressListener):
+    """Says notices and epochs in lines, wherever these go."""
 
-    Args:
-        stream: Where the lines go.
-    """
+    def _line(self, text: str) -> None:
+        raise NotImplementedError
+
+    @override
+    def notice(self, text: str) -> None:
+        self._line(f"fm-mlflow: {text}")
+
+    @override
+    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        self._line(epoch_line(epoch, epochs, metrics))
+
+
+class PlainProgress(Lines):
+    """One line a stage and one an epoch, for logs and pipes."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -57,14 +68,6 @@ class PlainProgress(ProgressListener):
             self._line(f"downloading {name}{size}")
 
     @override
-    def notice(self, text: str) -> None:
-        self._line(f"fm-mlflow: {text}")
-
-    @override
-    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
-        self._line(epoch_line(epoch, epochs, metrics))
-
-    @override
     def images(self, done: int, total: int) -> None:
         tenth = 10 * done // total
         if tenth > self._tenths:
@@ -73,49 +76,41 @@ class PlainProgress(ProgressListener):
 
 
 class ReportingProgress(PlainProgress):
-    """Lines as `PlainProgress` writes them, and the same as events for the parent process.
-
-    Args:
-        stream: Where the lines go.
-        listening: The parent process.
-    """
+    """Lines as `PlainProgress` writes them, and the same as events for the parent process."""
 
     def __init__(self, stream: IO[str], listening: Parent) -> None:
         super().__init__(stream)
         self._listening = listening
         self._epoch = 0
 
+    def _tell(self, told: Told) -> None:
+        self._listening.tell(told.line())
+
     @override
     def stage(self, text: str) -> None:
         super().stage(text)
-        self._listening.tell(Told(event="phase", text=text).line())
+        self._tell(Told(event="phase", text=text))
 
     @override
     def batch(self, epoch: int, epochs: int, done: int, total: int) -> None:
         if epoch != self._epoch:
             self._epoch = epoch
-            told = Told(event="phase", text="training", epoch=epoch, epochs=epochs)
-            self._listening.tell(told.line())
+            self._tell(Told(event="phase", text="training", epoch=epoch, epochs=epochs))
 
     @override
     def notice(self, text: str) -> None:
         super().notice(text)
-        self._listening.tell(Told(event="notice", text=printable(text)).line())
+        self._tell(Told(event="notice", text=printable(text)))
 
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         super().epoch(epoch, epochs, metrics)
         values = {name: float(value) for name, value in metrics.items()}
-        told = Told(event="epoch", epoch=epoch, epochs=epochs, metrics=values)
-        self._listening.tell(told.line())
+        self._tell(Told(event="epoch", epoch=epoch, epochs=epochs, metrics=values))
 
 
-class LiveProgress(ProgressListener):
-    """A spinner-free bar for what is under way; finished epochs stay as lines above it.
-
-    Args:
-        console: The terminal.
-    """
+class LiveProgress(Lines):
+    """A spinner-free bar for what is under way; finished epochs stay as lines above it."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -163,16 +158,8 @@ class LiveProgress(ProgressListener):
         self._show(f"epoch {epoch}/{epochs}", done, total)
 
     @override
-    def notice(self, text: str) -> None:
-        self._line(f"fm-mlflow: {text}")
-
-    @override
     def images(self, done: int, total: int) -> None:
         self._show("images", done, total)
-
-    @override
-    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
-        self._line(epoch_line(epoch, epochs, metrics))
 
 
 def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from urllib.parse import quote
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from fm_mlflow import keys
@@ -16,14 +17,12 @@ from fm_mlflow.analysis.prose.words import in_row
 from fm_mlflow.config import CHAMPION, PREVIOUS
 from fm_mlflow.results.register import (
     Check,
-    Gate,
-    RegisteredVersion,
     Registration,
     Rollback,
     VersionList,
 )
 from fm_mlflow.terminal.lines import (
-    indented,
+    grid,
     page_commands,
     print_commands,
     print_line,
@@ -31,6 +30,7 @@ from fm_mlflow.terminal.lines import (
 )
 
 _VERDICTS = {True: Text("ok", "green"), False: Text("FAILED", "bold red"), None: Text("-", "dim")}
+_FIGURES = (keys.TEST_ACCURACY, keys.FLOPS_INFERENCE, keys.SIZE_INFERENCE, keys.LATENCY_P50)
 _PORT = 5001
 
 
@@ -39,30 +39,31 @@ def print_registration(console: Console, result: Registration) -> None:
     console.print()
     print_line(console, result.run_name, "bold")
     console.print(Padding(Text(result.reason), (0, 0, 1, 2)), highlight=False)
-    console.print(_checks(result.checks), highlight=False)
+    checks = [
+        (
+            check.figure,
+            _value(check, check.logged),
+            _value(check, check.measured),
+            _VERDICTS[check.passed],
+        )
+        for check in result.checks
+    ]
+    console.print(_table(("verified", "logged", "found", ""), checks), highlight=False)
     if result.gates:
-        console.print(_gates(result.gates), highlight=False)
+        gates = [
+            (each.name, each.bound, each.figure, _VERDICTS[each.passed]) for each in result.gates
+        ]
+        console.print(_table(("gate", "required", "found", ""), gates), highlight=False)
     print_line(console, _outcome(result), "bold", wrapped=False)
     if result.outcome in ("refused", "dry run"):
         return
-    store = shell_uri(result.tracking_uri)
-    uri = f"models:/{result.name}@{CHAMPION}"
-    print_commands(
-        console,
-        [
-            *page_commands(result.tracking_uri, f"/#/models/{quote(result.name)}"),
-            (
-                "Serve it",
-                f"MLFLOW_TRACKING_URI={store} mlflow models serve -m {shlex.quote(uri)} "
-                f"--env-manager local --port {_PORT}",
-            ),
-            (
-                "Classify a file of images",
-                f"MLFLOW_TRACKING_URI={store} fm-mlflow predict --model {shlex.quote(uri)} "
-                "--input IMAGES.npy",
-            ),
-        ],
-    )
+    store = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)}"
+    uri = shlex.quote(f"models:/{result.name}@{CHAMPION}")
+    serve = f"{store} mlflow models serve -m {uri} --env-manager local --port {_PORT}"
+    classify = f"{store} fm-mlflow predict --model {uri} --input IMAGES.npy"
+    pages = page_commands(result.tracking_uri, f"/#/models/{quote(result.name)}")
+    commands = (*pages, ("Serve it", serve), ("Classify a file of images", classify))
+    print_commands(console, commands)
 
 
 def print_versions(console: Console, listed: VersionList) -> None:
@@ -71,19 +72,20 @@ def print_versions(console: Console, listed: VersionList) -> None:
         print_line(console, f"{listed.name}: no version yet")
         return
     print_line(console, listed.name, "bold")
-    table = _table("", "", "model", "accuracy", "FLOPs", "size", "latency", "verified")
+    heads = ("", "", "model", "accuracy", "FLOPs", "size", "latency", "verified")
+    rows = []
     for version in listed.versions:
-        table.add_row(
+        created = datetime.fromtimestamp(version.created / 1000, timezone.utc).isoformat()
+        figures = [(key, version.figure(key)) for key in _FIGURES]
+        row = (
             str(version.version),
             "\n".join(version.aliases),
-            Text(version.tags.get(keys.MODEL, "not verified")),
-            _figure(version, keys.TEST_ACCURACY),
-            _figure(version, keys.FLOPS_INFERENCE),
-            _figure(version, keys.SIZE_INFERENCE),
-            _figure(version, keys.LATENCY_P50),
-            version.tags.get(keys.VERIFIED_AT, _day(version.created)).partition("T")[0],
+            version.tags.get(keys.MODEL, "not verified"),
+            *("-" if value is None else in_row(key, value) for key, value in figures),
+            version.tags.get(keys.VERIFIED_AT, created).partition("T")[0],
         )
-    console.print(indented(table), highlight=False)
+        rows.append(row)
+    console.print(_table(heads, rows), highlight=False)
 
 
 def print_rollback(console: Console, result: Rollback) -> None:
@@ -91,25 +93,6 @@ def print_rollback(console: Console, result: Rollback) -> None:
     text = f"version {result.champion} of {result.name} is the {CHAMPION} again; "
     text += f"version {result.previous} is kept as {PREVIOUS}"
     print_line(console, text, wrapped=False)
-
-
-def _checks(checks: tuple[Check, ...]) -> Padding:
-    table = _table("verified", "logged", "found", "")
-    for check in checks:
-        table.add_row(
-            Text(check.figure),
-            _value(check, check.logged),
-            _value(check, check.measured),
-            _VERDICTS[check.passed],
-        )
-    return indented(table)
-
-
-def _gates(gates: tuple[Gate, ...]) -> Padding:
-    table = _table("gate", "required", "found", "")
-    for gate in gates:
-        table.add_row(Text(gate.name), Text(gate.bound), Text(gate.figure), _VERDICTS[gate.passed])
-    return indented(table)
 
 
 def _value(check: Check, value: float | str | None) -> Text:
@@ -131,8 +114,8 @@ def _outcome(result: Registration) -> str:
         case "unchanged":
             return f"version {result.version} of {name} is this model and the {CHAMPION} already"
         case "dry run":
-            action = "register it as a new version" if result.version is None else "make version "
-            action += "" if result.version is None else str(result.version)
+            new = result.version is None
+            action = "register it as a new version" if new else f"make version {result.version}"
             return f"dry run: nothing was changed; it would {action} and {CHAMPION} of {name}"
         case _:
             return f"refused: nothing was changed in {name}"
@@ -140,18 +123,6 @@ def _outcome(result: Registration) -> str:
     return text + kept
 
 
-def _table(*titles: str) -> Table:
-    table = Table.grid(padding=(0, 2))
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    table.add_row(*(Text(title, "dim") for title in titles))
-    return table
-
-
-def _figure(version: RegisteredVersion, key: keys.Key) -> str:
-    value = version.figure(key)
-    return "-" if value is None else in_row(key, value)
-
-
-def _day(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%d")
+def _table(heads: Sequence[str], rows: Iterable[Iterable[str | Text]]) -> Padding:
+    columns = [Column(overflow="fold") for _ in heads]
+    return grid(columns, [[Text(head, "dim") for head in heads], *rows])

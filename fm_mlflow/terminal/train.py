@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from fm_mlflow.naming import dataset_title
@@ -14,6 +11,7 @@ from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.terminal.lines import (
     browse_commands,
+    grid,
     pairs,
     print_commands,
     print_line,
@@ -26,7 +24,10 @@ def print_training_result(console: Console, result: TrainResult) -> None:
     console.print()
     print_line(console, f"{result.run_name} on {dataset_title(result.config)}", "bold")
     console.print(pairs(training_figures(result.metrics)), highlight=False)
-    console.print(_measured_beside_estimated(result.metrics), highlight=False)
+    columns = (Column(style="dim", no_wrap=True), Column(justify="right"), Column(justify="right"))
+    heads = ("", Text("measured", "dim"), Text("rule of thumb", "dim"))
+    beside = grid(columns, [heads, *measured_and_estimated(result.metrics)])
+    console.print(beside, highlight=False)
     where = [("run", result.run_id), ("store", result.tracking_uri), ("model", result.model_uri)]
     console.print(pairs(where), highlight=False)
     if result.pending:
@@ -34,30 +35,16 @@ def print_training_result(console: Console, result: TrainResult) -> None:
     print_commands(console, next_commands(result))
 
 
-def _measured_beside_estimated(metrics: Mapping[str, float]) -> Padding:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(justify="right")
-    table.add_column(justify="right")
-    table.add_row("", Text("measured", "dim"), Text("rule of thumb", "dim"))
-    for label, measured, estimate in measured_and_estimated(metrics):
-        table.add_row(label, Text(measured), Text(estimate))
-    return Padding(table, (0, 0, 1, 2), expand=False)
-
-
 def next_commands(result: TrainResult) -> list[tuple[str, str]]:
     """Return what to do next with a run: a label and the exact command, store included."""
     if result.pending:
         return [("Deliver it to its store, when that answers", "fm-mlflow sync")]
-    store = shell_uri(result.tracking_uri)
+    command = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)} fm-mlflow"
     return [
         *browse_commands(result.tracking_uri, result.experiment_id, result.run_id),
         (
             "Compare it with the other runs",
-            f"MLFLOW_TRACKING_URI={store} fm-mlflow compare --experiment {result.experiment_id}",
+            f"{command} compare --experiment {result.experiment_id}",
         ),
-        (
-            "Register its model, verified",
-            f"MLFLOW_TRACKING_URI={store} fm-mlflow register --run-id {result.run_id}",
-        ),
+        ("Register its model, verified", f"{command} register --run-id {result.run_id}"),
     ]

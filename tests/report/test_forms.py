@@ -185,12 +185,12 @@ def test_verdicts_of_single_models_and_of_counts() -> None:
         flops, p_value=None, p_unadjusted=None, ci_low=972384.0, ci_high=972384.0, test="count"
     )
     many = replace(made, verdicts=(single, exact))
-    about_accuracy, about_costs = evidence(many, Groups(many))
-    heads = [column.title for column in about_accuracy.table.columns]
-    cells = dict(zip(heads, (cell.text for cell in about_accuracy.table.rows[0]), strict=True))
+    (_, about_accuracy), (_, about_costs) = evidence(many, Groups(many))
+    heads = [column.title for column in about_accuracy.columns]
+    cells = dict(zip(heads, (cell.text for cell in about_accuracy.rows[0]), strict=True))
     assert (cells["Only A right"], cells["Only B right"]) == ("115", "85")
     assert cells["A better in"] == "none"
-    costs = [cell.text for cell in about_costs.table.rows[0]]
+    costs = [cell.text for cell in about_costs.rows[0]]
     assert "exact" in costs
     assert "none" in costs
 

@@ -239,8 +239,8 @@ def derived(comparison: Comparison) -> Iterator[float]:
     """Numbers that the report computes itself."""
     yield sum(len(group.runs) for group in comparison.groups)
     for group in comparison.groups:
-        for cost in ESTIMATED:
-            yield group.metrics[cost.measured].mean / group.metrics[cost.estimate].mean
+        for measured, estimate in ESTIMATED.values():
+            yield group.metrics[measured].mean / group.metrics[estimate].mean
     for verdict in comparison.verdicts:
         for number in (verdict.difference, verdict.ci_low, verdict.ci_high):
             yield 100 * abs(number or 0)  # percentage points

@@ -14,11 +14,12 @@ from fm_mlflow.listeners import BenchmarkListener, Progress
 from fm_mlflow.report.describe import describe_benchmark
 from fm_mlflow.settings import parse
 from fm_mlflow.terminal.benchmark_progress import (
+    Board,
     LiveBenchmark,
     PlainBenchmark,
     console_benchmark,
+    duration,
 )
-from fm_mlflow.terminal.board import Board, duration
 
 CONFIG = parse(BenchmarkConfig, {"models": "mlp,cnn", "seeds": 2})
 MLP, MLP_1, CNN, CNN_1 = CONFIG.trainings()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from fm_mlflow.config import TrainConfig
+from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.listeners import Progress
 from fm_mlflow.process.parent import LineReader, Parent
+from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.terminal.progress import (
     LiveProgress,
@@ -57,6 +61,21 @@ def test_the_summary_names_figures_and_place() -> None:
         assert part in text
     assert "size as HDF5     not measured" in text
     assert "  mlflow ui --backend-store-uri sqlite:////home/ann/mlflow.db\n" in text
+
+
+def test_what_was_not_measured_says_so_once() -> None:
+    stream = io.StringIO()
+    metrics = {"test_accuracy": 0.8705, "throughput/training_per_second": 12345.0}
+    print_training_result(Console(file=stream, width=80), replace(result(), metrics=metrics))
+    lines = [line.strip() for line in stream.getvalue().splitlines()]
+    for label in ("parameters", "latency", "time"):
+        assert f"{label:15}  not measured" in lines
+    assert "speed            12,345 images/s in training, not measured" in lines
+    images = Subset(np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.uint8))
+    dataset = Dataset("fashion_mnist", images, None, images, ("a", "b"), "here")
+    text = describe_training(TrainConfig(), dataset, metrics)
+    assert "| latency | not measured |" in text
+    assert "| speed | 12,345 images/s in training, not measured |" in text
 
 
 @pytest.mark.parametrize(
