@@ -32,10 +32,7 @@ class Machine:
             TensorFlow is not loaded.
         inter_op_threads: TensorFlow's threads between operations, likewise.
         gpus: Devices that TensorFlow sees; None where it is not loaded.
-        python: Version.
-        tensorflow: Version; None where it is not installed.
-        keras: Version; None where it is not installed.
-        numpy: Version.
+        python, tensorflow, keras, numpy: Versions; None where it is not installed.
         onednn: Value of TF_ENABLE_ONEDNN_OPTS; None where unset: TensorFlow's own choice.
         system: Operating system and architecture.
         load_average: Processes running or waiting over the minute before; None where unknown.
@@ -58,26 +55,23 @@ class Machine:
 
     def tags(self) -> dict[str, str]:
         """Return the run's tags, by logged name."""
-        if self.intra_op_threads is None:
-            threads = "TensorFlow not loaded"
-        else:
-            threads = (
-                f"{_count(self.intra_op_threads)} within, {_count(self.inter_op_threads)} between"
-            )
+        threads = "TensorFlow not loaded"
+        if self.intra_op_threads is not None:
+            within, between = self.intra_op_threads, self.inter_op_threads
+            threads = f"{within or 'automatic'} within, {between or 'automatic'} between"
         versions = {
             "Python": self.python,
             "TensorFlow": self.tensorflow,
             "Keras": self.keras,
             "NumPy": self.numpy,
         }
-        known = {name: version for name, version in versions.items() if version is not None}
         return {
             keys.MACHINE_CPU: self.cpu,
             keys.MACHINE_CORES: f"{self.logical_cores}, {self.usable_cores} usable",
             keys.MACHINE_MEMORY: f"{self.memory_gib:.1f}",
             keys.MACHINE_THREADS: threads,
-            keys.MACHINE_VERSIONS: ", ".join(f"{name} {known[name]}" for name in known),
-            keys.MACHINE_ONEDNN: self.onednn if self.onednn is not None else "not set",
+            keys.MACHINE_VERSIONS: ", ".join(f"{name} {of}" for name, of in versions.items() if of),
+            keys.MACHINE_ONEDNN: "not set" if self.onednn is None else self.onednn,
             keys.MACHINE_SYSTEM: self.system,
             keys.MACHINE_LOAD: (
                 "unknown" if self.load_average is None else f"{self.load_average:.2f}"
@@ -148,7 +142,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # for example tensorflow-cpu in its place
         return None
-
-
-def _count(threads: int | None) -> str:
-    return str(threads) if threads else "automatic"

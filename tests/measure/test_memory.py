@@ -18,16 +18,15 @@ from fm_mlflow import keys
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import MemoryMonitor, resident_mib
-from fm_mlflow.measure.memory_allocator import allocator_peaks
-from fm_mlflow.measure.memory_phase import PhaseMemory
 from fm_mlflow.measure.memory_system import (
     HighWater,
     LinuxHighWater,
     UsageHighWater,
     WindowsHighWater,
+    allocator_peaks,
     high_water_of,
 )
-from fm_mlflow.measure.memory_timeline import Timeline, write_timeline
+from fm_mlflow.measure.memory_timeline import PhaseMemory, Timeline, write_timeline
 from fm_mlflow.report.plots import save_memory_timeline
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the mark can be reset on Linux")
