@@ -105,17 +105,12 @@ class Dataset:
             return self
         kept = len(self.train) - round(len(self.train) * fraction)
         if kept in (0, len(self.train)):
-            raise InputError(
-                "validation_split",
-                fraction,
-                f"a share that leaves at least one of {len(self.train)} images on either side",
+            accepted = (
+                f"a share that leaves at least one of {len(self.train)} images on either side"
             )
-        images, labels = self.train.images, self.train.labels
-        return replace(
-            self,
-            train=Subset(images[:kept], labels[:kept]),
-            validation=Subset(images[kept:], labels[kept:]),
-        )
+            raise InputError("validation_split", fraction, accepted)
+        held_out = Subset(self.train.images[kept:], self.train.labels[kept:])
+        return replace(self, train=self.train.head(kept), validation=held_out)
 
 
 def load_dataset(

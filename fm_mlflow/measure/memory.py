@@ -25,14 +25,7 @@ from fm_mlflow.measure.memory_system import (
     reset_allocator_peaks,
     resident_bytes,
 )
-from fm_mlflow.measure.memory_timeline import (
-    KERNEL,
-    OpenPhase,
-    PhaseMemory,
-    Point,
-    Timeline,
-    write_timeline,
-)
+from fm_mlflow.measure.memory_timeline import KERNEL, PhaseMemory, Point, Timeline
 
 LOADING: Final = "data and libraries"
 MODEL: Final = "model"
@@ -95,7 +88,8 @@ class MemoryMonitor:
         self._high_water = high_water_of() if high_water is None else high_water
         self._timeline = Timeline()
         self._ended: list[PhaseMemory] = []
-        self._phase: OpenPhase | None = None
+        self._phase: PhaseMemory | None = None
+        self._start_mark = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="memory-monitor", daemon=True)
         self._started = 0.0
@@ -145,14 +139,9 @@ class MemoryMonitor:
                 reset_allocator_peaks()
             was_reset = self._high_water.reset()
             mark, resident = self._high_water.read(), resident_bytes()
-            self._phase = OpenPhase(
-                name=name,
-                started=self._seconds(),
-                start_resident=resident,
-                start_mark=mark or 0,
-                mark_is_own=mark is not None and (was_reset or mark <= resident),
-                sampled_peak=resident,
-            )
+            self._phase = PhaseMemory(name, self._seconds(), start_rss_mib=resident / MIB)
+            # Where the mark is not the phase's own from the start, it is once it is above this.
+            self._start_mark = 0 if was_reset or (mark or 0) <= resident else mark or 0
             self._add_reading(resident)
 
     @property
@@ -173,7 +162,8 @@ class MemoryMonitor:
 
     def write_timeline(self, path: Path) -> None:
         """Write `memory/timeline.csv`; its folder must exist."""
-        write_timeline(self.timeline, path)
+        with _process.lock:
+            self._timeline.write(path)
 
     def measurements(self) -> list[Measurement]:
         """Return `memory/peak_rss_mib`, baseline, training, allocator and device peak, in MiB.
@@ -263,7 +253,7 @@ class MemoryMonitor:
 
     def _add_reading(self, resident: int) -> None:
         if self._phase is not None:
-            self._phase.sampled_peak = max(self._phase.sampled_peak, resident)
+            self._phase.peak_rss_mib = max(self._phase.peak_rss_mib, resident / MIB)
         self._timeline.add(self._seconds(), resident, self._phase.name if self._phase else "")
 
     def _read_mark(self) -> None:
@@ -273,8 +263,10 @@ class MemoryMonitor:
             return
         _process.peak = max(_process.peak, mark)
         for monitor in _process.open:
-            if monitor._phase is not None:
-                monitor._phase.note_mark(mark)
+            phase = monitor._phase
+            if phase is not None and mark > monitor._start_mark:
+                phase.peak_rss_mib = max(phase.peak_rss_mib, mark / MIB)
+                phase.peak_source = KERNEL
 
     def _end_phase(self) -> None:
         resident, anonymous = resident_bytes(), self._high_water.anonymous()
@@ -283,7 +275,10 @@ class MemoryMonitor:
         phase, self._phase = self._phase, None
         if phase is None:
             return
-        self._ended.append(phase.end(self._seconds(), resident, anonymous))
+        phase.seconds = self._seconds() - phase.start_seconds
+        phase.end_rss_mib = resident / MIB
+        phase.end_anonymous_mib = None if anonymous is None else anonymous / MIB
+        self._ended.append(phase)
         if phase.name in _TRAINING_PHASES:
             # The sampler's as well: other code may have reset the mark.
             sampled = (point.rss_mib for point in self._timeline.points())

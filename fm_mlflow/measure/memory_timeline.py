@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +16,9 @@ _MOST_POINTS = 20_000
 KERNEL, SAMPLER = "kernel", "sampler"
 
 
-@dataclass(frozen=True)
+@dataclass
 class PhaseMemory:
-    """What a phase held.
+    """What a phase of a process's life held; its monitor fills it in until the phase ends.
 
     Attributes:
         name: As the monitor was told.
@@ -34,47 +33,12 @@ class PhaseMemory:
 
     name: str
     start_seconds: float
-    seconds: float
-    start_rss_mib: float
-    end_rss_mib: float
-    end_anonymous_mib: float | None
-    peak_rss_mib: float
-    peak_source: str
-
-
-@dataclass
-class OpenPhase:
-    """A phase under way; sizes in bytes.
-
-    The kernel's mark is the phase's own if it was low at the start (`mark_is_own`), or as soon as
-    it is above where it was then.
-    """
-
-    name: str
-    started: float
-    start_resident: int
-    start_mark: int
-    mark_is_own: bool
-    sampled_peak: int
-    kernel_peak: int = 0
-
-    def note_mark(self, mark: int) -> None:
-        """Take the kernel's mark, in bytes, for what it says of this phase."""
-        if self.mark_is_own or mark > self.start_mark:
-            self.kernel_peak = max(self.kernel_peak, mark)
-
-    def end(self, now: float, resident: int, anonymous: int | None) -> PhaseMemory:
-        """Return what the phase held: `now` in the monitor's seconds, memory in bytes."""
-        return PhaseMemory(
-            name=self.name,
-            start_seconds=self.started,
-            seconds=now - self.started,
-            start_rss_mib=self.start_resident / MIB,
-            end_rss_mib=resident / MIB,
-            end_anonymous_mib=None if anonymous is None else anonymous / MIB,
-            peak_rss_mib=max(self.kernel_peak, self.sampled_peak) / MIB,
-            peak_source=KERNEL if self.kernel_peak else SAMPLER,
-        )
+    seconds: float = 0.0
+    start_rss_mib: float = 0.0
+    end_rss_mib: float = 0.0
+    end_anonymous_mib: float | None = None
+    peak_rss_mib: float = 0.0
+    peak_source: str = SAMPLER
 
 
 class Point(NamedTuple):
@@ -119,6 +83,16 @@ class Timeline:
         """Return what is kept, in order of time."""
         return tuple(self._points)
 
+    def write(self, path: Path) -> None:
+        """Write `memory/timeline.csv`: columns seconds, rss_mib, phase; the folder must exist."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(Point._fields)
+            writer.writerows(
+                (f"{point.seconds:.3f}", f"{point.rss_mib:.3f}", point.phase)
+                for point in self._points
+            )
+
     def _halve(self) -> None:
         kept: list[Point] = []
         pair_open = False
@@ -135,13 +109,3 @@ class Timeline:
 
 def _higher(first: Point, second: Point) -> Point:
     return max(first, second, key=lambda point: point.rss_mib)
-
-
-def write_timeline(points: Sequence[Point], path: Path) -> None:
-    """Write `memory/timeline.csv`: columns seconds, rss_mib, phase; the folder must exist."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(Point._fields)
-        writer.writerows(
-            (f"{point.seconds:.3f}", f"{point.rss_mib:.3f}", point.phase) for point in points
-        )
