@@ -13,7 +13,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError
@@ -26,7 +25,8 @@ _WARM_UP_SHARE = 0.2
 _LONGEST = 5
 _PREDICT_CALLS = 10
 _QUANTILES = {keys.LATENCY_P50: 0.5, keys.LATENCY_P95: 0.95, keys.LATENCY_P99: 0.99}
-_CALL = "one image in a tensor, through tf.function, output brought to NumPy, after warm-up"
+_HOW = "in a tensor, through tf.function, output brought to NumPy, after warm-up"
+_CALL = f"one image {_HOW}"
 _ORDER = "95% interval by order statistics"
 
 
@@ -122,23 +122,17 @@ def _inference_throughput(
     model: keras.Model, example: Any, batch_size: int, seconds: float
 ) -> Measurement:
     key = keys.THROUGHPUT_INFERENCE
-    method = (
-        f"{batch_size} / median time of a call on {batch_size} images in a tensor, through "
-        f"tf.function, output brought to NumPy, after warm-up; {_ORDER}"
-    )
+    method = f"{batch_size} / median time of a call on {batch_size} images {_HOW}; {_ORDER}"
     try:
-        batch = tf.nest.map_structure(lambda array: _repeated(array, batch_size), example)
+        batch = tf.nest.map_structure(
+            lambda array: np.resize(array, (batch_size, *np.shape(array)[1:])), example
+        )
         first, *warm = _time_calls(_traced_call(model, batch), seconds, at_least=1)
     except Exception as error:  # also where the batch does not fit into memory
         return Measurement.missing(key, method, f"the call failed: {describe_error(error)}")
     rates = [batch_size / each for each in warm]
     details = {"batch_size": batch_size, "first_call_ms": first * 1000}
     return summarised(key, rates, 0.5, method, details)
-
-
-def _repeated(array: Any, rows: int) -> NDArray[Any]:
-    array = np.asarray(array)
-    return np.resize(array, (rows, *array.shape[1:]))
 
 
 def _traced_call(model: keras.Model, inputs: Any) -> Callable[[], object]:

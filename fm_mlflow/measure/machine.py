@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -117,12 +118,10 @@ def describe_machine(load: float | None = None) -> Machine:
 
 
 def _cpu_name(cpuinfo: Path = _CPUINFO) -> str:
-    if cpuinfo.is_file():  # Python's own name for a Linux processor is its architecture
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    # Python's own name for a Linux processor is its architecture.
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    found = re.search(r"^model name\s*: *(.*\S)", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _tensorflow_settings() -> tuple[int | None, int | None, tuple[str, ...] | None]:

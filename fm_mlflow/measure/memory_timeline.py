@@ -69,15 +69,22 @@ class Timeline:
 
     def add(self, seconds: float, resident: int, phase: str) -> None:
         """Add a reading: `resident` in bytes."""
-        point = Point(seconds, resident / MIB, phase)
-        if 0 < self._merged < self._stride and self._points[-1].phase == phase:
-            self._merged += 1
-            self._points[-1] = _higher(self._points[-1], point)
-            return
-        self._points.append(point)
-        self._merged = 1
+        self._put(Point(seconds, resident / MIB, phase), 1)
         if len(self._points) > self._most_points:
-            self._halve()
+            points, self._points = self._points, []
+            self._stride *= 2
+            for point in points:
+                self._put(point, self._stride // 2)
+
+    def _put(self, point: Point, readings: int) -> None:
+        """Add a point of so many readings; the higher one stays where two share a place."""
+        last = self._points[-1] if self._points else None
+        if last and last.phase == point.phase and self._merged + readings <= self._stride:
+            self._points[-1] = max(last, point, key=lambda each: each.rss_mib)
+            self._merged += readings
+        else:
+            self._points.append(point)
+            self._merged = readings
 
     def points(self) -> tuple[Point, ...]:
         """Return what is kept, in order of time."""
@@ -92,20 +99,3 @@ class Timeline:
                 (f"{point.seconds:.3f}", f"{point.rss_mib:.3f}", point.phase)
                 for point in self._points
             )
-
-    def _halve(self) -> None:
-        kept: list[Point] = []
-        pair_open = False
-        for point in self._points:
-            if pair_open and kept[-1].phase == point.phase:
-                kept[-1] = _higher(kept[-1], point)
-                pair_open = False
-            else:
-                kept.append(point)
-                pair_open = True
-        self._points = kept
-        self._stride *= 2
-
-
-def _higher(first: Point, second: Point) -> Point:
-    return max(first, second, key=lambda point: point.rss_mib)

@@ -18,7 +18,6 @@ from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.measure.size import estimates, model_sizes
 from fm_mlflow.measure.utilization import measure_matmul_rate, mfu_percent
 
-_LATENCY_BATCH = 256
 _SIZE_KEYS = (
     keys.PARAMETERS_TRAINABLE,
     keys.PARAMETERS_NON_TRAINABLE,
@@ -103,11 +102,15 @@ def training_costs(
         return measurements
 
     def latency() -> list[Measurement]:
-        example = trained.inputs[:_LATENCY_BATCH]
-        return measure_latency(model, example, batch_size=_LATENCY_BATCH)
+        return measure_latency(model, trained.inputs)
 
     def utilization() -> list[Measurement]:
-        return [_utilization(profile.training_core if profile else None, speed.value)]
+        core, rate = profile.training_core if profile else None, speed.value
+        if core and rate is not None:
+            return [mfu_percent(core, rate, measure_matmul_rate())]
+        method = f"{keys.FLOPS_TRAINING_CORE} x images/s over this machine's matrix-product rate"
+        reason = "it takes the FLOPs and the speed of training, and one of them is missing"
+        return [Measurement.missing(keys.MFU, method, reason)]
 
     speed = training_throughput(trained.images, trained.training_seconds)
     measurements = [
@@ -120,14 +123,6 @@ def training_costs(
         *_attempt([keys.MFU], utilization if "latency" in parts else None),
     ]
     return measurements, profile
-
-
-def _utilization(core: float | None, rate: float | None) -> Measurement:
-    if not core or rate is None:
-        method = f"{keys.FLOPS_TRAINING_CORE} x images/s over this machine's matrix-product rate"
-        reason = "it takes the FLOPs and the speed of training, and one of them is missing"
-        return Measurement.missing(keys.MFU, method, reason)
-    return mfu_percent(core, rate, measure_matmul_rate())
 
 
 def _attempt(
