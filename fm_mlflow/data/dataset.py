@@ -157,9 +157,8 @@ def _idx(folder: Path) -> Dataset:
                     f"(found: {', '.join(path.name for path in found) or 'none'})",
                 )
             arrays.append(read_idx(found[0], repair="replace it"))
-    labels = arrays[1]
-    classes = int(labels.max()) + 1 if labels.size else 0
-    return _assemble("idx", arrays, tuple(str(n) for n in range(classes)), str(folder))
+    classes = tuple(str(n) for n in range(int(arrays[1].max(initial=0)) + 1))
+    return _assemble("idx", arrays, classes, str(folder))
 
 
 def _assemble(

@@ -60,6 +60,7 @@ class Machine:
         if self.intra_op_threads is not None:
             within, between = self.intra_op_threads, self.inter_op_threads
             threads = f"{within or 'automatic'} within, {between or 'automatic'} between"
+        load = "unknown" if self.load_average is None else f"{self.load_average:.2f}"
         versions = {
             "Python": self.python,
             "TensorFlow": self.tensorflow,
@@ -74,9 +75,7 @@ class Machine:
             keys.MACHINE_VERSIONS: ", ".join(f"{name} {of}" for name, of in versions.items() if of),
             keys.MACHINE_ONEDNN: "not set" if self.onednn is None else self.onednn,
             keys.MACHINE_SYSTEM: self.system,
-            keys.MACHINE_LOAD: (
-                "unknown" if self.load_average is None else f"{self.load_average:.2f}"
-            ),
+            keys.MACHINE_LOAD: load,
         }
 
 

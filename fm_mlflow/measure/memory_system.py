@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ HOST_STATISTICS = (
 )
 
 _OWN = Path("/proc/self")
-_RESET_PEAK = "5"
 # A mark that was reset stands at the resident memory, up to what was touched since the reset.
 _RESET_SLACK = 1.01
 _RESET_SLACK_BYTES = 4 * 1024**2
@@ -96,15 +95,13 @@ class LinuxHighWater(HighWater):
     def reset(self) -> bool:
         self._hand_on()
         try:
-            self._clear_refs.write_text(_RESET_PEAK)
+            self._clear_refs.write_text("5")
         except OSError:  # no such file, not permitted, read-only: as the caller is told
             return False
         # Some sandboxes accept the write and do nothing.
         fields = self._fields()
-        mark, resident = fields.get("VmHWM"), fields.get("VmRSS")
-        if mark is None or resident is None:
-            return False
-        return mark <= resident * _RESET_SLACK + _RESET_SLACK_BYTES
+        limit = fields.get("VmRSS", 0) * _RESET_SLACK + _RESET_SLACK_BYTES
+        return fields.get("VmHWM", sys.maxsize) <= limit
 
     @override
     @contextmanager
@@ -194,10 +191,8 @@ def allocator_peaks() -> dict[str, int]:
     if memory is None:
         return peaks
     for device in (HOST, DEVICE):
-        try:
+        with suppress(ValueError):  # TensorFlow: no such device, or no statistics there
             peaks[device] = int(memory.get_memory_info(device)["peak"])
-        except ValueError:  # TensorFlow: no such device, or no statistics there
-            continue
     return peaks
 
 
