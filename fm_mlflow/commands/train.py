@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     import keras
 
     from fm_mlflow.fitting import FitResult
-    from fm_mlflow.measure.training import TrainingCosts
+    from fm_mlflow.measure.flops import FlopsProfile
+    from fm_mlflow.measure.measurement import Measurement
     from fm_mlflow.tracking.run import TrackedRun
     from fm_mlflow.training.models import BuiltModel
 
@@ -141,13 +142,10 @@ def run_training(
             logged = log_outcome(run, whole, dataset, built, fitted)
             enter("measuring")
             progress.stage("measuring what it costs")
-            costs = _measure(config, dataset, built, fitted, memory)
-            measured = [
-                *costs.measurements,
-                *clocks(fitted, logged, start.time - start.progress.seconds),
-            ]
-            measured = of_parts(measured, start.parts)
-            log_costs(run, whole, measured, costs.flops, memory, machine)
+            costs, flops = _measure(config, dataset, built, fitted, memory)
+            costs += clocks(fitted, logged, start.time - start.progress.seconds)
+            measured = of_parts(costs, start.parts)
+            log_costs(run, whole, measured, flops, memory, machine)
             metrics = {**logged.outcome, **measurement.metrics(measured)}
             run.describe(describe_training(whole, dataset, metrics))
         return _result(run, whole, dataset, logged, fitted, metrics)
@@ -272,7 +270,7 @@ def _measure(
     built: BuiltModel,
     fitted: FitResult,
     memory: MemoryMonitor | None,
-) -> TrainingCosts:
+) -> tuple[list[Measurement], FlopsProfile | None]:
     from fm_mlflow.measure.training import Trained, training_costs
 
     examples = built.examples(dataset.test.head(_EXAMPLES_MEASURED))

@@ -43,7 +43,6 @@ class Subset:
         return Subset(self.images[:count], self.labels[:count])
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.labels)
 
     @cached_property
@@ -105,17 +104,11 @@ class Dataset:
             return self
         kept = len(self.train) - round(len(self.train) * fraction)
         if kept in (0, len(self.train)):
-            raise InputError(
-                "validation_split",
-                fraction,
-                f"a share that leaves at least one of {len(self.train)} images on either side",
-            )
-        images, labels = self.train.images, self.train.labels
-        return replace(
-            self,
-            train=Subset(images[:kept], labels[:kept]),
-            validation=Subset(images[kept:], labels[kept:]),
-        )
+            images = f"at least one of {len(self.train)} images"
+            accepted = f"a share that leaves {images} on either side"
+            raise InputError("validation_split", fraction, accepted)
+        held_out = Subset(self.train.images[kept:], self.train.labels[kept:])
+        return replace(self, train=self.train.head(kept), validation=held_out)
 
 
 def load_dataset(
@@ -164,20 +157,17 @@ def _idx(folder: Path) -> Dataset:
                     f"(found: {', '.join(path.name for path in found) or 'none'})",
                 )
             arrays.append(read_idx(found[0], repair="replace it"))
-    labels = arrays[1]
-    classes = int(labels.max()) + 1 if labels.size else 0
-    return _assemble("idx", arrays, tuple(str(n) for n in range(classes)), str(folder))
+    classes = tuple(str(n) for n in range(int(arrays[1].max(initial=0)) + 1))
+    return _assemble("idx", arrays, classes, str(folder))
 
 
 def _assemble(
     name: str, arrays: list[ByteArray], class_names: tuple[str, ...], source: str
 ) -> Dataset:
     """Check that the four arrays belong together."""
-    train_images, train_labels, test_images, test_labels = arrays
-    for part, images, labels in (
-        ("training", train_images, train_labels),
-        ("test", test_images, test_labels),
-    ):
+    train, test = Subset(*arrays[:2]), Subset(*arrays[2:])
+    for part, subset in (("training", train), ("test", test)):
+        images, labels = subset.images, subset.labels
         if images.ndim != 3 or labels.ndim != 1:
             raise DataError(
                 f"{source}: the {part} images have {images.ndim} axes and the labels "
@@ -197,12 +187,11 @@ def _assemble(
             )
     if len(class_names) < 2:
         raise DataError(f"{source}: all labels are 0; two classes or more are expected")
-    if train_images.shape[1:] != test_images.shape[1:]:
+    if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(
-            f"{source}: training images are {train_images.shape[1:]}, "
-            f"test images {test_images.shape[1:]}: the files do not belong together"
+            f"{source}: training images are {train.images.shape[1:]}, "
+            f"test images {test.images.shape[1:]}: the files do not belong together"
         )
-    train, test = Subset(train_images, train_labels), Subset(test_images, test_labels)
     return Dataset(name, train, None, test, class_names, source)
 
 

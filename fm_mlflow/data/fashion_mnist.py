@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fm_mlflow.data.idx import read_idx
 from fm_mlflow.errors import DataError, InputError
@@ -64,10 +64,13 @@ def load_files(data_dir: str, on_download: DownloadProgress | None) -> tuple[lis
         Training images and labels, test images and labels; and the folder that they are in.
     """
     folder = find_folder(data_dir) or _download_all(on_download)
-    return [
-        read_idx(_existing(folder, name), repair=_REPAIR, expected_sha256=sha256)
-        for name, sha256 in SHA256.items()
-    ], folder
+    arrays = []
+    for name, sha256 in SHA256.items():
+        path = _existing(folder, name)
+        if path is None:  # deleted since the search
+            raise DataError(f"{folder / name} is missing; {_WHAT_TO_DO}")
+        arrays.append(read_idx(path, repair=_REPAIR, expected_sha256=sha256))
+    return arrays, folder
 
 
 def find_folder(data_dir: str) -> Path | None:
@@ -77,16 +80,10 @@ def find_folder(data_dir: str) -> Path | None:
         InputError: The folder that was named does not hold them.
     """
     if data_dir:
-        folder = Path(data_dir)
-        absent = missing(folder)
-        if absent:
-            raise InputError(
-                "data_dir",
-                data_dir,
-                f"a folder with the four files of Fashion-MNIST, .gz or not "
-                f"(missing: {', '.join(absent)})",
-            )
-        return folder
+        if absent := missing(Path(data_dir)):
+            accepted = "a folder with the four files of Fashion-MNIST, .gz or not"
+            raise InputError("data_dir", data_dir, f"{accepted} (missing: {', '.join(absent)})")
+        return Path(data_dir)
     return next((folder for folder in search_path() if not missing(folder)), None)
 
 
@@ -97,31 +94,20 @@ def search_path() -> list[Path]:
 
 
 def _keras_cache() -> Path:
-    home = os.environ.get("KERAS_HOME")
     # Not Path.home(), which fails for a user without a home, as in some containers.
-    folder = Path(home or os.path.expanduser("~/.keras"))
-    return folder / "datasets" / "fashion-mnist"
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    return Path(home, "datasets", "fashion-mnist")
 
 
 def missing(folder: Path) -> list[str]:
     """Return the names of the files that a folder lacks."""
-    return [name for name in SHA256 if _existing_or_none(folder, name) is None]
+    return [name for name in SHA256 if _existing(folder, name) is None]
 
 
-def _existing_or_none(folder: Path, name: str) -> Path | None:
-    try:
-        return next(
-            (path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None
-        )
-    except (OSError, ValueError):  # no possible path: too long, or with a null byte
-        return None
-
-
-def _existing(folder: Path, name: str) -> Path:
-    path = _existing_or_none(folder, name)
-    if path is None:  # deleted since the search
-        raise DataError(f"{folder / name} is missing; {_WHAT_TO_DO}")
-    return path
+def _existing(folder: Path, name: str) -> Path | None:
+    paths = (folder / f"{name}.gz", folder / name)
+    # Unlike Path.is_file, it takes what can be no path: too long, or with a null byte.
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _download_all(on_progress: DownloadProgress | None) -> Path:
@@ -132,9 +118,8 @@ def _download_all(on_progress: DownloadProgress | None) -> Path:
         for name in missing(folder):
             _download(name, folder, on_progress)
     except OSError as error:
-        raise DataError(
-            f"cannot write Fashion-MNIST to {folder}: {error}; {_WHAT_TO_DO}"
-        ) from error
+        message = f"cannot write Fashion-MNIST to {folder}: {error}; {_WHAT_TO_DO}"
+        raise DataError(message) from error
     return folder
 
 
@@ -172,9 +157,7 @@ def _first_cause(error: BaseException) -> str:
     response = getattr(error, "response", None)
     if response is not None:
         return f"HTTP {response.status_code}"
-    reason: Any = error
-    while (inner := getattr(reason, "reason", None) or reason.__context__) is not None and (
-        isinstance(inner, BaseException)
-    ):
+    reason = error
+    while isinstance(inner := getattr(reason, "reason", None) or reason.__context__, BaseException):
         reason = inner
     return " ".join(str(reason).split()) or type(reason).__name__

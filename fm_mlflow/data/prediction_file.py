@@ -37,7 +37,7 @@ class PredictionFile:
         self._schema = pa.schema(
             [("row", pa.int64()), ("label", pa.int32()), ("class_name", name), *probabilities]
         )
-        self._writer: Any = (
+        self.writer: Any = (
             csv.CSVWriter(str(path), self._schema)
             if is_csv
             # Probabilities do not repeat: a dictionary of them would only take time.
@@ -61,13 +61,9 @@ class PredictionFile:
             names.cast(self._schema.field("class_name").type),
             *(pa.array(np.ascontiguousarray(column)) for column in probabilities.T),
         ]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        self.writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
         self._rows += len(labels)
         return labels
-
-    def close(self) -> None:
-        """Complete the file."""
-        self._writer.close()
 
 
 @contextmanager
@@ -89,7 +85,5 @@ def prediction_file(path: Path, class_names: tuple[str, ...]) -> Iterator[Predic
         except OSError as error:
             accepted = f"a file that can be written ({os.strerror(error.errno or 0)})"
             raise InputError("output", str(path), accepted) from error
-        try:
+        with output.writer:
             yield output
-        finally:
-            output.close()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
+import timeit
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError
@@ -24,16 +25,9 @@ _WARM_UP_SHARE = 0.2
 _LONGEST = 5
 _PREDICT_CALLS = 10
 _QUANTILES = {keys.LATENCY_P50: 0.5, keys.LATENCY_P95: 0.95, keys.LATENCY_P99: 0.99}
-_CALL = "one image in a tensor, through tf.function, output brought to NumPy, after warm-up"
+_HOW = "in a tensor, through tf.function, output brought to NumPy, after warm-up"
+_CALL = f"one image {_HOW}"
 _ORDER = "95% interval by order statistics"
-
-
-@dataclass(frozen=True)
-class _Timings:
-    """What a series of calls took, in seconds; the first call (it traces) and the rest."""
-
-    first: float
-    warm: list[float]
 
 
 def measure_latency(
@@ -96,24 +90,19 @@ def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measureme
     # As many calls as the 95th percentile needs, even if each is slow.
     at_least = readings_needed(_QUANTILES[keys.LATENCY_P95])
     try:
-        timings = _time_calls(_traced_call(model, image), seconds, at_least)
-        predict = _time_calls(
-            lambda: model.predict(image, verbose=0),
-            seconds / 6,
-            at_least=3,
-            at_most=_PREDICT_CALLS,
-            warm_up=1,
-        )
+        first, *warm = _time_calls(_traced_call(model, image), seconds, at_least)
+        call = partial(model.predict, image, verbose=0)
+        first_predict, *predict = _time_calls(call, seconds / 6, 3, _PREDICT_CALLS, warm_up=1)
     except Exception as error:  # any class may fail in its own way
         reason = f"the call failed: {describe_error(error)}"
         return [Measurement.missing(key, _CALL, reason) for key in _QUANTILES]
     details = {
-        "first_call_ms": timings.first * 1000,
-        "model_predict_first_call_ms": predict.first * 1000,
-        "model_predict_p50_ms": statistics.median(predict.warm) * 1000,
-        "model_predict_calls": len(predict.warm),
+        "first_call_ms": first * 1000,
+        "model_predict_first_call_ms": first_predict * 1000,
+        "model_predict_p50_ms": statistics.median(predict) * 1000,
+        "model_predict_calls": len(predict),
     }
-    return [_quantile(key, timings.warm, details) for key in _QUANTILES]
+    return [_quantile(key, warm, details) for key in _QUANTILES]
 
 
 def _quantile(key: Key, seconds: list[float], details: dict[str, float]) -> Measurement:
@@ -133,32 +122,22 @@ def _inference_throughput(
     model: keras.Model, example: Any, batch_size: int, seconds: float
 ) -> Measurement:
     key = keys.THROUGHPUT_INFERENCE
-    method = (
-        f"{batch_size} / median time of a call on {batch_size} images in a tensor, through "
-        f"tf.function, output brought to NumPy, after warm-up; {_ORDER}"
-    )
+    method = f"{batch_size} / median time of a call on {batch_size} images {_HOW}; {_ORDER}"
     try:
-        batch = tf.nest.map_structure(lambda array: _repeated(array, batch_size), example)
-        timings = _time_calls(_traced_call(model, batch), seconds, at_least=1)
+        batch = tf.nest.map_structure(
+            lambda array: np.resize(array, (batch_size, *np.shape(array)[1:])), example
+        )
+        first, *warm = _time_calls(_traced_call(model, batch), seconds, at_least=1)
     except Exception as error:  # also where the batch does not fit into memory
         return Measurement.missing(key, method, f"the call failed: {describe_error(error)}")
-    rates = [batch_size / each for each in timings.warm]
-    details = {"batch_size": batch_size, "first_call_ms": timings.first * 1000}
+    rates = [batch_size / each for each in warm]
+    details = {"batch_size": batch_size, "first_call_ms": first * 1000}
     return summarised(key, rates, 0.5, method, details)
 
 
-def _repeated(array: Any, rows: int) -> NDArray[Any]:
-    array = np.asarray(array)
-    return np.resize(array, (rows, *array.shape[1:]))
-
-
 def _traced_call(model: keras.Model, inputs: Any) -> Callable[[], object]:
-    """Return a call that predicts and waits until the output is here.
-
-    Args:
-        model: To call.
-        inputs: Arrays; they become tensors now, so that the calls do not copy them.
-    """
+    """Return a call that predicts and waits until the output is here."""
+    # Now, so that the calls do not copy the arrays.
     tensors = tf.nest.map_structure(tf.constant, inputs)
     # Keras' predict traces without autograph as well.
     call = tf.function(lambda images: model(images, training=False), autograph=False)
@@ -169,27 +148,26 @@ def _time_calls(
     call: Callable[[], object],
     seconds: float,
     at_least: int,
-    at_most: int | None = None,
+    at_most: int = sys.maxsize,
     warm_up: int = _WARM_UP_CALLS,
-) -> _Timings:
-    """Call once, then to warm up, then for so many seconds: each call timed by itself."""
+) -> list[float]:
+    """Return what the first call took (it traces), then each one after a warm-up, in seconds."""
+    first = timeit.timeit(call, number=1)
+    _repeat(call, seconds * _WARM_UP_SHARE, 1, warm_up)
+    return [first, *_repeat(call, seconds, at_least, at_most)]
+
+
+def _repeat(call: Callable[[], object], seconds: float, at_least: int, at_most: int) -> list[float]:
+    """Call for so many seconds, longer for `at_least` calls; time each by itself, in seconds."""
     clock = time.perf_counter
-    began = clock()
-    call()
-    first = clock() - began
-    began = clock()
-    for _ in range(warm_up):
-        call()
-        if clock() - began > seconds * _WARM_UP_SHARE:
-            break
-    warm: list[float] = []
+    taken: list[float] = []
     began = before = clock()
-    while at_most is None or len(warm) < at_most:
+    while len(taken) < at_most:
         call()
         now = clock()
-        warm.append(now - before)
+        taken.append(now - before)
         elapsed = now - began
-        if elapsed > seconds and (len(warm) >= at_least or elapsed > _LONGEST * seconds):
+        if elapsed > seconds and (len(taken) >= at_least or elapsed > _LONGEST * seconds):
             break
         before = clock()
-    return _Timings(first, warm)
+    return taken

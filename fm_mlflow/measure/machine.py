@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -32,10 +33,7 @@ class Machine:
             TensorFlow is not loaded.
         inter_op_threads: TensorFlow's threads between operations, likewise.
         gpus: Devices that TensorFlow sees; None where it is not loaded.
-        python: Version.
-        tensorflow: Version; None where it is not installed.
-        keras: Version; None where it is not installed.
-        numpy: Version.
+        python, tensorflow, keras, numpy: Versions; None where it is not installed.
         onednn: Value of TF_ENABLE_ONEDNN_OPTS; None where unset: TensorFlow's own choice.
         system: Operating system and architecture.
         load_average: Processes running or waiting over the minute before; None where unknown.
@@ -58,30 +56,26 @@ class Machine:
 
     def tags(self) -> dict[str, str]:
         """Return the run's tags, by logged name."""
-        if self.intra_op_threads is None:
-            threads = "TensorFlow not loaded"
-        else:
-            threads = (
-                f"{_count(self.intra_op_threads)} within, {_count(self.inter_op_threads)} between"
-            )
+        threads = "TensorFlow not loaded"
+        if self.intra_op_threads is not None:
+            within, between = self.intra_op_threads, self.inter_op_threads
+            threads = f"{within or 'automatic'} within, {between or 'automatic'} between"
+        load = "unknown" if self.load_average is None else f"{self.load_average:.2f}"
         versions = {
             "Python": self.python,
             "TensorFlow": self.tensorflow,
             "Keras": self.keras,
             "NumPy": self.numpy,
         }
-        known = {name: version for name, version in versions.items() if version is not None}
         return {
             keys.MACHINE_CPU: self.cpu,
             keys.MACHINE_CORES: f"{self.logical_cores}, {self.usable_cores} usable",
             keys.MACHINE_MEMORY: f"{self.memory_gib:.1f}",
             keys.MACHINE_THREADS: threads,
-            keys.MACHINE_VERSIONS: ", ".join(f"{name} {known[name]}" for name in known),
-            keys.MACHINE_ONEDNN: self.onednn if self.onednn is not None else "not set",
+            keys.MACHINE_VERSIONS: ", ".join(f"{name} {of}" for name, of in versions.items() if of),
+            keys.MACHINE_ONEDNN: "not set" if self.onednn is None else self.onednn,
             keys.MACHINE_SYSTEM: self.system,
-            keys.MACHINE_LOAD: (
-                "unknown" if self.load_average is None else f"{self.load_average:.2f}"
-            ),
+            keys.MACHINE_LOAD: load,
         }
 
 
@@ -123,12 +117,10 @@ def describe_machine(load: float | None = None) -> Machine:
 
 
 def _cpu_name(cpuinfo: Path = _CPUINFO) -> str:
-    if cpuinfo.is_file():  # Python's own name for a Linux processor is its architecture
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    # Python's own name for a Linux processor is its architecture.
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    found = re.search(r"^model name\s*: *(.*\S)", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _tensorflow_settings() -> tuple[int | None, int | None, tuple[str, ...] | None]:
@@ -148,7 +140,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # for example tensorflow-cpu in its place
         return None
-
-
-def _count(threads: int | None) -> str:
-    return str(threads) if threads else "automatic"

@@ -10,22 +10,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
 from fm_mlflow import keys
 from fm_mlflow.keys import Key
 from fm_mlflow.measure.measurement import MIB, Measurement
-from fm_mlflow.measure.memory_allocator import (
+from fm_mlflow.measure.memory_system import (
     DEVICE,
     HOST,
     HOST_STATISTICS,
+    HighWater,
     allocator_peaks,
+    high_water_of,
     reset_allocator_peaks,
+    resident_bytes,
 )
-from fm_mlflow.measure.memory_phase import KERNEL, OpenPhase, PhaseMemory
-from fm_mlflow.measure.memory_system import HighWater, high_water_of, resident_bytes
-from fm_mlflow.measure.memory_timeline import Point, Timeline, write_timeline
+from fm_mlflow.measure.memory_timeline import KERNEL, PhaseMemory, Point, Timeline
 
 LOADING: Final = "data and libraries"
 MODEL: Final = "model"
@@ -88,16 +88,14 @@ class MemoryMonitor:
         self._high_water = high_water_of() if high_water is None else high_water
         self._timeline = Timeline()
         self._ended: list[PhaseMemory] = []
-        self._phase: OpenPhase | None = None
+        self._phase: PhaseMemory | None = None
+        self._start_mark = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="memory-monitor", daemon=True)
         self._started = 0.0
         self._samples = 0
         self._sampler_seconds = 0.0
-        self._sampled_peak = 0
-        self._baseline: int | None = None
-        self._training_peak: int | None = None
-        self._peak_to_training_end: int | None = None
+        self._peak_to_training_end: float | None = None
         self._allocator: dict[str, int] = {}
         self._earlier_trainings: int | None = None
 
@@ -117,12 +115,7 @@ class MemoryMonitor:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the last phase and the sampler."""
         self._stop.set()
         self._thread.join()
@@ -146,16 +139,9 @@ class MemoryMonitor:
                 reset_allocator_peaks()
             was_reset = self._high_water.reset()
             mark, resident = self._high_water.read(), resident_bytes()
-            self._phase = OpenPhase(
-                name=name,
-                started=self._seconds(),
-                start_resident=resident,
-                start_mark=mark or 0,
-                mark_is_own=mark is not None and (was_reset or mark <= resident),
-                sampled_peak=resident,
-            )
-            if name == MODEL and self._baseline is None:
-                self._baseline = resident
+            self._phase = PhaseMemory(name, self._seconds(), start_rss_mib=resident / MIB)
+            # Where the mark is not the phase's own from the start, it is once it is above this.
+            self._start_mark = 0 if was_reset or (mark or 0) <= resident else mark or 0
             self._add_reading(resident)
 
     @property
@@ -176,7 +162,8 @@ class MemoryMonitor:
 
     def write_timeline(self, path: Path) -> None:
         """Write `memory/timeline.csv`; its folder must exist."""
-        write_timeline(self.timeline, path)
+        with _process.lock:
+            self._timeline.write(path)
 
     def measurements(self) -> list[Measurement]:
         """Return `memory/peak_rss_mib`, baseline, training, allocator and device peak, in MiB.
@@ -210,7 +197,8 @@ class MemoryMonitor:
 
     def _resident_baseline(self) -> Measurement:
         method = f"resident memory as the model's building begins (psutil){self._isolation_text()}"
-        return _mib(keys.MEMORY_BASELINE, self._baseline, method, MODEL)
+        of_model = (phase.start_rss_mib for phase in self._ended if phase.name == MODEL)
+        return _mib(keys.MEMORY_BASELINE, next(of_model, None), method, MODEL)
 
     def _training(self) -> Measurement:
         phases = [phase for phase in self._ended if phase.name in _TRAINING_PHASES]
@@ -222,24 +210,24 @@ class MemoryMonitor:
                 "(it could not be reset)"
             )
         method = f"{source}; minus {keys.MEMORY_BASELINE}{self._isolation_text()}"
-        details = {"isolated": self.isolated}
-        if self._baseline is None:
+        baseline = self._resident_baseline().value
+        if baseline is None:
             return _mib(keys.MEMORY_TRAINING, None, method, MODEL)
-        above = None if self._training_peak is None else self._training_peak - self._baseline
-        return _mib(keys.MEMORY_TRAINING, above, method, TRAINING, details)
+        above = max((phase.peak_rss_mib - baseline for phase in phases), default=None)
+        return _mib(keys.MEMORY_TRAINING, above, method, TRAINING, {"isolated": self.isolated})
 
     def _allocated(self, key: Key, device: str) -> Measurement:
         method = f"peak of TensorFlow's allocator for {device} (get_memory_info) in training"
         if device == HOST:
             method += f"; {HOST_STATISTICS}"
-        if self._training_peak is None:
+        if self._peak_to_training_end is None:
             return _mib(key, None, method, TRAINING)
         if device not in self._allocator:
             reason = f"TensorFlow has no {device} here or its allocator keeps no statistics"
             return Measurement.missing(key, method, reason)
         if not self._allocator[device]:
             return Measurement.missing(key, method, "the allocator has counted nothing")
-        return _mib(key, self._allocator[device], method, TRAINING)
+        return _mib(key, self._allocator[device] / MIB, method, TRAINING)
 
     def _sampler_text(self) -> str:
         return f"highest of readings of RSS every {self._sample_seconds * 1000:g} ms"
@@ -264,9 +252,8 @@ class MemoryMonitor:
                     self._sampler_seconds = time.thread_time()
 
     def _add_reading(self, resident: int) -> None:
-        self._sampled_peak = max(self._sampled_peak, resident)
         if self._phase is not None:
-            self._phase.sampled_peak = max(self._phase.sampled_peak, resident)
+            self._phase.peak_rss_mib = max(self._phase.peak_rss_mib, resident / MIB)
         self._timeline.add(self._seconds(), resident, self._phase.name if self._phase else "")
 
     def _read_mark(self) -> None:
@@ -276,8 +263,10 @@ class MemoryMonitor:
             return
         _process.peak = max(_process.peak, mark)
         for monitor in _process.open:
-            if monitor._phase is not None:
-                monitor._phase.note_mark(mark)
+            phase = monitor._phase
+            if phase is not None and mark > monitor._start_mark:
+                phase.peak_rss_mib = max(phase.peak_rss_mib, mark / MIB)
+                phase.peak_source = KERNEL
 
     def _end_phase(self) -> None:
         resident, anonymous = resident_bytes(), self._high_water.anonymous()
@@ -286,25 +275,27 @@ class MemoryMonitor:
         phase, self._phase = self._phase, None
         if phase is None:
             return
-        self._ended.append(phase.end(self._seconds(), resident, anonymous))
+        phase.seconds = self._seconds() - phase.start_seconds
+        phase.end_rss_mib = resident / MIB
+        phase.end_anonymous_mib = None if anonymous is None else anonymous / MIB
+        self._ended.append(phase)
         if phase.name in _TRAINING_PHASES:
-            self._training_peak = max(self._training_peak or 0, phase.peak)
             # The sampler's as well: other code may have reset the mark.
-            self._peak_to_training_end = max(_process.peak, self._sampled_peak)
+            sampled = (point.rss_mib for point in self._timeline.points())
+            self._peak_to_training_end = max(_process.peak / MIB, *sampled)
             for device, peak in allocator_peaks().items():
                 self._allocator[device] = max(self._allocator.get(device, 0), peak)
 
 
 def _mib(
     key: Key,
-    amount: int | None,
+    amount: float | None,
     method: str,
     phase: str,
-    details: Mapping[str, Any] = MappingProxyType({}),
+    details: Mapping[str, Any] | None = None,
 ) -> Measurement:
-    """Return a reading in MiB of an amount in bytes; without it, say that the phase is missing."""
+    """Return a reading in MiB; without it, say that the phase it comes from is missing."""
     if amount is None:
-        return Measurement.missing(
-            key, method, f"there was no phase {phase!r}, or it has not ended"
-        )
-    return Measurement(str(key), amount / MIB, key.unit, method, details=dict(details))
+        reason = f"there was no phase {phase!r}, or it has not ended"
+        return Measurement.missing(key, method, reason)
+    return Measurement(str(key), amount, key.unit, method, details=details or {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,20 +17,9 @@ _TAIL = 0.025
 _ROUNDING = 1e-9
 
 
-@dataclass(frozen=True)
-class Quantile:
-    """A quantile of a sample.
-
-    Attributes:
-        value: Linear between the two nearest readings (NumPy's default).
-        interval: 95% interval by order statistics; None where the sample is too small for one.
-    """
-
-    value: float
-    interval: tuple[float, float] | None
-
-
-def sample_quantile(readings: Sequence[float], share: float) -> Quantile:
+def sample_quantile(
+    readings: Sequence[float], share: float
+) -> tuple[float, tuple[float, float] | None]:
     """Estimate the value that a share of all readings does not exceed.
 
     The number of n readings below the true quantile is binomial (n, share), whatever the
@@ -41,6 +29,10 @@ def sample_quantile(readings: Sequence[float], share: float) -> Quantile:
         readings: In any order; at least one.
         share: Between 0 and 1.
 
+    Returns:
+        The quantile, linear between the two nearest readings (NumPy's default), and its 95%
+        interval by order statistics; None where the sample is too small for one.
+
     Raises:
         ValueError: There are no readings.
     """
@@ -49,22 +41,22 @@ def sample_quantile(readings: Sequence[float], share: float) -> Quantile:
     ordered = sorted(readings)
     ranks = interval_ranks(len(ordered), share)
     interval = None if ranks is None else (ordered[ranks[0] - 1], ordered[ranks[1] - 1])
-    return Quantile(float(np.quantile(ordered, share)), interval)
+    return float(np.quantile(ordered, share)), interval
 
 
 def summarised(
     key: Key, readings: Sequence[float], share: float, method: str, details: Mapping[str, Any]
 ) -> Measurement:
     """Return a quantile of readings as a measurement, with their spread and its interval."""
-    quantile = sample_quantile(readings, share)
+    value, interval = sample_quantile(readings, share)
     return Measurement(
         str(key),
-        quantile.value,
+        value,
         key.unit,
         method,
         samples=len(readings),
         spread=statistics.stdev(readings) if len(readings) > 1 else None,
-        interval=quantile.interval,
+        interval=interval,
         details=details,
     )
 

@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.keys import Key
-from fm_mlflow.measure.estimate import estimates
 from fm_mlflow.measure.flops import FlopsProfile, profile_flops
 from fm_mlflow.measure.latency import measure_latency, training_throughput
 from fm_mlflow.measure.measurement import Measurement, describe_error
 from fm_mlflow.measure.memory import MemoryMonitor
-from fm_mlflow.measure.size import model_sizes
+from fm_mlflow.measure.size import estimates, model_sizes
 from fm_mlflow.measure.utilization import measure_matmul_rate, mfu_percent
 
-_LATENCY_BATCH = 256
 _SIZE_KEYS = (
     keys.PARAMETERS_TRAINABLE,
     keys.PARAMETERS_NON_TRAINABLE,
@@ -78,93 +76,63 @@ class Trained:
     memory: MemoryMonitor | None
 
 
-@dataclass(frozen=True)
-class TrainingCosts:
-    """What a training run cost.
-
-    Attributes:
-        measurements: Every cost, those that are missing included.
-        flops: The profile behind the FLOPs, with its table by layer, where there is one.
-    """
-
-    measurements: list[Measurement]
-    flops: FlopsProfile | None
-
-
-def training_costs(trained: Trained, parts: frozenset[str]) -> TrainingCosts:
+def training_costs(
+    trained: Trained, parts: frozenset[str]
+) -> tuple[list[Measurement], FlopsProfile | None]:
     """Measure a training that is over; what fails is missing and says why.
 
     Args:
         trained: The model and what is known of its training.
         parts: Which of `fm_mlflow.config.MEASURED_PARTS` to measure; memory was measured meanwhile.
+
+    Returns:
+        Every cost, those that are missing included; and the profile behind the FLOPs, with its
+        table by layer, where there is one.
     """
     model, memory = trained.model, trained.memory
-    flops, profile = _flops(trained, parts)
+    profile: FlopsProfile | None = None
+
+    def flops() -> list[Measurement]:
+        nonlocal profile
+        batch_size = min(trained.batch_size, trained.images)
+        inputs, targets = trained.inputs[:1], trained.labels[:1]
+        found = profile_flops(model, batch_size, inputs=inputs, targets=targets)
+        measurements = found.measurements(trained.images, len(trained.training_seconds))
+        profile = found
+        return measurements
+
+    def latency() -> list[Measurement]:
+        return measure_latency(model, trained.inputs)
+
+    def utilization() -> list[Measurement]:
+        core, rate = profile.training_core if profile else None, speed.value
+        if core and rate is not None:
+            return [mfu_percent(core, rate, measure_matmul_rate())]
+        method = f"{keys.FLOPS_TRAINING_CORE} x images/s over this machine's matrix-product rate"
+        reason = "it takes the FLOPs and the speed of training, and one of them is missing"
+        return [Measurement.missing(keys.MFU, method, reason)]
+
     speed = training_throughput(trained.images, trained.training_seconds)
     measurements = [
         *_attempt(_SIZE_KEYS, lambda: model_sizes(model)),
-        *flops,
+        *_attempt(_FLOPS_KEYS, flops if "flops" in parts else None),
         *_attempt(_ESTIMATE_KEYS, lambda: estimates(model)),
-        *(_attempt(_MEMORY_KEYS, memory.measurements) if memory else _not_asked_for(_MEMORY_KEYS)),
+        *_attempt(_MEMORY_KEYS, memory.measurements if memory else None),
         speed,
-        *_latency(trained, parts),
-        _utilization(parts, profile, speed),
+        *_attempt(_LATENCY_KEYS, latency if "latency" in parts else None),
+        *_attempt([keys.MFU], utilization if "latency" in parts else None),
     ]
-    return TrainingCosts(measurements, profile)
+    return measurements, profile
 
 
-def _flops(
-    trained: Trained, parts: frozenset[str]
-) -> tuple[list[Measurement], FlopsProfile | None]:
-    if "flops" not in parts:
-        return _not_asked_for(_FLOPS_KEYS), None
-    try:
-        profile = profile_flops(
-            trained.model,
-            min(trained.batch_size, trained.images),
-            inputs=trained.inputs[:1],
-            targets=trained.labels[:1],
-        )
-        return profile.measurements(trained.images, len(trained.training_seconds)), profile
-    except Exception as error:
-        return _failed(_FLOPS_KEYS, error), None
-
-
-def _latency(trained: Trained, parts: frozenset[str]) -> list[Measurement]:
-    if "latency" not in parts:
-        return _not_asked_for(_LATENCY_KEYS)
-    example = trained.inputs[:_LATENCY_BATCH]
-    return _attempt(
-        _LATENCY_KEYS, lambda: measure_latency(trained.model, example, batch_size=_LATENCY_BATCH)
-    )
-
-
-def _utilization(
-    parts: frozenset[str], profile: FlopsProfile | None, speed: Measurement
-) -> Measurement:
-    if "latency" not in parts:
-        return _not_asked_for([keys.MFU])[0]
-    if profile is None or not profile.training_core or speed.value is None:
-        method = f"{keys.FLOPS_TRAINING_CORE} x images/s over this machine's matrix-product rate"
-        reason = "it takes the FLOPs and the speed of training, and one of them is missing"
-        return Measurement.missing(keys.MFU, method, reason)
-    core, rate = profile.training_core, speed.value
-    (found,) = _attempt([keys.MFU], lambda: [mfu_percent(core, rate, measure_matmul_rate())])
-    return found
-
-
-def _attempt(names: Sequence[Key], measure: Callable[[], list[Measurement]]) -> list[Measurement]:
-    """Measure; the training is done, and no fault in measuring it may fail its run."""
+def _attempt(
+    names: Sequence[Key], measure: Callable[[], list[Measurement]] | None
+) -> list[Measurement]:
+    """Measure, unless it is left out; no fault in measuring may fail a training that is done."""
+    if measure is None:
+        return [Measurement.missing(key, "none", "left out by --measure") for key in names]
     try:
         return measure()
     except Exception as error:
-        return _failed(names, error)
-
-
-def _not_asked_for(names: Sequence[Key]) -> list[Measurement]:
-    return [Measurement.missing(key, "none", "left out by --measure") for key in names]
-
-
-def _failed(names: Sequence[Key], error: Exception) -> list[Measurement]:
-    reason = f"measuring it failed: {describe_error(error)}"
-    return [Measurement.missing(key, "none", reason) for key in names]
+        reason = f"measuring it failed: {describe_error(error)}"
+        return [Measurement.missing(key, "none", reason) for key in names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import time
+import timeit
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -51,13 +51,8 @@ def measure_matmul_rate(seconds: float = 0.5) -> MatmulRate:
             break
         side = larger
     rates = _rates(side, _PRODUCTS)
-    return MatmulRate(
-        gflops=statistics.median(rates),
-        side=side,
-        samples=len(rates),
-        spread=statistics.stdev(rates),
-        interval=sample_quantile(rates, 0.5).interval,
-    )
+    median, interval = sample_quantile(rates, 0.5)
+    return MatmulRate(median, side, len(rates), statistics.stdev(rates), interval)
 
 
 def mfu_percent(
@@ -103,10 +98,10 @@ def _rates(side: int, products: int) -> list[float]:
     """Return the rate of each product in GFLOP/s."""
     left = tf.random.stateless_normal((side, side), seed=(0, 1))
     right = tf.random.stateless_normal((side, side), seed=(0, 2))
-    rates = []
-    for _ in range(products):
-        began = time.perf_counter()
+
+    def multiply() -> None:
         # One element is enough to wait for the product, on a GPU too.
         tf.linalg.matmul(left, right)[0, 0].numpy()
-        rates.append(2 * side**3 / (time.perf_counter() - began) / 1e9)
-    return rates
+
+    seconds = timeit.repeat(multiply, number=1, repeat=products)
+    return [2 * side**3 / each / 1e9 for each in seconds]

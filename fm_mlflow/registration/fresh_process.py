@@ -75,7 +75,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
     from fm_mlflow.data.probabilities import are_probabilities
     from fm_mlflow.measure.machine import describe_machine
-    from fm_mlflow.measure.weights import weights_digest
+    from fm_mlflow.measure.size import weights_digest
     from fm_mlflow.tracking.load_model import load_model
 
     with MemoryMonitor() as memory:

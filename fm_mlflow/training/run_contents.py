@@ -65,7 +65,7 @@ def log_outcome(
     run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, fitted: FitResult
 ) -> LoggedOutcome:
     """Evaluate the model on the test set; log it, its results and the plots of them."""
-    from fm_mlflow.measure.weights import weights_digest
+    from fm_mlflow.measure.size import weights_digest
 
     run.set_tags({keys.COMPILER: fitted.compiler})
     inputs, labels = built.inputs(dataset.test), dataset.test.labels.astype(np.int32)

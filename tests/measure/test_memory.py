@@ -18,16 +18,15 @@ from fm_mlflow import keys
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import MemoryMonitor, resident_mib
-from fm_mlflow.measure.memory_allocator import allocator_peaks
-from fm_mlflow.measure.memory_phase import PhaseMemory
 from fm_mlflow.measure.memory_system import (
     HighWater,
     LinuxHighWater,
     UsageHighWater,
     WindowsHighWater,
+    allocator_peaks,
     high_water_of,
 )
-from fm_mlflow.measure.memory_timeline import Timeline, write_timeline
+from fm_mlflow.measure.memory_timeline import PhaseMemory, Timeline
 from fm_mlflow.report.plots import save_memory_timeline
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the mark can be reset on Linux")
@@ -347,7 +346,7 @@ def test_timeline_plot_is_an_image(tmp_path: Path) -> None:
     for points in (timeline.points(), [(0.0, 1.0, "data"), (1.0, 5.0, "training")]):
         save_memory_timeline(points, 7.0, "p$^$.py:build", tmp_path / "memory.png")
         assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
-    write_timeline(timeline.points(), tmp_path / "timeline.csv")
+    timeline.write(tmp_path / "timeline.csv")
     assert (tmp_path / "timeline.csv").read_text().splitlines()[1] == "0.000,1.000,"
 
 

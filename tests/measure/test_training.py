@@ -35,7 +35,8 @@ def costs(model: keras.Model, parts: frozenset[str] = FLOPS, **more: Any) -> dic
         labels=np.arange(4, dtype=np.int32),
         **{**settings, **more},
     )
-    return {each.name: each for each in training_costs(trained, parts).measurements}
+    measurements, _ = training_costs(trained, parts)
+    return {each.name: each for each in measurements}
 
 
 def of_class_numbers(labels: Any, outputs: Any) -> Any:
