@@ -14,12 +14,12 @@ from typing import Any
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.commands import compare
-from fm_mlflow.config import CHAMPION, PREVIOUS, Choice, RegisterConfig, TrainConfig
+from fm_mlflow.config import CHAMPION, PREVIOUS, Choice, RegisterConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.keys import Key
 from fm_mlflow.listeners import ProgressListener
-from fm_mlflow.naming import dataset_title, training_command
+from fm_mlflow.naming import dataset_title, training_command, training_config
 from fm_mlflow.process.signals import guard
 from fm_mlflow.registration.checks import Verification, load_test_data, verify
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
@@ -164,14 +164,13 @@ def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
         return find_training_run(config.run_id), "The run that was named."
     choice = Choice(**config.model_dump(include=set(Choice.model_fields)))
     try:
-        chosen = compare.choose(choice)
+        return compare.choose(choice)
     except ComparisonError:
         # No model keeps the bounds: then let the gates show for the best one which it breaks.
         unbounded = {cost: None for cost in Choice.model_fields if cost.startswith("max_")}
         if not any(getattr(choice, name) is not None for name in unbounded):
             raise
-        chosen = compare.choose(choice.model_copy(update=unbounded))
-    return chosen.run, chosen.best.reason
+        return compare.choose(choice.model_copy(update=unbounded))
 
 
 def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> Registration:
@@ -267,12 +266,8 @@ def _exact(value: float) -> str:
 
 def _card(config: RegisterConfig, verified: _Verified, seeds: tuple[float, ...]) -> str:
     run = verified.run
-    settings = {name: run.config[name] for name in TrainConfig.model_fields if name in run.config}
-    if run.seed is not None:
-        settings["seed"] = str(run.seed)
-    if settings.get("dataset") == "idx":
-        settings["data_dir"] = "FOLDER"
-    trained = parse(TrainConfig, {"model": run.model, **settings})
+    seed = {} if run.seed is None else {"seed": run.seed}
+    trained = training_config(run.model, {**run.config, **seed})
     return render_model_card(
         ModelCard(
             name=config.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
@@ -34,7 +34,6 @@ from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.settings import parse
 from fm_mlflow.training.run_contents import (
-    LoggedOutcome,
     clocks,
     log_costs,
     log_outcome,
@@ -106,7 +105,8 @@ def run_training(
 ) -> TrainResult:
     """Train a model under a tracked run, from the beginning or from a checkpoint."""
     progress = progress or ProgressListener()
-    with _memory_monitor(config.measured_parts) as memory, rare_garbage_collection():
+    monitor = MemoryMonitor() if "memory" in config.measured_parts else nullcontext()
+    with monitor as memory, rare_garbage_collection():
         enter = memory.phase if memory else _unmeasured
         enter(LOADING)
         progress.stage("loading the data")
@@ -114,6 +114,7 @@ def run_training(
             progress.stage("importing TensorFlow")
             import_tensorflow()
             from fm_mlflow.tracking.run import TrackedRun
+            from fm_mlflow.tracking.store import tracking_uri
             from fm_mlflow.training.models import build_model
 
             dataset = loaded()
@@ -142,15 +143,26 @@ def run_training(
             enter("measuring")
             progress.stage("measuring what it costs")
             costs = _measure(config, dataset, built, fitted, memory)
-            measured = [
-                *costs.measurements,
-                *clocks(fitted, logged, start.time - start.progress.seconds),
-            ]
-            measured = of_parts(measured, start.parts)
+            times = clocks(fitted, logged, start.time - start.progress.seconds)
+            measured = of_parts([*costs.measurements, *times], start.parts)
             log_costs(run, whole, measured, costs.flops, memory, machine)
             metrics = {**logged.outcome, **measurement.metrics(measured)}
             run.describe(describe_training(whole, dataset, metrics))
-        return _result(run, whole, dataset, logged, fitted, metrics)
+        return TrainResult(
+            run_id=run.run_id,
+            run_name=run.name,
+            experiment_id=run.experiment_id,
+            tracking_uri=tracking_uri(),
+            artifact_uri=run.artifact_uri,
+            model_uri=logged.model.uri,
+            config=whole,
+            dataset_digest=dataset.digest,
+            test_loss=logged.outcome[keys.TEST_LOSS],
+            test_accuracy=logged.outcome[keys.TEST_ACCURACY],
+            metrics=metrics,
+            history=fitted.history,
+            pending=run.pending,
+        )
 
 
 @contextmanager
@@ -197,15 +209,6 @@ def _reference(model: object) -> object:
         accepted = "a name, or a function (def or lambda) that returns a Keras model"
         raise ModelError(type(model).__name__, accepted)
     return f"{model.__module__}:{model.__qualname__}"
-
-
-@contextmanager
-def _memory_monitor(parts: frozenset[str]) -> Iterator[MemoryMonitor | None]:
-    if "memory" not in parts:
-        yield None
-        return
-    with MemoryMonitor() as memory:
-        yield memory
 
 
 def _unmeasured(phase: str) -> None:
@@ -286,30 +289,3 @@ def _measure(
         memory=memory,
     )
     return training_costs(trained, config.measured_parts)
-
-
-def _result(
-    run: TrackedRun,
-    config: TrainConfig,
-    dataset: Dataset,
-    logged: LoggedOutcome,
-    fitted: FitResult,
-    metrics: dict[str, float],
-) -> TrainResult:
-    from fm_mlflow.tracking.store import tracking_uri
-
-    return TrainResult(
-        run_id=run.run_id,
-        run_name=run.name,
-        experiment_id=run.experiment_id,
-        tracking_uri=tracking_uri(),
-        artifact_uri=run.artifact_uri,
-        model_uri=logged.model.uri,
-        config=config,
-        dataset_digest=dataset.digest,
-        test_loss=logged.outcome[keys.TEST_LOSS],
-        test_accuracy=logged.outcome[keys.TEST_ACCURACY],
-        metrics=metrics,
-        history=fitted.history,
-        pending=run.pending,
-    )
