@@ -171,16 +171,12 @@ _OUTPUT_OPTIONS = (
 )
 
 
-def _spaced_with_hyphens(name: str) -> str:
-    """Accept `--batch_size` for `--batch-size`: so MLflow appends undeclared parameters."""
-    return name.replace("_", "-")
-
-
 # Commands inherit both.
 @click.group(
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "token_normalize_func": _spaced_with_hyphens,
+        # `--batch_size` for `--batch-size`: so MLflow appends undeclared parameters.
+        "token_normalize_func": lambda name: name.replace("_", "-"),
     }
 )
 @click.version_option(__version__, message="fm_mlflow %(version)s")

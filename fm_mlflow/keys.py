@@ -115,14 +115,10 @@ FLOPS_KERAS = _metric(
     "flops/keras_flops", "FLOPs an image", "the same by the package keras-flops, a second witness"
 )
 FLOPS_TRAINING = _metric(
-    "flops/training",
-    "FLOPs an image",
-    "one real training step at the run's batch size / batch size",
+    "flops/training", "FLOPs an image", "a real training step at the run's batch size / batch size"
 )
 FLOPS_TRAINING_CORE = _metric(
-    "flops/training_core",
-    "FLOPs an image",
-    "of `flops/training`, matrix products and convolutions only",
+    "flops/training_core", "FLOPs an image", "of it, matrix products and convolutions only"
 )
 FLOPS_TRAINING_TOTAL = _metric(
     "flops/training_total", "FLOPs", "all training steps of the fit, without validation"
@@ -139,25 +135,19 @@ ESTIMATE_TRAINING_MEMORY = _metric(
 MEMORY_PEAK = _metric(
     "memory/peak_rss_mib",
     "MiB",
-    "highest resident memory of the process, from its start to the end of training",
+    "highest resident memory from the process' start to the end of training",
 )
 MEMORY_BASELINE = _metric(
-    "memory/baseline_rss_mib",
-    "MiB",
-    "resident memory with libraries and data loaded, before the model is built",
+    "memory/baseline_rss_mib", "MiB", "with libraries and data loaded, before the model is built"
 )
 MEMORY_TRAINING = _metric(
     "memory/training_rss_mib", "MiB", "highest resident memory in training - baseline"
 )
 MEMORY_ALLOCATOR_PEAK = _metric(
-    "memory/allocator_peak_mib",
-    "MiB",
-    "most that TensorFlow's allocator for the host had handed out in training",
+    "memory/allocator_peak_mib", "MiB", "most that TensorFlow's host allocator gave out in training"
 )
 MEMORY_DEVICE_PEAK = _metric(
-    "memory/device_peak_mib",
-    "MiB",
-    "most that TensorFlow's allocator for the first GPU had handed out in training",
+    "memory/device_peak_mib", "MiB", "most that TensorFlow's allocator for the first GPU gave out"
 )
 LATENCY_P50 = _metric(
     "latency/p50_ms", "ms", "one image, warm, traced call, output materialised: median"
@@ -171,7 +161,7 @@ THROUGHPUT_TRAINING = _metric(
 MFU = _metric(
     "utilization/mfu_percent",
     "%",
-    "`flops/training_core` x training images/s over the machine's matrix-product rate",
+    "`flops/training_core` x images/s over the machine's matmul rate",
 )
 FIT_SECONDS = _metric("time/fit_seconds", "s", "wall time of the whole fit, tracing included")
 TOTAL_SECONDS = _metric("time/total_seconds", "s", "wall time up to the last logged artifact")
@@ -181,9 +171,7 @@ LONG_PARAMS_FILE = _rare_file("params.json", "JSON", "parameters too long for th
 MEASUREMENTS_FILE = _file("measurements.json", "JSON", "costs or why not; method, spread")
 MODEL_SUMMARY_FILE = _file("model_summary.txt", "text", "layers, output shapes, parameters")
 FLOPS_LAYERS_FILE = _file(
-    "flops/layers.csv",
-    "CSV",
-    "per layer and image: multiply-adds, FLOPs of the forward pass and of both gradients",
+    "flops/layers.csv", "CSV", "a layer and image: multiply-adds, FLOPs forward and of gradients"
 )
 LEARNING_CURVE_FILE = _file("plots/learning_curve.png", "image", "loss and accuracy by epoch")
 CONFUSION_MATRIX_FILE = _file(
@@ -203,9 +191,7 @@ COMPARISON_CSV_FILE = _comparison(
 )
 COMPARISON_JSON_FILE = _comparison("comparison.json", "JSON", "all of the report, for programs")
 TRAININGS_FILE = _benchmark(
-    "trainings.json",
-    "JSON",
-    "its trainings in the order in which they were started: run, status, accuracy, seconds, error",
+    "trainings.json", "JSON", "trainings as started: run, status, accuracy, seconds, error"
 )
 OUTPUT_FILE = _benchmark(
     "output.log", "text", "in a training's run: what its process wrote, its end"
@@ -214,14 +200,12 @@ OUTPUT_FILE = _benchmark(
 # A version in the model registry
 VERIFIED_AT = _version("fm_mlflow.verified_at", "ISO 8601, UTC", "when the model was verified")
 MEMORY_LOAD = _version(
-    "memory/load_rss_mib",
-    "MiB",
-    "highest resident memory in loading the model and a first prediction - just before",
+    "memory/load_rss_mib", "MiB", "peak in loading the model and a first prediction - just before"
 )
 PROMOTING = _version(
     "fm_mlflow.promoting",
     "text",
-    "with a token appended, on the registered model: who is moving its aliases just now",
+    "plus a token, on the registered model: who moves its aliases now",
 )
 
 COMPILED_PREFIX = "compiled/"
@@ -233,17 +217,11 @@ CHECKPOINT_FOLDER = "checkpoint"
 MODEL_NAME = "model"
 """Name of the logged MLflow model."""
 
+# Values of the tag `fm_mlflow.kind`
 KIND_TRAINING = "training"
-"""Value of the tag `fm_mlflow.kind` on a training run."""
-
 KIND_COMPARISON = "comparison"
-"""The same on a comparison."""
-
-KIND_BENCHMARK = "benchmark"
-"""The same on the parent run of a benchmark's trainings."""
-
-KIND_REGISTRATION = "registration"
-"""The same on the run that `mlflow run` opens for registering a model."""
+KIND_BENCHMARK = "benchmark"  # the parent run of a benchmark's trainings
+KIND_REGISTRATION = "registration"  # the run that `mlflow run` opens for registering a model
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 """Status of a run: under way; ended well; ended by an error; stopped from outside."""

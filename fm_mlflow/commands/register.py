@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -102,7 +101,11 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     """
     config = parse(RegisterConfig, settings)
     progress = progress or ProgressListener()
-    with guard(), _inherited_run(config), tempfile.TemporaryDirectory(prefix="fm_mlflow-") as path:
+    # The run that `mlflow run` opened for us is closed as the registration ended.
+    inherited = "MLFLOW_RUN_ID" in os.environ
+    title = f"registration of {config.name}"
+    run_context = TrackedRun(keys.KIND_REGISTRATION, title) if inherited else nullcontext()
+    with guard(), run_context, tempfile.TemporaryDirectory(prefix="fm_mlflow-") as path:
         folder = Path(path)
         registry = Registry(config.name)
         registry.versions()  # without a registry, say so before the work
@@ -178,8 +181,8 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
     run, uri = verified.run, verified.candidate.model_uri
     versions = registry.versions()
     own = next((each for each in versions if each.model_uri == uri), None)
-    champion = _with_alias(versions, CHAMPION)
-    previous = _with_alias(versions, PREVIOUS)
+    aliased = {alias: each for each in versions for alias in each.aliases}
+    champion, previous = aliased.get(CHAMPION), aliased.get(PREVIOUS)
     seeds = seed_accuracies(run)
     gates = check_bounds(config, verified.metrics)
     if champion is not None and champion is not own:
@@ -215,10 +218,6 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         champion=version.version,
         previous=registration.champion or registration.previous,
     )
-
-
-def _with_alias(versions: Sequence[RegisteredVersion], alias: str) -> RegisteredVersion | None:
-    return next((each for each in versions if alias in each.aliases), None)
 
 
 def _champion_gates(
@@ -282,10 +281,3 @@ def _card(config: RegisterConfig, verified: _Verified, seeds: tuple[float, ...])
             seed_accuracies=seeds,
         )
     )
-
-
-def _inherited_run(config: RegisterConfig) -> AbstractContextManager[Any]:
-    """Close the run that `mlflow run` opened for us as the registration ended."""
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return nullcontext()
-    return TrackedRun(keys.KIND_REGISTRATION, f"registration of {config.name}")

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     import keras
 
     from fm_mlflow.fitting import FitResult
-    from fm_mlflow.measure.training import TrainingCosts
     from fm_mlflow.tracking.run import TrackedRun
     from fm_mlflow.training.models import BuiltModel
 
@@ -118,7 +117,9 @@ def run_training(
             from fm_mlflow.training.models import build_model
 
             dataset = loaded()
-        _check_digest(dataset, start)
+        if start.checkpoint is not None and start.checkpoint.dataset_digest != dataset.digest:
+            accepted = "the data that the run began with; these have other contents"
+            raise InputError("data_dir", dataset.source, accepted)
 
         enter(MODEL)
         progress.stage("building the model")
@@ -142,7 +143,19 @@ def run_training(
             logged = log_outcome(run, whole, dataset, built, fitted)
             enter("measuring")
             progress.stage("measuring what it costs")
-            costs = _measure(config, dataset, built, fitted, memory)
+            from fm_mlflow.measure.training import Trained, training_costs
+
+            examples = built.examples(dataset.test.head(_EXAMPLES_MEASURED))
+            trained = Trained(
+                model=built.model,
+                inputs=examples.inputs,
+                labels=examples.labels,
+                images=len(dataset.train),
+                batch_size=config.batch_size,
+                training_seconds=fitted.training_seconds,
+                memory=memory,
+            )
+            costs = training_costs(trained, config.measured_parts)
             times = clocks(fitted, logged, start.time - start.progress.seconds)
             measured = of_parts([*costs.measurements, *times], start.parts)
             log_costs(run, whole, measured, costs.flops, memory, machine)
@@ -185,20 +198,13 @@ def _loading(config: TrainConfig, progress: ProgressListener) -> Iterator[Callab
         yield lambda: dataset
 
 
-def _check_digest(dataset: Dataset, start: Start) -> None:
-    if start.checkpoint is not None and start.checkpoint.dataset_digest != dataset.digest:
-        accepted = "the data that the run began with; these have other contents"
-        raise InputError("data_dir", dataset.source, accepted)
-
-
 def _restore(built: BuiltModel, start: Start) -> None:
     if start.checkpoint is not None and start.checkpoint.variables:
         try:
             start.checkpoint.restore(built.model)
         except ValueError as error:
-            raise ModelError(
-                built.model.name, f"the model that the run began with; {error}"
-            ) from error
+            accepted = f"the model that the run began with; {error}"
+            raise ModelError(built.model.name, accepted) from error
 
 
 def _reference(model: object) -> object:
@@ -267,25 +273,3 @@ def _fit(
             fit_loop=config.fit_loop,
         )
     return checkpoints.whole(fitted)
-
-
-def _measure(
-    config: TrainConfig,
-    dataset: Dataset,
-    built: BuiltModel,
-    fitted: FitResult,
-    memory: MemoryMonitor | None,
-) -> TrainingCosts:
-    from fm_mlflow.measure.training import Trained, training_costs
-
-    examples = built.examples(dataset.test.head(_EXAMPLES_MEASURED))
-    trained = Trained(
-        model=built.model,
-        inputs=examples.inputs,
-        labels=examples.labels,
-        images=len(dataset.train),
-        batch_size=config.batch_size,
-        training_seconds=fitted.training_seconds,
-        memory=memory,
-    )
-    return training_costs(trained, config.measured_parts)
