@@ -116,9 +116,8 @@ def _usage_error(error: click.UsageError, arguments: list[str]) -> InputError:
 
 
 def _exit_code(error: BaseException) -> int:
-    if isinstance(error, (FmMlflowError, Interrupted)):
-        return error.exit_code
-    return 130  # a plain KeyboardInterrupt: SIGINT before our handler was in place
+    # 130: a plain KeyboardInterrupt, SIGINT before our handler was in place
+    return error.exit_code if isinstance(error, (FmMlflowError, Interrupted)) else 130
 
 
 def _command(

@@ -168,7 +168,7 @@ class Selection(Settings):
     """Which training runs of a store are meant."""
 
     experiment: str = Field(
-        "", description="Experiment to compare; empty takes the active one, or that of the runs."
+        "", description="Experiment; empty: the active one, or that of the runs."
     )
     runs: str = Field("", description="Ids of the runs to compare, with commas; others' runs too.")
     models: str = Field("", description="Only these models, with commas.")
@@ -198,9 +198,7 @@ class CompareConfig(Choice):
         le=1,
         description="Validation accuracy for the cost to reach it; empty takes one that all reach.",
     )
-    top: int = Field(
-        10, ge=2, description="Most accurate models that are compared pair by pair, with curves."
-    )
+    top: int = Field(10, ge=2, description="Most accurate models compared in pairs, with curves.")
     output: str = _OUTPUT
 
 
@@ -258,15 +256,11 @@ class RegisterConfig(Choice):
         description="Name of the registered model.",
         json_schema_extra={"accepted": _NAME_ACCEPTED},
     )
-    min_accuracy: Optional[float] = Field(
-        None, ge=0, le=1, description="Lowest accuracy on the test set."
-    )
+    min_accuracy: Optional[float] = Field(None, ge=0, le=1, description="Lowest test accuracy.")
     tolerance: float = Field(
         0.005, ge=0, le=1, description="How much less accurate than the champion it may be."
     )
-    data_dir: str = Field(
-        "", description="Folder of the data set's files; empty looks where the run had them."
-    )
+    data_dir: str = Field("", description="Folder of the data; empty looks where the run had them.")
     dry_run: bool = Field(False, description="Verify and check, but change nothing.")
 
     @model_validator(mode="after")
@@ -304,9 +298,7 @@ class ResumeConfig(Settings):
     epochs: Optional[int] = Field(
         None, ge=1, description="Passes over the training images in all; more extend the run."
     )
-    data_dir: str = Field(
-        "", description="Folder of the four IDX files; empty: where the run found them."
-    )
+    data_dir: str = Field("", description="Folder of the IDX files; empty: where the run had them.")
     flush_timeout: float = Field(
         60.0, ge=0, description=TrainConfig.model_fields["flush_timeout"].description
     )

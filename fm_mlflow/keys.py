@@ -107,9 +107,7 @@ SIZE_H5 = _metric("size/h5_mib", "MiB", "trained model as HDF5, with optimizer s
 SIZE_PARAMETERS = _metric("size/parameters_mib", "MiB", "parameters x bytes of their type")
 SIZE_WEIGHTS = _metric("size/weights_mib", "MiB", "Keras' weights file, with optimizer state")
 SIZE_MLFLOW_MODEL = _metric("size/mlflow_model_mib", "MiB", "all files of the logged MLflow model")
-SIZE_INFERENCE = _metric(
-    "size/inference_mib", "MiB", "what must be shipped to predict: no optimizer state"
-)
+SIZE_INFERENCE = _metric("size/inference_mib", "MiB", "to ship for predicting: no optimizer state")
 FLOPS_INFERENCE = _metric("flops/inference", "FLOPs an image", "one prediction, batch 1")
 FLOPS_KERAS = _metric(
     "flops/keras_flops", "FLOPs an image", "the same by the package keras-flops, a second witness"
@@ -140,18 +138,14 @@ MEMORY_PEAK = _metric(
 MEMORY_BASELINE = _metric(
     "memory/baseline_rss_mib", "MiB", "with libraries and data loaded, before the model is built"
 )
-MEMORY_TRAINING = _metric(
-    "memory/training_rss_mib", "MiB", "highest resident memory in training - baseline"
-)
+MEMORY_TRAINING = _metric("memory/training_rss_mib", "MiB", "peak resident in training - baseline")
 MEMORY_ALLOCATOR_PEAK = _metric(
     "memory/allocator_peak_mib", "MiB", "most that TensorFlow's host allocator gave out in training"
 )
 MEMORY_DEVICE_PEAK = _metric(
     "memory/device_peak_mib", "MiB", "most that TensorFlow's allocator for the first GPU gave out"
 )
-LATENCY_P50 = _metric(
-    "latency/p50_ms", "ms", "one image, warm, traced call, output materialised: median"
-)
+LATENCY_P50 = _metric("latency/p50_ms", "ms", "one image, warm, traced, output fetched: median")
 LATENCY_P95 = _metric("latency/p95_ms", "ms", "the same: 95% of the calls are at most so long")
 LATENCY_P99 = _metric("latency/p99_ms", "ms", "the same: 99%, if there are enough calls")
 THROUGHPUT_INFERENCE = _metric("throughput/inference_per_second", "images/s", "on a warm batch")
@@ -174,9 +168,7 @@ FLOPS_LAYERS_FILE = _file(
     "flops/layers.csv", "CSV", "a layer and image: multiply-adds, FLOPs forward and of gradients"
 )
 LEARNING_CURVE_FILE = _file("plots/learning_curve.png", "image", "loss and accuracy by epoch")
-CONFUSION_MATRIX_FILE = _file(
-    "plots/confusion_matrix.png", "image", "images by true, predicted class"
-)
+CONFUSION_MATRIX_FILE = _file("plots/confusion_matrix.png", "image", "images by true, given class")
 MEMORY_TIMELINE_FILE = _file(
     "memory/timeline.csv", "CSV", "seconds, resident memory in MiB, phase of the run"
 )
@@ -193,9 +185,7 @@ COMPARISON_JSON_FILE = _comparison("comparison.json", "JSON", "all of the report
 TRAININGS_FILE = _benchmark(
     "trainings.json", "JSON", "trainings as started: run, status, accuracy, seconds, error"
 )
-OUTPUT_FILE = _benchmark(
-    "output.log", "text", "in a training's run: what its process wrote, its end"
-)
+OUTPUT_FILE = _benchmark("output.log", "text", "a training's run: what its process wrote, its end")
 
 # A version in the model registry
 VERIFIED_AT = _version("fm_mlflow.verified_at", "ISO 8601, UTC", "when the model was verified")
@@ -217,8 +207,7 @@ CHECKPOINT_FOLDER = "checkpoint"
 MODEL_NAME = "model"
 """Name of the logged MLflow model."""
 
-# Values of the tag `fm_mlflow.kind`
-KIND_TRAINING = "training"
+KIND_TRAINING = "training"  # values of the tag `fm_mlflow.kind`
 KIND_COMPARISON = "comparison"
 KIND_BENCHMARK = "benchmark"  # the parent run of a benchmark's trainings
 KIND_REGISTRATION = "registration"  # the run that `mlflow run` opens for registering a model

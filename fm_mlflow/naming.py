@@ -31,9 +31,6 @@ def benchmark_name(config: BenchmarkConfig) -> str:
     return f"benchmark of {models}, {seeds}"
 
 
-DATASET_TITLES = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
-
-
 def command_line(
     command: str,
     config: Settings,
@@ -92,4 +89,5 @@ def epochs_text(config: Protocol) -> str:
 
 def dataset_title(config: Protocol) -> str:
     """Name the data set as a person would."""
-    return DATASET_TITLES.get(config.dataset, "IDX files")
+    titles = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
+    return titles.get(config.dataset, "IDX files")

@@ -64,7 +64,6 @@ class _Verified:
 
     @property
     def run(self) -> TrainingRun:
-        """The run that trained it."""
         return self.candidate.run
 
     @property

@@ -61,7 +61,6 @@ class JobEnd:
     """A job has ended.
 
     Attributes:
-        job: Which.
         cause: Why it failed, in one line; None for a job that did what it should.
         output: What it wrote, or the end of it.
     """
@@ -77,27 +76,22 @@ class Executor(AbstractContextManager["Executor"], Protocol):
     @property
     def slots(self) -> int:
         """How many jobs it takes at a time."""
-        ...
 
     @property
     def jobs_per_machine(self) -> int:
         """How many of them share a machine, at most: their times and latencies suffer."""
-        ...
 
     def submit(self, job: Job) -> None:
         """Start a job, or queue it where it will start by itself."""
-        ...
 
     def events(self, seconds: float) -> Sequence[JobProgress | JobEnd]:
         """Return what has happened since the last call; wait for it, at most so long.
 
         An executor that cannot hear its jobs gives their ends only.
         """
-        ...
 
     def stop(self, signum: int) -> Sequence[JobEnd]:
         """Ask all jobs to stop, as this signal does; wait for them and return their ends."""
-        ...
 
 
 @dataclass

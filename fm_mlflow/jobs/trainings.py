@@ -42,7 +42,6 @@ class Trainings:
 
     Args:
         run: The parent run.
-        config: The settings.
         executor: Where they run.
         progress: Hears how they go on.
         before: Runs of an earlier call: what is finished there is not repeated.
