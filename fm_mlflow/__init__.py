@@ -53,42 +53,27 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Where each public name lives; imported on first use, so that `import fm_mlflow` costs nothing.
-_HOMES = {
-    "BenchmarkConfig": "config",
-    "BenchmarkError": "results.benchmark",
-    "BenchmarkResult": "results.benchmark",
-    "BenchmarkTraining": "results.benchmark",
-    "CompareConfig": "config",
-    "CompareResult": "results.compare",
-    "ComparisonError": "errors",
-    "DataError": "errors",
-    "FmMlflowError": "errors",
-    "GateError": "results.register",
-    "InputError": "errors",
-    "Interrupted": "errors",
-    "ModelError": "errors",
-    "PredictConfig": "config",
-    "PredictResult": "results.predict",
-    "ReconcileResult": "results.recovery",
-    "RegisterConfig": "config",
-    "Registration": "results.register",
-    "SyncResult": "results.recovery",
-    "TrackingError": "errors",
-    "TrainConfig": "config",
-    "TrainResult": "results.train",
-    "TrainingError": "errors",
-    "benchmark": "commands.benchmark",
-    "compare": "commands.compare",
-    "list_versions": "commands.register",
-    "predict": "commands.predict",
-    "reconcile": "commands.reconcile",
-    "register": "commands.register",
-    "resume": "commands.resume",
-    "rollback": "commands.register",
-    "runs": "commands.runs",
-    "sync": "commands.sync",
-    "train": "commands.train",
+# Where the public names live; imported on first use, so that `import fm_mlflow` costs nothing.
+_NAMES = {
+    "config": "BenchmarkConfig CompareConfig PredictConfig RegisterConfig TrainConfig",
+    "errors": "ComparisonError DataError FmMlflowError InputError Interrupted ModelError "
+    "TrackingError TrainingError",
+    "results.benchmark": "BenchmarkError BenchmarkResult BenchmarkTraining",
+    "results.compare": "CompareResult",
+    "results.predict": "PredictResult",
+    "results.recovery": "ReconcileResult SyncResult",
+    "results.register": "GateError Registration",
+    "results.train": "TrainResult",
+    "commands.benchmark": "benchmark",
+    "commands.compare": "compare",
+    "commands.predict": "predict",
+    "commands.reconcile": "reconcile",
+    "commands.register": "list_versions register rollback",
+    "commands.resume": "resume",
+    "commands.runs": "runs",
+    "commands.sync": "sync",
+    "commands.train": "train",
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)

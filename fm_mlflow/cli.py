@@ -116,9 +116,8 @@ def _usage_error(error: click.UsageError, arguments: list[str]) -> InputError:
 
 
 def _exit_code(error: BaseException) -> int:
-    if isinstance(error, (FmMlflowError, Interrupted)):
-        return error.exit_code
-    return 130  # a plain KeyboardInterrupt: SIGINT before our handler was in place
+    # 130: a plain KeyboardInterrupt, SIGINT before our handler was in place
+    return error.exit_code if isinstance(error, (FmMlflowError, Interrupted)) else 130
 
 
 def _command(
@@ -171,16 +170,12 @@ _OUTPUT_OPTIONS = (
 )
 
 
-def _spaced_with_hyphens(name: str) -> str:
-    """Accept `--batch_size` for `--batch-size`: so MLflow appends undeclared parameters."""
-    return name.replace("_", "-")
-
-
 # Commands inherit both.
 @click.group(
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "token_normalize_func": _spaced_with_hyphens,
+        # `--batch_size` for `--batch-size`: so MLflow appends undeclared parameters.
+        "token_normalize_func": lambda name: name.replace("_", "-"),
     }
 )
 @click.version_option(__version__, message="fm_mlflow %(version)s")

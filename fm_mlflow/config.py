@@ -43,7 +43,6 @@ _MODEL_ACCEPTED = (
     f"{', '.join(BUILTIN_MODELS)}, package.module:function or path/to/file.py:function"
 )
 
-
 ModelName = Annotated[str, Field(json_schema_extra={"accepted": _MODEL_ACCEPTED})]
 
 
@@ -143,24 +142,19 @@ CostName = Literal[
 """Costs that a comparison weighs accuracy against (`fm_mlflow.analysis.costs`)."""
 
 
+_Most = Annotated[Optional[float], Field(gt=0)]
+
+
 class Bounds(Settings):
     """What a model may cost at most. A model in which the cost was not measured exceeds it."""
 
-    max_training_flops: Optional[float] = Field(
-        None, gt=0, description="Most FLOPs to train on an image."
-    )
-    max_flops: Optional[float] = Field(None, gt=0, description="Most FLOPs to predict an image.")
-    max_parameters: Optional[float] = Field(None, gt=0, description="Most trainable parameters.")
-    max_peak_rss_mib: Optional[float] = Field(
-        None, gt=0, description="Most resident memory of a training process, in MiB."
-    )
-    max_size_mib: Optional[float] = Field(
-        None, gt=0, description="Largest size of what is shipped to predict, in MiB."
-    )
-    max_latency_ms: Optional[float] = Field(
-        None, gt=0, description="Longest median latency of one image, in ms."
-    )
-    max_fit_seconds: Optional[float] = Field(None, gt=0, description="Longest fit, in seconds.")
+    max_training_flops: _Most = Field(None, description="Most FLOPs to train on an image.")
+    max_flops: _Most = Field(None, description="Most FLOPs to predict an image.")
+    max_parameters: _Most = Field(None, description="Most trainable parameters.")
+    max_peak_rss_mib: _Most = Field(None, description="Most resident memory of a training, in MiB.")
+    max_size_mib: _Most = Field(None, description="Most MiB of what is shipped to predict.")
+    max_latency_ms: _Most = Field(None, description="Longest median latency of an image, in ms.")
+    max_fit_seconds: _Most = Field(None, description="Longest fit, in seconds.")
 
 
 _COST: CostName = Field(
@@ -174,12 +168,9 @@ class Selection(Settings):
     """Which training runs of a store are meant."""
 
     experiment: str = Field(
-        "", description="Experiment to compare; empty takes the active one, or that of the runs."
+        "", description="Experiment; empty: the active one, or that of the runs."
     )
-    runs: str = Field(
-        "",
-        description="Ids of the runs to compare, with commas; runs logged by others too.",
-    )
+    runs: str = Field("", description="Ids of the runs to compare, with commas; others' runs too.")
     models: str = Field("", description="Only these models, with commas.")
     filter: str = Field("", description="MLflow filter of the runs: params.epochs = '5'.")
 
@@ -207,21 +198,16 @@ class CompareConfig(Choice):
         le=1,
         description="Validation accuracy for the cost to reach it; empty takes one that all reach.",
     )
-    top: int = Field(
-        10, ge=2, description="Most accurate models that are compared pair by pair, with curves."
-    )
+    top: int = Field(10, ge=2, description="Most accurate models compared in pairs, with curves.")
     output: str = _OUTPUT
 
 
 class _ManyTrainings(Settings):
     models: str = Field(
-        ",".join(BUILTIN_MODELS),
-        description=f"Models to train, with commas: {_MODEL_ACCEPTED}.",
+        ",".join(BUILTIN_MODELS), description=f"Models to train, with commas: {_MODEL_ACCEPTED}."
     )
     seeds: int = Field(5, ge=1, description="Trainings of each model, with seeds from 0.")
-    jobs: int = Field(
-        1, ge=1, description="Trainings at the same time; more than 1 disturbs times."
-    )
+    jobs: int = Field(1, ge=1, description="Trainings at a time; more than 1 disturbs times.")
     order_seed: int = Field(0, ge=0, description="Seed of the random order of the trainings.")
     resume: str = Field(
         "", description="Id of a benchmark's run: do what it has left undone, with its settings."
@@ -270,18 +256,11 @@ class RegisterConfig(Choice):
         description="Name of the registered model.",
         json_schema_extra={"accepted": _NAME_ACCEPTED},
     )
-    min_accuracy: Optional[float] = Field(
-        None, ge=0, le=1, description="Lowest accuracy on the test set."
-    )
+    min_accuracy: Optional[float] = Field(None, ge=0, le=1, description="Lowest test accuracy.")
     tolerance: float = Field(
-        0.005,
-        ge=0,
-        le=1,
-        description="How much less accurate than the present champion it may be.",
+        0.005, ge=0, le=1, description="How much less accurate than the champion it may be."
     )
-    data_dir: str = Field(
-        "", description="Folder of the data set's files; empty looks where the run had them."
-    )
+    data_dir: str = Field("", description="Folder of the data; empty looks where the run had them.")
     dry_run: bool = Field(False, description="Verify and check, but change nothing.")
 
     @model_validator(mode="after")
@@ -298,10 +277,7 @@ class PredictConfig(Settings):
         f"models:/{REGISTERED_MODEL}@{CHAMPION}",
         description="A model's URI as MLflow takes it, or the id of a training run.",
     )
-    input: str = Field(
-        "",
-        description="Images: an IDX file, compressed or not, or a .npy array.",
-    )
+    input: str = Field("", description="Images: an IDX file, compressed or not, or a .npy array.")
     output: str = Field(
         "predictions.parquet",
         description="File to write, .parquet or .csv; one that exists is replaced at the end.",
@@ -322,9 +298,7 @@ class ResumeConfig(Settings):
     epochs: Optional[int] = Field(
         None, ge=1, description="Passes over the training images in all; more extend the run."
     )
-    data_dir: str = Field(
-        "", description="Folder of the four IDX files; empty: where the run found them."
-    )
+    data_dir: str = Field("", description="Folder of the IDX files; empty: where the run had them.")
     flush_timeout: float = Field(
         60.0, ge=0, description=TrainConfig.model_fields["flush_timeout"].description
     )
@@ -334,8 +308,7 @@ class SyncConfig(Settings):
     """Settings of `sync`. Frozen; unknown names are refused."""
 
     store: str = Field(
-        "",
-        description="Tracking URI to deliver to; empty: the one that each run was started with.",
+        "", description="Tracking URI to deliver to; empty: the one that each run was started with."
     )
 
 

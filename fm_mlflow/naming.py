@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
-from fm_mlflow.settings import Settings
+from fm_mlflow.settings import Settings, parse
 
 
 def training_name(model: str, seed: int) -> str:
@@ -31,9 +31,6 @@ def benchmark_name(config: BenchmarkConfig) -> str:
     return f"benchmark of {models}, {seeds}"
 
 
-DATASET_TITLES = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
-
-
 def command_line(
     command: str,
     config: Settings,
@@ -55,6 +52,17 @@ def command_line(
         if name in always or (name not in leave_out and value != field.default):
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
+
+
+def training_config(model: str, params: Mapping[str, object]) -> TrainConfig:
+    """Return the settings of a run from its parameters; its data folder may be anywhere.
+
+    Raises:
+        InputError: It is no run of `fm-mlflow train`.
+    """
+    settings = {name: params[name] for name in TrainConfig.model_fields if name in params}
+    folder = {"data_dir": "FOLDER"} if settings.get("dataset") == "idx" else {}
+    return parse(TrainConfig, {"model": model, **settings, **folder})
 
 
 def training_command(config: TrainConfig, seeds: Sequence[int] = ()) -> str:
@@ -81,4 +89,5 @@ def epochs_text(config: Protocol) -> str:
 
 def dataset_title(config: Protocol) -> str:
     """Name the data set as a person would."""
-    return DATASET_TITLES.get(config.dataset, "IDX files")
+    titles = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
+    return titles.get(config.dataset, "IDX files")

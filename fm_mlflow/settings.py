@@ -6,17 +6,19 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    ValidationError,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from fm_mlflow.errors import InputError
 
 T = TypeVar("T")
+
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+}
 
 
 class Settings(BaseModel):
@@ -57,14 +59,8 @@ def accepted(field: FieldInfo) -> str:
         return str(extra["accepted"])
     if get_origin(field.annotation) is Literal:
         return ", ".join(str(choice) for choice in get_args(field.annotation))
-    kinds: dict[Any, str] = {
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        bool: "true or false",
-    }
-    kind = next((kind for kind in get_args(field.annotation)), field.annotation)
-    return " ".join([kinds[kind], *_bounds(field.metadata)])
+    kind = next(iter(get_args(field.annotation)), field.annotation)
+    return " ".join([_KINDS[kind], *_bounds(field.metadata)])
 
 
 def _bounds(metadata: Iterable[object]) -> Iterable[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
@@ -18,7 +18,7 @@ from fm_mlflow.naming import benchmark_name, command_line
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
-from fm_mlflow.results.benchmark import BenchmarkError, BenchmarkResult, BenchmarkTraining
+from fm_mlflow.results.benchmark import BenchmarkError, BenchmarkResult
 from fm_mlflow.results.compare import CompareResult
 from fm_mlflow.settings import parse
 from fm_mlflow.training.user_source import check_reference
@@ -26,7 +26,6 @@ from fm_mlflow.training.user_source import check_reference
 if TYPE_CHECKING:
     from fm_mlflow.jobs.trainings import Trainings
     from fm_mlflow.tracking.child_runs import StoredRun
-    from fm_mlflow.tracking.run import TrackedRun
 
 _MOST_FAILURES_NAMED = 3
 
@@ -72,18 +71,25 @@ def benchmark(
     with guard():
         if config.resume:
             config = _resumed(config)
-        _check_models(config)
+        for model in config.model_names:
+            if model not in BUILTIN_MODELS:
+                check_reference(model)
         check_output(config.output)
         progress.stage("checking the data")
-        digest = _dataset_digest(config, progress)
+        # Once, before many processes want the data.
+        dataset = load_dataset(config.dataset, config.data_dir, progress.download)
+        digest = dataset.hold_out(config.validation_split).digest
         before = _trainings_before(config, digest)
 
         from fm_mlflow.jobs.trainings import Trainings
+        from fm_mlflow.tracking.child_runs import open_run
         from fm_mlflow.tracking.run import TrackedRun
+        from fm_mlflow.tracking.store import tracking_uri
 
+        kind = keys.KIND_BENCHMARK
         with (
-            _reopened(config.resume),
-            TrackedRun(keys.KIND_BENCHMARK, benchmark_name(config)) as run,
+            open_run(kind, config.resume) if config.resume else nullcontext(),
+            TrackedRun(kind, benchmark_name(config)) as run,
         ):
             with _saying_how_to_go_on(config, run.run_id):
                 run.log_params(config.model_dump(exclude=_OF_THIS_CALL))
@@ -93,22 +99,18 @@ def benchmark(
                     trainings.run_all()
                 comparison = _compare(config, trainings, progress)
                 run.describe(describe_benchmark(config, trainings.outcomes, comparison))
-            result = _result(run, config, trainings.outcomes, comparison)
+            result = BenchmarkResult(
+                run_id=run.run_id,
+                run_name=run.name,
+                experiment_id=run.experiment_id,
+                tracking_uri=tracking_uri(),
+                config=config,
+                trainings=tuple(trainings.outcomes),
+                comparison=comparison,
+            )
             if result.failed:
                 raise BenchmarkError(_failures(result), result)
             return result
-
-
-@contextmanager
-def _reopened(run_id: str) -> Iterator[None]:
-    """Make the run to be resumed, if there is one, the active one."""
-    if not run_id:
-        yield
-        return
-    from fm_mlflow.tracking.child_runs import open_run
-
-    with open_run(keys.KIND_BENCHMARK, run_id):
-        yield
 
 
 def _resumed(given: BenchmarkConfig) -> BenchmarkConfig:
@@ -137,18 +139,6 @@ def _resumed(given: BenchmarkConfig) -> BenchmarkConfig:
             accepted = f"{there}, as benchmark {given.resume} has it (leave it out)"
             raise InputError(name, value, accepted)
     return config
-
-
-def _check_models(config: BenchmarkConfig) -> None:
-    for model in config.model_names:
-        if model not in BUILTIN_MODELS:
-            check_reference(model)
-
-
-def _dataset_digest(config: BenchmarkConfig, progress: BenchmarkListener) -> str:
-    """Fetch and check the data once, before many processes want them."""
-    dataset = load_dataset(config.dataset, config.data_dir, progress.download)
-    return dataset.hold_out(config.validation_split).digest
 
 
 def _trainings_before(config: BenchmarkConfig, digest: str) -> Sequence[StoredRun]:
@@ -194,25 +184,6 @@ def _compare(
     runs = ",".join(trainings.run_ids)
     with open_run(keys.KIND_COMPARISON):
         return compare(progress=progress, runs=runs, cost=config.cost, output=config.output)
-
-
-def _result(
-    run: TrackedRun,
-    config: BenchmarkConfig,
-    outcomes: Sequence[BenchmarkTraining],
-    comparison: CompareResult | None,
-) -> BenchmarkResult:
-    from fm_mlflow.tracking.store import tracking_uri
-
-    return BenchmarkResult(
-        run_id=run.run_id,
-        run_name=run.name,
-        experiment_id=run.experiment_id,
-        tracking_uri=tracking_uri(),
-        config=config,
-        trainings=tuple(outcomes),
-        comparison=comparison,
-    )
 
 
 def _failures(result: BenchmarkResult) -> str:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import __version__, keys
 from fm_mlflow.analysis.prose.words import counted
-from fm_mlflow.config import Choice, CompareConfig, TrainConfig
+from fm_mlflow.config import Choice, CompareConfig
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.listeners import ProgressListener
-from fm_mlflow.naming import command_line, training_command
+from fm_mlflow.naming import command_line, training_command, training_config
 from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.signals import guard
@@ -22,27 +21,12 @@ from fm_mlflow.results.compare import CompareResult
 from fm_mlflow.settings import parse
 
 if TYPE_CHECKING:
-    from fm_mlflow.analysis.comparison import Best, Comparison, Group, Repeat
+    from fm_mlflow.analysis.comparison import Comparison, Group, Repeat
     from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 
 _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
 _FLUSH_SECONDS = 10.0
 _MOST_NAMES_IN_TITLE = 4
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The best model of a store.
-
-    Attributes:
-        best: The decision and its reason.
-        run: The run to take.
-        group: The runs that it is one of.
-    """
-
-    best: Best
-    run: TrainingRun
-    group: Group
 
 
 def compare(*, progress: ProgressListener | None = None, **settings: Any) -> CompareResult:
@@ -79,9 +63,8 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
         try:
             return _log(config, comparison, texts, files)
         except TrackingError as error:
-            raise TrackingError(
-                f"the report is in {output}, but not in the store: {error}"
-            ) from error
+            text = f"the report is in {output}, but not in the store: {error}"
+            raise TrackingError(text) from error
 
 
 def check_output(folder: str) -> Path:
@@ -95,8 +78,8 @@ def check_output(folder: str) -> Path:
     return Path(folder)
 
 
-def choose(choice: Choice) -> Chosen:
-    """Choose the best run of a store by the rule that `compare` reports.
+def choose(choice: Choice) -> tuple[TrainingRun, str]:
+    """Choose the best run of a store by the rule that `compare` reports; return it and why.
 
     Raises:
         ComparisonError: No run qualifies.
@@ -106,10 +89,9 @@ def choose(choice: Choice) -> Chosen:
     with rare_garbage_collection():
         comparison = _analyse(parse(CompareConfig, choice.model_dump()), ProgressListener())
     best = comparison.best
-    for group in comparison.groups:
-        for run in group.runs:
-            if run.run_id == best.run_id:
-                return Chosen(best, run, group)
+    for run in (run for group in comparison.groups for run in group.runs):
+        if run.run_id == best.run_id:
+            return run, best.reason
     raise ComparisonError(f"no model qualifies: {best.reason}")
 
 
@@ -164,12 +146,8 @@ def _counts(values: Any) -> dict[str, int]:
 
 def _training_commands(group: Group) -> str:
     """Return a shell line that repeats a group's trainings, or says why there is none."""
-    fields = TrainConfig.model_fields
-    settings = {name: value for name, value in group.config.items() if name in fields}
-    if settings.get("dataset") == "idx":
-        settings["data_dir"] = "FOLDER"
     try:
-        config = parse(TrainConfig, {"model": group.model, **settings})
+        config = training_config(group.model, group.config)
     except InputError:
         return f"# {group.name}: not trained by fm-mlflow train"
     return training_command(config, [run.seed for run in group.runs if run.seed is not None])
@@ -197,9 +175,8 @@ def _write(texts: Mapping[str, str], folder: Path) -> dict[str, Path]:
             with atomic_file(folder / name) as partial:
                 partial.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
-        raise ComparisonError(
-            f"cannot write the report: {error}; --output names another folder"
-        ) from error
+        text = f"cannot write the report: {error}; --output names another folder"
+        raise ComparisonError(text) from error
     return {name: folder / name for name in texts}
 
 

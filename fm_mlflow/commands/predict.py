@@ -63,7 +63,11 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
         from fm_mlflow.tracking.load_model import load_model
 
         loaded = load_model(config.model)
-        _check_size(images, loaded)
+        wanted = loaded.input_shape
+        # Images may come with or without their one channel.
+        if tuple(n for n in images.shape if n != 1) != tuple(n for n in wanted if n != 1):
+            accepted = f"images of shape {wanted}"
+            raise InputError("input", f"images of shape {images.shape}", accepted)
         call = loaded.predictor(_BATCH)
         call(np.zeros((1, *loaded.input_shape), np.float32))  # it is traced now
         counts = np.zeros(loaded.classes, np.int64)
@@ -80,13 +84,6 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
             seconds=time.perf_counter() - started,
             counts=dict(zip(loaded.class_names, counts.tolist(), strict=True)),
         )
-
-
-def _check_size(images: ImageFile, loaded: LoadedModel) -> None:
-    """Images may come with or without their one channel."""
-    wanted = loaded.input_shape
-    if tuple(n for n in images.shape if n != 1) != tuple(n for n in wanted if n != 1):
-        raise InputError("input", f"images of shape {images.shape}", f"images of shape {wanted}")
 
 
 def _probabilities(

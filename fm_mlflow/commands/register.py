@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.commands import compare
-from fm_mlflow.config import CHAMPION, PREVIOUS, Choice, RegisterConfig, TrainConfig
+from fm_mlflow.config import CHAMPION, PREVIOUS, Choice, RegisterConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.keys import Key
 from fm_mlflow.listeners import ProgressListener
-from fm_mlflow.naming import dataset_title, training_command
+from fm_mlflow.naming import dataset_title, training_command, training_config
 from fm_mlflow.process.signals import guard
 from fm_mlflow.registration.checks import Verification, load_test_data, verify
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
@@ -65,7 +64,6 @@ class _Verified:
 
     @property
     def run(self) -> TrainingRun:
-        """The run that trained it."""
         return self.candidate.run
 
     @property
@@ -102,7 +100,11 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     """
     config = parse(RegisterConfig, settings)
     progress = progress or ProgressListener()
-    with guard(), _inherited_run(config), tempfile.TemporaryDirectory(prefix="fm_mlflow-") as path:
+    # The run that `mlflow run` opened for us is closed as the registration ended.
+    inherited = "MLFLOW_RUN_ID" in os.environ
+    title = f"registration of {config.name}"
+    run_context = TrackedRun(keys.KIND_REGISTRATION, title) if inherited else nullcontext()
+    with guard(), run_context, tempfile.TemporaryDirectory(prefix="fm_mlflow-") as path:
         folder = Path(path)
         registry = Registry(config.name)
         registry.versions()  # without a registry, say so before the work
@@ -164,14 +166,13 @@ def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
         return find_training_run(config.run_id), "The run that was named."
     choice = Choice(**config.model_dump(include=set(Choice.model_fields)))
     try:
-        chosen = compare.choose(choice)
+        return compare.choose(choice)
     except ComparisonError:
         # No model keeps the bounds: then let the gates show for the best one which it breaks.
         unbounded = {cost: None for cost in Choice.model_fields if cost.startswith("max_")}
         if not any(getattr(choice, name) is not None for name in unbounded):
             raise
-        chosen = compare.choose(choice.model_copy(update=unbounded))
-    return chosen.run, chosen.best.reason
+        return compare.choose(choice.model_copy(update=unbounded))
 
 
 def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> Registration:
@@ -179,8 +180,8 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
     run, uri = verified.run, verified.candidate.model_uri
     versions = registry.versions()
     own = next((each for each in versions if each.model_uri == uri), None)
-    champion = _with_alias(versions, CHAMPION)
-    previous = _with_alias(versions, PREVIOUS)
+    aliased = {alias: each for each in versions for alias in each.aliases}
+    champion, previous = aliased.get(CHAMPION), aliased.get(PREVIOUS)
     seeds = seed_accuracies(run)
     gates = check_bounds(config, verified.metrics)
     if champion is not None and champion is not own:
@@ -216,10 +217,6 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         champion=version.version,
         previous=registration.champion or registration.previous,
     )
-
-
-def _with_alias(versions: Sequence[RegisteredVersion], alias: str) -> RegisteredVersion | None:
-    return next((each for each in versions if alias in each.aliases), None)
 
 
 def _champion_gates(
@@ -267,12 +264,8 @@ def _exact(value: float) -> str:
 
 def _card(config: RegisterConfig, verified: _Verified, seeds: tuple[float, ...]) -> str:
     run = verified.run
-    settings = {name: run.config[name] for name in TrainConfig.model_fields if name in run.config}
-    if run.seed is not None:
-        settings["seed"] = str(run.seed)
-    if settings.get("dataset") == "idx":
-        settings["data_dir"] = "FOLDER"
-    trained = parse(TrainConfig, {"model": run.model, **settings})
+    seed = {} if run.seed is None else {"seed": run.seed}
+    trained = training_config(run.model, {**run.config, **seed})
     return render_model_card(
         ModelCard(
             name=config.name,
@@ -287,10 +280,3 @@ def _card(config: RegisterConfig, verified: _Verified, seeds: tuple[float, ...])
             seed_accuracies=seeds,
         )
     )
-
-
-def _inherited_run(config: RegisterConfig) -> AbstractContextManager[Any]:
-    """Close the run that `mlflow run` opened for us as the registration ended."""
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return nullcontext()
-    return TrackedRun(keys.KIND_REGISTRATION, f"registration of {config.name}")

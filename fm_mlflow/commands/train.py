@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
@@ -34,7 +34,6 @@ from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.settings import parse
 from fm_mlflow.training.run_contents import (
-    LoggedOutcome,
     clocks,
     log_costs,
     log_outcome,
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     import keras
 
     from fm_mlflow.fitting import FitResult
-    from fm_mlflow.measure.flops import FlopsProfile
-    from fm_mlflow.measure.measurement import Measurement
     from fm_mlflow.tracking.run import TrackedRun
     from fm_mlflow.training.models import BuiltModel
 
@@ -107,7 +104,8 @@ def run_training(
 ) -> TrainResult:
     """Train a model under a tracked run, from the beginning or from a checkpoint."""
     progress = progress or ProgressListener()
-    with _memory_monitor(config.measured_parts) as memory, rare_garbage_collection():
+    monitor = MemoryMonitor() if "memory" in config.measured_parts else nullcontext()
+    with monitor as memory, rare_garbage_collection():
         enter = memory.phase if memory else _unmeasured
         enter(LOADING)
         progress.stage("loading the data")
@@ -115,10 +113,13 @@ def run_training(
             progress.stage("importing TensorFlow")
             import_tensorflow()
             from fm_mlflow.tracking.run import TrackedRun
+            from fm_mlflow.tracking.store import tracking_uri
             from fm_mlflow.training.models import build_model
 
             dataset = loaded()
-        _check_digest(dataset, start)
+        if start.checkpoint is not None and start.checkpoint.dataset_digest != dataset.digest:
+            accepted = "the data that the run began with; these have other contents"
+            raise InputError("data_dir", dataset.source, accepted)
 
         enter(MODEL)
         progress.stage("building the model")
@@ -142,13 +143,39 @@ def run_training(
             logged = log_outcome(run, whole, dataset, built, fitted)
             enter("measuring")
             progress.stage("measuring what it costs")
-            costs, flops = _measure(config, dataset, built, fitted, memory)
+            from fm_mlflow.measure.training import Trained, training_costs
+
+            examples = built.examples(dataset.test.head(_EXAMPLES_MEASURED))
+            trained = Trained(
+                model=built.model,
+                inputs=examples.inputs,
+                labels=examples.labels,
+                images=len(dataset.train),
+                batch_size=config.batch_size,
+                training_seconds=fitted.training_seconds,
+                memory=memory,
+            )
+            costs, flops = training_costs(trained, config.measured_parts)
             costs += clocks(fitted, logged, start.time - start.progress.seconds)
             measured = of_parts(costs, start.parts)
             log_costs(run, whole, measured, flops, memory, machine)
             metrics = {**logged.outcome, **measurement.metrics(measured)}
             run.describe(describe_training(whole, dataset, metrics))
-        return _result(run, whole, dataset, logged, fitted, metrics)
+        return TrainResult(
+            run_id=run.run_id,
+            run_name=run.name,
+            experiment_id=run.experiment_id,
+            tracking_uri=tracking_uri(),
+            artifact_uri=run.artifact_uri,
+            model_uri=logged.model.uri,
+            config=whole,
+            dataset_digest=dataset.digest,
+            test_loss=logged.outcome[keys.TEST_LOSS],
+            test_accuracy=logged.outcome[keys.TEST_ACCURACY],
+            metrics=metrics,
+            history=fitted.history,
+            pending=run.pending,
+        )
 
 
 @contextmanager
@@ -171,20 +198,13 @@ def _loading(config: TrainConfig, progress: ProgressListener) -> Iterator[Callab
         yield lambda: dataset
 
 
-def _check_digest(dataset: Dataset, start: Start) -> None:
-    if start.checkpoint is not None and start.checkpoint.dataset_digest != dataset.digest:
-        accepted = "the data that the run began with; these have other contents"
-        raise InputError("data_dir", dataset.source, accepted)
-
-
 def _restore(built: BuiltModel, start: Start) -> None:
     if start.checkpoint is not None and start.checkpoint.variables:
         try:
             start.checkpoint.restore(built.model)
         except ValueError as error:
-            raise ModelError(
-                built.model.name, f"the model that the run began with; {error}"
-            ) from error
+            accepted = f"the model that the run began with; {error}"
+            raise ModelError(built.model.name, accepted) from error
 
 
 def _reference(model: object) -> object:
@@ -195,15 +215,6 @@ def _reference(model: object) -> object:
         accepted = "a name, or a function (def or lambda) that returns a Keras model"
         raise ModelError(type(model).__name__, accepted)
     return f"{model.__module__}:{model.__qualname__}"
-
-
-@contextmanager
-def _memory_monitor(parts: frozenset[str]) -> Iterator[MemoryMonitor | None]:
-    if "memory" not in parts:
-        yield None
-        return
-    with MemoryMonitor() as memory:
-        yield memory
 
 
 def _unmeasured(phase: str) -> None:
@@ -262,52 +273,3 @@ def _fit(
             fit_loop=config.fit_loop,
         )
     return checkpoints.whole(fitted)
-
-
-def _measure(
-    config: TrainConfig,
-    dataset: Dataset,
-    built: BuiltModel,
-    fitted: FitResult,
-    memory: MemoryMonitor | None,
-) -> tuple[list[Measurement], FlopsProfile | None]:
-    from fm_mlflow.measure.training import Trained, training_costs
-
-    examples = built.examples(dataset.test.head(_EXAMPLES_MEASURED))
-    trained = Trained(
-        model=built.model,
-        inputs=examples.inputs,
-        labels=examples.labels,
-        images=len(dataset.train),
-        batch_size=config.batch_size,
-        training_seconds=fitted.training_seconds,
-        memory=memory,
-    )
-    return training_costs(trained, config.measured_parts)
-
-
-def _result(
-    run: TrackedRun,
-    config: TrainConfig,
-    dataset: Dataset,
-    logged: LoggedOutcome,
-    fitted: FitResult,
-    metrics: dict[str, float],
-) -> TrainResult:
-    from fm_mlflow.tracking.store import tracking_uri
-
-    return TrainResult(
-        run_id=run.run_id,
-        run_name=run.name,
-        experiment_id=run.experiment_id,
-        tracking_uri=tracking_uri(),
-        artifact_uri=run.artifact_uri,
-        model_uri=logged.model.uri,
-        config=config,
-        dataset_digest=dataset.digest,
-        test_loss=logged.outcome[keys.TEST_LOSS],
-        test_accuracy=logged.outcome[keys.TEST_ACCURACY],
-        metrics=metrics,
-        history=fitted.history,
-        pending=run.pending,
-    )

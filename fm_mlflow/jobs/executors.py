@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -28,6 +27,7 @@ _POLL_SECONDS = 0.1
 _STOP_SECONDS = 30.0
 """How long a job that was asked to stop may take to close its run."""
 
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _MAX_OUTPUT_BYTES = 1_000_000
 
 
@@ -61,7 +61,6 @@ class JobEnd:
     """A job has ended.
 
     Attributes:
-        job: Which.
         cause: Why it failed, in one line; None for a job that did what it should.
         output: What it wrote, or the end of it.
     """
@@ -77,27 +76,22 @@ class Executor(AbstractContextManager["Executor"], Protocol):
     @property
     def slots(self) -> int:
         """How many jobs it takes at a time."""
-        ...
 
     @property
     def jobs_per_machine(self) -> int:
         """How many of them share a machine, at most: their times and latencies suffer."""
-        ...
 
     def submit(self, job: Job) -> None:
         """Start a job, or queue it where it will start by itself."""
-        ...
 
     def events(self, seconds: float) -> Sequence[JobProgress | JobEnd]:
         """Return what has happened since the last call; wait for it, at most so long.
 
         An executor that cannot hear its jobs gives their ends only.
         """
-        ...
 
     def stop(self, signum: int) -> Sequence[JobEnd]:
         """Ask all jobs to stop, as this signal does; wait for them and return their ends."""
-        ...
 
 
 @dataclass
@@ -154,15 +148,10 @@ class LocalExecutor:
         self._folder = tempfile.TemporaryDirectory(prefix="fm_mlflow-jobs-")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Kill what still runs: nobody asked for it any more."""
         for running in self._running:
-            running.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+            running.signal(_KILL)
             running.process.wait()
             running.reader.close()
         self._running.clear()
@@ -212,7 +201,7 @@ class LocalExecutor:
         while self._running:
             if time.monotonic() > deadline:
                 for running in self._running:
-                    running.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+                    running.signal(_KILL)
             ends += [event for event in self.events(1.0) if isinstance(event, JobEnd)]
         return ends
 

@@ -14,7 +14,7 @@ import pydantic_core
 from fm_mlflow import keys
 from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.errors import Interrupted, TrackingError
-from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress
+from fm_mlflow.jobs.executors import Executor, Job, JobProgress
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import command_line, run_name, training_name
 from fm_mlflow.process.redaction import one_line
@@ -42,7 +42,6 @@ class Trainings:
 
     Args:
         run: The parent run.
-        config: The settings.
         executor: Where they run.
         progress: Hears how they go on.
         before: Runs of an earlier call: what is finished there is not repeated.
@@ -64,14 +63,12 @@ class Trainings:
         """The runs of all trainings, those of earlier calls first."""
         self.outcomes: list[BenchmarkTraining] = []
         """What came of those that are over; of earlier calls, those that finished."""
-        self._pending = deque(self._left_to_do(config, before))
+        self._pending = deque(self._left_to_do(before))
         self._slots = min(executor.slots, len(self._pending))
         self._jobs = min(executor.jobs_per_machine, len(self._pending))
         self._running: dict[str, TrainConfig] = {}
 
-    def _left_to_do(
-        self, config: BenchmarkConfig, before: Sequence[StoredRun]
-    ) -> list[TrainConfig]:
+    def _left_to_do(self, before: Sequence[StoredRun]) -> list[TrainConfig]:
         finished = {
             (stored.params.get("model"), stored.params.get("seed")): stored
             for stored in before
@@ -80,8 +77,8 @@ class Trainings:
         for stored in before:
             if not stored.ended:
                 close_child(stored, _ORPHANED, killed=True)
-        trainings = config.trainings()
-        random.Random(config.order_seed).shuffle(trainings)
+        trainings = self._config.trainings()
+        random.Random(self._config.order_seed).shuffle(trainings)
         left = []
         for training in trainings:
             done = finished.get((training.model, str(training.seed)))
@@ -103,7 +100,11 @@ class Trainings:
                 while self._pending and len(self._running) < self._slots:
                     self._start(self._pending.popleft())
                 for event in self._executor.events(_LISTEN_SECONDS):
-                    self._hear(event)
+                    if isinstance(event, JobProgress):
+                        self._progress.told(self._running[event.job.key], event.progress)
+                        continue
+                    with shield():  # it happens once, and is to be noted whole
+                        self._end(event.job.key, event.cause, event.output, killed=False)
         except BaseException as error:
             with shield(forget=True):
                 self._stop(error)
@@ -123,17 +124,13 @@ class Trainings:
             self._executor.submit(job)
         self._progress.started(training)
 
-    def _hear(self, event: JobProgress | JobEnd) -> None:
-        if isinstance(event, JobEnd):
-            with shield():  # it happens once, and is to be noted whole
-                self._end(event.job.key, event.cause, event.output, killed=False)
-        else:
-            self._progress.told(self._running[event.job.key], event.progress)
-
     def _end(self, run_id: str, cause: str | None, output: str, *, killed: bool) -> None:
         """Note the end of a training, in its run too where its process could not."""
         training = self._running.pop(run_id)
-        _keep_output(run_id, output)
+        try:
+            log_output(run_id, output)
+        except TrackingError as failure:  # it explains, no more
+            _log.warning("run %s: what its process wrote is not kept: %s", run_id, failure)
         stored = read_child(run_id)
         if cause is not None and not stored.finished:
             stored = close_child(stored, cause, killed=killed)
@@ -160,13 +157,6 @@ class Trainings:
         with self._run.artifacts() as folder:
             text = pydantic_core.to_json(self.outcomes, indent=2, inf_nan_mode="null") + b"\n"
             (folder / keys.TRAININGS_FILE).write_bytes(text)
-
-
-def _keep_output(run_id: str, output: str) -> None:
-    try:
-        log_output(run_id, output)
-    except TrackingError as failure:  # it explains, no more
-        _log.warning("run %s: what its process wrote is not kept: %s", run_id, failure)
 
 
 def _outcome(training: TrainConfig, stored: StoredRun, cause: str | None) -> BenchmarkTraining:
