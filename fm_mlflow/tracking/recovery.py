@@ -70,7 +70,7 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
         delivery.deliver(retry_refused=True)
     except TrackingError as error:
         failure = error
-    pending = "" if delivery.complete else what_is_pending(delivery, failure)
+    pending = what_is_pending(delivery, failure)
     left = delivery.pending + len(journal.state.refused)
     if delivery.complete:
         journal.remove()
