@@ -45,34 +45,18 @@ class LoggedModel:
         return self._run.model_uri
 
 
-class Clock:
-    """Wall time in milliseconds that never runs backwards, whatever is done to the system clock.
-
-    Args:
-        not_before: The latest time that the run has seen, in milliseconds.
-    """
-
-    def __init__(self, not_before: int = 0) -> None:
-        self._wall = max(time.time_ns() // 1_000_000, not_before)
-        self._started = time.monotonic_ns()
-
-    def now(self) -> int:
-        """Return milliseconds since 1970."""
-        return self._wall + (time.monotonic_ns() - self._started) // 1_000_000
-
-
 class Recorder:
     """Writes what is logged into a run's journal, and wakes the courier.
 
     Nothing here waits for the store. What an interrupted run has logged already is not logged
-    again when it goes on.
+    again when it is resumed.
     """
 
     def __init__(self) -> None:
         self._opened: Journal | None = None
         self._courier: Courier | None = None
-        self._clock = Clock()
-        self._goes_on = False
+        self._clock_zero = time.time_ns() - time.monotonic_ns()
+        self._resumed = False
         self._logged_params: Mapping[str, str] = {}
         self._logged_points: set[tuple[str, int]] = set()
         self._long_params: dict[str, str] = {}
@@ -93,6 +77,10 @@ class Recorder:
         if self._courier is not None:
             self._courier.wake()
         return number
+
+    def _now(self) -> int:
+        """Return milliseconds since 1970; never backwards, whatever is done to the system clock."""
+        return (self._clock_zero + time.monotonic_ns()) // 1_000_000
 
     @property
     def run_id(self) -> str:
@@ -146,7 +134,7 @@ class Recorder:
             logged = self._logged_params.get(name)
             if logged is None:
                 new[name] = text
-            elif self._goes_on and same_value(logged, text):
+            elif self._resumed and same_value(logged, text):
                 continue
             elif of_compiled_model:
                 new[f"{keys.COMPILED_PREFIX}{name}"] = text
@@ -182,7 +170,7 @@ class Recorder:
             test_set: The data set that they were measured on, with `dataset_name`.
             dataset_name: Name of that data set.
         """
-        now = self._clock.now()
+        now = self._now()
         digest = short_digest(test_set) if test_set else None
         points = [
             records.Point(name, float(value), now, step, of_model, dataset_name, digest)
@@ -201,7 +189,7 @@ class Recorder:
         return self._journal.folder / keys.CHECKPOINT_FOLDER
 
     def log_checkpoint(self, path: Path) -> None:
-        """Have the store keep a checkpoint, so that another machine can go on with it."""
+        """Have the store keep a checkpoint, so that another machine can continue from it."""
         self._append(records.Checkpoint(str(path.relative_to(self._journal.folder))))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -285,7 +273,7 @@ class Recorder:
         _sync_files(folder)
         self._model_folder = str(folder)
         record = records.Model(
-            time=self._clock.now(),
+            time=self._now(),
             folder=name,
             size_bytes=size,
             step=self._model_step,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -24,19 +23,6 @@ from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart
 from fm_mlflow.tracking.store import absolute_uri
 
 
-@dataclass(frozen=True)
-class Death:
-    """How a process ended that said nothing of it.
-
-    Attributes:
-        status: KILLED, or FAILED where the fault was its own.
-        cause: One line for the tag `fm_mlflow.error`.
-    """
-
-    status: str
-    cause: str
-
-
 def deliver_journal(folder: Path, store: str = "") -> Delivered:
     """Deliver the journal of a run that is over, then remove it.
 
@@ -48,14 +34,13 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
 
     Raises:
         LockedError: Another process has it open.
-        FileNotFoundError: It is delivered and removed meanwhile.
+        FileNotFoundError: It has been delivered and removed meanwhile.
     """
     journal: Journal | None = None
     try:
         journal = Journal.open(folder)
         uri = store or journal_uri(journal.header)
-        if (death := death_of(journal)) is not None:
-            end(journal, death)
+        _end_if_dead(journal)
     except LockedError:
         raise
     except TrackingError as error:
@@ -70,7 +55,7 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
         delivery.deliver(retry_refused=True)
     except TrackingError as error:
         failure = error
-    pending = "" if delivery.complete else what_is_pending(delivery, failure)
+    pending = what_is_pending(delivery, failure)
     left = delivery.pending + len(journal.state.refused)
     if delivery.complete:
         journal.remove()
@@ -93,8 +78,11 @@ def journal_uri(header: RunStart) -> str:
     )
 
 
-def death_of(journal: Journal) -> Death | None:
-    """Tell how the process of a journal died; None when the run ended well or is not its to end."""
+def _end_if_dead(journal: Journal) -> None:
+    """Note how a run ended whose process is gone without a word, and when it was last alive.
+
+    It is KILLED, or FAILED where the fault was its own.
+    """
     start: RunStart | Reopen = journal.header
     ended = not journal.header.owned
     for record in journal.records:
@@ -103,22 +91,18 @@ def death_of(journal: Journal) -> Death | None:
         ended = ended or isinstance(record, End)
     process = ProcessIdentity.from_tags(start.tags)
     if ended or process is None:
-        return None
+        return
     presence = process.presence()
     if presence is Presence.ALIVE:
-        return None
-    crash = _crash(journal.crash_file)
-    if crash:
-        return Death(keys.FAILED, f"the process crashed: {crash}")
-    cause = cause_of_death(process, presence, start.out_of_memory_kills)
-    return Death(keys.KILLED, cause)
-
-
-def end(journal: Journal, death: Death) -> None:
-    """Note in a journal how its run ended, and when it was last alive."""
+        return
+    if crash := _crash(journal.crash_file):
+        status, cause = keys.FAILED, f"the process crashed: {crash}"
+    else:
+        status = keys.KILLED
+        cause = cause_of_death(process, presence, start.out_of_memory_kills)
     last = int((journal.folder / "journal.jsonl").stat().st_mtime * 1000)
-    journal.append(Batch(tags={keys.ERROR: death.cause}))
-    journal.append(End(death.status, last), durable=True)
+    journal.append(Batch(tags={keys.ERROR: cause}))
+    journal.append(End(status, last), durable=True)
 
 
 def cause_of_death(
@@ -127,7 +111,7 @@ def cause_of_death(
     """Say why a process of this host is gone, as far as the system tells.
 
     Args:
-        process: The process.
+        process: Of this host.
         presence: What is known of it.
         memory_kills_before: How many processes the kernel had killed for want of memory by then.
     """

@@ -1,4 +1,4 @@
-"""Finding a run that is to go on: on this machine by its journal, elsewhere by its artifacts."""
+"""Finding a run to be resumed: on this machine by its journal, elsewhere by its artifacts."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _SILENT_SECONDS = 120
 
 @dataclass(frozen=True)
 class Resumable:
-    """A run that can go on.
+    """A run that can be resumed.
 
     Attributes:
         resumption: What the tracked run needs to know.
         settings: What it was to do; None where only its checkpoint knows.
         folders: Where its checkpoints are.
-        finished: Whether it came to its end.
+        finished: Whether it has finished.
         extended_epochs: How far it was extended; None where it was not.
         parts: How many processes have trained it so far.
     """
@@ -53,14 +53,14 @@ class Resumable:
 
 @contextmanager
 def resumable(run_id: str) -> Iterator[Resumable]:
-    """Find a run and keep others from going on with it; its store is the active one meanwhile.
+    """Find a run and keep others from resuming it; its store is the active one meanwhile.
 
     Args:
         run_id: Its id in the store, or that of its journal.
 
     Raises:
         InputError: There is no such run.
-        TrackingError: It is still running, or another process goes on with it; or the store does
+        TrackingError: It is still running, or another process resumes it; or the store does
             not answer and this machine does not have the run's journal.
     """
     locks = lock_folder()
@@ -115,14 +115,11 @@ def _stored_run(run_id: str, journal: Journal | None) -> Run | None:
     if run.info.status == keys.RUNNING:
         judged = judge(run, _SILENT_SECONDS, ask_journals=journal is None)
         ours = journal is not None and run.data.tags.get(keys.JOURNAL) == journal.journal_id
-        if judged.verdict is not Verdict.DEAD and not (ours and _is_over(journal)):
+        # A run of this very process has ended when its journal says so.
+        over = journal is not None and isinstance(journal.records[-1], records.End)
+        if judged.verdict is not Verdict.DEAD and not (ours and over):
             raise TrackingError(f"run {run_id} is in use: {judged.reason}")
     return run
-
-
-def _is_over(journal: Journal | None) -> bool:
-    """Tell whether a run of this very process has ended, as far as its journal goes."""
-    return journal is not None and isinstance(journal.records[-1], records.End)
 
 
 def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resumable:

@@ -9,7 +9,6 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import IO, Any
 
 import mlflow
@@ -75,7 +74,7 @@ class TrackedRun(Recorder):
 
     What is logged goes to a journal on the local disk, and from there into the store on a thread of
     its own: nothing here waits for the store but the opening, briefly, and the end. Where the store
-    does not answer, the run goes on; `fm-mlflow sync` delivers the journal later.
+    does not answer, the run continues; `fm-mlflow sync` delivers the journal later.
 
     Three ways in: a run that the caller opened is joined and left open; a run that `mlflow run`
     handed over (MLFLOW_RUN_ID) is joined and closed; otherwise a run is created and closed. On the
@@ -94,7 +93,7 @@ class TrackedRun(Recorder):
         flush_timeout: How many seconds the end waits for the store.
         notice: Called with what a person should know about the store, in one line.
         settings: What the run is to do, as plain values: kept in the journal for `resume`.
-        resumption: The run to go on with, instead of the three ways in.
+        resumption: The run that is resumed, instead of the three ways in.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class TrackedRun(Recorder):
         self._owned = True
         self._active = False
         if resumption is not None:
-            self._goes_on = True
+            self._resumed = True
             self._logged_params, self._logged_points = resumption.params, resumption.points
             # Of several models of a run, the last counts.
             self._model_step = int(resumption.tags.get(keys.EXTENDED_EPOCHS, 0))
@@ -142,12 +141,7 @@ class TrackedRun(Recorder):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         """Close the run as it truly ended."""
         self._close(error)
 
@@ -203,7 +197,7 @@ class TrackedRun(Recorder):
             run_id=run_id,
             owned=self._owned,
             name=self.name,
-            start_time=self._clock.now(),
+            start_time=self._now(),
             experiment_id=os.environ.get("MLFLOW_EXPERIMENT_ID"),
             experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME"),
             tags={key: redact(value) for key, value in tags.items()},
@@ -214,7 +208,7 @@ class TrackedRun(Recorder):
     def _note_resumption(self, again: Resumption, tags: dict[str, str]) -> None:
         """Have the run reopened, and note what of it is logged already."""
         self._append(records.Batch(tags=tags))
-        now, points = self._clock.now(), sorted(again.points)
+        now, points = self._now(), sorted(again.points)
         self._append(records.Reopen(now, tags, points, out_of_memory_kills()), durable=True)
         if again.model is not None:
             self._model_record, model = again.model
@@ -237,7 +231,7 @@ class TrackedRun(Recorder):
             self._active = True
         else:
             existing = client.get_run(run_id)
-            self._check_joinable(existing)
+            self._check_joinable(run_id, existing)
             run = caller_run or start_run()
             self._active = caller_run is None
             self._logged_params = existing.data.params
@@ -255,8 +249,7 @@ class TrackedRun(Recorder):
         state.position = max(state.position, 1)
         self._journal.save_state()
 
-    def _check_joinable(self, run: Run) -> None:
-        run_id = run.info.run_id
+    def _check_joinable(self, run_id: str, run: Run) -> None:
         if keys.KIND in run.data.tags:
             accepted = "a run that holds no fm_mlflow run yet; open one (nested=True) for each"
             raise InputError("run", run_id, accepted)
@@ -280,7 +273,7 @@ class TrackedRun(Recorder):
             if self._long_params:
                 self._log_long_params()
             if self._owned:
-                self._append(records.End(status, self._clock.now()), durable=True)
+                self._append(records.End(status, self._now()), durable=True)
                 if self._active:
                     self._leave(status)
             if self._crash_trace is not None:

@@ -12,7 +12,7 @@ from fm_mlflow import keys
 from fm_mlflow.config import ReconcileConfig
 from fm_mlflow.process.identity import Presence, ProcessIdentity
 from fm_mlflow.results.recovery import RunningRun, Verdict
-from fm_mlflow.tracking.outbox.journal import is_open_elsewhere, journals, stored_run_id
+from fm_mlflow.tracking.outbox.journal import is_in_use
 from fm_mlflow.tracking.recovery import cause_of_death
 from fm_mlflow.tracking.store import check_reachable, pages, store_errors
 
@@ -71,7 +71,7 @@ def judge(run: Run, dead_after: float, *, ask_journals: bool = True) -> RunningR
         verdict, reason = Verdict.UNKNOWN, "it does not say which process it is in"
     else:
         verdict, reason = _of_process(process, silent, dead_after)
-    if ask_journals and verdict is Verdict.DEAD and _has_journal_in_use(run.info.run_id):
+    if ask_journals and verdict is Verdict.DEAD and is_in_use(run.info.run_id):
         verdict, reason = Verdict.RUNNING, "a process of this host has its journal open"
     return RunningRun(run.info.run_id, run.info.run_name, verdict, reason, last_seen)
 
@@ -87,12 +87,6 @@ def _of_process(process: ProcessIdentity, silent: float, dead_after: float) -> t
     if silent > dead_after:
         return Verdict.DEAD, f"{since} from {where}"
     return Verdict.UNKNOWN, f"{since} from {where}, which cannot be seen from here"
-
-
-def _has_journal_in_use(run_id: str) -> bool:
-    return any(
-        is_open_elsewhere(folder) for folder in journals() if stored_run_id(folder) == run_id
-    )
 
 
 def _last_seen(run: Run) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.entities import LoggedModel
 
 
 def save_model(
@@ -55,6 +56,17 @@ def save_model(
         shutil.rmtree(cache, ignore_errors=True)
     size: int | None = Model.load(str(folder)).model_size_bytes
     return size
+
+
+def sign_model(folder: Path, logged: LoggedModel, run_id: str) -> None:
+    """Write into a saved model which logged model of which run it is."""
+    from mlflow.models import Model
+
+    model = Model.load(str(folder))
+    if model.model_id != logged.model_id:
+        model.model_id = model.model_uuid = logged.model_id
+        model.artifact_path, model.run_id = logged.artifact_location, run_id
+        model.save(str(folder / "MLmodel"))
 
 
 @contextmanager

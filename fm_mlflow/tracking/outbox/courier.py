@@ -1,4 +1,4 @@
-"""The thread that brings a run's journal into the store while the run goes on."""
+"""The thread that delivers a run's journal to the store while the run continues."""
 
 from __future__ import annotations
 
@@ -47,11 +47,7 @@ class Courier:
         self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
 
     def start(self, failure: TrackingError | None = None) -> None:
-        """Begin to deliver.
-
-        Args:
-            failure: Why the store did not answer just now, when it did not.
-        """
+        """Begin to deliver; `failure` says why the store did not answer just now, if it did not."""
         self._failure = failure
         for name in _CHATTER:
             logging.getLogger(name).addFilter(_not_of_the_courier)
@@ -87,8 +83,7 @@ class Courier:
             self._thread.join(timeout=1)  # it may be within a call that lasts
         if self._delivery.complete:
             self._journal.remove()
-            return ""
-        if not self._thread.is_alive():
+        elif not self._thread.is_alive():
             self._journal.close()
         return what_is_pending(self._delivery, self._failure)
 
@@ -113,7 +108,7 @@ class Courier:
                 try:
                     self._delivery.deliver()
                     if time.monotonic() >= next_heartbeat:
-                        self._delivery.heartbeat()
+                        self._delivery.run.heartbeat()
                         next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
                 except StoreUnavailableError as error:
                     self._note(error)

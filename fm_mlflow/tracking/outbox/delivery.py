@@ -1,14 +1,15 @@
-"""Brings a journal into the store: in order, in batches, any number of times with one result."""
+"""Delivers a journal to the store: in order, in batches, any number of times with one result."""
 
 from __future__ import annotations
 
 import time
 
+from mlflow.entities import Param, RunTag
+
 from fm_mlflow.errors import TrackingError
-from fm_mlflow.tracking.outbox.batches import Item, first_request, fits
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.records import Batch, Checkpoint, Request, RunStart
-from fm_mlflow.tracking.outbox.remote_run import RemoteRun, RunGoneError
+from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun, only
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
     StoreFailedError,
@@ -17,6 +18,10 @@ from fm_mlflow.tracking.store import (
 )
 
 _CHECKPOINT_SECONDS = 60
+
+# MLflow's limits of one request.
+_MAX_ITEMS = 1000
+_MAX_PARAMS = 100  # and as many tags
 
 
 class Delivery:
@@ -29,7 +34,7 @@ class Delivery:
 
     def __init__(self, journal: Journal, uri: str) -> None:
         self.journal = journal
-        self._run = RemoteRun(journal.folder, journal.state, uri)
+        self.run = RemoteRun(journal.folder, journal.state, uri)
         self._next_checkpoint = 0.0
         self.final = False
         """Nothing more will come: even a checkpoint that another one might replace is due."""
@@ -59,13 +64,13 @@ class Delivery:
             RunGoneError: The run was deleted: nothing more can be delivered.
             StoreRefusedError: The run cannot be created.
         """
-        self._run.connect()
+        self.run.connect()
         state = self.journal.state
         if retry_refused:
             state.deferred.update(state.refused)
             state.refused.clear()
         if state.run_id is None:
-            state.bind(self.journal.header.open(self._run))
+            state.bind(self.journal.header.open(self.run))
             state.position = 0
             self.journal.save_state()
         deferred = sorted(state.deferred, key=int)
@@ -77,15 +82,6 @@ class Delivery:
             self._deliver_record(int(number))
             self.journal.save_state()
 
-    def heartbeat(self) -> None:
-        """Tell the store that the run lives.
-
-        Raises:
-            StoreUnavailableError: The store does not answer.
-            StoreRefusedError: The run is not there, or may not be changed.
-        """
-        self._run.heartbeat()
-
     def _deliver_next(self) -> None:
         """Deliver the record at the position, and all batches that follow it in one request."""
         records, state = self.journal.records, self.journal.state
@@ -93,23 +89,19 @@ class Delivery:
         end = state.position
         while end < len(records) and isinstance(record := records[end], Batch):
             more = self._items(end, record)
-            if items and not fits([*items, *more]):
+            if items and not _fit([*items, *more]):
                 break
             items += more
             end += 1
-        if end == state.position:
-            self._deliver_record(end)
-            state.position = end + 1
-        elif end == state.position + 1:
-            self._deliver_record(state.position)
-            state.position = end
-        else:
+        alone = state.position + 1
+        if end > alone:
             try:
-                self._run.log(items)
+                self.run.log(items)
             except (StoreRefusedError, StoreFailedError):
-                end = state.position + 1
-                self._deliver_record(state.position)  # alone, to find the culprit
-            state.position = end
+                end = alone  # to find the culprit
+        if end <= alone:
+            self._deliver_record(state.position)
+        state.position = max(end, alone)
 
     def _deliver_record(self, number: int) -> None:
         """Deliver one record; what the store refuses is noted, and so are files it cannot take."""
@@ -131,17 +123,16 @@ class Delivery:
             deferred[str(number)] = "checkpoints are stored once a minute"
             return
         try:
-            record.deliver(self._run, number)
-        except RunGoneError:
-            raise
+            with self.run.errors(record.ACTION):
+                record.deliver(self.run, number)
         except StoreRefusedError as error:
-            self._run.check()
+            self.run.check()
             self.journal.state.refused[str(number)] = str(error)
         except StoreUnavailableError as error:
             if not record.HAS_FILES or isinstance(error, StoreDeniedError):
                 raise
             # Where the tracking server answers, it is the artifact store that does not.
-            self._run.heartbeat()
+            self.run.heartbeat()
             deferred[str(number)] = str(error)
         else:
             if is_checkpoint:
@@ -155,19 +146,17 @@ class Delivery:
         """Log what the store takes, and note what it refuses."""
         if not items:
             return
-        chunk = first_request(items)
+        chunk = items if _fit(items) else items[:_MAX_PARAMS]
         try:
-            self._run.log(chunk)
-        except StoreDeniedError:
-            raise
+            self.run.log(chunk)
         except (StoreRefusedError, StoreFailedError) as error:
             if isinstance(error, StoreFailedError):
-                self._run.heartbeat()  # it is well otherwise: then it is this very request
-            self._run.check()
+                self.run.heartbeat()  # it is well otherwise: then it is this very request
+            self.run.check()
             if len(chunk) > 1:
                 self._bisect(number, chunk[: len(chunk) // 2])
                 self._bisect(number, chunk[len(chunk) // 2 :])
-            elif not self._run.has(chunk[0]):
+            elif not self.run.has(chunk[0]):
                 refused = self.journal.state.refused
                 reason = f"{chunk[0].key}: {error}"
                 refused[str(number)] = "; ".join(filter(None, [refused.get(str(number)), reason]))
@@ -193,3 +182,13 @@ def what_is_pending(delivery: Delivery, reason: TrackingError | None) -> str:
     if journal.damaged:
         texts.append(f"{journal.damaged} lines of {journal.folder} are damaged and were left out")
     return "; ".join(texts)
+
+
+def _fit(items: list[Item]) -> bool:
+    """Tell whether a store takes them in one request, and keeps what came last."""
+    names = [[param.key for param in only(items, Param)], [tag.key for tag in only(items, RunTag)]]
+    return len(items) <= _MAX_ITEMS and all(
+        # Of one tag set twice, the store might keep the earlier value.
+        len(each) <= _MAX_PARAMS and len(set(each)) == len(each)
+        for each in names
+    )

@@ -14,7 +14,7 @@ import os
 import shutil
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 
 _RECORDS_FILE = "journal.jsonl"
 _LOCK_FILE = "lock"
-_CRASH_FILE = "crash.txt"
 
 
 class Journal:
@@ -44,10 +43,15 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.journal_id = folder.name
+        """The journal's own name; the tag `fm_mlflow.journal` of its run."""
+        self.crash_file = folder / "crash.txt"
+        """What Python's fault handler writes when the process dies of a signal of its own."""
         self.state = State()
+        self.records: list[Record] = []
+        """All records; a record's number is its place among them."""
         self._lock = FileLock(folder / _LOCK_FILE)
         self._guard = threading.Lock()
-        self._records: list[Record] = []
         self._unwritten: list[bytes] = []
         self._file: FileIO | None = None
         self._end = 0
@@ -87,11 +91,11 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path) -> Journal:
-        """Open a journal that is there, and lock it.
+        """Open a journal that exists, and lock it.
 
         Raises:
             LockedError: Another process has it open: the run itself, `sync` or `resume`.
-            FileNotFoundError: It is not there any more.
+            FileNotFoundError: It has been removed.
             RecordError: It holds records that this version cannot read.
         """
         if not (folder / _RECORDS_FILE).exists():
@@ -122,20 +126,10 @@ class Journal:
                 if values is None:
                     self.damaged += 1
                 else:
-                    self._records.append(read_record(values))
+                    self.records.append(read_record(values))
             except RecordError as error:
                 raise RecordError(f"line {number} of journal {self.folder}: {error}") from error
             self._end += len(line)
-
-    @property
-    def journal_id(self) -> str:
-        """The journal's own name; the tag `fm_mlflow.journal` of its run."""
-        return self.folder.name
-
-    @property
-    def records(self) -> Sequence[Record]:
-        """All records; a record's number is its place among them."""
-        return self._records
 
     @property
     def header(self) -> RunStart:
@@ -144,7 +138,7 @@ class Journal:
         Raises:
             TrackingError: It is damaged.
         """
-        first = self._records[0] if self._records else None
+        first = self.records[0] if self.records else None
         if not isinstance(first, RunStart):
             raise TrackingError("the journal's first line is damaged: it does not say whose it is")
         return first
@@ -166,8 +160,8 @@ class Journal:
                 self._write(durable)
             except OSError as error:
                 self._complain(error)
-            self._records.append(record)
-            return len(self._records) - 1
+            self.records.append(record)
+            return len(self.records) - 1
 
     def _write(self, durable: bool) -> None:
         if self._file is None:
@@ -199,11 +193,6 @@ class Journal:
             self.state.write(self.folder)
         except OSError as error:
             self._complain(error)
-
-    @property
-    def crash_file(self) -> Path:
-        """What Python's fault handler writes when the process dies of a signal of its own."""
-        return self.folder / _CRASH_FILE
 
     def close(self) -> None:
         """Close the file and free the lock."""
@@ -246,9 +235,13 @@ def stored_run_id(folder: Path) -> str | None:
     return State.read(folder).run_id
 
 
-def is_open_elsewhere(folder: Path) -> bool:
-    """Tell whether a living process has a journal open."""
-    return FileLock(folder / _LOCK_FILE).is_held()
+def is_in_use(run_id: str) -> bool:
+    """Tell whether a living process has a journal of a run open."""
+    return any(
+        FileLock(folder / _LOCK_FILE).is_held()
+        for folder in journals()
+        if stored_run_id(folder) == run_id
+    )
 
 
 def _modified(folder: Path) -> float:

@@ -7,17 +7,17 @@ left out where it holds that; fields that are unknown here are ignored.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow import entities
 from typing_extensions import Self, override
 
+from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
-from fm_mlflow.tracking.outbox.batches import Item
-
-if TYPE_CHECKING:
-    from fm_mlflow.tracking.outbox.remote_run import RemoteRun
+from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun
+from fm_mlflow.tracking.save_model import sign_model
+from fm_mlflow.tracking.store import experiment_of
 
 
 class RecordError(TrackingError):
@@ -45,13 +45,13 @@ class _Stored:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object; values of it may be `_Stored` in turn."""
-        values = [(each, getattr(self, each.name)) for each in fields(self)]
-        written = {each.name: value for each, value in values if value != _default(each)}
-        return {"type": self.TYPE, **written} if self.TYPE else written
-
-
-def _default(each: Field[Any]) -> Any:
-    return each.default if each.default_factory is MISSING else each.default_factory()
+        written = {"type": self.TYPE} if self.TYPE else {}
+        for each in fields(self):
+            factory = each.default_factory
+            value = getattr(self, each.name)
+            if value != (each.default if factory is MISSING else factory()):
+                written[each.name] = value
+        return written
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,23 @@ class RunStart(_Stored):
     out_of_memory_kills: int | None = None
     settings: Mapping[str, Any] | None = None
 
-    def open(self, run: RemoteRun) -> Run:
-        """Create the run of an offline start, or find the one whose creation we never heard of."""
-        return run.open(
-            self.run_id,
-            self.experiment_id,
-            self.experiment_name,
-            start_time=self.start_time,
-            tags=self.tags,
-            run_name=self.name,
-        )
+    def open(self, run: RemoteRun) -> entities.Run:
+        """Return the run that is joined, the one that has the journal's tag already, or a new one.
+
+        Without an experiment's id or name a new one goes to MLflow's default experiment.
+        """
+        with run.errors("open a run"):
+            if self.run_id is not None:
+                return run.client.get_run(self.run_id)
+            named = self.experiment_name
+            experiment = self.experiment_id or (experiment_of(run.client, named) if named else "0")
+            found = run.client.search_runs(
+                [experiment], f"tags.`{keys.JOURNAL}` = '{run.folder.name}'", max_results=1
+            )
+            if found:
+                return found[0]
+            tags = dict(self.tags)
+            return run.client.create_run(experiment, self.start_time, tags, self.name)
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ class Batch(_Stored):
             model_id: Of the logged model that was the run's newest when it was recorded.
         """
         metrics = [
-            Metric(
+            entities.Metric(
                 point.key,
                 point.value,
                 point.timestamp,
@@ -153,8 +160,8 @@ class Batch(_Stored):
             )
             for point in self.metrics
         ]
-        params = [Param(key, value) for key, value in self.params.items()]
-        tags = [RunTag(key, value) for key, value in self.tags.items()]
+        params = [entities.Param(key, value) for key, value in self.params.items()]
+        tags = [entities.RunTag(key, value) for key, value in self.tags.items()]
         return [*metrics, *params, *tags]
 
 
@@ -162,18 +169,15 @@ class Batch(_Stored):
 class Request(_Stored):
     """A record that takes requests of its own; delivered again, it changes nothing."""
 
+    ACTION: ClassVar[str] = ""
+    """What delivering it does, for the errors of the store."""
     HAS_FILES: ClassVar[bool] = False
     """Whether it brings files, which do not hold up what follows them."""
     SUPERSEDED_BY: ClassVar[str] = ""
     """The type of a later record that leaves nothing of it to be delivered."""
 
     def deliver(self, run: RemoteRun, number: int) -> None:
-        """Deliver the record, which has this number.
-
-        Raises:
-            StoreUnavailableError: The store does not answer.
-            StoreRefusedError: It says no.
-        """
+        """Deliver the record, which has this number; raises what MLflow does."""
         raise NotImplementedError
 
 
@@ -182,12 +186,15 @@ class Dataset(Request):
     """A data set that is an input of the run: MLflow's description, and what it is for."""
 
     TYPE = "dataset"
+    ACTION = "log a data set"
     dataset: Mapping[str, Any]
     context: str
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        run.log_dataset(self.dataset, self.context)
+        dataset: Any = entities.Dataset.from_dictionary(dict(self.dataset))
+        tag = entities.InputTag(keys.MLFLOW_DATASET_CONTEXT, self.context)
+        run.client.log_inputs(run.run_id, datasets=[entities.DatasetInput(dataset, [tag])])
 
 
 @dataclass(frozen=True)
@@ -195,12 +202,13 @@ class Artifacts(Request):
     """A folder, by its path in the journal's, whose files become artifacts."""
 
     TYPE = "artifacts"
+    ACTION = "log artifacts"
     HAS_FILES = True
     folder: str
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        run.log_artifacts(self.folder)
+        run.client.log_artifacts(run.run_id, str(run.folder / self.folder))
 
 
 @dataclass(frozen=True)
@@ -208,12 +216,15 @@ class Checkpoint(Request):
     """A checkpoint, by its path in the journal's folder; only the newest is worth storing."""
 
     TYPE = SUPERSEDED_BY = "checkpoint"
+    ACTION = "store a checkpoint"
     HAS_FILES = True
     file: str
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        run.log_checkpoint(self.file)
+        path = run.folder / self.file
+        if path.exists():
+            run.client.log_artifact(run.run_id, str(path), keys.CHECKPOINT_FOLDER)
 
 
 @dataclass(frozen=True)
@@ -230,6 +241,7 @@ class Model(Request):
     """
 
     TYPE = "model"
+    ACTION = "log the model"
     HAS_FILES = True
     time: int
     folder: str
@@ -240,11 +252,15 @@ class Model(Request):
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        model_id = run.state.models.get(str(number))
-        if model_id is None:
-            model_id = run.find_or_create_model(number, self.params, self.tags)
-            run.state.models[str(number)] = model_id
-        run.store_model(model_id, self.folder, self.step)
+        model_id = run.find_or_create_model(number, self.params, self.tags)
+        folder = run.folder / self.folder
+        outputs = run.client.get_run(run.run_id).outputs
+        linked = [each.model_id for each in outputs.model_outputs] if outputs else []
+        if model_id not in linked:
+            run.client.log_outputs(run.run_id, [entities.LoggedModelOutput(model_id, self.step)])
+        sign_model(folder, run.client.get_logged_model(model_id), run.run_id)
+        run.client.log_model_artifacts(model_id, str(folder))
+        run.client.finalize_logged_model(model_id, entities.LoggedModelStatus.READY)
 
 
 @dataclass(frozen=True)
@@ -264,11 +280,14 @@ class LinkedModels(Request):
     """Logged models that are inputs of the run: it is about them."""
 
     TYPE = "models"
+    ACTION = "link models"
     model_ids: Sequence[str]
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        run.link_models(self.model_ids)
+        if self.model_ids:
+            models = [entities.LoggedModelInput(model_id) for model_id in self.model_ids]
+            run.client.log_inputs(run.run_id, models=models)
 
 
 @dataclass(frozen=True)
@@ -283,6 +302,7 @@ class Reopen(Request):
     """
 
     TYPE = "reopen"
+    ACTION = "reopen the run"
     time: int
     tags: Mapping[str, str]
     points: Sequence[tuple[str, int]]
@@ -290,7 +310,10 @@ class Reopen(Request):
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        run.reopen()
+        run.client.update_run(run.run_id, status=keys.RUNNING)
+        # It told how an earlier part ended; the run has not ended now.
+        if keys.ERROR in run.client.get_run(run.run_id).data.tags:
+            run.client.delete_tag(run.run_id, keys.ERROR)
 
 
 @dataclass(frozen=True)
@@ -298,22 +321,17 @@ class End(Request):
     """How and when the run ended."""
 
     TYPE = "end"
+    ACTION = "close the run"
     SUPERSEDED_BY = "reopen"
     status: str
     end_time: int
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        run.end(self.status, self.end_time)
+        run.client.set_terminated(run.run_id, self.status, self.end_time)
 
 
 Record = RunStart | Batch | Request
-
-_KINDS: dict[str, type[RunStart] | type[Batch] | type[Request]] = {
-    RunStart.TYPE: RunStart,
-    Batch.TYPE: Batch,
-    **{kind.TYPE: kind for kind in Request.__subclasses__()},
-}
 
 
 def read_record(values: Mapping[str, Any]) -> Record:
@@ -322,10 +340,11 @@ def read_record(values: Mapping[str, Any]) -> Record:
     Raises:
         RecordError: Its type is unknown, or a field is missing.
     """
-    kind = _KINDS.get(str(values.get("type")))
-    if kind is None:
-        raise RecordError(
-            f"a record has the unknown type {values.get('type')!r}; "
-            "a later version of fm_mlflow may know it"
-        )
-    return kind.read(values)
+    kinds: list[type[Record]] = [RunStart, Batch, *Request.__subclasses__()]
+    for kind in kinds:
+        if values.get("type") == kind.TYPE:
+            return kind.read(values)
+    raise RecordError(
+        f"a record has the unknown type {values.get('type')!r}; "
+        "a later version of fm_mlflow may know it"
+    )
