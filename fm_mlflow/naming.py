@@ -79,6 +79,6 @@ def epochs_text(config: Protocol) -> str:
     return "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
 
 
-def dataset_title(config: Protocol) -> str:
-    """Name the data set as a person would."""
-    return DATASET_TITLES.get(config.dataset, "IDX files")
+def dataset_title(dataset: str) -> str:
+    """Name a data set as a person would."""
+    return DATASET_TITLES.get(dataset, "IDX files")

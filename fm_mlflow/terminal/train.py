@@ -24,7 +24,7 @@ from fm_mlflow.terminal.lines import (
 def print_training_result(console: Console, result: TrainResult) -> None:
     """Show the figures of a run, where it is, and what to do with it next."""
     console.print()
-    print_line(console, f"{result.run_name} on {dataset_title(result.config)}", "bold")
+    print_line(console, f"{result.run_name} on {dataset_title(result.config.dataset)}", "bold")
     console.print(pairs(training_figures(result.metrics)), highlight=False)
     console.print(_measured_beside_estimated(result.metrics), highlight=False)
     where = [("run", result.run_id), ("store", result.tracking_uri), ("model", result.model_uri)]

@@ -158,7 +158,11 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         return "it was deleted"
     if status not in keys.ENDED:
-        return _why_not_ended(run)
+        if keys.PROCESS_PID not in run.data.tags:
+            return f"it has not ended: {status}"
+        judged = judge(run, DEAD_AFTER_SECONDS)
+        advice = "; `fm-mlflow reconcile` closes it" if judged.verdict is Verdict.DEAD else ""
+        return f"it has not ended: {judged.reason}{advice}"
     if status != keys.FINISHED:
         return f"it ended as {status}: {run.data.tags.get(keys.ERROR, 'no cause is recorded')}"
     if keys.KIND not in run.data.tags:
@@ -168,15 +172,6 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
             return f"incomplete: its {keys.TEST_ACCURACY} is not a finite number"
         return f"incomplete: it has no {keys.TEST_ACCURACY}"
     return None
-
-
-def _why_not_ended(run: Run) -> str:
-    """Tell a run that still runs from one whose process is gone."""
-    if keys.PROCESS_PID not in run.data.tags:
-        return f"it has not ended: {run.info.status}"
-    judged = judge(run, DEAD_AFTER_SECONDS)
-    advice = "; `fm-mlflow reconcile` closes it" if judged.verdict is Verdict.DEAD else ""
-    return f"it has not ended: {judged.reason}{advice}"
 
 
 def _record(run: Run, experiment: str) -> TrainingRun:
