@@ -81,7 +81,7 @@ def find_runs(choice: Selection) -> FoundRuns:
         else:
             experiment = _experiment(client, choice.experiment)
             experiments = {experiment.experiment_id: experiment.name}
-            found = _search(client, experiment.experiment_id, _filter(choice))
+            found = _search(client, experiment.experiment_id, choice)
         return _sorted_out(experiments, found, _words(choice.models), named=bool(named))
 
 
@@ -111,17 +111,12 @@ def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
     return experiment
 
 
-def _filter(choice: Selection) -> str:
-    """Return what the store can filter itself; MLflow's language has no `or`."""
-    models = _words(choice.models)
-    if len(models) != 1 or "'" in models[0]:
-        return choice.filter
-    model = f"tags.`{keys.MODEL}` = '{models[0]}'"
-    return f"{choice.filter} and {model}" if choice.filter else model
-
-
-def _search(client: MlflowClient, experiment_id: str, text: str) -> Iterator[Run]:
+def _search(client: MlflowClient, experiment_id: str, choice: Selection) -> Iterator[Run]:
     """Yield the runs one by one, so that only records are kept of them."""
+    text, models = choice.filter, _words(choice.models)
+    if len(models) == 1 and "'" not in models[0]:  # for several, MLflow's language has no `or`
+        model = f"tags.`{keys.MODEL}` = '{models[0]}'"
+        text = f"{text} and {model}" if text else model
     try:
         yield from pages(client.search_runs, [experiment_id], text, order_by=OLDEST_FIRST)
     except MlflowException as error:
