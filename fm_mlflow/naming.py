@@ -87,7 +87,7 @@ def epochs_text(config: Protocol) -> str:
     return "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
 
 
-def dataset_title(config: Protocol) -> str:
-    """Name the data set as a person would."""
+def dataset_title(dataset: str) -> str:
+    """Name a data set as a person would."""
     titles = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
-    return titles.get(config.dataset, "IDX files")
+    return titles.get(dataset, "IDX files")

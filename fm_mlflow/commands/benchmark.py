@@ -121,7 +121,7 @@ def _resumed(given: BenchmarkConfig) -> BenchmarkConfig:
     from fm_mlflow.tracking.child_runs import read_run
 
     parent = read_run(given.resume, "resume")
-    if parent.kind != keys.KIND_BENCHMARK:
+    if parent.tags.get(keys.KIND) != keys.KIND_BENCHMARK:
         raise InputError("resume", given.resume, "the id of a benchmark's run (its parent run)")
     if not parent.ended:
         accepted = (

@@ -6,7 +6,6 @@ import os
 import tempfile
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.keys import Key
 from fm_mlflow.listeners import ProgressListener
-from fm_mlflow.naming import dataset_title, training_command, training_config
+from fm_mlflow.naming import training_command, training_config
 from fm_mlflow.process.signals import guard
 from fm_mlflow.registration.checks import Verification, load_test_data, verify
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
-from fm_mlflow.registration.model_card import ModelCard, render_model_card
+from fm_mlflow.registration.model_card import render_model_card
 from fm_mlflow.results.register import (
     Gate,
     GateError,
@@ -38,7 +37,7 @@ from fm_mlflow.tracking.candidate import (
     find_training_run,
     seed_accuracies,
 )
-from fm_mlflow.tracking.registry import ChampionChangedError, NewVersion, Registry
+from fm_mlflow.tracking.registry import ChampionChangedError, Registry
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import tracking_uri
 
@@ -60,7 +59,6 @@ class _Verified:
     candidate: Candidate
     dataset: Dataset
     verification: Verification
-    verified_at: str
 
     @property
     def run(self) -> TrainingRun:
@@ -116,8 +114,7 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
         dataset = load_test_data(candidate, config.data_dir, progress.download)
         progress.stage("verifying the model in a fresh process")
         verification = verify(candidate, dataset, folder)
-        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        verified = _Verified(reason, candidate, dataset, verification, now)
+        verified = _Verified(reason, candidate, dataset, verification)
         progress.stage("checking the gates")
         try:
             return _decide(config, verified, registry)
@@ -208,8 +205,8 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         return registration
     if config.dry_run:
         return replace(registration, outcome="dry run")
-    new = NewVersion(uri, _card(config, verified, seeds), _evidence(verified))
-    version, is_new = registry.promote(new, registration.champion)
+    card, evidence = _card(config, verified, seeds), _evidence(verified)
+    version, is_new = registry.promote(uri, card, evidence, registration.champion)
     return replace(
         registration,
         version=version.version,
@@ -252,7 +249,7 @@ def _evidence(verified: _Verified) -> dict[str, str]:
     return {
         **{key: _exact(metrics[key]) for key in _EVIDENCE if key in metrics},
         keys.MODEL: verified.run.model,
-        keys.VERIFIED_AT: verified.verified_at,
+        keys.VERIFIED_AT: verified.verification.verified_at,
         keys.DATASET_DIGEST: verified.dataset.digest,
         **({keys.WEIGHTS_DIGEST: weights_digest} if weights_digest else {}),
     }
@@ -267,16 +264,10 @@ def _card(config: RegisterConfig, verified: _Verified, seeds: tuple[float, ...])
     seed = {} if run.seed is None else {"seed": run.seed}
     trained = training_config(run.model, {**run.config, **seed})
     return render_model_card(
-        ModelCard(
-            name=config.name,
-            run=run,
-            command=training_command(trained),
-            dataset=verified.dataset.hold_out(trained.validation_split),
-            dataset_title=dataset_title(trained),
-            metrics=verified.metrics,
-            measurements=verified.candidate.measurements,
-            verification=verified.verification,
-            verified_at=verified.verified_at,
-            seed_accuracies=seeds,
-        )
+        config.name,
+        verified.candidate,
+        verified.dataset.hold_out(trained.validation_split),
+        verified.verification,
+        training_command(trained),
+        seeds,
     )

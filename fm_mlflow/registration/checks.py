@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class Verification:
         same_machine: Whether the run was trained on this machine, with the same versions.
         input_shape: Of one image.
         gives_logits: Whether its outputs are logits.
+        verified_at: When, ISO 8601, UTC.
     """
 
     checks: tuple[Check, ...]
@@ -54,6 +56,7 @@ class Verification:
     same_machine: bool
     input_shape: tuple[int, ...]
     gives_logits: bool
+    verified_at: str
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -117,7 +120,11 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path) -> Verification
         batch_size=int(candidate.run.config.get("batch_size", "1")),
     )
     found = _in_fresh_process(workspace)
-    same_machine = _same_machine(candidate.run.machine, found["machine"])
+    same_machine = all(
+        candidate.run.machine.get(name.removeprefix(keys.MACHINE_PREFIX)) == value
+        for name, value in found["machine"].items()
+        if name not in _NOT_COMPARED
+    )
     probabilities = np.load(workspace / fresh_process.PROBABILITIES_FILE)
     measured = _values(found["measurements"])
     measured[keys.SIZE_MLFLOW_MODEL] = candidate.model_bytes / MIB
@@ -126,7 +133,7 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path) -> Verification
         checks=(
             figures.accuracy(),
             figures.loss(),
-            _predictions(candidate, dataset.test, probabilities, same_machine),
+            figures.predictions(candidate.predictions_file, dataset.test, probabilities),
             _weights(candidate, found),
             figures.within(keys.PARAMETERS_TRAINABLE),
             figures.within(keys.PARAMETERS_NON_TRAINABLE),
@@ -134,13 +141,14 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path) -> Verification
             figures.within(keys.SIZE_INFERENCE, _NAMES_MIB_A_WEIGHT * found["weights"], " (names)"),
             figures.within(keys.SIZE_MLFLOW_MODEL),
             figures.flops(candidate.measurements, found["measurements"]),
-            *_interface(candidate, dataset, found),
+            *_interface(dataset.class_names, found),
             *map(figures.shown, (keys.LATENCY_P50, keys.MEMORY_LOAD)),
         ),
         measurements=found["measurements"],
         same_machine=same_machine,
         input_shape=tuple(found["input_shape"]),
         gives_logits=found["gives_logits"],
+        verified_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
 
 
@@ -174,14 +182,6 @@ def _in_fresh_process(workspace: Path) -> dict[str, Any]:
 def _values(measurements: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     values = {name: each["value"] for name, each in measurements.items()}
     return {name: float(value) for name, value in values.items() if value is not None}
-
-
-def _same_machine(trained_on: Mapping[str, str], tags: Mapping[str, str]) -> bool:
-    return all(
-        trained_on.get(name.removeprefix(keys.MACHINE_PREFIX)) == value
-        for name, value in tags.items()
-        if name not in _NOT_COMPARED
-    )
 
 
 @dataclass(frozen=True)
@@ -224,29 +224,23 @@ class _Figures:
             return self.shown(key, "the run counted by another method")
         return self.within(key)
 
-
-def _predictions(
-    candidate: Candidate,
-    test: Subset,
-    probabilities: NDArray[np.floating[Any]],
-    same_machine: bool,
-) -> Check:
-    """The largest difference of a probability, logged and measured."""
-    name = str(keys.PREDICTIONS_FILE)
-    tolerance = _ROUNDING if same_machine else _PROBABILITY_ELSEWHERE
-    rule = f"no probability differs by more than {tolerance:g}"
-    try:
-        with np.load(candidate.predictions_file, allow_pickle=False) as file:
-            labels, logged = file["label"], file["probability"]
-    except (OSError, ValueError, KeyError) as error:
-        return Check(name, f"unreadable ({type(error).__name__})", "probabilities", rule, False)
-    if logged.shape != probabilities.shape or not np.array_equal(labels, test.labels):
-        shapes = f"{logged.shape} of other images", f"{probabilities.shape}"
-        return Check(name, *shapes, rule, False)
-    difference = float(np.abs(logged.astype(np.float64) - probabilities).max())
-    measured = "identical" if difference == 0 else f"up to {difference:.2g} apart"
-    shown = f"{len(labels):,} x {logged.shape[1]}"
-    return Check(name, shown, measured, rule, difference <= tolerance)
+    def predictions(self, file: Path, test: Subset, probabilities: NDArray[Any]) -> Check:
+        """The largest difference of a probability, logged and measured."""
+        name = str(keys.PREDICTIONS_FILE)
+        tolerance = _ROUNDING if self.same_machine else _PROBABILITY_ELSEWHERE
+        rule = f"no probability differs by more than {tolerance:g}"
+        try:
+            with np.load(file, allow_pickle=False) as logged_file:
+                labels, logged = logged_file["label"], logged_file["probability"]
+        except (OSError, ValueError, KeyError) as error:
+            return Check(name, f"unreadable ({type(error).__name__})", "probabilities", rule, False)
+        if logged.shape != probabilities.shape or not np.array_equal(labels, test.labels):
+            shapes = f"{logged.shape} of other images", f"{probabilities.shape}"
+            return Check(name, *shapes, rule, False)
+        difference = float(np.abs(logged.astype(np.float64) - probabilities).max())
+        measured = "identical" if difference == 0 else f"up to {difference:.2g} apart"
+        shown = f"{len(labels):,} x {logged.shape[1]}"
+        return Check(name, shown, measured, rule, difference <= tolerance)
 
 
 def _weights(candidate: Candidate, found: Mapping[str, Any]) -> Check:
@@ -257,14 +251,13 @@ def _weights(candidate: Candidate, found: Mapping[str, Any]) -> Check:
     return Check(name, _short(logged), _short(measured), "equal", logged == measured)
 
 
-def _interface(candidate: Candidate, dataset: Dataset, found: Mapping[str, Any]) -> list[Check]:
-    images, example = f"images of {candidate.input_shape}", found["example"]
-    logged, names = f"{len(candidate.class_names)} names", found["class_names"]
-    same = names == list(dataset.class_names)
+def _interface(names: tuple[str, ...], found: Mapping[str, Any]) -> list[Check]:
+    images, example = f"images of {tuple(found['input_shape'])}", found["example"]
     rule = "the input example is predicted"
+    counts, same = (f"{len(names)} names", f"{len(found['class_names'])} names"), [*names]
     return [
         Check("signature", images, example, rule, example == "predicted"),
-        Check("class names", logged, f"{len(names)} names", "those of the data set", same),
+        Check("class names", *counts, "those of the data set", found["class_names"] == same),
     ]
 
 

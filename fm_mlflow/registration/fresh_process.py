@@ -34,7 +34,6 @@ FOUND_FILE = "found.json"
 PROBABILITIES_FILE = "probabilities.npy"
 
 _LOADING = "loading"
-_EXAMPLES_MEASURED = 256
 _LATENCY_BATCH = 256
 _EVALUATION_BATCH = 1000
 _MEMORY_METHOD = "highest resident memory of a fresh process - just before it loads the model"
@@ -117,20 +116,13 @@ def _of_keras_model(model: Any, inputs: Any, labels: Any, batch_size: int) -> li
 
     found = model_sizes(model)
     if model.compiled:
-        evaluated = model.evaluate(
-            inputs,
-            labels.astype(np.int32),
-            batch_size=_EVALUATION_BATCH,
-            verbose=0,
-            return_dict=True,
-        )
-        loss = float(evaluated["loss"])
-        found.append(Measurement.exact(keys.TEST_LOSS, loss, "the compiled loss"))
+        targets = labels.astype(np.int32)
+        logs = model.evaluate(inputs, targets, _EVALUATION_BATCH, verbose=0, return_dict=True)
+        found.append(Measurement.exact(keys.TEST_LOSS, float(logs["loss"]), "the compiled loss"))
     # Where the FLOPs cannot be counted, the run has none either, or the check fails.
     with suppress(Exception):
         found += profile_flops(model, batch_size, inputs=inputs[:1]).measurements()
-    examples = inputs[:_EXAMPLES_MEASURED]
-    return [*found, *measure_latency(model, examples, batch_size=_LATENCY_BATCH)]
+    return [*found, *measure_latency(model, inputs[:_LATENCY_BATCH], batch_size=_LATENCY_BATCH)]
 
 
 def _try_example(loaded: LoadedModel) -> str:

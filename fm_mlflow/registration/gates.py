@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.costs import COSTS
@@ -11,8 +12,10 @@ from fm_mlflow.analysis.prose.words import difference, difference_interval, in_r
 from fm_mlflow.config import RegisterConfig
 from fm_mlflow.results.register import Gate
 
-_SEVERAL = 2
-_ACCURACY_BOUND = ("min_accuracy", keys.TEST_ACCURACY)
+if TYPE_CHECKING:
+    from fm_mlflow.analysis.statistics.intervals import Interval
+
+_BOUNDS = [("min_accuracy", keys.TEST_ACCURACY), *((cost.option, cost.key) for cost in COSTS)]
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,13 @@ def check_bounds(config: RegisterConfig, metrics: Mapping[str, float]) -> list[G
         metrics: Of the model, by logged name; measured again where that is possible.
     """
     gates = []
-    for option, key in [_ACCURACY_BOUND, *((cost.option, cost.key) for cost in COSTS)]:
+    for option, key in _BOUNDS:
         bound, value = getattr(config, option), metrics.get(key)
         if bound is None:
             continue
-        if key == keys.TEST_ACCURACY:
-            demanded, passed = f"at least {bound:g}", value is not None and value >= bound
-        else:
-            demanded = f"at most {in_row(key, bound)}"
-            passed = value is not None and value <= bound
+        at_least = key == keys.TEST_ACCURACY
+        demanded = f"at least {bound:g}" if at_least else f"at most {in_row(key, bound)}"
+        passed = value is not None and (value >= bound if at_least else value <= bound)
         gates.append(Gate(f"--{option.replace('_', '-')}", demanded, in_row(key, value), passed))
     return gates
 
@@ -75,21 +76,24 @@ def check_champion(
     if candidate.accuracy is None or champion.accuracy is None:
         return [Gate(name, "a test accuracy on either side", "not recorded", False)]
     found = accuracy_difference(candidate, champion)
-    lowest = found.value if found.low is None else found.low
+    lowest, text = found.value, difference(keys.TEST_ACCURACY, found.value)
+    shown = text
+    if found.interval is not None:
+        lowest, high = found.interval.low, found.interval.high
+        shown += f", 95% {difference_interval(keys.TEST_ACCURACY, lowest, high)}"
     ours, theirs = candidate.cost, champion.cost
     cheaper = ours is not None and theirs is not None and ours < theirs
     return [
         Gate(
             f"accuracy v version {version}",
             f"not below it by more than {100 * tolerance:g} points",
-            f"{found.text} ({found.basis})",
+            f"{shown} ({found.basis})",
             lowest >= -tolerance,
         ),
         Gate(
             f"gain over version {version}",
             f"more accurate, or lower {cost}",
-            f"{difference(keys.TEST_ACCURACY, found.value)}; "
-            f"{in_row(cost, ours)} v {in_row(cost, theirs)}",
+            f"{text}; {in_row(cost, ours)} v {in_row(cost, theirs)}",
             found.value > 0 or cheaper,
         ),
     ]
@@ -101,23 +105,13 @@ class AccuracyDifference:
 
     Attributes:
         value: The difference.
-        low: Lower end of its 95% interval; None between two single runs, which show none.
-        high: Upper end, likewise.
+        interval: Its 95% interval; None between two single runs, which show none.
         basis: What was compared, in words.
     """
 
     value: float
-    low: float | None
-    high: float | None
+    interval: Interval | None
     basis: str
-
-    @property
-    def text(self) -> str:
-        """The difference and its interval, in percentage points."""
-        text = difference(keys.TEST_ACCURACY, self.value)
-        if self.low is None or self.high is None:
-            return text
-        return f"{text}, 95% {difference_interval(keys.TEST_ACCURACY, self.low, self.high)}"
 
 
 def accuracy_difference(candidate: Contender, champion: Contender) -> AccuracyDifference:
@@ -126,13 +120,13 @@ def accuracy_difference(candidate: Contender, champion: Contender) -> AccuracyDi
     Two seeds of one configuration are two single runs: the means would be the same.
     """
     ours, theirs = candidate.seed_accuracies, champion.seed_accuracies
-    if ours != theirs and min(len(ours), len(theirs)) >= _SEVERAL:
+    if ours != theirs and min(len(ours), len(theirs)) > 1:
         from fm_mlflow.analysis.statistics.resampling import welch_interval
 
         value = sum(ours) / len(ours) - sum(theirs) / len(theirs)
         basis = f"{len(ours)} v {len(theirs)} seeds"
         found = welch_interval(ours, theirs, "seeds")
         if found is not None:
-            return AccuracyDifference(value, found.interval.low, found.interval.high, basis)
+            return AccuracyDifference(value, found.interval, basis)
     value = (candidate.accuracy or 0.0) - (champion.accuracy or 0.0)
-    return AccuracyDifference(value, None, None, "one run each")
+    return AccuracyDifference(value, None, "one run each")

@@ -23,9 +23,9 @@ def describe_training(
     held_out = dataset.validation
     validated = f"{len(held_out):,} held-out images" if held_out else "the test set"
     lines = [
-        f"**{markdown(config.model)}** on {dataset_title(config)}: {len(dataset.train):,} training "
-        f"images, {epochs_text(config)}, batches of {config.batch_size}, seed {config.seed}. "
-        f"Validated after each epoch on {validated}."
+        f"**{markdown(config.model)}** on {dataset_title(config.dataset)}: "
+        f"{len(dataset.train):,} training images, {epochs_text(config)}, batches of "
+        f"{config.batch_size}, seed {config.seed}. Validated after each epoch on {validated}."
     ]
     if metrics:
         lines += ["", "| | |", "|---|---|"]
@@ -49,8 +49,8 @@ def describe_benchmark(
     models = ", ".join(f"**{markdown(model)}**" for model in config.model_names)
     seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
     lines = [
-        f"{models} with {seeds} on {dataset_title(config)}, {config.epochs} epochs, batches of "
-        f"{config.batch_size}; each training in a process of its own, in random order."
+        f"{models} with {seeds} on {dataset_title(config.dataset)}, {config.epochs} epochs, "
+        f"batches of {config.batch_size}; each training in a process of its own, in random order."
     ]
     if comparison is not None:
         lines += ["", markdown(comparison.comparison.summary)]

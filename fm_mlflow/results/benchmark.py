@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from fm_mlflow.config import BenchmarkConfig
 from fm_mlflow.errors import FmMlflowError
 from fm_mlflow.naming import training_name
-from fm_mlflow.results.base import Result
+from fm_mlflow.results import Result
 from fm_mlflow.results.compare import CompareResult
 
 
@@ -17,9 +16,6 @@ class BenchmarkTraining:
     """What came of one training of a benchmark.
 
     Attributes:
-        model: What it trained.
-        seed: Its seed.
-        run_id: Its run.
         status: FINISHED, FAILED, KILLED or, where the store has not heard of its end, RUNNING.
         test_accuracy: Share of the test images classified correctly; None if it did not finish.
         seconds: From the creation of its run to its end; None where that is not known.
@@ -36,7 +32,7 @@ class BenchmarkTraining:
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """What a person calls it: model and seed."""
         return training_name(self.model, self.seed)
 
 
@@ -46,10 +42,7 @@ class BenchmarkResult(Result):
 
     Attributes:
         run_id: The parent run.
-        run_name: Its name.
-        experiment_id: Id of its experiment.
         tracking_uri: The store, any password hidden.
-        config: The settings.
         trainings: Those that finished before and now, and those that failed now.
         comparison: The report; None where no training finished.
     """
@@ -66,11 +59,6 @@ class BenchmarkResult(Result):
     def failed(self) -> tuple[BenchmarkTraining, ...]:
         """The trainings that did not finish."""
         return tuple(training for training in self.trainings if training.error is not None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
-        comparison = self.comparison.to_dict() if self.comparison else None
-        return {**Result.to_dict(replace(self, comparison=None)), "comparison": comparison}
 
 
 class BenchmarkError(FmMlflowError):

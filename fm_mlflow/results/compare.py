@@ -17,7 +17,6 @@ class CompareResult:
 
     Attributes:
         run_id: The run of kind `comparison` that holds the report.
-        experiment_id: Id of its experiment.
         tracking_uri: The store, any password hidden.
         artifact_uri: Where the run's artifacts are.
         files: Paths of the report's files in the output folder, by name.

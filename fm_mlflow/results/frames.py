@@ -11,8 +11,7 @@ from fm_mlflow.analysis.comparison import Comparison, Group
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.config import NOT_SHAPING, TrainConfig
 
-_STATISTICS = {"n": "Int64", "mean": "float64", "sd": "float64"}
-_STATISTICS |= {"ci_low": "float64", "ci_high": "float64"}
+_STATISTICS = {"n": "Int64", **dict.fromkeys(("mean", "sd", "ci_low", "ci_high"), "float64")}
 
 _RUN = {
     **dict.fromkeys(("run_id", "run_name", "model"), "string"),
@@ -47,18 +46,10 @@ def runs_frame(runs: Iterable[TrainingRun]) -> pd.DataFrame:
     """Return a row a training run; `fm_mlflow.runs` says which columns."""
     rows = [
         {
-            "run_id": run.run_id,
+            **{column: getattr(run, column, None) for column in _RUN},
             "run_name": run.name,
-            "model": run.model,
-            "seed": run.seed,
-            "experiment": run.experiment,
-            "status": run.status,
-            "error": run.error,
             "start_time": run.start_time or None,
             "seconds": (run.end_time - run.start_time) / 1000 if run.end_time else None,
-            "jobs": run.jobs,
-            "data_digest": run.data_digest,
-            "model_uri": run.model_uri,
             **{f"params.{name}": value for name, value in run.config.items()},
             **{f"machine.{name}": value for name, value in run.machine.items()},
             **{_column(name, _RUN): value for name, value in run.metrics.items()},
@@ -115,11 +106,10 @@ def _frame(
     rows: Sequence[Mapping[str, object]], known: Mapping[str, str], other: str = "string"
 ) -> pd.DataFrame:
     """Return rows by their first column; columns that are not known are parameters or `other`."""
-    table = pd.DataFrame(rows, dtype=object)
     types = dict(known)
     for name in sorted({name for row in rows for name in row} - known.keys()):
         types[name] = "string" if name.startswith(("params.", "machine.")) else other
-    table = table.reindex(columns=list(types))
+    table = pd.DataFrame(rows, columns=list(types), dtype=object)
     columns = {name: _typed(table[name], dtype) for name, dtype in types.items()}
     return pd.DataFrame(columns).set_index(next(iter(known)))
 

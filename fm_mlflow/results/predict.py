@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fm_mlflow.results.base import Result
+from fm_mlflow.results import Result
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,6 @@ class PredictResult(Result):
 
     Attributes:
         run_id: The run that trained the model; None where the model does not say.
-        model_uri: The model.
         output: The file with the predictions.
         images: How many there were.
         seconds: Wall time from the first image to the finished file.

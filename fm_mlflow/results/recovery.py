@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from fm_mlflow.results.base import Result
+from fm_mlflow.results import Result
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class SyncResult(Result):
 
     Attributes:
         journals: The journals that were looked at.
-        in_use: Ids of those that a living process has open: runs that go on, or another `sync`.
+        in_use: Ids of those that a living process has open: runs that continue, or another `sync`.
     """
 
     journals: list[Delivered]
@@ -22,7 +22,7 @@ class SyncResult(Result):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is pending, but for runs that go on."""
+        """Whether nothing is pending, but for runs that continue."""
         return not any(each.pending for each in self.journals)
 
 
@@ -48,7 +48,6 @@ class Delivered:
     """What delivering a journal came to.
 
     Attributes:
-        journal_id: The journal's own id.
         run_id: Id of the run in the store; empty when there is none yet.
         tracking_uri: The store, any password hidden.
         records: How many records were delivered now.
@@ -75,9 +74,6 @@ class RunningRun:
     """A run that the store calls RUNNING.
 
     Attributes:
-        run_id: Its id.
-        name: Its name.
-        verdict: Whether it is.
         reason: Why, in one line; the cause of death where it is dead.
         last_seen: When it last showed that it lives, in milliseconds since 1970.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fm_mlflow.errors import FmMlflowError
-from fm_mlflow.results.base import Result
+from fm_mlflow.results import Result
 
 Outcome = Literal["registered", "moved", "unchanged", "refused", "dry run"]
 """A new version; the alias moved to an older one; nothing to do; nothing allowed; only looked."""
@@ -83,7 +83,6 @@ class Registration(Result):
 
     Attributes:
         run_id: The run whose model it is.
-        run_name: Its name.
         model_uri: The logged model, `models:/<id>`.
         name: The registered model.
         version: The model's version there; None where there is none (yet).

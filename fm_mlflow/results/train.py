@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fm_mlflow.config import TrainConfig
-from fm_mlflow.results.base import Result
+from fm_mlflow.results import Result
 
 
 @dataclass(frozen=True)
@@ -13,13 +13,9 @@ class TrainResult(Result):
     """A finished training run.
 
     Attributes:
-        run_id: Id of the run in the tracking store.
-        run_name: Its name there.
-        experiment_id: Id of its experiment.
         tracking_uri: The store, any password hidden.
         artifact_uri: Where the run's artifacts are.
         model_uri: The logged model, `models:/<id>`; `mlflow.pyfunc.load_model` takes it.
-        config: The settings of the run.
         dataset_digest: SHA-256 of the contents of the data set.
         test_loss: Loss on the whole test set.
         test_accuracy: Share of the test images classified correctly.

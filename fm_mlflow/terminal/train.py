@@ -22,7 +22,7 @@ from fm_mlflow.terminal.lines import (
 def print_training_result(console: Console, result: TrainResult) -> None:
     """Show the figures of a run, where it is, and what to do with it next."""
     console.print()
-    print_line(console, f"{result.run_name} on {dataset_title(result.config)}", "bold")
+    print_line(console, f"{result.run_name} on {dataset_title(result.config.dataset)}", "bold")
     console.print(pairs(training_figures(result.metrics)), highlight=False)
     columns = (Column(style="dim", no_wrap=True), Column(justify="right"), Column(justify="right"))
     heads = ("", Text("measured", "dim"), Text("rule of thumb", "dim"))

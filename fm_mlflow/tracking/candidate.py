@@ -11,7 +11,6 @@ from typing import Any
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
@@ -24,12 +23,10 @@ from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.run_details import read_measurements
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
-_MODEL_FILE = "MLmodel"
-
 # MLflow writes them after it has counted the model's size, or into each download.
 _NOT_COUNTED = frozenset(
     {
-        *(_MODEL_FILE, "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"),
+        *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"),
         "registered_model_meta",
     }
 )
@@ -40,7 +37,6 @@ class Candidate:
     """A run's model, downloaded, and what the run says of it.
 
     Attributes:
-        run: The run.
         model_uri: The logged model, `models:/<id>`.
         model_folder: All its files, as downloaded.
         model_bytes: Their size, counted as MLflow counted it when the model was logged.
@@ -48,8 +44,6 @@ class Candidate:
         measurements: The run's `measurements.json` by metric name; empty where it has none.
         weights_digest: Of the trained weights; None where the run does not say.
         data_source: Folder that the test set came from; None where it was no folder.
-        input_shape: Of one image, as the signature says.
-        class_names: As they travel with the model.
     """
 
     run: TrainingRun
@@ -60,8 +54,6 @@ class Candidate:
     measurements: Mapping[str, Mapping[str, Any]]
     weights_digest: str | None
     data_source: str | None
-    input_shape: tuple[int, ...]
-    class_names: tuple[str, ...]
 
 
 def find_training_run(run_id: str) -> TrainingRun:
@@ -85,11 +77,8 @@ def find_training_run(run_id: str) -> TrainingRun:
 
 def seed_accuracies(run: TrainingRun) -> tuple[float, ...]:
     """Return the test accuracies of all runs of its experiment that differ but in the seed."""
-    with store_errors("query runs"):
-        client = MlflowClient()
-        experiment = client.get_experiment(client.get_run(run.run_id).info.experiment_id)
     models = "" if "," in run.model else run.model  # a comma separates models there
-    found = find_runs(Choice(experiment=experiment.name, models=models))
+    found = find_runs(Choice(experiment=run.experiment, models=models))
     by_seed = {
         each.seed: each.metrics[keys.TEST_ACCURACY]
         for each in found.runs
@@ -103,7 +92,7 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
     """Download a run's model and predictions.
 
     Args:
-        run: The run.
+        run: Whose they are.
         folder: Where the files go; an empty folder. (Not given one, MLflow would hand out the
             store's own files and write into them.)
 
@@ -118,12 +107,11 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
         raise GateError(f"run {run.run_id} has no logged model")
     predictions = _download(f"{run.artifact_uri}/{keys.PREDICTIONS_FILE}", folder / "run")
     model_folder = _download(run.model_uri, folder / "model")
+    measurements = _download(f"{run.artifact_uri}/{keys.MEASUREMENTS_FILE}", folder / "run")
     try:
-        model = Model.load(str(model_folder / _MODEL_FILE))
-        (column,) = model.signature.inputs.inputs
-        input_shape = tuple(int(size) for size in column.shape[1:])
-    except (MlflowException, OSError, AttributeError, TypeError, ValueError, KeyError) as error:
-        raise GateError(f"{run.model_uri}: its {_MODEL_FILE} cannot be read: {error}") from error
+        costs = read_measurements(measurements)
+    except (ValueError, KeyError, TypeError) as error:
+        raise GateError(f"{keys.MEASUREMENTS_FILE} of run {run.run_id} is damaged") from error
     return Candidate(
         run=run,
         model_uri=run.model_uri,
@@ -134,11 +122,9 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
             if path.is_file() and not (path.parent == model_folder and path.name in _NOT_COUNTED)
         ),
         predictions_file=predictions,
-        measurements=_measurements(run, folder / "run"),
+        measurements=costs,
         weights_digest=stored.data.tags.get(keys.WEIGHTS_DIGEST),
         data_source=_data_source(stored),
-        input_shape=input_shape,
-        class_names=tuple((model.metadata or {}).get("class_names", ())),
     )
 
 
@@ -149,14 +135,6 @@ def _download(uri: str, folder: Path) -> Path:
     except (MlflowException, OSError) as error:
         check_reachable()  # a store that is down would make every file look missing
         raise GateError(f"{uri} is missing or cannot be read: {one_line(error)}") from error
-
-
-def _measurements(run: TrainingRun, folder: Path) -> dict[str, Mapping[str, Any]]:
-    path = _download(f"{run.artifact_uri}/{keys.MEASUREMENTS_FILE}", folder)
-    try:
-        return read_measurements(path)
-    except (ValueError, KeyError, TypeError) as error:
-        raise GateError(f"{keys.MEASUREMENTS_FILE} of run {run.run_id} is damaged") from error
 
 
 def _data_source(run: Run) -> str | None:

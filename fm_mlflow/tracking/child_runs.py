@@ -38,12 +38,8 @@ class StoredRun:
     """What the store says of a run.
 
     Attributes:
-        run_id: Its id.
-        name: Its name.
         status: RUNNING, FINISHED, FAILED or KILLED.
-        kind: Value of the tag `fm_mlflow.kind`; None without one.
         params: By name, as they would be typed.
-        tags: By name.
         test_accuracy: Where it got so far.
         seconds: From its creation to its end; None while it runs.
     """
@@ -51,7 +47,6 @@ class StoredRun:
     run_id: str
     name: str
     status: str
-    kind: str | None
     params: Mapping[str, str]
     tags: Mapping[str, str]
     test_accuracy: float | None
@@ -152,7 +147,7 @@ def close_child(run: StoredRun, cause: str, *, killed: bool) -> StoredRun:
     """
     client = MlflowClient()
     with store_errors("close a run"):
-        if run.kind is None:  # it ended before it was under way
+        if keys.KIND not in run.tags:  # it ended before it was under way
             client.set_tag(run.run_id, keys.KIND, keys.KIND_TRAINING)
         if not run.ended:
             client.set_tag(run.run_id, keys.ERROR, redact(cause))
@@ -212,7 +207,6 @@ def _stored(run: Run) -> StoredRun:
         run_id=info.run_id,
         name=info.run_name or info.run_id,
         status=info.status,
-        kind=data.tags.get(keys.KIND),
         params={name: unquoted(value) for name, value in data.params.items()},
         tags=data.tags,
         test_accuracy=data.metrics.get(keys.TEST_ACCURACY),

@@ -20,10 +20,18 @@ def describe_dataset(name: str, subset: Subset, source: str) -> dict[str, Any]:
         subset: Its contents; only shape, type and digest are described.
         source: Folder or library that it came from.
     """
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.sources import (  # type: ignore[attr-defined]  # made at import time
+        LocalArtifactDatasetSource,
+    )
+
+    path = Path(source)
     dataset = mlflow.data.from_numpy(  # type: ignore[attr-defined]  # set at import time
         subset.images,
         targets=subset.labels,
-        source=_dataset_source(source),
+        source=LocalArtifactDatasetSource(str(path.resolve()))
+        if path.is_dir()
+        else CodeDatasetSource(tags={"source": source}),
         name=name,
         digest=short_digest(subset),
     )
@@ -33,14 +41,3 @@ def describe_dataset(name: str, subset: Subset, source: str) -> dict[str, Any]:
 def short_digest(subset: Subset) -> str:
     """Return as much of a digest as MLflow takes."""
     return subset.digest[:_MAX_DIGEST_LENGTH]
-
-
-def _dataset_source(source: str) -> Any:
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.sources import (  # type: ignore[attr-defined]  # made at import time
-        LocalArtifactDatasetSource,
-    )
-
-    if Path(source).is_dir():
-        return LocalArtifactDatasetSource(str(Path(source).resolve()))
-    return CodeDatasetSource(tags={"source": source})

@@ -81,7 +81,7 @@ def find_runs(choice: Selection) -> FoundRuns:
         else:
             experiment = _experiment(client, choice.experiment)
             experiments = {experiment.experiment_id: experiment.name}
-            found = _search(client, experiment.experiment_id, _filter(choice))
+            found = _search(client, experiment.experiment_id, choice)
         return _sorted_out(experiments, found, _words(choice.models), named=bool(named))
 
 
@@ -111,17 +111,12 @@ def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
     return experiment
 
 
-def _filter(choice: Selection) -> str:
-    """Return what the store can filter itself; MLflow's language has no `or`."""
-    models = _words(choice.models)
-    if len(models) != 1 or "'" in models[0]:
-        return choice.filter
-    model = f"tags.`{keys.MODEL}` = '{models[0]}'"
-    return f"{choice.filter} and {model}" if choice.filter else model
-
-
-def _search(client: MlflowClient, experiment_id: str, text: str) -> Iterator[Run]:
+def _search(client: MlflowClient, experiment_id: str, choice: Selection) -> Iterator[Run]:
     """Yield the runs one by one, so that only records are kept of them."""
+    text, models = choice.filter, _words(choice.models)
+    if len(models) == 1 and "'" not in models[0]:  # for several, MLflow's language has no `or`
+        model = f"tags.`{keys.MODEL}` = '{models[0]}'"
+        text = f"{text} and {model}" if text else model
     try:
         yield from pages(client.search_runs, [experiment_id], text, order_by=OLDEST_FIRST)
     except MlflowException as error:
@@ -158,7 +153,11 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         return "it was deleted"
     if status not in keys.ENDED:
-        return _why_not_ended(run)
+        if keys.PROCESS_PID not in run.data.tags:
+            return f"it has not ended: {status}"
+        judged = judge(run, DEAD_AFTER_SECONDS)
+        advice = "; `fm-mlflow reconcile` closes it" if judged.verdict is Verdict.DEAD else ""
+        return f"it has not ended: {judged.reason}{advice}"
     if status != keys.FINISHED:
         return f"it ended as {status}: {run.data.tags.get(keys.ERROR, 'no cause is recorded')}"
     if keys.KIND not in run.data.tags:
@@ -168,15 +167,6 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
             return f"incomplete: its {keys.TEST_ACCURACY} is not a finite number"
         return f"incomplete: it has no {keys.TEST_ACCURACY}"
     return None
-
-
-def _why_not_ended(run: Run) -> str:
-    """Tell a run that still runs from one whose process is gone."""
-    if keys.PROCESS_PID not in run.data.tags:
-        return f"it has not ended: {run.info.status}"
-    judged = judge(run, DEAD_AFTER_SECONDS)
-    advice = "; `fm-mlflow reconcile` closes it" if judged.verdict is Verdict.DEAD else ""
-    return f"it has not ended: {judged.reason}{advice}"
 
 
 def _record(run: Run, experiment: str) -> TrainingRun:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,9 +92,17 @@ def load_model(given: str) -> LoadedModel:
         InputError: There is no such model, or it does not take images and give classes.
         TrackingError: The store does not answer.
     """
-    uri = _uri(given)
-    with _input_errors(given):
+    uri = given
+    try:
+        if _RUN_ID.fullmatch(given):
+            uri = model_uri(MlflowClient().get_run(given)) or ""
+            if not uri:
+                raise InputError("model", given, "a run with a logged model")
         pyfunc = mlflow.pyfunc.load_model(uri)
+    except (MlflowException, OSError) as error:
+        check_reachable()
+        accepted = f"a model's URI, or the id of a run, that can be loaded ({one_line(error)})"
+        raise InputError("model", given, accepted) from error
     try:
         signature = pyfunc.metadata.signature
         (column,) = signature.inputs.inputs
@@ -113,24 +121,3 @@ def load_model(given: str) -> LoadedModel:
         class_names=tuple(str(name) for name in names),
         run_id=pyfunc.metadata.run_id,
     )
-
-
-def _uri(given: str) -> str:
-    if not _RUN_ID.fullmatch(given):
-        return given
-    with _input_errors(given):
-        run = MlflowClient().get_run(given)
-    uri = model_uri(run)
-    if uri is None:
-        raise InputError("model", given, "a run with a logged model")
-    return uri
-
-
-@contextmanager
-def _input_errors(given: str) -> Iterator[None]:
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        check_reachable()
-        accepted = f"a model's URI, or the id of a run, that can be loaded ({one_line(error)})"
-        raise InputError("model", given, accepted) from error

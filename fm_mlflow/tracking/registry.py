@@ -52,21 +52,6 @@ class Aliases:
     previous: int | None
 
 
-@dataclass(frozen=True)
-class NewVersion:
-    """What is to be registered.
-
-    Attributes:
-        model_uri: The logged model, `models:/<id>`.
-        description: Markdown.
-        tags: The evidence, by name.
-    """
-
-    model_uri: str
-    description: str
-    tags: Mapping[str, str]
-
-
 class Registry:
     """One registered model, which need not exist yet.
 
@@ -97,14 +82,18 @@ class Registry:
         with _registry_errors("read"):
             return _aliases(self._model())
 
-    def promote(self, new: NewVersion, expected: int | None) -> tuple[RegisteredVersion, bool]:
+    def promote(
+        self, model_uri: str, description: str, tags: Mapping[str, str], expected: int | None
+    ) -> tuple[RegisteredVersion, bool]:
         """Make a model the champion; the champion until now becomes `previous`.
 
-        A model that has a version already gets no second one. Evidence and description are those
-        of `new` in either case.
+        A model that has a version already gets no second one. Evidence and description are the
+        given ones in either case.
 
         Args:
-            new: The model and what speaks for it.
+            model_uri: The logged model, `models:/<id>`.
+            description: Markdown.
+            tags: The evidence, by name.
             expected: The champion that the decision was made against, None for none.
 
         Returns:
@@ -114,13 +103,11 @@ class Registry:
             ChampionChangedError: Somebody else promoted or brought back a version meanwhile.
         """
         self._create()
-        with self._turn() as turn:
-            same = (each for each in self.versions() if each.model_uri == new.model_uri)
-            existing = next(same, None)
-            turn.check(expected)
+        with self._turn(expected) as flag:
+            existing = next((each for each in self.versions() if each.model_uri == model_uri), None)
             with _registry_errors("register the model"):
-                version = self._register(new, existing)
-                turn.check(expected)
+                version = self._register(model_uri, description, tags, existing)
+                self._check_turn(flag, expected)
                 # In this order: what is left of a crash between the two is a champion as before.
                 if expected not in (None, version):
                     self._point(PREVIOUS, expected)
@@ -142,8 +129,7 @@ class Registry:
         if before.previous in (None, before.champion):
             accepted = "a model whose alias 'previous' is set, to a version before the champion"
             raise InputError("rollback", self.name, accepted)
-        with self._turn() as turn:
-            turn.check(before.champion)
+        with self._turn(before.champion):
             with _registry_errors("move the aliases"):
                 self._point(CHAMPION, before.previous)
                 if before.champion is not None:
@@ -162,73 +148,73 @@ class Registry:
                 if not has_code(error, codes.RESOURCE_ALREADY_EXISTS):
                     raise  # else another process was faster
 
-    def _register(self, new: NewVersion, existing: RegisteredVersion | None) -> int:
+    def _register(
+        self,
+        model_uri: str,
+        description: str,
+        tags: Mapping[str, str],
+        existing: RegisteredVersion | None,
+    ) -> int:
         """Make a version, or give the model's own one the new evidence; return its number."""
-        tags = {name: redact(value) for name, value in new.tags.items()}
+        tags = {name: redact(value) for name, value in tags.items()}
         if existing is None:
             with redirect_stderr(io.StringIO()):  # it tells a person what it does
-                version = str(mlflow.register_model(new.model_uri, self.name, tags=tags).version)
+                version = str(mlflow.register_model(model_uri, self.name, tags=tags).version)
         else:
             version = str(existing.version)
             for name, value in tags.items():
                 self._client.set_model_version_tag(self.name, version, name, value)
-        self._client.update_model_version(self.name, version, redact(new.description))
+        self._client.update_model_version(self.name, version, redact(description))
         return int(version)
 
     def _point(self, alias: str, version: int | None) -> None:
         self._client.set_registered_model_alias(self.name, alias, str(version))
 
     @contextmanager
-    def _turn(self) -> Iterator[_Turn]:
+    def _turn(self, champion: int | None) -> Iterator[str]:
         """Let one process at a time change the aliases, whichever machine it runs on.
 
         The registry has no compare-and-set. But its tags are read back in the order in which they
         were written: so each process first raises a flag (a tag with a name of its own), then
         looks for other flags; of two, at least the later one sees the other's and takes its own
         down for a moment. A flag that does not go is of a process that died, and is removed.
+
+        Args:
+            champion: The expected one; with another, it is nobody's turn.
+
+        Yields:
+            The flag.
         """
-        turn = _Turn(self._client, self.name)
+        flag = f"{_TURN}{uuid.uuid4().hex[:12]}"
         try:
-            turn.begin()
+            self._wait_for_turn(flag)
             with shield():
-                yield turn
+                self._check_turn(flag, champion)
+                yield flag
         finally:
-            with shield():
-                turn.end()
+            with shield(), _registry_errors("end the turn"):
+                self._lower(flag)
 
-
-class _Turn:
-    """A process's flag on the registered model."""
-
-    def __init__(self, client: MlflowClient, name: str) -> None:
-        self._client = client
-        self._name = name
-        self._flag = f"{_TURN}{uuid.uuid4().hex[:12]}"
-        self._first_seen: dict[str, float] = {}
-
-    def begin(self) -> None:
+    def _wait_for_turn(self, flag: str) -> None:
         began = time.monotonic()
+        first_seen: dict[str, float] = {}
         with _registry_errors("take turns"):
             while time.monotonic() - began < _PATIENCE_SECONDS:
-                if not self._others():
-                    self._client.set_registered_model_tag(self._name, self._flag, gethostname())
-                    if not self._others():
+                if not self._others(flag, first_seen):
+                    self._client.set_registered_model_tag(self.name, flag, gethostname())
+                    if not self._others(flag, first_seen):
                         return
-                    self._lower(self._flag)
+                    self._lower(flag)
                 time.sleep(random.uniform(*_PAUSE_SECONDS))
         raise TrackingError(
-            f"others are promoting versions of '{self._name}' all the time; try again later"
+            f"others are promoting versions of '{self.name}' all the time; try again later"
         )
 
-    def end(self) -> None:
-        with _registry_errors("end the turn"):
-            self._lower(self._flag)
-
-    def check(self, champion: int | None) -> None:
+    def _check_turn(self, flag: str, champion: int | None) -> None:
         """Make sure that the turn is still ours, and the champion the expected one."""
         with _registry_errors("read"):
-            model = self._client.get_registered_model(self._name)
-        if self._flag not in model.tags:
+            model = self._client.get_registered_model(self.name)
+        if flag not in model.tags:
             raise TrackingError(
                 f"the promotion took longer than {_ABANDONED_SECONDS:.0f} s and lost its turn; "
                 "see --list, and run it again"
@@ -236,24 +222,26 @@ class _Turn:
         if _aliases(model).champion != champion:
             raise ChampionChangedError
 
-    def _others(self) -> set[str]:
-        """Return the flags that count, other than ours."""
-        tags = self._client.get_registered_model(self._name).tags
-        flags = {name for name in tags if name.startswith(_TURN) and name != self._flag}
+    def _others(self, own: str, first_seen: dict[str, float]) -> bool:
+        """Tell whether other flags count; note since when each has been up without a break."""
+        tags = self._client.get_registered_model(self.name).tags
         now = time.monotonic()
-        self._first_seen = {flag: self._first_seen.get(flag, now) for flag in flags}
-        for flag, seen in list(self._first_seen.items()):
-            if now - seen > _ABANDONED_SECONDS:
-                _log.warning(
-                    "a promotion from %s has not ended for %.0f s; continuing without it",
-                    *(tags[flag], _ABANDONED_SECONDS),
-                )
-                self._lower(flag)
-                flags.discard(flag)
-        return flags
+        flags = [name for name in tags if name.startswith(_TURN) and name != own]
+        since = {flag: first_seen.get(flag, now) for flag in flags}
+        first_seen.clear()
+        for flag, seen in since.items():
+            if now - seen <= _ABANDONED_SECONDS:
+                first_seen[flag] = seen
+                continue
+            _log.warning(
+                "a promotion from %s has not ended for %.0f s; continuing without it",
+                *(tags[flag], _ABANDONED_SECONDS),
+            )
+            self._lower(flag)
+        return bool(first_seen)
 
     def _lower(self, flag: str) -> None:
-        if_existing(self._client.delete_registered_model_tag, self._name, flag)
+        if_existing(self._client.delete_registered_model_tag, self.name, flag)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -55,24 +56,23 @@ def load_details(runs: Iterable[TrainingRun]) -> dict[str, RunDetails]:
     Raises:
         TrackingError: The store no longer answers.
     """
-    client = MlflowClient()
-
-    def load(run: TrainingRun) -> RunDetails:
-        with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
-            return _load(client, run, Path(folder))
-
-    runs = list(runs)
+    runs, load = list(runs), partial(_load, MlflowClient())
     with store_errors("read runs"), ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip((run.run_id for run in runs), pool.map(load, runs), strict=True))
 
 
-def _load(client: MlflowClient, run: TrainingRun, folder: Path) -> RunDetails:
+def _load(client: MlflowClient, run: TrainingRun) -> RunDetails:
     problems: list[str] = []
 
     def read(artifact: str, parse: Callable[[Path], _T], otherwise: _T) -> _T:
         try:
-            address = _address(client, run, artifact)
-            return parse(Path(download_artifacts(artifact_uri=address, dst_path=str(folder))))
+            root = run.artifact_uri
+            if artifact == _MODEL_FILE:
+                model_id = str(run.model_uri).removeprefix("models:/")
+                root = client.get_logged_model(model_id).artifact_location
+            with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
+                path = download_artifacts(artifact_uri=f"{root}/{artifact}", dst_path=folder)
+                return parse(Path(path))
         except _UNREADABLE as error:
             # Gone or damaged is a fact to report; a store that is down would make every
             # artifact look gone.
@@ -93,21 +93,10 @@ def _load(client: MlflowClient, run: TrainingRun, folder: Path) -> RunDetails:
     )
 
 
-def _address(client: MlflowClient, run: TrainingRun, artifact: str) -> str:
-    if artifact != _MODEL_FILE:
-        return f"{run.artifact_uri}/{artifact}"
-    model_id = str(run.model_uri).removeprefix("models:/")
-    return f"{client.get_logged_model(model_id).artifact_location}/{artifact}"
-
-
 def _curve(client: MlflowClient, run: TrainingRun, name: str) -> list[tuple[int, float]]:
     """Return (epoch, value), epochs from 1; others count from 0, or log a step twice."""
-    by_step = {
-        point.step: point.value
-        for point in sorted(
-            client.get_metric_history(run.run_id, name), key=lambda point: point.timestamp
-        )
-    }
+    history = client.get_metric_history(run.run_id, name)
+    by_step = {each.step: each.value for each in sorted(history, key=lambda each: each.timestamp)}
     first = min(by_step, default=1)
     return [(step + 1 - first, by_step[step]) for step in sorted(by_step)]
 

@@ -41,6 +41,9 @@ def save_model(
     # Local, because they import TensorFlow: comparing and registering must not.
     from mlflow.models import Model, infer_signature
 
+    # By module, because TensorFlow's distribution goes by several names (tensorflow-cpu, …).
+    modules = map(importlib.import_module, ("mlflow", "tensorflow", "keras", "numpy"))
+    installed = [f"{module.__name__}=={module.__version__}" for module in modules]
     # MLflow tries the example, and Keras draws a progress bar on stdout for that.
     with redirect_stdout(io.StringIO()), _its_own_custom_objects(model):
         mlflow.tensorflow.save_model(
@@ -48,7 +51,8 @@ def save_model(
             path=str(folder),
             signature=infer_signature(input_example, output_example),
             input_example=input_example,
-            pip_requirements=_requirements(requirements),
+            # MLflow would take 7 s to guess what loading needs.
+            pip_requirements=[*installed, *requirements],
             metadata={"class_names": list(class_names)},
             code_paths=[str(path) for path in code_paths] or None,
         )
@@ -90,10 +94,3 @@ def _its_own_custom_objects(model: Any) -> Iterator[None]:
         yield
     finally:
         registered.update(strangers)
-
-
-def _requirements(more: tuple[str, ...]) -> list[str]:
-    """What loading the model needs, as installed here. MLflow would take 7 s to guess it."""
-    # By module, because TensorFlow's distribution goes by several names (tensorflow-cpu, …).
-    modules = (importlib.import_module(name) for name in ("mlflow", "tensorflow", "keras", "numpy"))
-    return [*(f"{module.__name__}=={module.__version__}" for module in modules), *more]

@@ -31,6 +31,7 @@ from fm_mlflow.process.redaction import one_line, redact
 
 _PROBE_SECONDS = 5
 _HTTP_STATUS = re.compile(r"failed with error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
+_TLS_REASON = re.compile(r"(certificate verify failed: [^(\"']+|[A-Z_]{8,})")
 _TRANSIENT_STATUS = {408, 425, 429}
 _TRANSIENT_CODES = (
     *(codes.TEMPORARILY_UNAVAILABLE, codes.REQUEST_LIMIT_EXCEEDED, codes.RESOURCE_EXHAUSTED),
@@ -84,14 +85,19 @@ def check_reachable(uri: str | None = None) -> None:
     uri = uri or mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):
         return
+    # What MLflow verifies a server's certificate against.
+    insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
+    verify = not insecure and (os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True)
     try:
         status = requests.head(
-            uri, timeout=_PROBE_SECONDS, allow_redirects=False, verify=_verification()
+            uri, timeout=_PROBE_SECONDS, allow_redirects=False, verify=verify
         ).status_code
     except requests.exceptions.SSLError as error:
+        found = _TLS_REASON.search(str(error))
+        reason = found[1].strip() if found else "TLS"
         raise StoreDeniedError(
-            f"the tracking server {redact(uri)} is not trusted ({_tls_reason(error)}); set "
-            "MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority"
+            f"the tracking server {redact(uri)} is not trusted ({reason}); set "
+            " MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority"
         ) from error
     except requests.RequestException as error:
         raise StoreUnavailableError(
@@ -100,18 +106,6 @@ def check_reachable(uri: str | None = None) -> None:
         ) from error
     if _is_transient(status):
         raise StoreUnavailableError(f"the tracking server {redact(uri)} answers {status}")
-
-
-def _verification() -> bool | str:
-    """What MLflow verifies a server's certificate against."""
-    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
-        return False
-    return os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
-
-
-def _tls_reason(error: BaseException) -> str:
-    found = re.search(r"(certificate verify failed: [^(\"']+|[A-Z_]{8,})", str(error))
-    return found[1].strip() if found else "TLS"
 
 
 def tracking_uri() -> str:
@@ -178,8 +172,8 @@ def status_after(error: BaseException | None) -> str:
 def start_run(**arguments: Any) -> mlflow.ActiveRun:
     """Call `mlflow.start_run`, when others may do so at the same moment.
 
-    MLflow looks for the experiment that $MLFLOW_EXPERIMENT_NAME names, and makes it where it is not
-    there: of several processes that do this at once, all but the first are refused.
+    MLflow looks for the experiment that $MLFLOW_EXPERIMENT_NAME names, and creates it where it is
+    missing: of several processes that do this at once, all but the first are refused.
     """
     try:
         return mlflow.start_run(**arguments)
@@ -266,7 +260,7 @@ def prepare(uri: str, lock_folder: Path) -> None:
     """Make sure that a store in a database exists and is migrated; one process at a time.
 
     MLflow migrates an empty database without a lock: of several that start at once on one, all but
-    the first fail on tables that are there already.
+    the first fail on tables that exist already.
 
     Args:
         uri: The tracking URI.

@@ -75,7 +75,8 @@ def test_with_several_seeds_the_interval_decides() -> None:
     candidate = replace(CNN, seed_accuracies=(0.8890, 0.8865, 0.8905), cost=1e6)
     found = accuracy_difference(candidate, champion)
     assert found.value == pytest.approx(-0.0012)
-    assert (found.low, found.high) == pytest.approx((-0.00546, 0.00306), abs=2e-5)
+    assert found.interval is not None
+    assert (found.interval.low, found.interval.high) == pytest.approx((-0.00546, 0.00306), abs=2e-5)
     assert against(candidate, champion, tolerance=0.005) == [False, True]
     assert against(candidate, champion, tolerance=0.006) == [True, True]
 
@@ -87,7 +88,7 @@ def test_seeds_of_one_configuration_are_single_runs() -> None:
     )
     found = accuracy_difference(candidate, champion)
     assert found.value == pytest.approx(0.0008)
-    assert (found.low, found.basis) == (None, "one run each")
+    assert (found.interval, found.basis) == (None, "one run each")
     assert against(candidate, champion) == [True, True]
 
 

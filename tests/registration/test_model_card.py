@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -10,10 +11,11 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.registration.checks import Verification
-from fm_mlflow.registration.model_card import ModelCard, render_model_card
+from fm_mlflow.registration.model_card import render_model_card
 from fm_mlflow.results.register import Check
+from fm_mlflow.tracking.candidate import Candidate
 
-METRICS: dict[str, float] = {keys.TEST_ACCURACY: 0.9, keys.TEST_LOSS: 0.3012, keys.LATENCY_P50: 0.5}
+METRICS: dict[str, float] = {keys.TEST_ACCURACY: 0.9, keys.TEST_LOSS: 0.3012, keys.LATENCY_P50: 0.7}
 LATENCY = {"value": 0.5, "interval": [0.4, 0.6], "method": "median of calls"}
 
 
@@ -21,49 +23,57 @@ def images(count: int) -> Subset:
     return Subset(np.zeros((count, 1, 1), np.uint8), np.zeros(count, np.uint8))
 
 
-CARD = ModelCard(
-    name="fashion-mnist-classifier",
-    run=TrainingRun(
-        run_id="0" * 32,
-        name="cnn, 5 epochs, seed 0",
-        model="cnn",
-        config={"batch_size": "64", "epochs": "5"},
-        seed=0,
-        metrics=METRICS,
-    ),
-    command="fm-mlflow train --model cnn",
-    dataset=Dataset(
-        name="fashion_mnist",
-        train=images(60_000),
-        validation=None,
-        test=images(10_000),
-        class_names=("T-shirt/top", "Trouser"),
-        source="",
-    ),
-    dataset_title="Fashion-MNIST",
+RUN = TrainingRun(
+    run_id="0" * 32,
+    name="cnn, 5 epochs, seed 0",
+    model="cnn",
+    config={"batch_size": "64", "epochs": "5"},
+    seed=0,
     metrics=METRICS,
-    measurements={
-        keys.LATENCY_P50: {"value": 0.7, "interval": [0.6, 0.8], "method": "as it was trained"},
-        keys.FLOPS_INFERENCE: {"value": None, "reason": "left out by --measure"},
-    },
-    verification=Verification(
-        checks=(
-            Check("test_accuracy", 0.9, 0.9, "equal", True),
-            Check("weights digest", "abc", "abc", "equal", True),
-            Check("latency/p50_ms", 0.7, 0.5, "none: measured again", None),
-        ),
-        measurements={keys.LATENCY_P50: LATENCY},
-        same_machine=False,
-        input_shape=(28, 28, 1),
-        gives_logits=False,
+)
+DATASET = Dataset(
+    name="fashion_mnist",
+    train=images(60_000),
+    validation=None,
+    test=images(10_000),
+    class_names=("T-shirt/top", "Trouser"),
+    source="",
+)
+VERIFICATION = Verification(
+    checks=(
+        Check("test_accuracy", 0.9, 0.9, "equal", True),
+        Check("weights digest", "abc", "abc", "equal", True),
+        Check("latency/p50_ms", 0.7, 0.5, "none: measured again", None),
     ),
+    measurements={keys.LATENCY_P50: LATENCY},
+    same_machine=False,
+    input_shape=(28, 28, 1),
+    gives_logits=False,
     verified_at="2026-01-02T03:04:05Z",
-    seed_accuracies=(0.89, 0.9, 0.91),
 )
 
 
+def model_card(run: TrainingRun = RUN, dataset: Dataset = DATASET) -> str:
+    candidate = Candidate(
+        run=run,
+        model_uri="models:/m-0",
+        model_folder=Path("model"),
+        model_bytes=0,
+        predictions_file=Path("test.npz"),
+        measurements={
+            keys.LATENCY_P50: {"value": 0.7, "interval": [0.6, 0.8], "method": "as it was trained"},
+            keys.FLOPS_INFERENCE: {"value": None, "reason": "left out by --measure"},
+        },
+        weights_digest=None,
+        data_source=None,
+    )
+    name, command = "fashion-mnist-classifier", "fm-mlflow train --model cnn"
+    seeds = (0.89, 0.9, 0.91)
+    return render_model_card(name, candidate, dataset, VERIFICATION, command, seeds)
+
+
 def test_it_says_what_the_figures_say() -> None:
-    lines = render_model_card(CARD).splitlines()
+    lines = model_card().splitlines()
     # Wilson: 0.9 of 10,000.
     assert lines[0] == (
         "cnn on Fashion-MNIST: test accuracy 0.9000 (95% interval 0.8940 to 0.9057), "
@@ -83,11 +93,9 @@ def test_it_says_what_the_figures_say() -> None:
 
 def test_names_are_text() -> None:
     hostile = "a|b <script>x</script>\n# title"
-    card = replace(
-        CARD,
-        run=replace(CARD.run, model=hostile, name=hostile),
-        dataset=replace(CARD.dataset, class_names=(hostile, "b")),
+    text = model_card(
+        run=replace(RUN, model=hostile, name=hostile),
+        dataset=replace(DATASET, class_names=(hostile, "b")),
     )
-    text = render_model_card(card)
     assert "<script>" not in text.replace("\\<script", "")
-    assert text.count("\n") == render_model_card(CARD).count("\n")
+    assert text.count("\n") == model_card().count("\n")

@@ -13,7 +13,7 @@ from mlflow.entities import LoggedModelStatus
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.tracking import registry as registry_module
-from fm_mlflow.tracking.registry import Aliases, ChampionChangedError, NewVersion, Registry
+from fm_mlflow.tracking.registry import Aliases, ChampionChangedError, Registry
 from tests.processes import PROJECT
 from tests.stores import Store, active_store
 
@@ -28,21 +28,21 @@ def logged_model(store: Store, name: str = "model") -> str:
     return f"models:/{model.model_id}"
 
 
-def new_version(store: Store, accuracy: float = 0.9) -> NewVersion:
-    return NewVersion(logged_model(store), "A model card.", {keys.TEST_ACCURACY: str(accuracy)})
+def new_version(store: Store, accuracy: float = 0.9) -> tuple[str, str, dict[str, str]]:
+    return logged_model(store), "A model card.", {keys.TEST_ACCURACY: str(accuracy)}
 
 
 def test_promoting_moves_the_aliases_and_keeps_the_evidence(store: Store) -> None:
     registry = Registry(NAME)
     assert registry.versions() == []
     first, second = new_version(store, 0.9), new_version(store, 0.91)
-    version, is_new = registry.promote(first, None)
+    version, is_new = registry.promote(*first, None)
     assert (version.version, version.aliases, is_new) == (1, ("champion",), True)
-    registry.promote(second, 1)
+    registry.promote(*second, 1)
     two, one = registry.versions()
     assert (two.version, two.aliases, two.figure(keys.TEST_ACCURACY)) == (2, ("champion",), 0.91)
     assert (one.version, one.aliases) == (1, ("previous",))
-    assert one.model_uri == first.model_uri
+    assert one.model_uri == first[0]
     assert one.run_id == store.client.get_logged_model(str(one.model_uri)[8:]).source_run_id
     assert store.client.get_model_version(NAME, "2").description == "A model card."
     assert store.client.get_registered_model(NAME).tags == {}
@@ -51,10 +51,10 @@ def test_promoting_moves_the_aliases_and_keeps_the_evidence(store: Store) -> Non
 def test_the_same_model_again_is_the_same_version(store: Store) -> None:
     registry = Registry(NAME)
     first = new_version(store)
-    registry.promote(first, None)
-    registry.promote(new_version(store), 1)
-    again = NewVersion(first.model_uri, "Verified again.", {keys.TEST_ACCURACY: "0.95"})
-    version, is_new = registry.promote(again, 2)
+    registry.promote(*first, None)
+    registry.promote(*new_version(store), 1)
+    again = (first[0], "Verified again.", {str(keys.TEST_ACCURACY): "0.95"})
+    version, is_new = registry.promote(*again, 2)
     assert (version.version, is_new) == (1, False)
     assert version.figure(keys.TEST_ACCURACY) == 0.95
     assert store.client.get_model_version(NAME, "1").description == "Verified again."
@@ -64,9 +64,9 @@ def test_the_same_model_again_is_the_same_version(store: Store) -> None:
 
 def test_a_champion_that_changed_meanwhile_stays(store: Store) -> None:
     registry = Registry(NAME)
-    registry.promote(new_version(store), None)
+    registry.promote(*new_version(store), None)
     with pytest.raises(ChampionChangedError):
-        registry.promote(new_version(store), None)
+        registry.promote(*new_version(store), None)
     assert registry.aliases() == Aliases(champion=1, previous=None)
     assert len(registry.versions()) == 1
 
@@ -75,8 +75,8 @@ def test_rollback_and_back(store: Store) -> None:
     registry = Registry(NAME)
     with pytest.raises(InputError, match="rollback: received 'classifier', accepted: a model whos"):
         registry.roll_back()
-    registry.promote(new_version(store), None)
-    registry.promote(new_version(store), 1)
+    registry.promote(*new_version(store), None)
+    registry.promote(*new_version(store), 1)
     assert registry.roll_back() == Aliases(champion=1, previous=2)
     assert registry.roll_back() == Aliases(champion=2, previous=1)
 
@@ -88,7 +88,7 @@ def test_a_turn_that_somebody_never_ended_does_not_block_for_ever(
     store.client.create_registered_model(NAME)
     store.client.set_registered_model_tag(NAME, f"{keys.PROMOTING}.gone", "another-host")
     registry = Registry(NAME)
-    registry.promote(new_version(store), None)
+    registry.promote(*new_version(store), None)
     assert registry.aliases().champion == 1
     assert store.client.get_registered_model(NAME).tags == {}
 
@@ -97,7 +97,7 @@ def test_a_turn_that_somebody_never_ended_does_not_block_for_ever(
 RACE = """
 import sys, time
 from pathlib import Path
-from fm_mlflow.tracking.registry import ChampionChangedError, NewVersion, Registry
+from fm_mlflow.tracking.registry import ChampionChangedError, Registry
 folder, models = Path(sys.argv[1]), sys.argv[2:]
 registry = Registry("classifier")
 for number, uri in enumerate(models):
@@ -106,7 +106,7 @@ for number, uri in enumerate(models):
     while len(list(folder.glob("*.ready"))) < 2 * (number + 1):
         time.sleep(0.02)
     try:
-        registry.promote(NewVersion(uri, "", {}), champion)
+        registry.promote(uri, "", {}, champion)
         won = True
     except ChampionChangedError:
         won = False
