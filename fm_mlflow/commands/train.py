@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
@@ -33,21 +33,21 @@ from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.settings import parse
+from fm_mlflow.training.checkpoint import Start
 from fm_mlflow.training.run_contents import (
-    LoggedOutcome,
     clocks,
     log_costs,
     log_outcome,
     log_setting,
     of_parts,
 )
-from fm_mlflow.training.start import Start
 
 if TYPE_CHECKING:
     import keras
 
     from fm_mlflow.fitting import FitResult
     from fm_mlflow.measure.training import TrainingCosts
+    from fm_mlflow.tracking.recorder import LoggedModel
     from fm_mlflow.tracking.run import TrackedRun
     from fm_mlflow.training.models import BuiltModel
 
@@ -138,7 +138,7 @@ def run_training(
             fitted = _fit(run, config, dataset, built, progress, callbacks, enter, start)
             enter(EVALUATION)
             progress.stage("evaluating and logging the model")
-            logged = log_outcome(run, whole, dataset, built, fitted)
+            logged, outcome = log_outcome(run, whole, dataset, built, fitted)
             enter("measuring")
             progress.stage("measuring what it costs")
             costs = _measure(config, dataset, built, fitted, memory)
@@ -148,7 +148,7 @@ def run_training(
             ]
             measured = of_parts(measured, start.parts)
             log_costs(run, whole, measured, costs.flops, memory, machine)
-            metrics = {**logged.outcome, **measurement.metrics(measured)}
+            metrics = {**outcome, **measurement.metrics(measured)}
             run.describe(describe_training(whole, dataset, metrics))
         return _result(run, whole, dataset, logged, fitted, metrics)
 
@@ -249,7 +249,7 @@ def _fit(
 
     training, validation = dataset.train, dataset.validation or dataset.test
     enter(FIRST_STEP)
-    with Checkpointing(run, built.model, config, dataset.digest, start) as checkpoints:
+    with closing(Checkpointing(run, built.model, config, dataset.digest, start)) as checkpoints:
         fitted = fit(
             built.model,
             built.examples(training),
@@ -292,7 +292,7 @@ def _result(
     run: TrackedRun,
     config: TrainConfig,
     dataset: Dataset,
-    logged: LoggedOutcome,
+    logged: LoggedModel,
     fitted: FitResult,
     metrics: dict[str, float],
 ) -> TrainResult:
@@ -304,11 +304,11 @@ def _result(
         experiment_id=run.experiment_id,
         tracking_uri=tracking_uri(),
         artifact_uri=run.artifact_uri,
-        model_uri=logged.model.uri,
+        model_uri=logged.uri,
         config=config,
         dataset_digest=dataset.digest,
-        test_loss=logged.outcome[keys.TEST_LOSS],
-        test_accuracy=logged.outcome[keys.TEST_ACCURACY],
+        test_loss=metrics[keys.TEST_LOSS],
+        test_accuracy=metrics[keys.TEST_ACCURACY],
         metrics=metrics,
         history=fitted.history,
         pending=run.pending,

@@ -151,13 +151,9 @@ class _Validation:
         logs: Logs = {}
         for window in self._source(np.arange(len(self._examples), dtype=np.int32)):
             if self._steps is None:
-                self._steps = Steps(
-                    self._model.test_step,
-                    self._examples,
-                    window,
-                    self._batch_size,
-                    Compiler.TENSORFLOW,  # not worth a compilation
-                )
+                settings = self._examples, window, self._batch_size
+                # Not worth a compilation by XLA.
+                self._steps = Steps(self._model.test_step, *settings, Compiler.TENSORFLOW)
             if self._step_by_step:
                 for number in range(window.steps + bool(window.rest)):
                     if self._model.stop_evaluating:

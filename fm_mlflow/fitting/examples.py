@@ -129,11 +129,7 @@ Source = Callable[[Order], Iterator[Window]]
 def source_of(examples: Examples, batch_size: int, resident_bytes: int | None = None) -> Source:
     """Put the examples on the device if they fit there, else bring them window by window.
 
-    Args:
-        examples: What to give.
-        batch_size: Examples a step.
-        resident_bytes: Up to how many bytes may be put there at once; by default a quarter of the
-            memory that is free.
+    Up to `resident_bytes` may be put there at once; by default a quarter of the free memory.
     """
     arrays = examples.arrays
     size = sum(array.nbytes for array in keras.tree.flatten(arrays))

@@ -57,11 +57,9 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras is untyped
     def num_batches(self) -> int:
         return self._plan.steps
 
-    def __getitem__(self, index: int) -> tuple[Structure, ...]:
+    def __getitem__(self, index: int) -> Structure:
         start = index * self._plan.batch_size
         rows = self._order[start : start + self._plan.batch_size]
         batch = keras.tree.map_structure(lambda array: array[rows], self._arrays)
-        prepared: tuple[Structure, ...] = keras.tree.map_structure(
-            keras.ops.convert_to_numpy, self._plan.training.prepare(batch)
-        )
-        return prepared
+        prepared = self._plan.training.prepare(batch)
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, prepared)

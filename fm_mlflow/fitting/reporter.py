@@ -52,8 +52,7 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unty
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = _logged(logs or {})
         # Its shortest float32 spelling: 0.001, not 0.0010000000474974513.
-        rate = np.float32(self.model.optimizer.learning_rate)
-        metrics[keys.LEARNING_RATE] = float(str(rate))
+        metrics[keys.LEARNING_RATE] = float(str(np.float32(self.model.optimizer.learning_rate)))
         metrics[keys.EPOCH_SECONDS] = time.perf_counter() - self._started
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(value)

@@ -35,9 +35,6 @@ class SessionSteps(Steps):
     Args:
         step: As for `Steps`, and so are `examples`, `window` and `batch_size`. It may use
             variables; other resources not, and no Python.
-        examples: What it will be given.
-        window: The first window.
-        batch_size: Examples a step.
         parts: In how many parts the step takes a batch. Where there are several, they keep the
             cores busy, and an operation takes one thread.
         with_onednn: Give the steps oneDNN's kernels, see `fm_mlflow.fitting.cpu.onednn`.
