@@ -17,8 +17,7 @@ from fm_mlflow.naming import run_name
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.settings import parse
-from fm_mlflow.training.checkpoint import Checkpoint, newest
-from fm_mlflow.training.start import Start
+from fm_mlflow.training.checkpoint import Checkpoint, Start, newest
 
 if TYPE_CHECKING:
     import keras

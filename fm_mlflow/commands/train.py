@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
@@ -33,6 +33,7 @@ from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.settings import parse
+from fm_mlflow.training.checkpoint import Start
 from fm_mlflow.training.run_contents import (
     clocks,
     log_costs,
@@ -40,7 +41,6 @@ from fm_mlflow.training.run_contents import (
     log_setting,
     of_parts,
 )
-from fm_mlflow.training.start import Start
 
 if TYPE_CHECKING:
     import keras
@@ -140,7 +140,7 @@ def run_training(
             fitted = _fit(run, config, dataset, built, progress, callbacks, enter, start)
             enter(EVALUATION)
             progress.stage("evaluating and logging the model")
-            logged = log_outcome(run, whole, dataset, built, fitted)
+            logged, outcome = log_outcome(run, whole, dataset, built, fitted)
             enter("measuring")
             progress.stage("measuring what it costs")
             from fm_mlflow.measure.training import Trained, training_costs
@@ -159,7 +159,7 @@ def run_training(
             costs += clocks(fitted, logged, start.time - start.progress.seconds)
             measured = of_parts(costs, start.parts)
             log_costs(run, whole, measured, flops, memory, machine)
-            metrics = {**logged.outcome, **measurement.metrics(measured)}
+            metrics = {**outcome, **measurement.metrics(measured)}
             run.describe(describe_training(whole, dataset, metrics))
         return TrainResult(
             run_id=run.run_id,
@@ -167,11 +167,11 @@ def run_training(
             experiment_id=run.experiment_id,
             tracking_uri=tracking_uri(),
             artifact_uri=run.artifact_uri,
-            model_uri=logged.model.uri,
+            model_uri=logged.uri,
             config=whole,
             dataset_digest=dataset.digest,
-            test_loss=logged.outcome[keys.TEST_LOSS],
-            test_accuracy=logged.outcome[keys.TEST_ACCURACY],
+            test_loss=outcome[keys.TEST_LOSS],
+            test_accuracy=outcome[keys.TEST_ACCURACY],
             metrics=metrics,
             history=fitted.history,
             pending=run.pending,
@@ -258,7 +258,7 @@ def _fit(
 
     training, validation = dataset.train, dataset.validation or dataset.test
     enter(FIRST_STEP)
-    with Checkpointing(run, built.model, config, dataset.digest, start) as checkpoints:
+    with closing(Checkpointing(run, built.model, config, dataset.digest, start)) as checkpoints:
         fitted = fit(
             built.model,
             built.examples(training),

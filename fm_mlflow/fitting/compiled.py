@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,9 +10,8 @@ import numpy as np
 
 from fm_mlflow.fitting import hooks
 from fm_mlflow.fitting.cpu.fast_steps import fast_steps
-from fm_mlflow.fitting.examples import Examples, Window, epoch_order, in_order, source_of
+from fm_mlflow.fitting.examples import Window, epoch_order, source_of
 from fm_mlflow.fitting.plan import Plan
-from fm_mlflow.fitting.reporter import EpochClock, OnBatch
 from fm_mlflow.fitting.steps import Compiler, Logs, Steps
 
 _CHUNK_SECONDS = 0.1
@@ -22,53 +20,27 @@ _VALIDATION_BATCH = 256
 
 
 class CompiledLoop:
-    """A fit by compiled chunks of steps.
+    """A fit by compiled chunks of steps, of a model that is compiled and built."""
 
-    Args:
-        model: Compiled and built.
-        training: What it learns from.
-        validation: What it is evaluated on after each epoch.
-        plan: Which examples each step sees.
-        callbacks: The user's, then ours.
-        resident_bytes: Up to how many bytes of examples stay on the device; None for a default.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        training: Examples,
-        validation: Examples,
-        plan: Plan,
-        callbacks: Sequence[keras.callbacks.Callback],
-        resident_bytes: int | None,
-    ) -> None:
+    def __init__(self, model: keras.Model, plan: Plan) -> None:
         self._model = model
         self._plan = plan
-        self._training = training
-        self._steps_an_epoch = plan.steps(len(training))
-        self._source = source_of(training, plan.batch_size, resident_bytes)
-        self._step_by_step = hooks.hears_train_batches(callbacks)
+        self._source = source_of(plan.training, plan.batch_size, plan.resident_bytes)
+        self._step_by_step = hooks.hears(plan.callbacks, hooks.TRAIN_HOOKS)
         self._steps: Steps | None = None
         self._chunk = 1
         self._callbacks = keras.callbacks.CallbackList(
-            list(callbacks),
+            list(plan.callbacks),
             add_history=True,
             model=model,
             verbose=0,
             epochs=plan.epochs,
-            steps=self._steps_an_epoch,
+            steps=plan.steps,
         )
-        self._validation = _Validation(
-            model, validation, plan.batch_size, callbacks, self._callbacks, resident_bytes
-        )
+        self._validation = _Validation(model, plan, self._callbacks)
 
-    def run(self, clock: EpochClock, on_batch: OnBatch | None) -> str:
-        """Train: epoch by epoch, each validated; return what ran the training steps.
-
-        Args:
-            clock: To be told when an epoch begins and its training ends.
-            on_batch: Called with the steps done in an epoch and the steps of an epoch.
-        """
+    def run(self) -> str:
+        """Train: epoch by epoch, each validated; return what ran the training steps."""
         model, plan = self._model, self._plan
         model.stop_training = False
         self._callbacks.on_train_begin()
@@ -76,11 +48,11 @@ class CompiledLoop:
         initial_epoch = getattr(model, "_initial_epoch", None) or plan.initial_epoch
         logs: dict[str, Any] | None = None
         for epoch in range(initial_epoch, plan.epochs):
-            clock.start()
+            plan.reporter.start()
             model.reset_metrics()
             self._callbacks.on_epoch_begin(epoch)
-            logs = dict(_result(model, self._train(epoch, on_batch)))
-            clock.end_training()
+            logs = dict(_result(model, self._train(epoch)))
+            plan.reporter.end_training()
             validated = self._validation.run()
             logs.update({f"val_{name}": value for name, value in validated.items()})
             self._callbacks.on_epoch_end(epoch, logs)
@@ -96,12 +68,13 @@ class CompiledLoop:
         if self._steps is not None:
             self._steps.close()
 
-    def _train(self, epoch: int, on_batch: OnBatch | None) -> Logs:
+    def _train(self, epoch: int) -> Logs:
         """Run the steps of an epoch; return what the last one returned."""
-        order = epoch_order(self._plan.seed, epoch, len(self._training))
+        on_batch, steps_of_epoch = self._plan.on_batch, self._plan.steps
+        order = epoch_order(self._plan.seed, epoch, len(self._plan.training))
         done = 0
         logs: Logs = {}
-        for window in self._source.windows(order):
+        for window in self._source(order):
             if self._steps is None:
                 self._steps = self._traced(window)
             first, last = 0, window.steps + bool(window.rest)
@@ -110,7 +83,7 @@ class CompiledLoop:
                 first += count
                 done += count
                 if on_batch:
-                    on_batch(done, self._steps_an_epoch)
+                    on_batch(done, steps_of_epoch)
         if self._steps is not None:
             self._steps.settle()
         return logs
@@ -124,7 +97,7 @@ class CompiledLoop:
             compiler = Compiler.XLA_STEP
         elif self._step_by_step or not window.steps:
             compiler = Compiler.TENSORFLOW
-        settings = self._training, window, self._plan.batch_size, compiler
+        settings = self._plan.training, window, self._plan.batch_size, compiler
         return fast_steps(model, *settings) or Steps(model.train_step, *settings)
 
     def _advance(self, steps: Steps, window: Window, first: int, done: int) -> tuple[int, Logs]:
@@ -157,22 +130,16 @@ class _Validation:
     """Evaluates a model after each epoch, as `model.evaluate` does."""
 
     def __init__(
-        self,
-        model: keras.Model,
-        examples: Examples,
-        batch_size: int,
-        callbacks: Sequence[keras.callbacks.Callback],
-        everyone: keras.callbacks.CallbackList,
-        resident_bytes: int | None,
+        self, model: keras.Model, plan: Plan, callbacks: keras.callbacks.CallbackList
     ) -> None:
         self._model = model
-        self._examples = examples
-        self._callbacks = everyone
-        self._step_by_step = hooks.hears_test_batches(callbacks)
+        self._examples = plan.validation
+        self._callbacks = callbacks
+        self._step_by_step = hooks.hears(plan.callbacks, hooks.TEST_HOOKS)
+        self._batch_size = plan.batch_size
         if not self._step_by_step and hooks.is_mean_over_examples(model):
-            batch_size = max(batch_size, _VALIDATION_BATCH)
-        self._batch_size = batch_size
-        self._source = source_of(examples, batch_size, resident_bytes)
+            self._batch_size = max(plan.batch_size, _VALIDATION_BATCH)
+        self._source = source_of(plan.validation, self._batch_size, plan.resident_bytes)
         self._steps: Steps | None = None
 
     def run(self) -> dict[str, Any]:
@@ -182,15 +149,11 @@ class _Validation:
         self._model.stop_evaluating = False
         done = 0
         logs: Logs = {}
-        for window in self._source.windows(in_order(len(self._examples))):
+        for window in self._source(np.arange(len(self._examples), dtype=np.int32)):
             if self._steps is None:
-                self._steps = Steps(
-                    self._model.test_step,
-                    self._examples,
-                    window,
-                    self._batch_size,
-                    Compiler.TENSORFLOW,  # not worth a compilation
-                )
+                settings = self._examples, window, self._batch_size
+                # Not worth a compilation by XLA.
+                self._steps = Steps(self._model.test_step, *settings, Compiler.TENSORFLOW)
             if self._step_by_step:
                 for number in range(window.steps + bool(window.rest)):
                     if self._model.stop_evaluating:

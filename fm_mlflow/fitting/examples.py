@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -104,11 +105,6 @@ def epoch_order(seed: int, epoch: int, count: int) -> Order:
     return generator.permutation(count).astype(np.int32)
 
 
-def in_order(count: int) -> Order:
-    """Return the order as it stands, for validation."""
-    return np.arange(count, dtype=np.int32)
-
-
 @dataclass(frozen=True)
 class Window:
     """A part of an epoch that is on the device.
@@ -126,66 +122,46 @@ class Window:
     rest: int
 
 
-class Source(Protocol):
-    """Gives an epoch's examples window by window; full windows have one shape."""
-
-    def windows(self, order: Order) -> Iterator[Window]:
-        """Give the windows of an epoch, in order."""
+Source = Callable[[Order], Iterator[Window]]
+"""Gives the windows of an epoch, in its order; full windows have one shape."""
 
 
 def source_of(examples: Examples, batch_size: int, resident_bytes: int | None = None) -> Source:
     """Put the examples on the device if they fit there, else bring them window by window.
 
-    Args:
-        examples: What to give.
-        batch_size: Examples a step.
-        resident_bytes: Up to how many bytes may be put there at once; by default a quarter of the
-            memory that is free.
+    Up to `resident_bytes` may be put there at once; by default a quarter of the free memory.
     """
     arrays = examples.arrays
     size = sum(array.nbytes for array in keras.tree.flatten(arrays))
     if resident_bytes is None:
         resident_bytes = int(psutil.virtual_memory().available * _RESIDENT_SHARE)
     if size <= resident_bytes:
-        return _Resident(arrays, batch_size)
+        return partial(_resident, keras.tree.map_structure(tf.constant, arrays), batch_size)
     rows = max(1, min(_WINDOW_BYTES, resident_bytes) * len(examples) // size)
-    return _Streamed(arrays, batch_size, max(1, rows // batch_size))
+    return partial(_streamed, arrays, batch_size, max(1, rows // batch_size))
 
 
-class _Resident:
-    """All examples on the device: only the order changes."""
-
-    def __init__(self, arrays: tuple[Structure, ...], batch_size: int) -> None:
-        self._tensors = keras.tree.map_structure(tf.constant, arrays)
-        self._batch_size = batch_size
-
-    def windows(self, order: Order) -> Iterator[Window]:
-        steps, rest = divmod(len(order), self._batch_size)
-        yield Window(self._tensors, tf.constant(order), steps, rest)
+def _resident(tensors: tuple[Structure, ...], batch_size: int, order: Order) -> Iterator[Window]:
+    """All examples are on the device: only the order changes."""
+    yield Window(tensors, tf.constant(order), *divmod(len(order), batch_size))
 
 
-class _Streamed:
-    """Rows are gathered on the host, the next window while the device works on this one."""
+def _streamed(
+    arrays: tuple[Structure, ...], batch_size: int, steps: int, order: Order
+) -> Iterator[Window]:
+    """Gather rows on the host, the next window while the device works on this one."""
+    rows = steps * batch_size
 
-    def __init__(self, arrays: tuple[Structure, ...], batch_size: int, steps: int) -> None:
-        self._arrays = arrays
-        self._batch_size = batch_size
-        self._steps = steps
-
-    def windows(self, order: Order) -> Iterator[Window]:
-        rows = self._steps * self._batch_size
-        starts = range(0, len(order), rows)
-        with ThreadPoolExecutor(1, thread_name_prefix="examples") as ahead:
-            following: Future[Window] = ahead.submit(self._window, order[:rows])
-            for start in starts:
-                window = following.result()
-                if start + rows < len(order):
-                    following = ahead.submit(self._window, order[start + rows : start + 2 * rows])
-                yield window
-
-    def _window(self, order: Order) -> Window:
-        steps, rest = divmod(len(order), self._batch_size)
+    def window(part: Order) -> Window:
         # Filled up with rows that no step reads: one shape, one compilation.
-        filled = np.resize(order, self._steps * self._batch_size)
-        tensors = keras.tree.map_structure(lambda array: tf.constant(array[filled]), self._arrays)
-        return Window(tensors, tf.range(len(filled), dtype=tf.int32), steps, rest)
+        filled = np.resize(part, rows)
+        tensors = keras.tree.map_structure(lambda array: tf.constant(array[filled]), arrays)
+        return Window(tensors, tf.range(rows, dtype=tf.int32), *divmod(len(part), batch_size))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="examples") as ahead:
+        following: Future[Window] = ahead.submit(window, order[:rows])
+        for start in range(rows, len(order) + rows, rows):
+            ready = following.result()
+            if start < len(order):
+                following = ahead.submit(window, order[start : start + rows])
+            yield ready

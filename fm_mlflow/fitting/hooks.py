@@ -8,41 +8,24 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-_TRAIN_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
-_TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
+TRAIN_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
 # They look at each batch only where `save_freq` is a number.
 _SAVERS = (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore)
-_WHOLE_FIT = (
-    "fit",
-    "make_train_function",
-    "make_test_function",
-    "evaluate",
-)
+_WHOLE_FIT = ("fit", "make_train_function", "make_test_function", "evaluate")
 
 
-def hears_train_batches(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
-    """Tell whether a callback wants to be called before or after each training step."""
-    return any(_hears(callback, _TRAIN_HOOKS) for callback in callbacks)
+def hears(callbacks: Iterable[keras.callbacks.Callback], hooks: Iterable[str]) -> bool:
+    """Tell whether a callback wants to be called at one of these hooks."""
+    return any(_hears(callback, hook) for callback in callbacks for hook in hooks)
 
 
-def hears_test_batches(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
-    """Tell whether a callback wants to be called before or after each validation step."""
-    return any(_hears(callback, _TEST_HOOKS) for callback in callbacks)
-
-
-def _hears(callback: keras.callbacks.Callback, hooks: Iterable[str]) -> bool:
-    for hook in hooks:
-        if hook in vars(callback):  # LambdaCallback
-            return True
-        own = getattr(type(callback), hook, None)
-        if own is getattr(keras.callbacks.Callback, hook):
-            continue
-        for saver in _SAVERS:
-            if own is getattr(saver, hook) and getattr(callback, "save_freq", None) == "epoch":
-                break
-        else:
-            return True
-    return False
+def _hears(callback: keras.callbacks.Callback, hook: str) -> bool:
+    by_epoch = getattr(callback, "save_freq", None) == "epoch"
+    idle = (keras.callbacks.Callback, *(_SAVERS if by_epoch else ()))
+    own = getattr(type(callback), hook, None)
+    # An instance has hooks of its own in a LambdaCallback.
+    return hook in vars(callback) or all(own is not getattr(kind, hook) for kind in idle)
 
 
 def needs_keras_fit(model: keras.Model) -> bool:
@@ -51,8 +34,12 @@ def needs_keras_fit(model: keras.Model) -> bool:
         bool(model.run_eagerly)
         or tf.distribute.has_strategy()
         or model.distribute_strategy.num_replicas_in_sync > 1
-        or any(getattr(type(model), name) is not getattr(keras.Model, name) for name in _WHOLE_FIT)
+        or _overrides(model, _WHOLE_FIT)
     )
+
+
+def _overrides(model: keras.Model, names: Iterable[str]) -> bool:
+    return any(getattr(type(model), name) is not getattr(keras.Model, name) for name in names)
 
 
 def is_mean_over_examples(model: keras.Model) -> bool:
@@ -61,13 +48,8 @@ def is_mean_over_examples(model: keras.Model) -> bool:
     Keras' own losses and metrics weigh each example alike; one of a user's need not, and of
     several losses Keras reports each as a mean over batches.
     """
-    if not isinstance(model.loss, (str, keras.losses.Loss)):
-        return False
-    if type(model).test_step is not keras.Model.test_step:
-        return False
-    if type(model).compute_loss is not keras.Model.compute_loss:
-        return False
-    if type(model).compute_metrics is not keras.Model.compute_metrics:
+    has_one_loss = isinstance(model.loss, (str, keras.losses.Loss))
+    if not has_one_loss or _overrides(model, ("test_step", "compute_loss", "compute_metrics")):
         return False
     try:
         config = model.get_compile_config()

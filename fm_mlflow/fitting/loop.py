@@ -15,7 +15,7 @@ from fm_mlflow.fitting.compiled import CompiledLoop
 from fm_mlflow.fitting.examples import Examples
 from fm_mlflow.fitting.keras_fit import keras_fit
 from fm_mlflow.fitting.plan import Plan
-from fm_mlflow.fitting.reporter import EpochClock, OnBatch, OnEpoch, Reporter
+from fm_mlflow.fitting.reporter import OnBatch, OnEpoch, Reporter
 from fm_mlflow.fitting.steps import Compiler
 
 
@@ -61,12 +61,12 @@ def fit(
     is slower, where a callback has hooks for single batches; `model.fit` itself, on the same
     batches, where the model overrides more than its steps, runs eagerly or is distributed.
 
-    The order of epoch `e` is `epoch_order(seed, e, n)`, so an interrupted fit goes on exactly with
-    `initial_epoch=e`, once the model has again what it had when epoch `e` began: its weights, all
-    variables of its optimizer, and the states of its seed generators (dropout's; in
+    The order of epoch `e` is `epoch_order(seed, e, n)`, so an interrupted fit continues exactly
+    with `initial_epoch=e`, once the model has again what it had when epoch `e` began: its weights,
+    all variables of its optimizer, and the states of its seed generators (dropout's; in
     `model.variables`, not in `model.weights`). Metrics start each epoch anew. What a callback
     remembers is the callback's to restore. Random operations of TensorFlow's own, with neither
-    seed nor generator, go on as no state can tell.
+    seed nor generator, continue as no state can tell.
 
     Args:
         model: Compiled and built.
@@ -93,16 +93,24 @@ def fit(
     started = time.perf_counter()
     if class_weight is not None:
         training = training.weighted(class_weight)
-    clock = EpochClock()
-    reporter = Reporter(on_epoch, clock)
-    everyone = [*callbacks, reporter]
-    plan = Plan(epochs, initial_epoch, batch_size, seed)
+    reporter = Reporter(on_epoch)
+    plan = Plan(
+        training,
+        validation,
+        epochs,
+        initial_epoch,
+        batch_size,
+        seed,
+        [*callbacks, reporter],
+        reporter,
+        on_batch,
+        resident_bytes,
+    )
     if fit_loop == "keras" or hooks.needs_keras_fit(model):
-        keras_fit(model, training, validation, plan, everyone, clock, on_batch)
+        keras_fit(model, plan)
         compiler = Compiler.KERAS.value
     else:
-        loop = CompiledLoop(model, training, validation, plan, everyone, resident_bytes)
-        with closing(loop):
-            compiler = loop.run(clock, on_batch)
+        with closing(CompiledLoop(model, plan)) as loop:
+            compiler = loop.run()
     seconds = time.perf_counter() - started
-    return FitResult(reporter.history, seconds, clock.training_seconds, compiler)
+    return FitResult(reporter.history, seconds, reporter.training_seconds, compiler)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import keras
+
+from fm_mlflow.fitting.examples import Examples
+from fm_mlflow.fitting.reporter import OnBatch, Reporter
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers that say which examples each step sees.
+    """The arguments of `fit`, but for the model, and the reporter, which is its last callback."""
 
-    Attributes:
-        epochs: The epoch to end with.
-        initial_epoch: Epochs that were done before.
-        batch_size: Examples a step.
-        seed: With the number of an epoch, it decides the epoch's order.
-    """
-
+    training: Examples
+    validation: Examples
     epochs: int
     initial_epoch: int
     batch_size: int
     seed: int
+    callbacks: Sequence[keras.callbacks.Callback]
+    reporter: Reporter
+    on_batch: OnBatch | None
+    resident_bytes: int | None
 
-    def steps(self, examples: int) -> int:
-        """Return the steps of an epoch, its smaller last one included."""
-        return -(-examples // self.batch_size)
+    @property
+    def steps(self) -> int:
+        """Training steps of an epoch, its smaller last one included."""
+        return -(-len(self.training) // self.batch_size)

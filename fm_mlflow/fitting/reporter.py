@@ -22,51 +22,38 @@ OnBatch = Callable[[int, int], None]
 _REFUSED_IN_NAMES = re.compile(r"[^\w\-. /:]")
 
 
-class EpochClock:
-    """Times the epochs of a fit.
+class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
+    """Times each epoch and passes its metrics on, by logged name; the last of the callbacks.
+
+    Args:
+        on_epoch: Called with the epoch (from 1) and its metrics.
 
     Attributes:
-        training_seconds: Of each epoch, validation left out.
+        history: One value an epoch for each metric, by logged name.
+        training_seconds: Wall time of each epoch, validation left out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_epoch: OnEpoch) -> None:
+        super().__init__()
+        self.history: dict[str, list[float]] = {}
         self.training_seconds: list[float] = []
+        self._on_epoch = on_epoch
         self._started = 0.0
 
     def start(self) -> None:
-        """An epoch begins."""
+        """An epoch begins, before any callback hears of it."""
         self._started = time.perf_counter()
 
     def end_training(self) -> None:
         """The epoch's training steps are done."""
-        self.training_seconds.append(self.seconds())
-
-    def seconds(self) -> float:
-        """Return the time since the epoch began."""
-        return time.perf_counter() - self._started
-
-
-class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
-    """Passes an epoch's metrics on, by logged name; the last of the callbacks.
-
-    Args:
-        on_epoch: Called with the epoch (from 1) and its metrics.
-        clock: Of the fit.
-    """
-
-    def __init__(self, on_epoch: OnEpoch, clock: EpochClock) -> None:
-        super().__init__()
-        self.history: dict[str, list[float]] = {}
-        self._on_epoch = on_epoch
-        self._clock = clock
+        self.training_seconds.append(time.perf_counter() - self._started)
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = _logged(logs or {})
         # Its shortest float32 spelling: 0.001, not 0.0010000000474974513.
-        rate = np.float32(self.model.optimizer.learning_rate)
-        metrics[keys.LEARNING_RATE] = float(str(rate))
-        metrics[keys.EPOCH_SECONDS] = self._clock.seconds()
+        metrics[keys.LEARNING_RATE] = float(str(np.float32(self.model.optimizer.learning_rate)))
+        metrics[keys.EPOCH_SECONDS] = time.perf_counter() - self._started
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(value)
         self._on_epoch(epoch + 1, metrics)

@@ -36,8 +36,6 @@ _NOT_COMPILED = (
     tf.errors.NotFoundError,
     tf.errors.UnimplementedError,
 )
-
-
 _FUSED_ADAM = "ResourceApplyAdam"
 
 
@@ -86,8 +84,12 @@ class Steps:
         self._ways: list[str] = []
         self._has_fused_adam = _FUSED_ADAM in operations
         # Traced when first called: not every fit needs both.
-        self._some = tf.function(self._run_some, autograph=False, reduce_retracing=True)
-        self._many: Any = self._compiled()
+        self._some = tf.function(
+            lambda tensors, rows: self._step(_take(tensors, rows)),
+            autograph=False,
+            reduce_retracing=True,
+        )
+        self._many = self._compiled()
 
     @property
     def description(self) -> str:
@@ -129,15 +131,9 @@ class Steps:
         batch = keras.tree.map_structure(_any_rows, window.tensors)
         return self._many.get_concrete_function(batch, order, number, number)
 
-    def _compiled(self) -> Callable[..., Logs]:
+    def _compiled(self) -> Any:
         is_xla = self.compiler is Compiler.XLA
-        many: Callable[..., Logs] = tf.function(
-            self._run_many, autograph=False, jit_compile=is_xla or None
-        )
-        return many
-
-    def _run_some(self, tensors: Structure, rows: tf.Tensor) -> Logs:
-        return self._step(_take(tensors, rows))
+        return tf.function(self._run_many, autograph=False, jit_compile=is_xla or None)
 
     def _run_many(
         self, tensors: Structure, order: tf.Tensor, first: tf.Tensor, stop: tf.Tensor
@@ -187,5 +183,5 @@ def _choose(operations: Iterable[str]) -> Compiler:
     """
     if tf.config.list_physical_devices("GPU"):
         return Compiler.TENSORFLOW  # there Keras' own `jit_compile` has decided
-    slow = any(_SLOW_IN_XLA.search(operation) for operation in operations)
+    slow = any(map(_SLOW_IN_XLA.search, operations))
     return Compiler.TENSORFLOW if slow else Compiler.XLA

@@ -1,8 +1,8 @@
-"""What a training needs to go on as if nothing had happened: written after each epoch, atomically.
+"""What a training needs to continue as if nothing had happened, written after each epoch.
 
 A checkpoint is one `.npz` file: the values of all variables of the model (weights, states of seed
 generators) and of its optimizer, and `meta`, JSON with the settings, Python's and NumPy's random
-state, the epoch and the learning curve so far. Two files take turns, so that a whole one is there
+state, the epoch and the learning curve so far. Two files take turns, so that there is a whole one
 at any moment. The order of the images needs no state: it follows from seed and epoch.
 """
 
@@ -11,20 +11,24 @@ from __future__ import annotations
 import json
 import logging
 import random
-import threading
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fm_mlflow.config import TrainConfig
 from fm_mlflow.process.atomic_file import atomic_file
 
 if TYPE_CHECKING:
     import keras
+
+    from fm_mlflow.tracking.run import Resumption
 
 _log = logging.getLogger(__name__)
 
@@ -77,13 +81,15 @@ class Checkpoint:
         cls, model: keras.Model, settings: dict[str, Any], digest: str, progress: Progress
     ) -> Checkpoint:
         """Copy the state of a training at the end of an epoch."""
+        name, keys, *rest = np.random.get_state()
+        numpy_state = [name, np.asarray(keys).tolist(), *rest]
         return cls(
             settings,
             digest,
             progress,
             _values(_variables(model)),
             _values(model.optimizer.variables),
-            _random_state(),
+            {"python": random.getstate(), "numpy": numpy_state},
         )
 
     def restore(self, model: keras.Model) -> None:
@@ -104,7 +110,8 @@ class Checkpoint:
         np.random.set_state((name, np.array(keys, np.uint32), *rest))
 
     def write(self, path: Path) -> None:
-        """Write a file that is either whole or, after a crash, not there."""
+        """Write a file that is either whole or, after a crash, missing."""
+        values = [*self.variables, *self.optimizer]
         meta = {
             "format": _FORMAT,
             "settings": self.settings,
@@ -112,12 +119,9 @@ class Checkpoint:
             "random_state": self.random_state,
             "progress": asdict(self.progress),
             "counts": [len(self.variables), len(self.optimizer)],
-            "types": [array.dtype.name for array in (*self.variables, *self.optimizer)],
+            "types": [array.dtype.name for array in values],
         }
-        arrays = {
-            f"{number:05}": _plain(array)
-            for number, array in enumerate((*self.variables, *self.optimizer))
-        }
+        arrays = {f"{number:05}": _plain(array) for number, array in enumerate(values)}
         arrays[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
         with atomic_file(path, durable=True) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
@@ -127,7 +131,7 @@ class Checkpoint:
         """Read a file.
 
         Raises:
-            OSError, ValueError, KeyError, zipfile.BadZipFile: It is not there, or damaged.
+            OSError, ValueError, KeyError, zipfile.BadZipFile: It is missing, or damaged.
         """
         with np.load(path) as file:
             meta = json.loads(bytes(file[_META]))
@@ -162,6 +166,37 @@ def newest(folders: Iterable[Path]) -> Checkpoint | None:
     return max(found, key=lambda each: each.progress.epoch, default=None)
 
 
+@dataclass(frozen=True)
+class Start:
+    """The point at which a training starts: the beginning, or a checkpoint.
+
+    Attributes:
+        time: When the call began, on the clock of `time.perf_counter`.
+        load: Load average of the machine at that time.
+        checkpoint: The checkpoint that it continues from, if it does.
+        epochs: Number of epochs to reach, where that is not the run's setting.
+        resumption: The run that is resumed.
+        parts: Processes that have trained the run, this one included.
+    """
+
+    time: float
+    load: float | None
+    checkpoint: Checkpoint | None = None
+    epochs: int | None = None
+    resumption: Resumption | None = None
+    parts: int = 1
+
+    @property
+    def progress(self) -> Progress:
+        """The progress of the training so far."""
+        done = self.checkpoint.progress if self.checkpoint else Progress()
+        return replace(done, parts=self.parts)
+
+    def until(self, config: TrainConfig) -> int:
+        """Return the number of epochs to reach."""
+        return self.epochs or config.epochs
+
+
 class CheckpointWriter:
     """Writes checkpoints on a thread of its own; of those that come too fast, the last.
 
@@ -175,49 +210,38 @@ class CheckpointWriter:
     def __init__(self, folder: Path, on_written: Callable[[Path], None]) -> None:
         self._folder = folder
         self._on_written = on_written
-        self._changed = threading.Condition()
-        self._next: Checkpoint | None = None
-        self._closing = False
-        self._failed = False
-        self._thread = threading.Thread(target=self._run, name="fm_mlflow-checkpoint", daemon=True)
-        self._thread.start()
+        self._waiting: deque[Checkpoint] = deque(maxlen=1)
+        self._has_failed = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fm_mlflow-checkpoint")
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Have a checkpoint written; returns at once."""
-        with self._changed:
-            self._next = checkpoint
-            self._changed.notify_all()
+        self._waiting.append(checkpoint)
+        self._thread.submit(self._write)
 
     def close(self) -> None:
         """Wait until the last one is written."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        self._thread.join()
+        self._thread.shutdown()
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while self._next is None and not self._closing:
-                    self._changed.wait()
-                checkpoint, self._next = self._next, None
-            if checkpoint is None:
-                return
-            path = self._folder / _FILES[checkpoint.progress.epoch % 2]
-            try:
-                self._folder.mkdir(exist_ok=True)
-                checkpoint.write(path)
-            except OSError as error:
-                if not self._failed:
-                    _log.warning(
-                        "the checkpoint of epoch %d cannot be written (%s); the one before is kept",
-                        checkpoint.progress.epoch,
-                        error.strerror or error,
-                    )
-                self._failed = True
-            else:
-                self._failed = False
-                self._on_written(path)
+    def _write(self) -> None:
+        try:
+            checkpoint = self._waiting.pop()
+        except IndexError:  # the call before has written a newer one
+            return
+        path = self._folder / _FILES[checkpoint.progress.epoch % 2]
+        try:
+            self._folder.mkdir(exist_ok=True)
+            checkpoint.write(path)
+            self._on_written(path)
+            self._has_failed = False
+        except Exception as error:  # nobody waits for the result of this thread
+            if not self._has_failed:
+                _log.warning(
+                    "the checkpoint of epoch %d cannot be written (%s); the one before is kept",
+                    checkpoint.progress.epoch,
+                    getattr(error, "strerror", None) or error,
+                )
+            self._has_failed = True
 
 
 def _variables(model: keras.Model) -> list[Any]:
@@ -242,8 +266,3 @@ def _assign(variables: Sequence[Any], values: Sequence[NDArray[Any]]) -> None:
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array of a type that NumPy's files know: bfloat16 and its like are not."""
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
-
-
-def _random_state() -> dict[str, Any]:
-    name, keys, *rest = np.random.get_state()
-    return {"python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *rest]}

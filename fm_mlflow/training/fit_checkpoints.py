@@ -6,56 +6,34 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
-from typing_extensions import override
 
 from fm_mlflow import keys
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.fitting import FitResult
-from fm_mlflow.training.checkpoint import Checkpoint, CheckpointWriter, Progress
+from fm_mlflow.training.checkpoint import Checkpoint, CheckpointWriter, Start
 
 if TYPE_CHECKING:
     from fm_mlflow.tracking.run import TrackedRun
-    from fm_mlflow.training.start import Start
 
 
 class Checkpointing:
-    """Writes a checkpoint at the end of each epoch; a context manager around the fit.
-
-    Args:
-        run: The run, which keeps the checkpoints.
-        model: What is trained.
-        config: The run's settings.
-        digest: Of the data set.
-        start: Where it continues from.
-    """
+    """Writes a checkpoint at the end of each epoch of a fit, which starts now."""
 
     def __init__(
         self, run: TrackedRun, model: keras.Model, config: TrainConfig, digest: str, start: Start
     ) -> None:
-        self._run = run
         self._model = model
         self._settings = config.model_dump()
         self._digest = digest
         self._start = start
         self._progress = start.progress
+        self._writer = CheckpointWriter(run.checkpoint_folder, run.log_checkpoint)
         self._fit_started = time.perf_counter()
 
-    def __enter__(self) -> Checkpointing:
-        """Start the thread that writes."""
-        self._fit_started = time.perf_counter()
-        self._writer = CheckpointWriter(self._run.checkpoint_folder, self._run.log_checkpoint)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Wait until the last checkpoint is written."""
         self._writer.close()
 
@@ -65,12 +43,12 @@ class Checkpointing:
         history = {name: [*values] for name, values in self._progress.history.items()}
         for name, value in metrics.items():
             history.setdefault(name, []).append(value)
-        self._progress = Progress(
+        self._progress = replace(
+            done,
             epoch=epoch,
             history=history,
             seconds=done.seconds + now - self._start.time,
             fit_seconds=done.fit_seconds + now - self._fit_started,
-            parts=done.parts,
         )
         if all(math.isfinite(metrics.get(name, 0)) for name in (keys.LOSS, keys.VAL_LOSS)):
             state = Checkpoint.of(self._model, self._settings, self._digest, self._progress)
@@ -79,7 +57,13 @@ class Checkpointing:
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Return the callbacks that must run before those of the user."""
         checkpoint = self._start.checkpoint
-        return [_RandomState(checkpoint)] if checkpoint is not None else []
+        if checkpoint is None:
+            return []
+        # So that callbacks draw the random numbers that they would have drawn.
+        restore = keras.callbacks.LambdaCallback(
+            on_train_begin=lambda _logs: checkpoint.restore_random_state()
+        )
+        return [restore]
 
     def whole(self, fitted: FitResult) -> FitResult:
         """Return the result of the whole training, earlier parts included."""
@@ -98,15 +82,3 @@ class Checkpointing:
             seconds=done.fit_seconds + fitted.seconds,
             training_seconds=fitted.training_seconds or earlier,
         )
-
-
-class _RandomState(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
-    """Restores the random state, so that callbacks draw what they would have drawn."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__()
-        self._checkpoint = checkpoint
-
-    @override
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._checkpoint.restore_random_state()

@@ -6,22 +6,26 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.data.probabilities import are_probabilities
-from fm_mlflow.errors import ModelError
-from fm_mlflow.training.user_source import UserSource, find_function, source_of
-
-if TYPE_CHECKING:
-    from fm_mlflow.fitting import Examples
-
+from fm_mlflow.fitting import Examples
+from fm_mlflow.training.user_source import (
+    UnfitError,
+    UserSource,
+    accepting,
+    find_function,
+    refused_as,
+    source_of,
+)
 
 _CHANNELS = "channels_last"  # independent of the user's keras.json
 
@@ -36,17 +40,15 @@ class BuiltModel:
         gives_logits: Its outputs are not probabilities; a softmax makes them so.
         params: What the run logs of it: optimizer, loss and, unless scheduled, learning rate.
         was_compiled: Its author compiled it: optimizer, loss and learning rate are the author's.
-        code_paths: Files that are needed to load it elsewhere (a user's own modules).
-        requirements: Packages that these import, as pip takes them.
+        source: What is needed to load it elsewhere.
     """
 
     model: keras.Model
     input_shape: tuple[int, ...]
     gives_logits: bool
     params: dict[str, Any]
-    was_compiled: bool = False
-    code_paths: tuple[Path, ...] = ()
-    requirements: tuple[str, ...] = ()
+    was_compiled: bool
+    source: UserSource
 
     def inputs(self, subset: Subset) -> NDArray[np.float32]:
         """Images as the model takes them: 0 to 1, shape (n, *input_shape)."""
@@ -54,17 +56,15 @@ class BuiltModel:
 
     def examples(self, subset: Subset) -> Examples:
         """Images and labels as the training step takes them: 8 bits, which it scales itself."""
-        from fm_mlflow.fitting import Examples
-
         images = subset.images.reshape(len(subset), *self.input_shape)
         return Examples(images, subset.labels.astype(np.int32), divisor=255)
 
     def probabilities(self, inputs: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
         """Predict: probabilities of shape (n, classes)."""
         outputs = self.model.predict(inputs, batch_size=batch_size, verbose=0)
-        if not self.gives_logits:
-            return np.asarray(outputs)
-        return np.asarray(keras.ops.softmax(outputs, axis=-1))
+        if self.gives_logits:
+            outputs = keras.ops.softmax(outputs, axis=-1)
+        return np.asarray(outputs)
 
 
 def mlp(image_shape: tuple[int, int], classes: int) -> keras.Model:
@@ -117,58 +117,41 @@ def build_model(
         ModelError: The function cannot be found or fails, it does not return a Keras model, or the
             model's input, output or loss does not fit the data.
     """
-    _set_seed(config.seed)
-    source = UserSource()
-    if function is None and config.model in BUILDERS:
-        builder = BUILDERS[config.model]
-        model = _call(lambda: builder(dataset.image_shape, len(dataset.class_names)), config.model)
-    else:
-        function = function or find_function(config.model)
-        model = _call(function, config.model)
-        source = source_of(function)
-    input_shape = _check_input(model, config.model, dataset.image_shape)
-    outputs = _check_output(model, config.model, dataset, input_shape)
-    gives_logits = not are_probabilities(outputs)
-    was_compiled = bool(model.compiled)
-    if was_compiled:
-        params = _compiled_params(model)
-        _check_loss(model, config.model, dataset, outputs, gives_logits)
-    else:
-        params = _compile(model, config, gives_logits)
-    _check_saving(model, config.model)
-    return BuiltModel(
-        model, input_shape, gives_logits, params, was_compiled, source.paths, source.requirements
-    )
-
-
-def _set_seed(seed: int) -> None:
-    import tensorflow as tf
-
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(config.seed)
     # Kernels repeat bit for bit on a CPU; on a GPU only in this mode.
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
+    source = UserSource()
+    with refused_as(config.model):
+        if function is None and config.model in BUILDERS:
+            model = BUILDERS[config.model](dataset.image_shape, len(dataset.class_names))
+        else:
+            function = function or find_function(config.model)
+            model = _call(function)
+            source = source_of(function)
+        input_shape = _check_input(model, dataset.image_shape)
+        outputs = _check_output(model, dataset, input_shape)
+        gives_logits = not are_probabilities(outputs)
+        was_compiled = bool(model.compiled)
+        if was_compiled:
+            params = _compiled_params(model)
+            _check_loss(model, dataset, outputs, gives_logits)
+        else:
+            params = _compile(model, config, gives_logits)
+        _check_saving(model)
+    return BuiltModel(model, input_shape, gives_logits, params, was_compiled, source)
 
 
-def _call(function: Callable[[], Any], reference: str) -> keras.Model:
-    try:
+def _call(function: Callable[[], Any]) -> keras.Model:
+    with accepting("a function without arguments that returns a Keras model"):
         model = function()
-    except (Exception, SystemExit) as error:
-        raise ModelError(
-            reference,
-            f"a function without arguments that returns a Keras model; "
-            f"it raised {type(error).__name__}: {error}",
-        ) from error
     if not isinstance(model, keras.Model):
-        raise ModelError(
-            reference, f"a function that returns a Keras model; it returned {type(model).__name__}"
-        )
+        kind = type(model).__name__
+        raise UnfitError(f"a function that returns a Keras model; it returned {kind}")
     return model
 
 
-def _check_input(
-    model: keras.Model, reference: str, image_shape: tuple[int, int]
-) -> tuple[int, ...]:
+def _check_input(model: keras.Model, image_shape: tuple[int, int]) -> tuple[int, ...]:
     """Return the one shape of an image that the model takes and the data can give."""
     channel = (*image_shape, 1)
     try:
@@ -182,32 +165,25 @@ def _check_input(
             and all(have in (None, want) for have, want in zip(declared[1:], shape, strict=True))
         ):
             return shape
-    raise ModelError(
-        reference,
-        f"one input of shape (None, {image_shape[0]}, {image_shape[1]}) or "
-        f"(None, {image_shape[0]}, {image_shape[1]}, 1); the model takes {declared}",
+    raise UnfitError(
+        f"one input of shape {(None, *image_shape)} or {(None, *channel)}; "
+        f"the model takes {declared}"
     )
 
 
 def _check_output(
-    model: keras.Model, reference: str, dataset: Dataset, input_shape: tuple[int, ...]
+    model: keras.Model, dataset: Dataset, input_shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """Call the model on two real images: its outputs, shape (2, classes)."""
     images = dataset.train.head(2)
     sample = images.scaled.reshape(len(images), *input_shape)
     classes = len(dataset.class_names)
-    try:
+    with accepting(f"a model that takes images of shape {input_shape}"):
         outputs = model(sample, training=False)
-    except Exception as error:
-        raise ModelError(
-            reference,
-            f"a model that takes images of shape {input_shape}; "
-            f"it raised {type(error).__name__}: {_first_line(error)}",
-        ) from error
     shape = getattr(outputs, "shape", None)
     if shape is None or tuple(shape) != (len(sample), classes):
         got = tuple(shape[1:]) if shape is not None else type(outputs).__name__
-        raise ModelError(reference, f"one output of shape (None, {classes}); the model gives {got}")
+        raise UnfitError(f"one output of shape (None, {classes}); the model gives {got}")
     return np.asarray(keras.ops.convert_to_numpy(outputs))
 
 
@@ -241,51 +217,32 @@ def _compiled_params(model: keras.Model) -> dict[str, Any]:
 
 
 def _check_loss(
-    model: keras.Model,
-    reference: str,
-    dataset: Dataset,
-    outputs: NDArray[np.float32],
-    gives_logits: bool,
+    model: keras.Model, dataset: Dataset, outputs: NDArray[np.float32], gives_logits: bool
 ) -> None:
     """Compute the loss of two real images, so that an unfit loss shows before the run starts."""
     labels = dataset.train.labels[: len(outputs)].astype(np.int32)
-    try:
+    with accepting(
+        "a model compiled with a loss for class numbers, such as sparse_categorical_crossentropy"
+    ):
         model.compute_loss(y=labels, y_pred=keras.ops.convert_to_tensor(outputs), training=False)
-    except Exception as error:
-        raise ModelError(
-            reference,
-            "a model compiled with a loss for class numbers, such as "
-            f"sparse_categorical_crossentropy; its loss raised {_first_line(error)}",
-        ) from error
     config = model.loss.get_config() if isinstance(model.loss, keras.losses.Loss) else {}
     expects_logits = config.get("from_logits", gives_logits)
     if model.loss == "sparse_categorical_crossentropy":
         expects_logits = False
     if expects_logits != gives_logits:
         kinds = {True: "logits", False: "probabilities"}
-        raise ModelError(
-            reference,
+        raise UnfitError(
             f"a model whose loss takes what it gives; it gives {kinds[gives_logits]}, its loss "
-            f"expects {kinds[expects_logits]} (from_logits)",
+            f"expects {kinds[expects_logits]} (from_logits)"
         )
 
 
-def _check_saving(model: keras.Model, reference: str) -> None:
+def _check_saving(model: keras.Model) -> None:
     """Save and load the model once, before time is spent on one that cannot be loaded."""
-    with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder,
+        accepting("a model that Keras can save and load again"),
+    ):
         path = Path(folder) / "model.keras"
-        try:
-            model.save(path)
-            keras.saving.load_model(path, compile=False)
-        except Exception as error:  # any class may refuse to be saved or found again
-            raise ModelError(
-                reference,
-                "a model that Keras can save and load again; it raised "
-                f"{type(error).__name__}: {_first_line(error)}",
-            ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Keras appends the whole configuration.
-    return lines[0].partition(" Full object config:")[0] if lines else type(error).__name__
+        model.save(path)
+        keras.saving.load_model(path, compile=False)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.config import NOT_SHAPING, TrainConfig
@@ -38,8 +37,7 @@ def log_setting(
     run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, machine: Machine
 ) -> None:
     """Log all that is known before training, so that even a run that fails has it."""
-    settings = config.model_dump(exclude={*NOT_SHAPING, "learning_rate", "optimizer"})
-    run.log_params(settings)
+    run.log_params(config.model_dump(exclude={*NOT_SHAPING, "learning_rate", "optimizer"}))
     run.log_params(built.params, of_compiled_model=built.was_compiled)
     run.set_tags({keys.MODEL: config.model, keys.DATASET_DIGEST: dataset.digest, **machine.tags()})
     run.describe(describe_training(config, dataset))
@@ -53,19 +51,16 @@ def log_setting(
         (folder / keys.MODEL_SUMMARY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class LoggedOutcome:
-    """A trained model that is logged, and what it scored."""
-
-    model: LoggedModel
-    outcome: dict[str, float]
-
-
 def log_outcome(
     run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, fitted: FitResult
-) -> LoggedOutcome:
-    """Evaluate the model on the test set; log it, its results and the plots of them."""
+) -> tuple[LoggedModel, dict[str, float]]:
+    """Evaluate the model on the test set; log it, its results and the plots of them.
+
+    Returns:
+        The model as it is logged, and what it scored, by logged name.
+    """
     from fm_mlflow.measure.size import weights_digest
+    from fm_mlflow.report.plots import save_confusion_matrix, save_learning_curve
 
     run.set_tags({keys.COMPILER: fitted.compiler})
     inputs, labels = built.inputs(dataset.test), dataset.test.labels.astype(np.int32)
@@ -86,26 +81,12 @@ def log_outcome(
         input_example=example,
         output_example=np.asarray(built.model(example, training=False)),
         class_names=dataset.class_names,
-        code_paths=built.code_paths,
-        requirements=built.requirements,
+        code_paths=built.source.paths,
+        requirements=built.source.requirements,
         params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
     )
     run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
     run.set_tags({keys.WEIGHTS_DIGEST: weights_digest(built.model)})
-    _log_plots(run, config, dataset, fitted, probabilities, predicted)
-    return LoggedOutcome(model, outcome)
-
-
-def _log_plots(
-    run: TrackedRun,
-    config: TrainConfig,
-    dataset: Dataset,
-    fitted: FitResult,
-    probabilities: NDArray[np.float32],
-    predicted: NDArray[np.integer],
-) -> None:
-    from fm_mlflow.report.plots import save_confusion_matrix, save_learning_curve
-
     with run.artifacts() as folder:
         title = run_name(config)
         save_learning_curve(fitted.history, title, _file(folder, keys.LEARNING_CURVE_FILE))
@@ -118,16 +99,17 @@ def _log_plots(
         )
         predictions = _file(folder, keys.PREDICTIONS_FILE)
         np.savez_compressed(predictions, label=dataset.test.labels, probability=probabilities)
+    return model, outcome
 
 
-def clocks(fitted: FitResult, logged: LoggedOutcome, started: float) -> list[Measurement]:
+def clocks(fitted: FitResult, logged: LoggedModel, started: float) -> list[Measurement]:
     """Return the size of the logged model and the times of the run as measurements."""
     clock = "monotonic clock around"
     files = "files of the logged MLflow model, as MLflow counts them, / 1024²"
-    if logged.model.size_bytes is None:
+    if logged.size_bytes is None:
         size = Measurement.missing(keys.SIZE_MLFLOW_MODEL, files, "the store does not say")
     else:
-        size = Measurement.exact(keys.SIZE_MLFLOW_MODEL, logged.model.size_bytes / MIB, files)
+        size = Measurement.exact(keys.SIZE_MLFLOW_MODEL, logged.size_bytes / MIB, files)
     return [
         size,
         Measurement.single(keys.FIT_SECONDS, fitted.seconds, f"{clock} the fit, tracing included"),

@@ -7,8 +7,10 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +21,9 @@ from fm_mlflow.config import MODEL_REFERENCE
 from fm_mlflow.errors import ModelError
 
 _ALWAYS_REQUIRED = {"mlflow", "tensorflow", "keras", "numpy", "fm_mlflow"}
+
+_APPENDED = re.compile(r"\s(?:Full object config:|Arguments received by )")
+"""What Keras appends to its messages: whole configurations and arguments."""
 
 _contents: dict[Path, str] = {}
 """Digest of each user's file as it was imported, to notice an edit."""
@@ -37,20 +42,45 @@ class UserSource:
     requirements: tuple[str, ...] = ()
 
 
+class UnfitError(Exception):
+    """What a model would have to be, and what it is instead: `ModelError` without the reference."""
+
+
+@contextmanager
+def accepting(accepted: str) -> Iterator[None]:
+    """Turn what a user's code raises, interrupts apart, into an `UnfitError`."""
+    try:
+        yield
+    except UnfitError:
+        raise
+    except (Exception, SystemExit) as error:
+        message = _APPENDED.split(str(error))[0]
+        raise UnfitError(f"{accepted}; it raised {type(error).__name__}: {message}") from error
+
+
+@contextmanager
+def refused_as(reference: str) -> Iterator[None]:
+    """Turn an `UnfitError` into a `ModelError`, which names the model."""
+    try:
+        yield
+    except UnfitError as error:
+        raise ModelError(reference, str(error)) from error.__cause__
+
+
 def find_function(reference: str) -> Callable[[], Any]:
     """Import what `package.module:function` or `path/to/file.py:function` names.
 
     Raises:
-        ModelError: There is no such module or function, or importing it fails.
+        UnfitError: There is no such module or function, or importing it fails.
     """
     match = MODEL_REFERENCE.fullmatch(reference)
     if match is None:
-        raise ModelError(reference, "package.module:function or path/to/file.py:function")
-    function: Any = _import(match["module"], reference)
+        raise UnfitError("package.module:function or path/to/file.py:function")
+    function: Any = _import(match["module"])
     for name in match["function"].split("."):
         function = getattr(function, name, None)
     if not callable(function):
-        raise ModelError(reference, f"a function that {match['module']} has; it has no {name!r}")
+        raise UnfitError(f"a function that {match['module']} has; it has no {name!r}")
     return cast("Callable[[], Any]", function)
 
 
@@ -58,11 +88,12 @@ def check_reference(reference: str) -> None:
     """Check a reference without importing it: its file or package exists.
 
     Raises:
-        ModelError: It is not.
+        ModelError: It is missing.
     """
     module = reference.rpartition(":")[0]
     if module.endswith(".py"):
-        _existing_file(module, reference)
+        with refused_as(reference):
+            _existing_file(module)
         return
     package = module.partition(".")[0]
     here = Path.cwd() / package
@@ -76,54 +107,40 @@ def check_reference(reference: str) -> None:
         raise ModelError(reference, f"an importable module (there is none named {package!r})")
 
 
-def _existing_file(name: str, reference: str) -> Path:
+def _existing_file(name: str) -> Path:
     path = Path(name).absolute()
-    if not _exists(path):
-        raise ModelError(reference, f"the path of an existing file; there is no {path}")
+    # Unlike `Path.is_file`, it takes what is no possible path: too long, or with a null byte.
+    if not os.path.isfile(path):
+        raise UnfitError(f"the path of an existing file; there is no {path}")
     return path
 
 
-def _import(name: str, reference: str) -> ModuleType:
+def _import(name: str) -> ModuleType:
     """Import `package.module` or `path/to/file.py`, the working directory included."""
-    is_file = name.endswith(".py")
-    path = _existing_file(name, reference) if is_file else Path(name).absolute()
+    path = _existing_file(name) if name.endswith(".py") else None
     # As `python -m` and `python file.py` would do; appended, so that nothing is shadowed.
-    folder = str(path.parent if is_file else Path.cwd())
+    folder = str(path.parent if path else Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)
-    try:
-        return _import_file(path, reference) if is_file else importlib.import_module(name)
-    except ModelError:
-        raise
-    except ModuleNotFoundError as error:
-        raise ModelError(reference, f"an importable module ({error})") from error
-    except (Exception, SystemExit) as error:
-        raise ModelError(
-            reference, f"a module that imports; it raised {type(error).__name__}: {error}"
-        ) from error
+    with accepting("a module that imports"):
+        try:
+            return _import_file(path) if path else importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise UnfitError(f"an importable module ({error})") from error
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # no possible path: too long, or with a null byte
-        return False
-
-
-def _import_file(path: Path, reference: str) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     """Import a file under its own name, so that a saved model finds its classes again."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     known = sys.modules.get(path.stem)
     if known is not None:
         if getattr(known, "__file__", None) != str(path):
-            raise ModelError(
-                reference, f"a file whose name is free; a module {path.stem!r} is loaded already"
-            )
+            raise UnfitError(f"a file whose name is free; a module {path.stem!r} is loaded already")
         if _contents.get(path) == digest:
             return known
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ModelError(reference, "a Python file")
+        raise UnfitError("a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:
@@ -155,17 +172,13 @@ def source_of(function: Callable[[], Any]) -> UserSource:
         if top == "fm_mlflow" or not place.startswith(os.path.join(folder, "")):
             continue
         path = Path(place)
-        if _is_installed(path):
+        if {"site-packages", "dist-packages"} & set(path.parts):
             continue
         # Only what is named so in this folder: a whole Python may lie further down.
         if path.relative_to(folder).parts[0] in (top, f"{top}.py"):
             sources.add(folder / path.relative_to(folder).parts[0])
             files.append(path)
     return UserSource(tuple(sorted(sources)), tuple(sorted(_requirements(files))))
-
-
-def _is_installed(path: Path) -> bool:
-    return "site-packages" in path.parts or "dist-packages" in path.parts
 
 
 def _requirements(files: Iterable[Path]) -> set[str]:

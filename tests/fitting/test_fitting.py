@@ -239,7 +239,7 @@ def test_larger_than_memory_is_the_same_training() -> None:
     timed = "epoch_seconds"
     del resident.history[timed], streamed.history[timed]
     assert streamed.history == resident.history
-    windows = source_of(TRAINING, BATCH, 2 * BATCH * (64 + 4)).windows(epoch_order(0, 0, 150))
+    windows = source_of(TRAINING, BATCH, 2 * BATCH * (64 + 4))(epoch_order(0, 0, 150))
     assert [(window.steps, window.rest) for window in windows] == [(2, 0), (2, 0), (0, 22)]
 
 

@@ -338,8 +338,8 @@ def test_an_edited_file_is_read_again(digits: Dataset, store: Store) -> None:
         )
         built = build_model(TrainConfig(model=f"{file}:build", dataset="digits"), digits)
         assert built.model.layers[1].units == units
-        assert built.code_paths == (file,)
-        assert built.requirements == (f"scipy=={version('scipy')}",)
+        assert built.source.paths == (file,)
+        assert built.source.requirements == (f"scipy=={version('scipy')}",)
 
 
 def test_a_model_that_is_no_function(store: Store) -> None:

@@ -28,10 +28,8 @@ def fused_adam(optimizer: Any) -> Iterator[None]:
     it rounds differently: `1 - beta`, which Keras takes from Python's numbers. With `beta_2=0.999`
     the first updates are larger by 6 millionths, and later ones by less.
     Sparse gradients, AMSGrad, subclasses and other optimizers are left to Keras, as is every
-    variable from the first one on for which the operation cannot be had.
-
-    Args:
-        optimizer: Any; it is as before when the context ends.
+    variable from the first one on for which the operation cannot be had. Any optimizer may be
+    given; it is as before when the context ends.
     """
     if type(optimizer) not in (keras.optimizers.Adam, keras.optimizers.AdamW) or optimizer.amsgrad:
         yield

@@ -28,14 +28,8 @@ def fast_steps(
     """Set up a model's training steps the fastest way that works.
 
     Whatever fails while a way is set up, the next plainer one is tried; nothing has been trained
-    by then. `Steps.description` says which way it is.
-
-    Args:
-        model: Compiled and built, its optimizer too.
-        examples: As for `Steps`.
-        window: As for `Steps`.
-        batch_size: As for `Steps`.
-        compiler: As for `Steps`; one that is given keeps the steps out of a session.
+    by then. `Steps.description` says which way it is. The model's optimizer must be built; the
+    other arguments are those of `Steps`: a compiler that is given keeps the steps out of a session.
 
     Returns:
         The steps; None where only `Steps` without any acceleration is left.

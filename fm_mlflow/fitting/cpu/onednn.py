@@ -55,13 +55,10 @@ def is_left_off() -> bool:
 
 
 def use_onednn(definition: Any) -> int:
-    """Put oneDNN's kernels in place of TensorFlow's own, wherever both do the same.
-
-    Args:
-        definition: A `GraphDef`, its functions included; it is changed.
+    """Put oneDNN's kernels in place of TensorFlow's own in a `GraphDef`, where both do the same.
 
     Returns:
-        How many operations were replaced.
+        How many operations were replaced, those of its functions included.
     """
     count = _replace(definition.node, workspace="{}:1")
     for function in definition.library.function:

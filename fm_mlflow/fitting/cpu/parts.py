@@ -2,7 +2,7 @@
 
 Worth it for convolutions on few cores. Their kernels are short, and cutting each one up among the
 cores costs a wake-up and a wait each time; parts of a batch wait for each other but once, where
-their gradients are added. Loss, metrics and optimizer see the whole batch, as ever.
+their gradients are added. Loss, metrics and optimizer still see the whole batch.
 """
 
 from __future__ import annotations
@@ -57,11 +57,12 @@ def may_move(model: keras.Model) -> bool:
     They may where it has convolutions, for which that can pay, and no GPU or very many weights,
     and where TensorFlow was started with `OWN_THREADS`.
     """
-    has_convolutions = any(isinstance(layer, _CONVOLUTIONS) for layer in model.layers)
-    on_own_threads = os.environ.get(OWN_THREADS) == "1"
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    fits = has_convolutions and model.count_params() <= _MOST_WEIGHTS
-    return fits and on_own_threads and not on_gpu
+    return (
+        any(isinstance(layer, _CONVOLUTIONS) for layer in model.layers)
+        and model.count_params() <= _MOST_WEIGHTS
+        and os.environ.get(OWN_THREADS) == "1"
+        and not tf.config.list_physical_devices("GPU")
+    )
 
 
 def is_example_wise(model: keras.Model) -> bool:

@@ -27,27 +27,36 @@ class CannotMoveError(Exception):
     """A function uses something that does not exist in a session: a table, say."""
 
 
-class Session:
-    """Runs a function with threads of its own.
+class SessionSteps(Steps):
+    """Steps that run in a session, but for an epoch's smaller last one.
+
+    The session takes the variables over when it begins, and gives them back when they settle.
 
     Args:
-        function: What to run. It may use variables; other resources not, and no Python.
-        operations: How many operations may run at a time.
-        threads: How many threads an operation may take.
-        with_onednn: Give it oneDNN's kernels, see `fm_mlflow.fitting.cpu.onednn`.
-
-    Attributes:
-        replaced: How many of its operations got such a kernel.
+        step: As for `Steps`, and so are `examples`, `window` and `batch_size`. It may use
+            variables; other resources not, and no Python.
+        parts: In how many parts the step takes a batch. Where there are several, they keep the
+            cores busy, and an operation takes one thread.
+        with_onednn: Give the steps oneDNN's kernels, see `fm_mlflow.fitting.cpu.onednn`.
 
     Raises:
-        CannotMoveError: It uses other resources, or Python.
+        CannotMoveError: The step uses what does not exist in a session.
+        Exception: TensorFlow's, where it refuses the graph or has no kernel for it.
     """
 
     def __init__(
-        self, function: Any, operations: int, threads: int, *, with_onednn: bool = False
+        self,
+        step: Callable[[Any], Logs],
+        examples: Examples,
+        window: Window,
+        batch_size: int,
+        parts: int,
+        with_onednn: bool,
     ) -> None:
-        self._function = function
-        self._with_onednn = with_onednn
+        super().__init__(step, examples, window, batch_size, Compiler.TENSORFLOW)
+        self._ways.append(f"batches in {parts} parts" if parts > 1 else "session")
+        function = self.traced(window)
+        self._outputs = function.structured_outputs
         self._variables = list(function.variables)
         graph = tf.Graph()
         with graph.as_default():
@@ -57,25 +66,37 @@ class Session:
                 )
                 for number, each in enumerate(self._variables)
             ]
-            inputs, outputs, effects = self._import(copies)
+            inputs, outputs, effects = self._import(function, copies, with_onednn)
             values = [v1.placeholder(each.dtype, each.shape) for each in copies]
             assigned = [v1.assign(*each) for each in zip(copies, values, strict=True)]
             reads = [each.read_value() for each in copies]
+        cores = usable_cores() or 1
         config = v1.ConfigProto(
             device_count={"GPU": 0},
-            intra_op_parallelism_threads=threads,
-            inter_op_parallelism_threads=operations,
+            intra_op_parallelism_threads=1 if parts > 1 else cores,
+            inter_op_parallelism_threads=cores,
             use_per_session_threads=True,
         )
         self._session = v1.Session(graph=graph, config=config)
-        self._run = self._session.make_callable([outputs, effects], feed_list=inputs)
-        self._assign = self._session.make_callable(assigned, feed_list=values)
-        self._read = self._session.make_callable(reads)
+        self._is_in_session = False
+        try:
+            self._call = self._session.make_callable([outputs, effects], feed_list=inputs)
+            self._assign = self._session.make_callable(assigned, feed_list=values)
+            self._read = self._session.make_callable(reads)
+            # TensorFlow looks for kernels when a step first runs. This one is of no effect: what it
+            # does to the session's variables is gone when they are next taken over.
+            self.run(window, 0, 1)
+            self._is_in_session = False
+        except Exception:
+            self.close()
+            raise
 
-    def _import(self, copies: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-        """Bring the function into the graph: its arguments, results and side effects there."""
-        source = self._function.graph
-        captured = self._function.captured_inputs
+    def _import(
+        self, function: Any, copies: Sequence[Any], with_onednn: bool
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Bring a function into the graph: its arguments, results and side effects there."""
+        source = function.graph
+        captured = function.captured_inputs
         arguments = source.inputs[: len(source.inputs) - len(captured)]
         places = source.inputs[len(arguments) :]
         handles = {id(each.handle): number for number, each in enumerate(self._variables)}
@@ -94,84 +115,22 @@ class Session:
         for node in all_nodes(definition):
             if "PyFunc" in node.op:  # it could look at the variables that wait outside
                 raise CannotMoveError(node.name)
-        self.replaced = onednn.use_onednn(definition) if self._with_onednn else 0
+        if with_onednn and onednn.use_onednn(definition):
+            self._ways.append("oneDNN")
         elements = tf.graph_util.import_graph_def(
             definition, input_map=replaced, return_elements=wanted
         )
         results = len(source.outputs)
         return inputs, elements[:results], elements[results:]
 
-    def take_over(self) -> None:
-        """Give the variables of the session the values of the function's own."""
-        self._assign(*(each.numpy() for each in self._variables))
-
-    def give_back(self) -> None:
-        """Give the function's own variables the values of the session's."""
-        for variable, value in zip(self._variables, self._read(), strict=True):
-            variable.assign(value)
-
-    def run(self, *arguments: Any) -> Any:
-        """Call the function: its results as NumPy arrays."""
-        feeds = [np.asarray(each) for each in keras.tree.flatten(arguments)]
-        outputs, _ = self._run(*feeds)
-        return keras.tree.pack_sequence_as(self._function.structured_outputs, outputs)
-
-    def close(self) -> None:
-        """Free its threads and its variables."""
-        self._session.close()
-
-
-class SessionSteps(Steps):
-    """Steps that run in a session, but for an epoch's smaller last one.
-
-    The session takes the variables over when it begins, and gives them back when they settle.
-
-    Args:
-        step: As for `Steps`.
-        examples: As for `Steps`.
-        window: As for `Steps`.
-        batch_size: As for `Steps`.
-        parts: In how many parts the step takes a batch. Where there are several, they keep the
-            cores busy, and an operation takes one thread.
-        with_onednn: As for `Session`.
-
-    Raises:
-        CannotMoveError: The step uses what does not exist in a session.
-        Exception: TensorFlow's, where it refuses the graph or has no kernel for it.
-    """
-
-    def __init__(
-        self,
-        step: Callable[[Any], Logs],
-        examples: Examples,
-        window: Window,
-        batch_size: int,
-        parts: int,
-        with_onednn: bool,
-    ) -> None:
-        super().__init__(step, examples, window, batch_size, Compiler.TENSORFLOW)
-        cores = usable_cores() or 1
-        threads = 1 if parts > 1 else cores
-        self._session = Session(self.traced(window), cores, threads, with_onednn=with_onednn)
-        self._is_in_session = False
-        self._ways.append(f"batches in {parts} parts" if parts > 1 else "session")
-        if self._session.replaced:
-            self._ways.append("oneDNN")
-        try:
-            # TensorFlow looks for kernels when a step first runs. This one is of no effect: what it
-            # does to the session's variables is gone when they are next taken over.
-            self.run(window, 0, 1)
-            self._is_in_session = False
-        except Exception:
-            self.close()
-            raise
-
     @override
     def run(self, window: Window, first: int, count: int) -> Logs:
         if not self._is_in_session:
-            self._session.take_over()
+            self._assign(*(each.numpy() for each in self._variables))
             self._is_in_session = True
-        return self._session.run(window.tensors, window.order, first, first + count)
+        arguments = keras.tree.flatten((window.tensors, window.order, first, first + count))
+        outputs, _ = self._call(*map(np.asarray, arguments))
+        return keras.tree.pack_sequence_as(self._outputs, outputs)
 
     @override
     def run_one(self, window: Window, number: int) -> Logs:
@@ -181,7 +140,8 @@ class SessionSteps(Steps):
     @override
     def settle(self) -> None:
         if self._is_in_session:
-            self._session.give_back()
+            for variable, value in zip(self._variables, self._read(), strict=True):
+                variable.assign(value)
             self._is_in_session = False
 
     @override
