@@ -99,7 +99,9 @@ def count(flat: FlatGraph) -> Count:
             missing[label] += 1
         elif cost != formulas.FREE:
             costs[node] = cost
-    runs = _runs(flat, costs, missing)
+    if flat.endless:
+        missing["While (unknown number of trips)"] = len(flat.endless)
+    runs = _runs(flat, costs)
     result = Count(unsupported=dict(missing.most_common()))
     for node, cost in costs.items():
         times = runs[node.region]
@@ -196,49 +198,25 @@ def _phase(origin: _Origin, reached: int) -> Phase:
     return Phase.INPUT_GRADIENT if reached & ~origin.call else Phase.WEIGHT_GRADIENT
 
 
-def _runs(
-    flat: FlatGraph, costs: dict[Node, Cost], missing: Counter[str]
-) -> dict[Region | None, Fraction]:
-    """How often each region runs in one call of the function; None is the function itself."""
-    branches: dict[Node, list[Region]] = {}
-    for region in flat.regions:
-        if region.runs is None and region.owner.kind == "If":
-            branches.setdefault(region.owner, []).append(region)
+def _runs(flat: FlatGraph, costs: dict[Node, Cost]) -> dict[Region | None, Fraction]:
+    """How often each region runs in one call of the function; None is the function itself.
+
+    Of a condition that depends on data the branch with the most FLOPs is counted.
+    """
     spent: Counter[Region | None] = Counter()
     for node, cost in costs.items():
         spent[node.region] += cost.core + cost.other
     # Inner regions come after outer ones; what they cost is added up on the way back.
     factor: dict[Region, Fraction] = {}
     for region in reversed(flat.regions):
-        if region not in factor:
-            factor[region] = _own_runs(region, branches, spent, missing, factor)
+        if region.runs is not None:
+            factor[region] = region.runs
+        elif region not in factor:
+            branches = [other for other in flat.regions if other.owner is region.owner]
+            dearest = max(branches, key=lambda branch: spent[branch])
+            factor |= {branch: Fraction(branch is dearest) for branch in branches}
         spent[region.parent] += int(spent[region] * factor[region])
     runs: dict[Region | None, Fraction] = {None: Fraction(1)}
     for region in flat.regions:
         runs[region] = runs[region.parent] * factor[region]
     return runs
-
-
-def _own_runs(
-    region: Region,
-    branches: dict[Node, list[Region]],
-    spent: Counter[Region | None],
-    missing: Counter[str],
-    factor: dict[Region, Fraction],
-) -> Fraction:
-    """How often a region runs each time that its owner does.
-
-    A loop whose length depends on data is counted once and listed; of a condition that depends on
-    data the dearest branch is counted.
-    """
-    if region.runs is not None:
-        return region.runs
-    if region.owner.kind == "While":
-        # Its body and its condition are two regions.
-        missing["While (unknown number of trips)"] += not region.is_test
-        return Fraction(1)
-    siblings = branches[region.owner]
-    dearest = max(siblings, key=lambda sibling: spent[sibling])
-    for sibling in siblings:
-        factor[sibling] = Fraction(sibling is dearest)
-    return factor[region]
