@@ -70,10 +70,6 @@ def _broadcast(op: Node) -> Cost:
     return Cost(other=max(_size(shape) for shape in op.input_shapes))
 
 
-def _sum_of_tensors(op: Node) -> Cost:
-    return Cost(other=(len(op.input_shapes) - 1) * _size(op.output_shapes[0]))
-
-
 def _reduction(op: Node) -> Cost:
     return Cost(other=_size(op.input_shapes[0]) - _size(op.output_shapes[0]))
 
@@ -121,25 +117,17 @@ def _labels(term: str, rank: int) -> list[str]:
     return [*before, *(f"...{hidden - index}" for index in range(hidden)), *after]
 
 
-def _taps(filter_shape: Shape) -> int:
-    """Products that one output of a convolution sums: all of the filter but its last axis."""
-    return math.prod(known(filter_shape)[:-1])
-
-
-def _window(filter_shape: Shape) -> int:
-    """Products that one output of a depthwise convolution sums: the filter's height x width."""
-    return math.prod(known(filter_shape)[:2])
-
-
-def _convolution(taps: Callable[[Shape], int], kernel: int | None, output: int | None) -> Formula:
-    """By the positions of the convolution's output.
+def _convolution(axes: int, kernel: int | None, output: int | None) -> Formula:
+    """Each output sums as many products as the filter's first axes have elements.
 
     Args:
-        taps: Products that one output sums, by the filter's shape.
+        axes: Where they end: -1 for all but the last, 2 for height and width (depthwise).
         kernel: Which input has the filter's shape; None for the operation's output.
         output: Which has the shape of the convolution's output.
     """
-    return lambda op: Cost(core=2 * taps(_shape(op, kernel)) * _size(_shape(op, output)))
+    return lambda op: Cost(
+        core=2 * math.prod(known(_shape(op, kernel))[:axes]) * _size(_shape(op, output))
+    )
 
 
 def _pooling(extra: int, pooled: int | None) -> Formula:
@@ -228,16 +216,14 @@ FORMULAS: dict[str, Formula] = {
     "BatchMatMulV2": _matrix_product("adj_x"),
     "BatchMatMulV3": _matrix_product("adj_x"),
     "Einsum": _einsum,
-    **dict.fromkeys(("Conv", "Conv2D", "Conv3D"), _convolution(_taps, 1, None)),
+    **dict.fromkeys(("Conv", "Conv2D", "Conv3D"), _convolution(-1, 1, None)),
+    "DepthwiseConv2dNative": _convolution(2, 1, None),
     # Inputs: sizes, filter, gradient of the output.
-    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolution(_taps, 1, 2)),
+    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolution(-1, 1, 2)),
+    "DepthwiseConv2dNativeBackpropInput": _convolution(2, 1, 2),
     # Inputs: input, filter's sizes, gradient of the output.
-    **dict.fromkeys(
-        ("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"), _convolution(_taps, None, 2)
-    ),
-    "DepthwiseConv2dNative": _convolution(_window, 1, None),
-    "DepthwiseConv2dNativeBackpropInput": _convolution(_window, 1, 2),
-    "DepthwiseConv2dNativeBackpropFilter": _convolution(_window, None, 2),
+    **dict.fromkeys(("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"), _convolution(-1, None, 2)),
+    "DepthwiseConv2dNativeBackpropFilter": _convolution(2, None, 2),
     **dict.fromkeys(("AvgPool", "AvgPool3D", "MaxPool", "MaxPool3D"), _pooling(0, None)),
     # The maximum of each window is found again (or the gradient divided), then added.
     **dict.fromkeys(("MaxPoolGrad", "MaxPool3DGrad"), _pooling(1, 2)),
@@ -247,7 +233,7 @@ FORMULAS: dict[str, Formula] = {
     ),
     "FusedBatchNormV3": _batch_normalization,
     "FusedBatchNormGradV3": _batch_normalization_gradient,
-    "AddN": _sum_of_tensors,
+    "AddN": lambda op: Cost(other=(len(op.inputs) - 1) * _size(op.output_shapes[0])),
     "L2Loss": _elementwise(2, 0),
     "ResizeBilinearGrad": _elementwise(8, 0),
     **dict.fromkeys(_BROADCAST.split(), _broadcast),
