@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -28,7 +29,6 @@ from fm_mlflow.config import (
 )
 from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
 from fm_mlflow.listeners import Progress
-from fm_mlflow.process.garbage import leave_to_the_system
 from fm_mlflow.process.parent import parent
 from fm_mlflow.process.quiet import stdout_to_stderr
 from fm_mlflow.process.redaction import one_line, redact, redact_logs
@@ -67,7 +67,7 @@ def main(args: list[str] | None = None) -> NoReturn:
                 code = _fail(error, arguments, inherited_run)
     except KeyboardInterrupt as late:  # a signal while the first one was being dealt with
         code = _exit_code(late)
-    leave_to_the_system()
+    gc.freeze()  # Python would look for cycles among TensorFlow's objects, a second or more
     sys.exit(code)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from fm_mlflow.errors import TrackingError
 
@@ -29,7 +29,7 @@ class FileLock:
     """An exclusive lock on a file; the operating system frees it when its holder dies.
 
     Args:
-        path: The file; made when it is absent. It holds the pid of its last holder.
+        path: Created when it is missing. It holds the pid of its last holder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,9 +45,15 @@ class FileLock:
         Raises:
             LockedError: It is not free.
         """
+        # Whoever only looks whether it is held (`is_held`) holds it for that moment.
+        until = time.monotonic() + (math.inf if wait else _GLANCE_SECONDS)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            self._lock(descriptor, wait)
+            while not _try_lock(descriptor):
+                if time.monotonic() > until:
+                    pid = os.read(descriptor, 32).decode(errors="replace").strip()
+                    raise LockedError(f"process {pid or 'unknown'} holds {self._path}")
+                time.sleep(_RETRY_SECONDS)
         except BaseException:
             os.close(descriptor)
             raise
@@ -56,15 +62,6 @@ class FileLock:
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
-
-    def _lock(self, descriptor: int, wait: bool) -> None:
-        until = time.monotonic() + _GLANCE_SECONDS
-        while not _try_lock(descriptor):
-            # Whoever only looks whether it is held (`is_held`) holds it for that moment.
-            if not wait and time.monotonic() > until:
-                pid = os.read(descriptor, 32).decode(errors="replace").strip()
-                raise LockedError(f"process {pid or 'unknown'} holds {self._path}")
-            time.sleep(_RETRY_SECONDS)
 
     def is_held(self) -> bool:
         """Tell whether a living process, this one included, holds the lock."""
@@ -84,38 +81,23 @@ class FileLock:
             self._descriptor = None
 
     def __enter__(self) -> FileLock:
-        """Take the lock, waiting until it is free."""
         self.acquire(wait=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give it back."""
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
-if sys.platform == "win32":
-
-    def _try_lock(descriptor: int) -> bool:
-        # Far behind the pid, because Windows forbids others to read what is locked.
-        os.lseek(descriptor, 1024, os.SEEK_SET)
-        try:
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            # Far behind the pid, because Windows forbids others to read what is locked.
+            os.lseek(descriptor, 1024, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        finally:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        return True
-
-else:
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
+        else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    except (BlockingIOError, PermissionError):  # the latter on Windows
+        return False
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    return True

@@ -21,11 +21,3 @@ def rare_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-def leave_to_the_system() -> None:
-    """Let a process that is about to end leave its objects to the operating system.
-
-    Python would look for cycles among all of TensorFlow's, which takes a second or more.
-    """
-    gc.freeze()

@@ -1,4 +1,4 @@
-"""Which process a run is in, and whether that process is still there.
+"""Which process a run is in, and whether that process is still alive.
 
 A pid alone says little: pids are used again, hosts are rebooted, containers count their own. So a
 run records host, pid, boot (and the namespace that its pids count in) and the process's start.
@@ -10,13 +10,16 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import astuple, dataclass
 from enum import Enum
 from pathlib import Path
 
 import psutil
 
 from fm_mlflow import keys
+
+_TAGS = (keys.PROCESS_HOST, keys.PROCESS_PID, keys.PROCESS_BOOT, keys.PROCESS_START)
 
 
 class Presence(Enum):
@@ -46,23 +49,14 @@ class ProcessIdentity:
 
     def tags(self) -> dict[str, str]:
         """Return the tags that a run carries."""
-        return {
-            keys.PROCESS_HOST: self.host,
-            keys.PROCESS_PID: str(self.pid),
-            keys.PROCESS_BOOT: self.boot,
-            keys.PROCESS_START: self.start,
-        }
+        return dict(zip(_TAGS, map(str, astuple(self)), strict=True))
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> ProcessIdentity | None:
         """Read the tags of a run; None when it has none."""
         try:
-            return cls(
-                tags[keys.PROCESS_HOST],
-                int(tags[keys.PROCESS_PID]),
-                tags[keys.PROCESS_BOOT],
-                tags[keys.PROCESS_START],
-            )
+            host, pid, boot, start = (tags[key] for key in _TAGS)
+            return cls(host, int(pid), boot, start)
         except (KeyError, ValueError):
             return None
 
@@ -72,11 +66,10 @@ class ProcessIdentity:
             return Presence.ELSEWHERE
         boot, _, namespace = self.boot.partition(" ")
         our_boot, _, our_namespace = _boot().partition(" ")
-        if boot != our_boot:
-            # Another container of this name on another host looks like a reboot, too.
-            return Presence.ELSEWHERE if namespace != our_namespace else Presence.REBOOTED
-        if namespace != our_namespace:
+        if namespace != our_namespace:  # a container of this name, on this host or another
             return Presence.ELSEWHERE
+        if boot != our_boot:
+            return Presence.REBOOTED
         return Presence.ALIVE if _start(self.pid) == self.start else Presence.GONE
 
 
@@ -130,16 +123,10 @@ def out_of_memory_kills() -> int | None:
 
 def kernel_killed_for_memory(pid: int) -> bool:
     """Tell whether the kernel's log, where we may read it, says that it killed this process."""
-    try:
+    with suppress(OSError):
         log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        while line := os.read(log, 8192):
-            if re.search(rb"Killed process %d \(" % pid, line):
-                return True
-    except OSError:
-        return False  # BlockingIOError: that was all of it
-    finally:
-        os.close(log)
+        with open(log, "rb", buffering=0) as lines:
+            while line := lines.read(8192):  # a line each time; None: that was all of it
+                if re.search(rb"Killed process %d \(" % pid, line):
+                    return True
     return False

@@ -5,6 +5,7 @@ It is no standard stream: what libraries print cannot disturb it.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import sys
@@ -23,7 +24,7 @@ class LineReader:
     """
 
     def __init__(self) -> None:
-        self._reader: int | None = None
+        self._pipe: io.FileIO | None = None
         self._rest = b""
 
     @contextmanager
@@ -32,8 +33,9 @@ class LineReader:
         if sys.platform == "win32":
             yield ()
             return
-        self._reader, writer = os.pipe()
-        os.set_blocking(self._reader, False)
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        self._pipe = io.FileIO(reader)
         try:
             yield (writer,)
         except BaseException:
@@ -44,25 +46,19 @@ class LineReader:
 
     def lines(self) -> list[bytes]:
         """Return the whole lines that have come since the last call."""
-        with suppress(BlockingIOError):
-            while self._reader is not None and (data := os.read(self._reader, 65536)):
-                self._rest += data
+        if self._pipe is not None and not self._pipe.closed:
+            self._rest += self._pipe.readall() or b""
         *lines, self._rest = self._rest.split(b"\n")
         return lines
 
     def close(self) -> None:
         """Read no more."""
-        if self._reader is not None:
-            os.close(self._reader)
-            self._reader = None
+        if self._pipe is not None:
+            self._pipe.close()
 
 
 class Parent:
-    """The process that started this one and reads its lines.
-
-    Args:
-        descriptor: The pipe's end to write to.
-    """
+    """The process that started this one and reads its lines, on the other end of a pipe."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 
 from fm_mlflow.errors import InputError
 
@@ -38,7 +38,8 @@ def import_tensorflow() -> None:
     if "tensorflow" not in sys.modules:
         for name, value in _THREADS.items():
             os.environ.setdefault(name, value)
-    with _stderr_held_back(hold=os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"):
+    is_quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"
+    with _stderr_held_back() if is_quiet else nullcontext():
         import keras
         import tensorflow as tf
 
@@ -60,11 +61,8 @@ def errors_only(logger_name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _stderr_held_back(*, hold: bool) -> Iterator[None]:
+def _stderr_held_back() -> Iterator[None]:
     """Hold back what is written to file descriptor 2; show it if an exception leaves the block."""
-    if not hold:
-        yield
-        return
     sys.stderr.flush()
     visible = os.dup(2)
     with tempfile.TemporaryFile() as held:

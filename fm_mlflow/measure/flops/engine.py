@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
 
@@ -47,7 +47,7 @@ class Counted:
     other: Fraction
 
 
-@dataclass
+@dataclass(frozen=True)
 class Count:
     """What one call of a traced function executes.
 
@@ -57,9 +57,9 @@ class Count:
         coverage: Of the operations that do arithmetic, the share that is counted, 0 to 1.
     """
 
-    operations: list[Counted] = field(default_factory=list)
-    unsupported: dict[str, int] = field(default_factory=dict)
-    coverage: float = 1.0
+    operations: list[Counted]
+    unsupported: dict[str, int]
+    coverage: float
 
     @property
     def core(self) -> Fraction:
@@ -92,31 +92,26 @@ def count(flat: FlatGraph) -> Count:
                     f"the shape of {node.name} ({node.kind}) is unknown before training runs",
                     "give the layers fixed sizes",
                 ) from None
-            cost, label = None, f"{node.kind} (unknown shape)"
-        else:
-            label = node.kind
+            missing[f"{node.kind} (unknown shape)"] += 1
+            continue
         if cost is None:
-            missing[label] += 1
+            missing[node.kind] += 1
         elif cost != formulas.FREE:
             costs[node] = cost
-    runs = _runs(flat, costs, missing)
-    result = Count(unsupported=dict(missing.most_common()))
+    if flat.endless:
+        missing["While (unknown number of trips)"] = len(flat.endless)
+    runs = _runs(flat, costs)
+    operations = []
     for node, cost in costs.items():
-        times = runs[node.region]
-        if times:
-            result.operations.append(
-                Counted(
-                    node.kind,
-                    origins[node].row,
-                    _phase(origins[node], reached[node]),
-                    times * cost.core,
-                    times * cost.other,
-                )
+        if times := runs[node.region]:
+            origin = origins[node]
+            phase = _phase(origin, reached[node])
+            operations.append(
+                Counted(node.kind, origin.row, phase, times * cost.core, times * cost.other)
             )
-    unsupported = sum(missing.values())
-    if costs or unsupported:
-        result.coverage = len(costs) / (len(costs) + unsupported)
-    return result
+    arithmetic = len(costs) + missing.total()
+    coverage = len(costs) / arithmetic if arithmetic else 1.0
+    return Count(operations, dict(missing.most_common()), coverage)
 
 
 def _live(flat: FlatGraph) -> list[Node]:
@@ -140,7 +135,7 @@ class _Origin:
     """What an operation's name says.
 
     Attributes:
-        row: Number of the table's row.
+        row: Number of the table's row, None if of none.
         call: A bit for the call of the layer, 0 if of none.
         is_backward: It is part of the backward pass.
         is_use: It is that call's own use of what it is given, not a sum for several users.
@@ -155,14 +150,12 @@ class _Origin:
 def _origins(live: list[Node]) -> dict[Node, _Origin]:
     origins: dict[Node, _Origin] = {}
     for node in live:
-        call = call_of(node.name)
-        if call is not None:
-            origins[node] = _Origin(call[0], 1 << call[1], bool(_BACKWARD.search(node.name)))
-        elif node.kind == "AddN":
+        row, call = call_of(node.name)
+        if row is None and node.kind == "AddN":
             # The sum of what several users of a tensor pass back; TensorFlow does not say whose.
             origins[node] = replace(origins[node.inputs[0].node], is_use=False)
         else:
-            origins[node] = _Origin(None, 0, bool(_BACKWARD.search(node.name)))
+            origins[node] = _Origin(row, call, bool(_BACKWARD.search(node.name)))
     return origins
 
 
@@ -196,49 +189,25 @@ def _phase(origin: _Origin, reached: int) -> Phase:
     return Phase.INPUT_GRADIENT if reached & ~origin.call else Phase.WEIGHT_GRADIENT
 
 
-def _runs(
-    flat: FlatGraph, costs: dict[Node, Cost], missing: Counter[str]
-) -> dict[Region | None, Fraction]:
-    """How often each region runs in one call of the function; None is the function itself."""
-    branches: dict[Node, list[Region]] = {}
-    for region in flat.regions:
-        if region.runs is None and region.owner.kind == "If":
-            branches.setdefault(region.owner, []).append(region)
+def _runs(flat: FlatGraph, costs: dict[Node, Cost]) -> dict[Region | None, Fraction]:
+    """How often each region runs in one call of the function; None is the function itself.
+
+    Of a condition that depends on data the branch with the most FLOPs is counted.
+    """
     spent: Counter[Region | None] = Counter()
     for node, cost in costs.items():
         spent[node.region] += cost.core + cost.other
     # Inner regions come after outer ones; what they cost is added up on the way back.
     factor: dict[Region, Fraction] = {}
     for region in reversed(flat.regions):
-        if region not in factor:
-            factor[region] = _own_runs(region, branches, spent, missing, factor)
+        if region.runs is not None:
+            factor[region] = region.runs
+        elif region not in factor:
+            branches = [other for other in flat.regions if other.owner is region.owner]
+            dearest = max(branches, key=lambda branch: spent[branch])
+            factor |= {branch: Fraction(branch is dearest) for branch in branches}
         spent[region.parent] += int(spent[region] * factor[region])
     runs: dict[Region | None, Fraction] = {None: Fraction(1)}
     for region in flat.regions:
         runs[region] = runs[region.parent] * factor[region]
     return runs
-
-
-def _own_runs(
-    region: Region,
-    branches: dict[Node, list[Region]],
-    spent: Counter[Region | None],
-    missing: Counter[str],
-    factor: dict[Region, Fraction],
-) -> Fraction:
-    """How often a region runs each time that its owner does.
-
-    A loop whose length depends on data is counted once and listed; of a condition that depends on
-    data the dearest branch is counted.
-    """
-    if region.runs is not None:
-        return region.runs
-    if region.owner.kind == "While":
-        # Its body and its condition are two regions.
-        missing["While (unknown number of trips)"] += not region.is_test
-        return Fraction(1)
-    siblings = branches[region.owner]
-    dearest = max(siblings, key=lambda sibling: spent[sibling])
-    for sibling in siblings:
-        factor[sibling] = Fraction(sibling is dearest)
-    return factor[region]

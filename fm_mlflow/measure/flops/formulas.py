@@ -56,12 +56,13 @@ def _size(shape: Shape) -> int:
     return math.prod(known(shape))
 
 
-def _per_output(flops: int = 1) -> Formula:
-    return lambda op: Cost(other=flops * _size(op.output_shapes[0]))
+def _shape(op: Node, index: int | None) -> Shape:
+    """Shape of an input, by its number; None stands for the output."""
+    return op.output_shapes[0] if index is None else op.input_shapes[index]
 
 
-def _per_input(flops: int = 1, index: int = 0) -> Formula:
-    return lambda op: Cost(other=flops * _size(op.input_shapes[index]))
+def _elementwise(flops: int, index: int | None) -> Formula:
+    return lambda op: Cost(other=flops * _size(_shape(op, index)))
 
 
 def _broadcast(op: Node) -> Cost:
@@ -69,17 +70,8 @@ def _broadcast(op: Node) -> Cost:
     return Cost(other=max(_size(shape) for shape in op.input_shapes))
 
 
-def _sum_of_tensors(op: Node) -> Cost:
-    return Cost(other=(len(op.input_shapes) - 1) * _size(op.output_shapes[0]))
-
-
 def _reduction(op: Node) -> Cost:
     return Cost(other=_size(op.input_shapes[0]) - _size(op.output_shapes[0]))
-
-
-def _all_but_last(op: Node) -> Cost:
-    """A mean: additions, then one division an output: as many as there are inputs."""
-    return Cost(other=_size(op.input_shapes[0]))
 
 
 def _matrix_product(transposed: str) -> Formula:
@@ -125,39 +117,24 @@ def _labels(term: str, rank: int) -> list[str]:
     return [*before, *(f"...{hidden - index}" for index in range(hidden)), *after]
 
 
-def _taps(filter_shape: Shape) -> int:
-    """Products that one output of a convolution sums: all of the filter but its last axis."""
-    return math.prod(known(filter_shape)[:-1])
+def _convolution(axes: int, kernel: int | None, output: int | None) -> Formula:
+    """Each output sums as many products as the filter's first axes have elements.
+
+    Args:
+        axes: Where they end: -1 for all but the last, 2 for height and width (depthwise).
+        kernel: Which input has the filter's shape; None for the operation's output.
+        output: Which has the shape of the convolution's output.
+    """
+    return lambda op: Cost(
+        core=2 * math.prod(known(_shape(op, kernel))[:axes]) * _size(_shape(op, output))
+    )
 
 
-def _window(filter_shape: Shape) -> int:
-    """Products that one output of a depthwise convolution sums: the filter's height x width."""
-    return math.prod(known(filter_shape)[:2])
-
-
-def _convolution(taps: Callable[[Shape], int]) -> Formula:
-    return lambda op: Cost(core=2 * taps(op.input_shapes[1]) * _size(op.output_shapes[0]))
-
-
-def _input_gradient(taps: Callable[[Shape], int]) -> Formula:
-    """Inputs: sizes, filter, gradient of the output. By the output's positions."""
-    return lambda op: Cost(core=2 * taps(op.input_shapes[1]) * _size(op.input_shapes[2]))
-
-
-def _filter_gradient(taps: Callable[[Shape], int]) -> Formula:
-    """Inputs: input, filter's sizes, gradient of the output; it returns the filter's shape."""
-    return lambda op: Cost(core=2 * taps(op.output_shapes[0]) * _size(op.input_shapes[2]))
-
-
-def _pooling(extra: int, index: int | None) -> Formula:
+def _pooling(extra: int, pooled: int | None) -> Formula:
     """The window's elements (+ extra) at each position of the pooled tensor."""
-
-    def formula(op: Node) -> Cost:
-        window: int = math.prod(op.attribute("ksize"))
-        pooled = op.output_shapes[0] if index is None else op.input_shapes[index]
-        return Cost(other=(window + extra) * _size(pooled))
-
-    return formula
+    return lambda op: Cost(
+        other=(math.prod(op.attribute("ksize")) + extra) * _size(_shape(op, pooled))
+    )
 
 
 def _cross_entropy(op: Node) -> Cost:
@@ -197,7 +174,8 @@ _BROADCAST = (
     " LessEqual Maximum Minimum Mod Mul MulNoNan NotEqual Pow RealDiv SquaredDifference Sub"
     " TruncateDiv TruncateMod"
 )
-_PER_INPUT = "ArgMax ArgMin CumulativeLogsumexp EuclideanNorm ResizeNearestNeighborGrad"
+# A mean: additions, then one division an output, together as many as there are inputs.
+_PER_INPUT = "ArgMax ArgMin CumulativeLogsumexp EuclideanNorm Mean ResizeNearestNeighborGrad"
 _PER_SECOND_INPUT = "AssignAddVariableOp AssignSubVariableOp InTopK InTopKV2"
 _PER_THIRD_INPUT = (
     "ResourceScatterAdd ResourceScatterSub ResourceScatterMul ResourceScatterDiv"
@@ -238,15 +216,14 @@ FORMULAS: dict[str, Formula] = {
     "BatchMatMulV2": _matrix_product("adj_x"),
     "BatchMatMulV3": _matrix_product("adj_x"),
     "Einsum": _einsum,
-    **dict.fromkeys(("Conv", "Conv2D", "Conv3D"), _convolution(_taps)),
-    **dict.fromkeys(
-        ("Conv2DBackpropInput", "Conv3DBackpropInputV2"),
-        _input_gradient(_taps),
-    ),
-    **dict.fromkeys(("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"), _filter_gradient(_taps)),
-    "DepthwiseConv2dNative": _convolution(_window),
-    "DepthwiseConv2dNativeBackpropInput": _input_gradient(_window),
-    "DepthwiseConv2dNativeBackpropFilter": _filter_gradient(_window),
+    **dict.fromkeys(("Conv", "Conv2D", "Conv3D"), _convolution(-1, 1, None)),
+    "DepthwiseConv2dNative": _convolution(2, 1, None),
+    # Inputs: sizes, filter, gradient of the output.
+    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolution(-1, 1, 2)),
+    "DepthwiseConv2dNativeBackpropInput": _convolution(2, 1, 2),
+    # Inputs: input, filter's sizes, gradient of the output.
+    **dict.fromkeys(("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"), _convolution(-1, None, 2)),
+    "DepthwiseConv2dNativeBackpropFilter": _convolution(2, None, 2),
     **dict.fromkeys(("AvgPool", "AvgPool3D", "MaxPool", "MaxPool3D"), _pooling(0, None)),
     # The maximum of each window is found again (or the gradient divided), then added.
     **dict.fromkeys(("MaxPoolGrad", "MaxPool3DGrad"), _pooling(1, 2)),
@@ -256,19 +233,17 @@ FORMULAS: dict[str, Formula] = {
     ),
     "FusedBatchNormV3": _batch_normalization,
     "FusedBatchNormGradV3": _batch_normalization_gradient,
-    "AddN": _sum_of_tensors,
-    "Mean": _all_but_last,
-    "L2Loss": _per_input(2),
-    "ResizeBilinearGrad": _per_input(8),
+    "AddN": lambda op: Cost(other=(len(op.inputs) - 1) * _size(op.output_shapes[0])),
+    "L2Loss": _elementwise(2, 0),
+    "ResizeBilinearGrad": _elementwise(8, 0),
     **dict.fromkeys(_BROADCAST.split(), _broadcast),
     **dict.fromkeys(_REDUCTIONS.split(), _reduction),
-    **dict.fromkeys([*_PER_INPUT.split(), *_SEGMENTS.split()], _per_input()),
-    **dict.fromkeys(_PER_SECOND_INPUT.split(), _per_input(index=1)),
-    **dict.fromkeys(_PER_THIRD_INPUT.split(), _per_input(index=2)),
-    **{kind: _per_output(n) for n, kinds in _PER_OUTPUT.items() for kind in kinds.split()},
-    **dict.fromkeys(_FREE.split(), lambda _: FREE),
+    **dict.fromkeys([*_PER_INPUT.split(), *_SEGMENTS.split()], _elementwise(1, 0)),
+    **dict.fromkeys(_PER_SECOND_INPUT.split(), _elementwise(1, 1)),
+    **dict.fromkeys(_PER_THIRD_INPUT.split(), _elementwise(1, 2)),
+    **{kind: _elementwise(n, None) for n, kinds in _PER_OUTPUT.items() for kind in kinds.split()},
 }
-"""Formula by operation type; the free ones are in it, so that what is not is unsupported."""
+"""Formula by operation type; one that is neither here nor in `FREE_KINDS` is unsupported."""
 
 FREE_KINDS = frozenset(_FREE.split())
 CORE_KINDS = frozenset(kind for kind in FORMULAS if "MatMul" in kind or "Conv" in kind) | {"Einsum"}

@@ -7,11 +7,10 @@ condition appear, each in a region that knows how often it is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
-from fm_mlflow.measure.flops.nodes import FlatGraph, Node, Ref, Region, _shape
+from fm_mlflow.measure.flops.nodes import FlatGraph, Node, Ref, Region
 from fm_mlflow.measure.flops.values import Values
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -43,7 +42,7 @@ def _undo_space_to_batch(flat: FlatGraph) -> None:
         if node.kind == "BatchToSpaceND":
             source = _before_reshaping(node.inputs[0])
             if source.kind in _FORWARD_CONVOLUTIONS:
-                source.output_shapes = node.output_shapes
+                source.outputs = node.outputs
         elif "Backprop" in node.kind:
             source = _before_reshaping(node.inputs[2])
             if source.kind == "SpaceToBatchND":
@@ -90,37 +89,21 @@ class _Builder:
             return self._add_loop(op, graph, inputs, name, region)
         if op.type in _CONDITIONS:
             return self._add_condition(op, graph, inputs, name, region)
-        node = self._node(op.type, name, inputs, op.outputs, region)
-        node.op = op
-        node.dtypes += [tensor.dtype for tensor in op.inputs]
+        node = self._node(op.type, name, inputs, op.outputs, region, op)
         return [Ref(node, index) for index in range(len(op.outputs))]
 
-    def _node(
-        self,
-        kind: str,
-        name: str,
-        inputs: list[Ref],
-        outputs: Iterable[Any],
-        region: Region | None,
-    ) -> Node:
-        tensors = list(outputs)
-        shapes = [_shape(tensor) for tensor in tensors]
-        node = Node(kind, name, inputs, shapes, [tensor.dtype for tensor in tensors], region)
+    def _node(self, kind: str, name: str, inputs: list[Ref], *rest: Any) -> Node:
+        node = Node(kind, name, inputs, *rest)
         self.flat.nodes.append(node)
         return node
-
-    def _region(self, owner: Node, runs: Fraction | None) -> Region:
-        region = Region(owner, runs, owner.region)
-        self.flat.regions.append(region)
-        return region
 
     def _add_loop(
         self, op: Any, graph: Any, inputs: list[Ref], name: str, region: Region | None
     ) -> list[Ref]:
         condition, body = _function(op, graph, "cond"), _function(op, graph, "body")
         loop = self._node("While", name, [], [], region)
-        inside, test = self._region(loop, None), self._region(loop, None)
-        test.is_test = True
+        inside, test = Region(loop, Fraction(1)), Region(loop, Fraction(1))
+        self.flat.regions += [inside, test]
         variables = [
             Ref(self._node("LoopVariable", name, [start, Ref(loop, 0)], [tensor], region), 0)
             for start, tensor in zip(inputs, body.inputs, strict=True)
@@ -131,7 +114,9 @@ class _Builder:
         (proceed,) = self.inline(condition, variables, f"{name}/", test)
         loop.inputs.append(proceed)
         trips = self.values.run_loop([ref.node for ref in variables], proceed)
-        if trips is not None:
+        if trips is None:
+            self.flat.endless.append(loop)
+        else:
             inside.runs, test.runs = Fraction(trips), Fraction(trips + 1)
         return variables
 
@@ -146,9 +131,11 @@ class _Builder:
         else:
             functions = [_function(op, graph, f"{word}_branch") for word in ("then", "else")]
             taken = self.values.truth(chooser)
+        regions = [Region(condition, runs) for runs in taken]
+        self.flat.regions += regions
         branches = [
-            self.inline(function, arguments, f"{name}/", self._region(condition, runs))
-            for function, runs in zip(functions, taken, strict=True)
+            self.inline(function, arguments, f"{name}/", inside)
+            for function, inside in zip(functions, regions, strict=True)
         ]
         outputs = []
         for tensor, *results in zip(op.outputs, *branches, strict=True):
@@ -177,15 +164,11 @@ def _call_name(op: Any, name: str) -> str:
     TensorFlow puts the call of a function's gradient into no name scope. It is made part of the
     call that it is the gradient of, which it takes intermediate results from.
     """
-    if "__backward_" in _called(op):
-        for tensor in op.inputs:
-            if tensor.op.type in _CALLS and "__forward_" in _called(tensor.op):
-                return f"{name}/gradient_tape/{tensor.op.name}/"
+    if "__backward_" in op.get_attr("f").name:
+        for source in [tensor.op for tensor in op.inputs]:
+            if source.type in _CALLS and "__forward_" in source.get_attr("f").name:
+                return f"{name}/gradient_tape/{source.name}/"
     return f"{name}/"
-
-
-def _called(op: Any) -> str:
-    return str(op.get_attr("f").name)
 
 
 def _function(op: Any, graph: Any, attribute: str) -> Any:

@@ -13,7 +13,7 @@ anything on another version: import this module and call it inside a guard.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,15 +32,11 @@ def _without_repeated_registration() -> Iterator[None]:
     """Let TensorFlow's own formula stand where a second one is registered."""
     registration = ops.RegisterStatistics
 
-    def register(op_type: str, statistic: str) -> Callable[[Any], Any]:
-        def decorate(function: Any) -> Any:
-            try:
-                return registration(op_type, statistic)(function)
-            except KeyError:
-                REPEATED.append(op_type)
-                return function
-
-        return decorate
+    def register(op_type: str, statistic: str) -> Any:
+        if not has_formula(op_type):
+            return registration(op_type, statistic)
+        REPEATED.append(op_type)
+        return lambda function: function
 
     ops.RegisterStatistics = register
     try:
@@ -52,14 +48,11 @@ def _without_repeated_registration() -> Iterator[None]:
 def get_flops(model: keras.Model, inputs: Any) -> int:
     """Return keras-flops' count of one prediction.
 
+    TensorFlow's profiler counts 0 for an operation that it has no formula for, a loop's body once.
+
     Args:
         model: Built.
-        inputs: Specs of its inputs, in the structure that it takes; the first size is replaced
-            by 1.
-
-    Returns:
-        FLOPs by TensorFlow's profiler: an operation that it has no formula for counts 0, a loop's
-        body counts once.
+        inputs: Specs of its inputs, in the structure that it takes; the first size becomes 1.
     """
     with _without_repeated_registration():
         import keras_flops
@@ -73,8 +66,14 @@ def get_flops(model: keras.Model, inputs: Any) -> int:
         def __call__(self, tensors: list[tf.Tensor]) -> Any:
             return model(keras.tree.pack_sequence_as(inputs, tensors), training=False)
 
-    with _quiet_profiler():
-        return int(keras_flops.get_flops(WithSpecs(name=model.name), batch_size=1))
+    builder = tf.compat.v1.profiler.ProfileOptionBuilder
+    options = builder.float_operation
+    builder.float_operation = staticmethod(lambda: {**options(), "output": "none"})
+    try:
+        with errors_only("tensorflow"):
+            return int(keras_flops.get_flops(WithSpecs(name=model.name), batch_size=1))
+    finally:
+        builder.float_operation = staticmethod(options)
 
 
 def has_formula(kind: str) -> bool:
@@ -84,16 +83,3 @@ def has_formula(kind: str) -> bool:
     except LookupError:
         return False
     return True
-
-
-@contextmanager
-def _quiet_profiler() -> Iterator[None]:
-    """Keep TensorFlow's profiler from printing its report and its deprecations."""
-    builder = tf.compat.v1.profiler.ProfileOptionBuilder
-    options = builder.float_operation
-    builder.float_operation = staticmethod(lambda: {**options(), "output": "none"})
-    try:
-        with errors_only("tensorflow"):
-            yield
-    finally:
-        builder.float_operation = staticmethod(options)

@@ -78,21 +78,19 @@ class Marks:
 
         # Not by setattr: Keras would take notice, and a class may define a slot of its own.
         attributes = vars(owner)
-        had, before = method in attributes, attributes.get(method)
+        before = {method: attributes[method]} if method in attributes else {}
         attributes[method] = marked
         try:
             yield
         finally:
-            if had:
-                attributes[method] = before
-            else:
-                del attributes[method]
+            del attributes[method]
+            attributes.update(before)
 
 
-def call_of(name: str) -> tuple[int, int] | None:
-    """Return the row and the call that an operation's name is marked with; the innermost."""
+def call_of(name: str) -> tuple[int | None, int]:
+    """Return the row and (as a bit) the call of an operation's innermost mark; else None, 0."""
     found = _MARK.findall(name)
-    return (int(found[-1][0]), int(found[-1][1])) if found else None
+    return (int(found[-1][0]), 1 << int(found[-1][1])) if found else (None, 0)
 
 
 def layer_rows(model: keras.Model) -> list[Row]:

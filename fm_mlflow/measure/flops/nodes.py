@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
-
-import tensorflow as tf
 
 Shape = tuple[int | None, ...] | None
 """Sizes of a tensor; None for an unknown size, or for an unknown rank."""
@@ -18,15 +17,16 @@ class Region:
 
     Attributes:
         owner: The loop or condition.
-        runs: How often it runs each time its owner does; None where that is unknown.
-        parent: The region that the owner is in.
-        is_test: It is not a loop's body but its condition.
+        runs: How often it runs each time its owner does; None for a branch where that is unknown.
     """
 
     owner: Node
     runs: Fraction | None
-    parent: Region | None
-    is_test: bool = False
+
+    @property
+    def parent(self) -> Region | None:
+        """The region that the owner is in."""
+        return self.owner.region
 
 
 @dataclass(eq=False)
@@ -37,8 +37,7 @@ class Node:
         kind: TensorFlow's type, or `LoopVariable`, `While`, `If` or `Merge`.
         name: Names of the calls that lead to it and its own, joined by "/".
         inputs: Where its data come from.
-        output_shapes: Of each output.
-        dtypes: Of inputs and outputs together.
+        outputs: A tensor of TensorFlow for each output, which has its shape and type.
         region: The innermost loop or branch that it is in.
         op: The TensorFlow operation, where it stands for one.
         positions: Of a convolution's gradient: what stands for the shape of its third input.
@@ -47,8 +46,7 @@ class Node:
     kind: str
     name: str
     inputs: list[Ref]
-    output_shapes: list[Shape]
-    dtypes: list[tf.DType]
+    outputs: Sequence[Any]
     region: Region | None
     op: Any = None
     positions: Shape = None
@@ -56,15 +54,21 @@ class Node:
     @property
     def input_shapes(self) -> list[Shape]:
         """Shape of each input; none of what stands for no TensorFlow operation."""
-        shapes = [_shape(tensor) for tensor in self.op.inputs] if self.op is not None else []
+        shapes = _shapes(self.op.inputs) if self.op is not None else []
         if self.positions is not None:
             shapes[2] = self.positions
         return shapes
 
     @property
+    def output_shapes(self) -> list[Shape]:
+        """Shape of each output."""
+        return _shapes(self.outputs)
+
+    @property
     def is_floating(self) -> bool:
         """Whether it takes or returns floating-point or complex numbers."""
-        return any(dtype.is_floating or dtype.is_complex for dtype in self.dtypes)
+        tensors = [*self.outputs, *(self.op.inputs if self.op is not None else [])]
+        return any(tensor.dtype.is_floating or tensor.dtype.is_complex for tensor in tensors)
 
     def attribute(self, name: str) -> Any:
         """Value of an attribute of the TensorFlow operation."""
@@ -87,12 +91,15 @@ class FlatGraph:
         nodes: In an order in which every node follows its inputs (a loop's variables excepted).
         outputs: What the function returns.
         regions: All of them, outer before inner.
+        endless: Loops whose number of trips is unknown; their bodies are taken to run once.
     """
 
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Ref] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
+    endless: list[Node] = field(default_factory=list)
 
 
-def _shape(tensor: Any) -> Shape:
-    return None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
+def _shapes(tensors: Sequence[Any]) -> list[Shape]:
+    shapes = [tensor.shape for tensor in tensors]
+    return [None if shape.rank is None else tuple(shape.as_list()) for shape in shapes]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,7 @@ from fm_mlflow.keys import Key
 from fm_mlflow.measure.flops.engine import Count, count
 from fm_mlflow.measure.flops.graph import flatten
 from fm_mlflow.measure.flops.marks import Marks
-from fm_mlflow.measure.flops.table import OPTIMIZER, LayerFlops, layer_table, to_csv
+from fm_mlflow.measure.flops.table import COLUMNS, OPTIMIZER, LayerFlops, layer_table
 from fm_mlflow.measure.flops.trace import (
     Structure,
     input_specs,
@@ -99,8 +101,16 @@ class FlopsProfile:
         return epochs * n_images * per_image + steps * self.optimizer_step
 
     def to_csv(self) -> str:
-        """Return `flops/layers.csv`: `layers` with a heading."""
-        return to_csv(self.layers)
+        """Return `flops/layers.csv`: `layers` with a heading; whole numbers without a point."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in self.layers:
+            values = astuple(row)
+            writer.writerow(
+                int(v) if isinstance(v, float) and v.is_integer() else v for v in values
+            )
+        return text.getvalue()
 
     def measurements(
         self, n_images: int | None = None, epochs: int | None = None
@@ -113,9 +123,16 @@ class FlopsProfile:
             n_images: Images that the fit trains on.
             epochs: Times that it sees each.
         """
-        inference = _details(self.inference_coverage, self.inference_unsupported)
-        inference["keras_flops"] = self.keras_flops
-        training = _details(self.coverage, self.unsupported) | {"batch_size": self.batch_size}
+        inference = {
+            "coverage": self.inference_coverage,
+            "unsupported": dict(self.inference_unsupported),
+            "keras_flops": self.keras_flops,
+        }
+        training = {
+            "coverage": self.coverage,
+            "unsupported": dict(self.unsupported),
+            "batch_size": self.batch_size,
+        }
         found = [
             _measurement(keys.FLOPS_INFERENCE, self.inference, _INFERENCE, inference),
             _measurement(keys.FLOPS_TRAINING, self.training, self.method, training),
@@ -234,18 +251,12 @@ def _ask_keras_flops(
             f"keras-flops does not see the whole model: its figure ({figure:,}) leaves products "
             "out or counts too many"
         )
-    without_formula: dict[str, float] = {}
+    without_formula = dict.fromkeys((each.kind for each in blind), 0.0)
     for each in blind:
-        without_formula[each.kind] = without_formula.get(each.kind, 0) + float(
-            each.core + each.other
-        )
+        without_formula[each.kind] += float(each.core + each.other)
     difference = round(counted.total) - figure
     details = {"difference": difference, "without_formula": without_formula}
     return figure, replace(Measurement.exact(keys.FLOPS_KERAS, figure, _WITNESS), details=details)
-
-
-def _details(coverage: float, unsupported: Mapping[str, int]) -> dict[str, Any]:
-    return {"coverage": coverage, "unsupported": dict(unsupported)}
 
 
 def _measurement(

@@ -1,14 +1,10 @@
-"""The result table: FLOPs by layer, and its presentation as CSV."""
+"""The result table: FLOPs by layer."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Any
 
 from fm_mlflow.measure.flops.engine import Count, Counted, Phase
 from fm_mlflow.measure.flops.marks import Row
@@ -65,42 +61,20 @@ def layer_table(rows: list[Row], count: Count, batch_size: int) -> tuple[LayerFl
     by_row: dict[int | None, list[Counted]] = {}
     for counted in count.operations:
         by_row.setdefault(counted.row, []).append(counted)
-    parameters = _parameters(rows)
+    numbered = [*enumerate(rows), (None, Row("(other)", "", is_container=True))]
+    weights_seen: set[int] = set()
     total = count.total
     table = []
-    for number, row in enumerate(rows):
+    for number, row in numbered:
+        # What two layers share counts in the first that has it.
+        new = [w for w in getattr(row.layer, "weights", []) if id(w) not in weights_seen]
+        weights_seen |= {id(weight) for weight in new}
         is_shown = not row.is_container and row.kind != "InputLayer"
-        if is_shown or number in by_row or parameters[number]:
+        if is_shown or number in by_row or new:
+            parameters = sum(math.prod(weight.shape) for weight in new)
             operations = by_row.get(number, [])
-            table.append(_row(row, parameters[number], operations, total, batch_size))
-    if None in by_row:
-        table.append(_row(Row("(other)", ""), 0, by_row[None], total, batch_size))
+            table.append(_row(row, parameters, operations, total, batch_size))
     return tuple(table)
-
-
-def to_csv(table: Iterable[LayerFlops]) -> str:
-    """Return the table as CSV with a heading; whole numbers without a decimal point."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in table:
-        writer.writerow([_plain(value) for value in astuple(row)])
-    return text.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _parameters(rows: list[Row]) -> list[int]:
-    """Each weight in the first row that has it: what two layers share counts once."""
-    seen: set[int] = set()
-    counts = []
-    for row in rows:
-        new = [weight for weight in getattr(row.layer, "weights", []) if id(weight) not in seen]
-        seen |= {id(weight) for weight in new}
-        counts.append(sum(math.prod(weight.shape) for weight in new))
-    return counts
 
 
 def _row(
@@ -111,23 +85,24 @@ def _row(
     for counted in operations:
         by_phase[counted.phase] += counted.core + counted.other
         core[counted.phase] += counted.core
-    forward = by_phase[Phase.FORWARD]
-    is_other = row.name in _NO_FORWARD_PASS
     together = sum(by_phase.values(), Fraction())
 
     def per_image(flops: Fraction) -> float:
         return float(flops / batch_size)
 
+    forward, other = per_image(by_phase[Phase.FORWARD]), 0.0
+    if row.name in _NO_FORWARD_PASS:
+        forward, other = other, forward
     return LayerFlops(
         layer=row.name,
         type=row.kind,
         output_shape=row.output_shape if row.layer is not None else "",
         parameters=parameters,
         macs=per_image(core[Phase.FORWARD] / 2),
-        forward_flops=0.0 if is_other else per_image(forward),
+        forward_flops=forward,
         weight_gradient_flops=per_image(by_phase[Phase.WEIGHT_GRADIENT]),
         input_gradient_flops=per_image(by_phase[Phase.INPUT_GRADIENT]),
-        other_flops=per_image(forward) if is_other else 0.0,
+        other_flops=other,
         training_flops=per_image(together),
         training_core_flops=per_image(sum(core.values(), Fraction())),
         share_percent=float(100 * together / total) if total else 0.0,

@@ -7,8 +7,7 @@ optimizer without its variables gets them, as it would at the start of the fit.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -34,14 +33,7 @@ def input_specs(model: keras.Model, batch_size: int, example: Structure = None) 
     Raises:
         FlopsError: The inputs, or a size of theirs, are unknown.
     """
-    if example is None:
-        example = _declared_inputs(model)
-        if example is None:
-            raise FlopsError(
-                f"{type(model).__name__} does not declare its inputs",
-                "pass an example of them, or specs, as `inputs`",
-            )
-    specs = _with_batch_size(example, batch_size)
+    specs = _with_batch_size(_declared_inputs(model) if example is None else example, batch_size)
     for spec in keras.tree.flatten(specs):
         if not spec.shape.is_fully_defined():
             raise FlopsError(
@@ -63,7 +55,10 @@ def target_specs(
         return _with_batch_size(example, batch_size)
     specs = _with_batch_size(outputs, batch_size)
     flat = keras.tree.flatten(specs)
-    names = _output_names(model, specs, len(flat))
+    if isinstance(specs, Mapping):
+        names = sorted(specs)  # the order in which trees are flattened
+    else:
+        names = list(getattr(model, "output_names", None) or [""] * len(flat))
     targets = [
         tf.TensorSpec(spec.shape[:-1], tf.int32) if _is_sparse(model.loss, name, index) else spec
         for index, (name, spec) in enumerate(zip(names, flat, strict=True))
@@ -96,32 +91,29 @@ def _trace(
 ) -> Any:
     # Keras' trainer traces without autograph as well.
     traced = tf.function(function, autograph=False)
+    # A layer may draw numbers in Python while it is traced; the fit must draw the same.
+    state, numpy_state = random.getstate(), np.random.get_state()
     try:
-        with _random_state_kept(), marks.applied(model):
+        with marks.applied(model):
             return traced.get_concrete_function(*arguments)
     except Exception as error:  # whatever the model's own code raises
         raise FlopsError(
             f"the {what} cannot be traced: {describe_error(error)}",
             "pass `inputs` and `targets` as `fit` gets them",
         ) from error
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """A layer may draw numbers in Python while it is traced; the fit must draw the same."""
-    state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        yield
     finally:
         random.setstate(state)
         np.random.set_state(numpy_state)
 
 
 def _declared_inputs(model: keras.Model) -> Structure:
-    """Return the symbolic inputs in the structure that the model takes, None where unknown."""
+    """Return the symbolic inputs in the structure that the model takes."""
     tensors = getattr(model, "inputs", None)
     if not tensors:
-        return None
+        raise FlopsError(
+            f"{type(model).__name__} does not declare its inputs",
+            "pass an example of them, or specs, as `inputs`",
+        )
     structure = getattr(model, "input", tensors)  # unlike `inputs`, tells a dictionary from a list
     return tensors[0] if len(tensors) == 1 and isinstance(structure, list) else structure
 
@@ -132,12 +124,6 @@ def _with_batch_size(structure: Structure, batch_size: int) -> Structure:
         return tf.TensorSpec((batch_size, *tensor.shape[1:]), dtype)
 
     return keras.tree.map_structure(spec, structure)
-
-
-def _output_names(model: keras.Model, outputs: Structure, count: int) -> list[str]:
-    if isinstance(outputs, Mapping):
-        return sorted(outputs)  # the order in which trees are flattened
-    return list(getattr(model, "output_names", None) or [""] * count)
 
 
 def _is_sparse(loss: Any, name: str, index: int) -> bool:

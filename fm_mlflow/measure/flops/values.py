@@ -69,13 +69,12 @@ class Values:
         """
         memo = self._known if known is None else known
         node = ref.node
-        if node in memo:
-            return memo[node]
-        if node in self._known:
-            return self._known[node]
+        for values in (memo, self._known):
+            if node in values:
+                return values[node]
         value = self._evaluate(ref, known)
         # What is unknown now may depend on a loop that has not been run yet.
-        if value is not None and len(node.output_shapes) == 1:
+        if value is not None and len(node.outputs) == 1:
             memo[node] = value
         return value
 
@@ -114,10 +113,8 @@ class Values:
             says that it did.
         """
         needed = _counters(variables, proceed)
-        state: Known = {node: self.of(node.inputs[0]) for node in variables}
-        state = {
-            node: value for node, value in state.items() if value is not None or node in needed
-        }
+        starts: Known = {node: self.of(node.inputs[0]) for node in variables}
+        state = {node: v for node, v in starts.items() if v is not None or node in needed}
         for trips in range(MAX_TRIPS):
             known = dict(state)
             go_on = self.of(proceed, known)
@@ -132,10 +129,7 @@ class Values:
     def truth(self, ref: Ref) -> list[Fraction | None]:
         """How often a condition's two branches are taken: each 0 or 1, or every n-th time."""
         value = self.of(ref)
-        if value is not None:
-            share: Fraction | None = Fraction(bool(value))
-        else:
-            share = self._every_nth(ref)
+        share = self._every_nth(ref) if value is None else Fraction(bool(value))
         return [share, None if share is None else 1 - share]
 
     def chosen(self, ref: Ref, count: int) -> list[Fraction | None]:
@@ -160,11 +154,8 @@ class Values:
 
 def _is_countable(tensor: Any) -> bool:
     size = tensor.shape.num_elements()
-    return (
-        (tensor.dtype.is_integer or tensor.dtype.is_bool)
-        and size is not None
-        and (size <= _LARGEST)
-    )
+    is_discrete = tensor.dtype.is_integer or tensor.dtype.is_bool
+    return is_discrete and size is not None and size <= _LARGEST
 
 
 def _pushed_counter(list_: Node) -> Ref | None:

@@ -223,6 +223,13 @@ class Loop(layers.Layer):  # type: ignore[misc]  # keras is untyped
             return tf.while_loop(lambda x: tf.reduce_sum(x) > 1, lambda x: (product(x),), (x,))[0]
         if self.kind == "branches":
             return tf.cond(tf.reduce_sum(x) > 0, lambda: product(product(x)), lambda: product(x))
+        if self.kind == "loop in a branch":
+            start, is_short = (0, x), lambda i, _: i < 5
+            return tf.cond(
+                tf.reduce_sum(x) > 0,
+                lambda: tf.while_loop(is_short, lambda i, x: (i + 1, product(x)), start)[1],
+                lambda: product(product(x)),
+            )
         if self.kind == "known branch":
             return tf.cond(tf.constant(False), lambda: product(product(x)), lambda: product(x))
         if self.kind == "function":
@@ -238,6 +245,11 @@ def test_control_flow_is_followed(kind: str, products: int) -> None:
     row = row_of(Loop(kind), (4,), is_first=False)
     assert row.macs == products * 4 * 4
     assert row.training_core_flops == 3 * products * 2 * 4 * 4
+
+
+def test_loop_in_a_branch_counts_when_the_dearest_branch_is_chosen() -> None:
+    profile = profile_flops(keras.Sequential([keras.Input((4,)), Loop("loop in a branch")]), BATCH)
+    assert sum(row.macs for row in profile.layers) == 5 * 4 * 4
 
 
 def test_loop_whose_length_depends_on_data_is_listed() -> None:
