@@ -142,19 +142,24 @@ CostName = Literal[
 """Costs that a comparison weighs accuracy against (`fm_mlflow.analysis.costs`)."""
 
 
-_Most = Annotated[Optional[float], Field(gt=0)]
-
-
 class Bounds(Settings):
     """What a model may cost at most. A model in which the cost was not measured exceeds it."""
 
-    max_training_flops: _Most = Field(None, description="Most FLOPs to train on an image.")
-    max_flops: _Most = Field(None, description="Most FLOPs to predict an image.")
-    max_parameters: _Most = Field(None, description="Most trainable parameters.")
-    max_peak_rss_mib: _Most = Field(None, description="Most resident memory of a training, in MiB.")
-    max_size_mib: _Most = Field(None, description="Most MiB of what is shipped to predict.")
-    max_latency_ms: _Most = Field(None, description="Longest median latency of an image, in ms.")
-    max_fit_seconds: _Most = Field(None, description="Longest fit, in seconds.")
+    max_training_flops: Optional[float] = Field(
+        None, gt=0, description="Most FLOPs to train on an image."
+    )
+    max_flops: Optional[float] = Field(None, gt=0, description="Most FLOPs to predict an image.")
+    max_parameters: Optional[float] = Field(None, gt=0, description="Most trainable parameters.")
+    max_peak_rss_mib: Optional[float] = Field(
+        None, gt=0, description="Most resident memory of a training, in MiB."
+    )
+    max_size_mib: Optional[float] = Field(
+        None, gt=0, description="Most MiB of what is shipped to predict."
+    )
+    max_latency_ms: Optional[float] = Field(
+        None, gt=0, description="Longest median latency of an image, in ms."
+    )
+    max_fit_seconds: Optional[float] = Field(None, gt=0, description="Longest fit, in seconds.")
 
 
 _COST: CostName = Field(
