@@ -40,11 +40,9 @@ def next_commands(result: TrainResult) -> list[tuple[str, str]]:
     if result.pending:
         return [("Deliver it to its store, when that answers", "fm-mlflow sync")]
     command = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)} fm-mlflow"
+    compare = f"{command} compare --experiment {result.experiment_id}"
     return [
         *browse_commands(result.tracking_uri, result.experiment_id, result.run_id),
-        (
-            "Compare it with the other runs",
-            f"{command} compare --experiment {result.experiment_id}",
-        ),
+        ("Compare it with the other runs", compare),
         ("Register its model, verified", f"{command} register --run-id {result.run_id}"),
     ]
