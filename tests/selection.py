@@ -24,7 +24,6 @@ FAST = (
     "test_cli.py",
     "test_config.py",
     "test_packaging.py",
-    "tracking/outbox/test_journal.py",
 )
 """Folders and files of pure tests: they import neither MLflow nor TensorFlow, and take no time."""
 
