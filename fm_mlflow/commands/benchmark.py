@@ -167,7 +167,7 @@ def _saying_how_to_go_on(config: BenchmarkConfig, run_id: str) -> Iterator[None]
 
 
 def _again(config: BenchmarkConfig, run_id: str) -> str:
-    """Return the command that takes a benchmark up again."""
+    """Return the command that resumes a benchmark."""
     again = config.model_copy(update={"resume": run_id})
     stored = BenchmarkConfig.model_fields.keys() - _OF_THIS_CALL
     return command_line("benchmark", again, leave_out=stored)

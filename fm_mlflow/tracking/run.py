@@ -266,7 +266,7 @@ class TrackedRun(Recorder):
 
     def _close(self, error: BaseException | None) -> None:
         status = status_after(error)
-        # What has come to its end is complete: an interruption now changes nothing.
+        # The run is complete: an interruption changes nothing from here on.
         with shield(forget=error is None):
             if error is not None:
                 self.set_tags({keys.ERROR: one_line(error)})
