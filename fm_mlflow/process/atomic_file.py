@@ -29,7 +29,9 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     if durable and os.name == "posix":
-        sync_to_disk(path.parent)
+        # The file is whole and in its place; some shared folders refuse to sync themselves.
+        with suppress(OSError):
+            sync_to_disk(path.parent)
 
 
 def sync_to_disk(path: Path) -> None:

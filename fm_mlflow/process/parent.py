@@ -66,8 +66,8 @@ class Parent:
         os.set_blocking(descriptor, False)
 
     def tell(self, line: str) -> None:
-        """Write a line, or drop it where the pipe is full or nobody reads any more."""
-        with suppress(BlockingIOError, BrokenPipeError):
+        """Write a line, or drop it: the pipe may be full, left by its reader, or closed by a model."""
+        with suppress(OSError):
             os.write(self._descriptor, line.encode(errors="replace") + b"\n")
 
 

@@ -97,7 +97,7 @@ def check_reachable(uri: str | None = None) -> None:
         reason = found[1].strip() if found else "TLS"
         raise StoreDeniedError(
             f"the tracking server {redact(uri)} is not trusted ({reason}); set "
-            " MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority"
+            "MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority"
         ) from error
     except requests.RequestException as error:
         raise StoreUnavailableError(
