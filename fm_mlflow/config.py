@@ -23,6 +23,10 @@ MEASURED_PARTS = ("flops", "latency", "memory")
 NOT_SHAPING = ("data_dir", "measure", "flush_timeout")
 """Settings that do not change what a run trains, and so are not logged as its parameters."""
 
+LATER_DEFAULTS = {"fit_loop": "auto"}
+"""Settings of later versions, as earlier runs had them: a run with the default is of the same
+configuration as one that does not have the setting."""
+
 _MEASURE_ACCEPTED = f"any of {', '.join(MEASURED_PARTS)}, separated by commas; or none"
 
 REGISTERED_MODEL = "fashion-mnist-classifier"

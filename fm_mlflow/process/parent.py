@@ -66,7 +66,7 @@ class Parent:
         os.set_blocking(descriptor, False)
 
     def tell(self, line: str) -> None:
-        """Write a line, or drop it: the pipe may be full, left by its reader, or closed by a model."""
+        """Write a line; drop it where the pipe is full, closed, or read by nobody."""
         with suppress(OSError):
             os.write(self._descriptor, line.encode(errors="replace") + b"\n")
 

@@ -9,7 +9,7 @@ import pandas as pd
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Group
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.config import NOT_SHAPING, TrainConfig
+from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING, TrainConfig
 
 _STATISTICS = {"n": "Int64", **dict.fromkeys(("mean", "sd", "ci_low", "ci_high"), "float64")}
 
@@ -50,7 +50,7 @@ def runs_frame(runs: Iterable[TrainingRun]) -> pd.DataFrame:
             "run_name": run.name,
             "start_time": run.start_time or None,
             "seconds": (run.end_time - run.start_time) / 1000 if run.end_time else None,
-            **{f"params.{name}": value for name, value in run.config.items()},
+            **_params(run.config, run),
             **{f"machine.{name}": value for name, value in run.machine.items()},
             **{_column(name, _RUN): value for name, value in run.metrics.items()},
         }
@@ -72,7 +72,7 @@ def comparison_frame(comparison: Comparison) -> pd.DataFrame:
             "contender": group.name in best.contenders,
             "on_front": group.name in on_front,
             "ranked": group.ranked,
-            **{f"params.{name}": value for name, value in group.config.items()},
+            **_params(group.config, group.runs[0]),
         }
         for group in comparison.groups
     ]
@@ -94,6 +94,11 @@ def statistics(groups: Sequence[Group]) -> dict[tuple[str, str], pd.Series]:
         for metric in sorted({name for group in groups for name in group.metrics})
         for what, dtype in _STATISTICS.items()
     }
+
+
+def _params(config: Mapping[str, str], run: TrainingRun) -> dict[str, str]:
+    config = {**(LATER_DEFAULTS if run.version else {}), **config}
+    return {f"params.{name}": value for name, value in config.items()}
 
 
 def _column(metric: str, others: Container[str]) -> str:

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
-from fm_mlflow.config import NOT_SHAPING, Selection
+from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING, Selection
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.tracking.params import unquoted
@@ -33,9 +33,6 @@ _MOST_NAMES_SHOWN = 10
 
 # They do not shape the result, or make the group's identity in another way.
 _NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING})
-# Settings that came later, as runs of before had them: like these, a run that has the default says
-# nothing of it, so that both are of one configuration.
-_LATER_DEFAULTS = {"fit_loop": "auto"}
 
 
 @dataclass(frozen=True)
@@ -210,7 +207,7 @@ def _config(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str
     counted = {
         name: value
         for name, value in params.items()
-        if name not in _NOT_CONFIG and value != _LATER_DEFAULTS.get(name)
+        if name not in _NOT_CONFIG and value != LATER_DEFAULTS.get(name)
     }
     for name in params:  # what a compiled model brought is what counted
         if name.startswith(keys.COMPILED_PREFIX):

@@ -213,6 +213,8 @@ class CheckpointWriter:
         self._waiting: deque[Checkpoint] = deque(maxlen=1)
         self._has_failed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fm_mlflow-checkpoint")
+        for left in folder.glob(".*.part.npz"):  # by a process that was killed as it wrote
+            left.unlink(missing_ok=True)
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Have a checkpoint written; returns at once."""

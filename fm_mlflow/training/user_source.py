@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from fm_mlflow.errors import ModelError
 
 _ALWAYS_REQUIRED = {"mlflow", "tensorflow", "keras", "numpy", "fm_mlflow"}
 
+_LONGEST_MESSAGE = 400
 _APPENDED = re.compile(r"\s(?:Full object config:|Arguments received by )")
 """What Keras appends to its messages: whole configurations and arguments."""
 
@@ -54,8 +56,11 @@ def accepting(accepted: str) -> Iterator[None]:
     except UnfitError:
         raise
     except (Exception, SystemExit) as error:
-        message = _APPENDED.split(str(error))[0]
-        raise UnfitError(f"{accepted}; it raised {type(error).__name__}: {message}") from error
+        # Keras sets terminal styles in its messages; TensorFlow's may hold a whole graph.
+        text = re.sub(r"\x1b\[[\d;]*m", "", _APPENDED.split(str(error))[0])
+        message = textwrap.shorten(text, _LONGEST_MESSAGE, placeholder=" …")
+        cause = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        raise UnfitError(f"{accepted}; it raised {cause}") from error
 
 
 @contextmanager

@@ -298,6 +298,8 @@ class TestCheckpoint:
         assert "even.npz is damaged and left out" in caplog.text
 
     def test_of_checkpoints_that_come_too_fast_the_last_is_written(self, tmp_path: Path) -> None:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / ".even.7.part.npz").write_bytes(b"killed as it wrote")
         written: list[Path] = []
         writer = CheckpointWriter(tmp_path / "new", written.append)
         checkpoints = [self.make(epoch) for epoch in range(8)]

@@ -57,7 +57,13 @@ def test_a_run_is_a_row_of_typed_columns(store: Store) -> None:
         **{"run_name": "cnn, seed 3", "model": "cnn", "seed": 3, "experiment": "Default"},
         **{"status": "FINISHED", "jobs": 1, "data_digest": "d" * 64},
         **{"params.epochs": 5, "params.learning_rate": 0.001, "params.validation_split": 0.0},
-        **{"params.note": "1", "machine.cpu": "Test CPU", "machine.load": 0.5},
+        # Simulated runs are as they were before there was a choice of loops.
+        **{
+            "params.fit_loop": "auto",
+            "params.note": "1",
+            "machine.cpu": "Test CPU",
+            "machine.load": 0.5,
+        },
         keys.FLOPS_INFERENCE: 1_442_332.0,
     }
     assert {name: row[name] for name in expected} == expected

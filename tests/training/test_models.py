@@ -25,6 +25,11 @@ from tests.trained import DIGITS
 CONFIG = TrainConfig(dataset="digits")
 
 
+def styled(text: str) -> None:
+    """Raise an error as Keras words it: with terminal styles."""
+    raise ValueError(f"\x1b[1m{text}\x1b[0m")
+
+
 def test_names_are_what_the_config_says() -> None:
     assert tuple(BUILDERS) == BUILTIN_MODELS
 
@@ -228,6 +233,7 @@ def test_a_model_without_an_accuracy_metric(store: Store) -> None:
         (lambda: sys.exit(0), "it raised SystemExit"),
         (lambda: 42, "a function that returns a Keras model; it returned int"),
         (lambda: 1 / 0, "it raised ZeroDivisionError: division by zero"),
+        (lambda: styled("bold " + "word " * 999), r"it raised ValueError: bold[^\x1b]{,450}$"),
         (lambda missing: missing, "a function without arguments .* it raised TypeError"),
     ],
 )
