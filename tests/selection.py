@@ -17,16 +17,22 @@ FAST = (
     "jobs",
     "measure/test_machine.py",
     "measure/test_quantiles.py",
-    "process",
+    "process/test_atomic_file.py",
+    "process/test_parent.py",
+    "process/test_redaction.py",
     "registration/test_checks.py",
     "registration/test_gates.py",
-    "report",
+    "report/test_forms.py",
+    "report/test_plots.py",
     "terminal",
     "test_cli.py",
     "test_config.py",
     "test_packaging.py",
 )
-"""Folders and files of pure tests: they import neither MLflow nor TensorFlow, and take no time."""
+"""Folders and files of pure tests: they import neither MLflow nor TensorFlow, and take no time.
+
+Pages with all their plots and waits for signals take seconds, so they are not among them.
+"""
 
 HEAVY = {"keras", "mlflow", "tensorflow"}
 
