@@ -25,9 +25,9 @@ def simulate(gap: float, stores: int, monkeypatch: pytest.MonkeyPatch) -> list[V
     random = np.random.default_rng(11)
     verdicts = []
     for _ in range(stores):
-        level = 3 + hardness(random, 5000)
+        level = 3 + hardness(random, 10_000)
         tables = {
-            model: correctness(random, level + shift, 5, 5000)
+            model: correctness(random, level + shift, 5, 10_000)
             for model, shift in (("a", 0.0), ("b", gap))
         }
         each, details = with_predictions(tables)
