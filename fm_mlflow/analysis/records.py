@@ -86,13 +86,13 @@ class Predictions:
         predicted: Most probable classes, shape (n,).
     """
 
-    label: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    label: NDArray[np.integer]
+    predicted: NDArray[np.integer]
 
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Whether each image was classified correctly, shape (n,)."""
-        return np.equal(self.predicted, self.label)
+        return np.asarray(self.predicted == self.label)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class RunDetails:
         predictions: On the test set; None where the run has none that can be read.
         class_names: In label order; empty where unknown.
         measurements: `measurements.json` by metric name: unit, method, interval, reason, …
-        layers: `flops/layers.csv`, one mapping a row, text as it stands there.
+        layer_types: The types of layers in `flops/layers.csv`; empty where it is not known.
         problems: What could not be read, in words.
     """
 
@@ -112,5 +112,5 @@ class RunDetails:
     predictions: Predictions | None = None
     class_names: tuple[str, ...] = ()
     measurements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    layers: Sequence[Mapping[str, str]] = ()
+    layer_types: Sequence[str] = ()
     problems: tuple[str, ...] = ()

@@ -64,6 +64,8 @@ def find_training_run(run_id: str) -> TrainingRun:
         TrackingError: The store does not answer.
     """
     try:
+        if run_id.strip() != run_id or "," in run_id or not run_id:  # none, or several
+            raise InputError("run_id", run_id, "one id")
         found = find_runs(Choice(runs=run_id))
     except InputError as error:
         raise InputError("run_id", run_id, "the id of a training run in the store") from error
@@ -141,7 +143,7 @@ def _data_source(run: Run) -> str | None:
     for each in run.inputs.dataset_inputs if run.inputs else []:
         try:
             source = json.loads(each.dataset.source)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         uri = source.get("uri") if isinstance(source, dict) else None
         if isinstance(uri, str):

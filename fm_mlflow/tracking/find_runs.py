@@ -17,7 +17,7 @@ from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING, Selection
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.recovery import Verdict
-from fm_mlflow.tracking.params import unquoted
+from fm_mlflow.tracking.params import unquoted, whole_number
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
 from fm_mlflow.tracking.store import (
     OLDEST_FIRST,
@@ -169,7 +169,7 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
 def _record(run: Run, experiment: str) -> TrainingRun:
     tags, params = run.data.tags, run.data.params
     name = run.info.run_name or run.info.run_id
-    seed, jobs = _normal(params.get("seed", "")), tags.get(keys.JOBS, "")
+    seed = _normal(params.get("seed", ""))
     return TrainingRun(
         run_id=run.info.run_id,
         name=name,
@@ -183,7 +183,7 @@ def _record(run: Run, experiment: str) -> TrainingRun:
             for name, value in tags.items()
             if name.startswith(keys.MACHINE_PREFIX)
         },
-        jobs=int(jobs) if jobs.isdecimal() else 1,
+        jobs=whole_number(tags.get(keys.JOBS, ""), 1),
         version=tags.get(keys.VERSION),
         commit=tags.get(keys.MLFLOW_GIT_COMMIT),
         start_time=run.info.start_time or 0,

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import tempfile
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-from zipfile import BadZipFile
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-import yaml
-from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import Predictions, RunDetails, TrainingRun
+from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_csv, read_text, read_yaml
+from fm_mlflow.data.npy import open_npz
 from fm_mlflow.process.redaction import one_line
+from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
 _CURVES = (keys.LOSS, keys.ACCURACY, keys.VAL_LOSS, keys.VAL_ACCURACY, keys.EPOCH_SECONDS)
@@ -30,19 +28,20 @@ _CURVES = (keys.LOSS, keys.ACCURACY, keys.VAL_LOSS, keys.VAL_ACCURACY, keys.EPOC
 _THREADS = 8
 _MODEL_FILE = "MLmodel"
 
-_UNREADABLE = (
-    MlflowException,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    BadZipFile,
-    zlib.error,
-    yaml.YAMLError,
-    csv.Error,
-)
-"""What reading a file raises that is gone, cut off or of another kind."""
+MOST_CLASSES = 1_000
+"""Classes that are compared: a table of them, true by predicted, has the square of their number."""
+
+_LONGEST_NAME = 200
+_LONGEST_TEXT = 2_000
+_MOST_MEASUREMENTS = 1_000
+_MOST_LAYER_TYPES = 200
+
+# Of one run, and of all that are read together.
+_MOST_IMAGES, _MOST_IMAGES_OF_ALL = 250_000, 20_000_000
+_LARGEST_PREDICTIONS, _LARGEST_OF_ALL = 256 * 1024**2, 8 * 1024**3
+
+_UNREADABLE = (MlflowException, OSError, ValueError)
+"""What reading a file raises that is gone, damaged or too large."""
 
 _T = TypeVar("_T")
 
@@ -50,18 +49,26 @@ _T = TypeVar("_T")
 def load_details(runs: Iterable[TrainingRun]) -> dict[str, RunDetails]:
     """Read curves and artifacts of runs; what cannot be read is a problem in words, not an error.
 
+    Everything has a limit; many runs share those of their predictions, so that what is read of all
+    of them fits into memory.
+
     Returns:
         Details by run id.
 
     Raises:
         TrackingError: The store no longer answers.
     """
-    runs, load = list(runs), partial(_load, MlflowClient())
+    runs = list(runs)
+    images = min(_MOST_IMAGES, _MOST_IMAGES_OF_ALL // max(1, len(runs)))
+    size = min(_LARGEST_PREDICTIONS, _LARGEST_OF_ALL // max(1, len(runs)))
+    load = partial(_load, MlflowClient(), partial(_predictions, most=images, largest=size))
     with store_errors("read runs"), ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip((run.run_id for run in runs), pool.map(load, runs), strict=True))
 
 
-def _load(client: MlflowClient, run: TrainingRun) -> RunDetails:
+def _load(
+    client: MlflowClient, predictions: Callable[[Path], Predictions], run: TrainingRun
+) -> RunDetails:
     problems: list[str] = []
 
     def read(artifact: str, parse: Callable[[Path], _T], otherwise: _T) -> _T:
@@ -71,8 +78,9 @@ def _load(client: MlflowClient, run: TrainingRun) -> RunDetails:
                 model_id = str(run.model_uri).removeprefix("models:/")
                 root = client.get_logged_model(model_id).artifact_location
             with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
-                path = download_artifacts(artifact_uri=f"{root}/{artifact}", dst_path=folder)
-                return parse(Path(path))
+                is_text = artifact != keys.PREDICTIONS_FILE
+                largest = LARGEST_TEXT if is_text else _LARGEST_PREDICTIONS
+                return parse(fetch_artifact(root, artifact, folder, largest))
         except _UNREADABLE as error:
             # Gone or damaged is a fact to report; a store that is down would make every
             # artifact look gone.
@@ -85,10 +93,10 @@ def _load(client: MlflowClient, run: TrainingRun) -> RunDetails:
     has_flops = keys.FLOPS_TRAINING in run.metrics
     return RunDetails(
         curves={name: _curve(client, run, name) for name in _CURVES if name in run.metrics},
-        predictions=read(keys.PREDICTIONS_FILE, _predictions, None) if is_ours else None,
+        predictions=read(keys.PREDICTIONS_FILE, predictions, None) if is_ours else None,
         class_names=read(_MODEL_FILE, _class_names, ()) if run.model_uri else (),
         measurements=read(keys.MEASUREMENTS_FILE, read_measurements, none) if is_ours else none,
-        layers=read(keys.FLOPS_LAYERS_FILE, _rows, ()) if has_flops else (),
+        layer_types=read(keys.FLOPS_LAYERS_FILE, _layer_types, ()) if has_flops else (),
         problems=tuple(problems),
     )
 
@@ -101,32 +109,46 @@ def _curve(client: MlflowClient, run: TrainingRun, name: str) -> list[tuple[int,
     return [(step + 1 - first, by_step[step]) for step in sorted(by_step)]
 
 
-def _predictions(path: Path) -> Predictions:
-    with np.load(path, allow_pickle=False) as file:
-        label, probability = file["label"], file["probability"]
-    if label.ndim != 1 or probability.shape[:1] != label.shape or probability.ndim != 2:
-        raise ValueError(f"label of shape {label.shape}, probability of {probability.shape}")
-    label = label.astype(np.int64)
-    classes = probability.shape[1]
-    if label.size and not (label.min() >= 0 and label.max() < classes):
-        raise ValueError(f"labels {label.min()} to {label.max()} of {classes} classes")
-    return Predictions(label, probability.astype(np.float64).argmax(axis=1))
+def _predictions(path: Path, most: int, largest: int) -> Predictions:
+    """Read predictions a few rows at a time: of an image only two numbers are kept."""
+    with open_npz(path, {"label": "iu", "probability": "biuf"}, largest) as arrays:
+        label, probability = arrays["label"], arrays["probability"]
+        shapes = label.header.shape, probability.header.shape
+        if [len(each) for each in shapes] != [1, 2] or shapes[0][0] != shapes[1][0]:
+            raise ValueError(f"label of shape {shapes[0]}, probability of {shapes[1]}")
+        count, classes = shapes[1]
+        if count > most or not 0 < classes <= MOST_CLASSES:
+            raise ValueError(
+                f"{count:,} images of {classes:,} classes, at most {most:,} of 1 to "
+                f"{MOST_CLASSES:,} are compared"
+            )
+        kind = np.min_scalar_type(classes)
+        true, predicted = np.empty(count, kind), np.empty(count, kind)
+        at = 0
+        for part in label.chunks():
+            if not (part.min() >= 0 and part.max() < classes):
+                raise ValueError(f"labels {part.min()} to {part.max()} of {classes} classes")
+            true[at : at + len(part)] = part
+            at += len(part)
+        at = 0
+        for part in probability.chunks():
+            predicted[at : at + len(part)] = part.argmax(axis=1)
+            at += len(part)
+    return Predictions(true, predicted)
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    model = _mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
+    model = _mapping(read_yaml(path))
     names = _mapping(model.get("metadata") or {}).get("class_names") or ()
-    return tuple(str(name) for name in names) if isinstance(names, (list, tuple)) else ()
-
-
-def read_measurements(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Read a run's `measurements.json` by metric name.
-
-    Raises:
-        ValueError, KeyError, TypeError: It is damaged.
-    """
-    document = _mapping(json.loads(path.read_text(encoding="utf-8")))
-    return {str(_mapping(each)["name"]): each for each in document["measurements"] or ()}
+    if not isinstance(names, (list, tuple)):
+        return ()
+    if len(names) > MOST_CLASSES:
+        raise ValueError(f"{len(names):,} class names, at most {MOST_CLASSES:,} are read")
+    if not all(isinstance(name, (str, int, float)) for name in names):
+        raise ValueError("class names that are neither text nor numbers")
+    if (longest := max((len(str(name)) for name in names), default=0)) > _LONGEST_NAME:
+        raise ValueError(f"a class name of {longest:,} characters, at most {_LONGEST_NAME}")
+    return tuple(map(str, names))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -135,6 +157,57 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _rows(path: Path) -> Sequence[Mapping[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+_Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
+
+
+class _Logged(BaseModel):
+    """What is used of the file; pydantic's parser itself refuses what is nested too deep."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Details(_Logged):
+    isolated: bool | None = None
+
+
+class _Measurement(_Logged):
+    name: _Text
+    value: float | None = None
+    unit: _Text = ""
+    method: _Text = ""
+    samples: int = 1
+    spread: float | None = None
+    reason: _Text | None = None
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    details: _Details = _Details()
+
+
+class _Measurements(_Logged):
+    measurements: Annotated[list[_Measurement], Field(max_length=_MOST_MEASUREMENTS)] | None
+
+
+def read_measurements(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Read a run's `measurements.json` by metric name.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is damaged or too large.
+    """
+    try:
+        document = _Measurements.model_validate_json(read_text(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(": ".join(filter(None, [place, first["msg"]]))) from None
+    return {each.name: each.model_dump() for each in document.measurements or ()}
+
+
+def _layer_types(path: Path) -> tuple[str, ...]:
+    """Return the types in the table of layers, each once."""
+    types = sorted({row.get("type", "") for row in read_csv(path)})
+    if len(types) > _MOST_LAYER_TYPES or any(len(each) > _LONGEST_NAME for each in types):
+        raise ValueError(
+            f"{len(types):,} types of layers, at most {_MOST_LAYER_TYPES} of up to "
+            f"{_LONGEST_NAME} characters are read"
+        )
+    return tuple(types)
