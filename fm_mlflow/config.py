@@ -50,6 +50,20 @@ _MODEL_ACCEPTED = (
 ModelName = Annotated[str, Field(json_schema_extra={"accepted": _MODEL_ACCEPTED})]
 
 
+MOST_EPOCHS = 1_000_000
+_LARGEST_BATCH = 1_000_000
+_LARGEST_SEED = 2**32 - 1
+_WEEK = 7 * 24 * 3600
+
+_FLUSH_TIMEOUT: float = Field(
+    60.0,
+    ge=0,
+    le=_WEEK,
+    description="Seconds to wait at the end for a store that does not answer; what it lacks "
+    "then stays in the run's journal for `fm-mlflow sync`.",
+)
+
+
 class Protocol(Settings):
     """How a model is trained, on what, and what is measured; whichever model and seed.
 
@@ -57,8 +71,8 @@ class Protocol(Settings):
     the test set.
     """
 
-    epochs: int = Field(5, ge=1, description="Passes over the training images.")
-    batch_size: int = Field(64, ge=1, description="Images per training step.")
+    epochs: int = Field(5, ge=1, le=MOST_EPOCHS, description="Passes over the training images.")
+    batch_size: int = Field(64, ge=1, le=_LARGEST_BATCH, description="Images per training step.")
     learning_rate: float = Field(0.001, gt=0, description="Step size of the optimizer.")
     optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "sgd", "adagrad", "lion"] = Field(
         "adam", description="Keras optimizer, otherwise at its Keras defaults."
@@ -89,12 +103,7 @@ class Protocol(Settings):
         "auto",
         description="auto: compiled chunks of steps, several times as fast; keras: `model.fit`.",
     )
-    flush_timeout: float = Field(
-        60.0,
-        ge=0,
-        description="Seconds to wait at the end for a store that does not answer; what it lacks "
-        "then stays in the run's journal for `fm-mlflow sync`.",
-    )
+    flush_timeout: float = _FLUSH_TIMEOUT
 
     @property
     def measured_parts(self) -> frozenset[str]:
@@ -117,7 +126,7 @@ class _OneTraining(Settings):
         "mlp",
         description=f"Model to train: {_MODEL_ACCEPTED} (a function that returns a Keras model).",
     )
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of weights, order and dropout.")
+    seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Seed of weights, order and dropout.")
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
@@ -183,6 +192,13 @@ class Selection(Settings):
     models: str = Field("", description="Only these models, with commas.")
     filter: str = Field("", description="MLflow filter of the runs: params.epochs = '5'.")
 
+    @model_validator(mode="after")
+    def _check_lists(self) -> Self:
+        for name, text in (("runs", self.runs), ("models", self.models)):
+            if text and not text.replace(",", " ").strip():
+                raise InputError(name, text, "one or more, with commas; or nothing")
+        return self
+
 
 class RunsConfig(Selection):
     """Which runs `runs` returns. Frozen; unknown names are refused."""
@@ -207,7 +223,9 @@ class CompareConfig(Choice):
         le=1,
         description="Validation accuracy for the cost to reach it; empty takes one that all reach.",
     )
-    top: int = Field(10, ge=2, description="Most accurate models compared in pairs, with curves.")
+    top: int = Field(
+        10, ge=2, le=1000, description="Most accurate models compared in pairs, with curves."
+    )
     output: str = _OUTPUT
 
 
@@ -215,9 +233,9 @@ class _ManyTrainings(Settings):
     models: str = Field(
         ",".join(BUILTIN_MODELS), description=f"Models to train, with commas: {_MODEL_ACCEPTED}."
     )
-    seeds: int = Field(5, ge=1, description="Trainings of each model, with seeds from 0.")
-    jobs: int = Field(1, ge=1, description="Trainings at a time; more than 1 disturbs times.")
-    order_seed: int = Field(0, ge=0, description="Seed of the random order of the trainings.")
+    seeds: int = Field(5, ge=1, le=1000, description="Trainings of each model, with seeds from 0.")
+    jobs: int = Field(1, ge=1, le=1000, description="Trainings at a time; over 1 disturbs times.")
+    order_seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Seed of the random order.")
     resume: str = Field(
         "", description="Id of a benchmark's run: do what it has left undone, with its settings."
     )
@@ -305,12 +323,13 @@ class ResumeConfig(Settings):
     """Settings of `resume`. Frozen; unknown names are refused."""
 
     epochs: Optional[int] = Field(
-        None, ge=1, description="Passes over the training images in all; more extend the run."
+        None,
+        ge=1,
+        le=MOST_EPOCHS,
+        description="Passes over the training images in all; more extend the run.",
     )
     data_dir: str = Field("", description="Folder of the IDX files; empty: where the run had them.")
-    flush_timeout: float = Field(
-        60.0, ge=0, description=TrainConfig.model_fields["flush_timeout"].description
-    )
+    flush_timeout: float = _FLUSH_TIMEOUT
 
 
 class SyncConfig(Settings):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+_LONGEST_SHOWN = 1000
+
 
 class FmMlflowError(Exception):
     """Something failed at run time. The message is one line: what, why, what to do."""
@@ -23,7 +25,10 @@ class InputError(FmMlflowError):
     exit_code = 2
 
     def __init__(self, parameter: str, received: object, accepted: str) -> None:
-        message = f"{parameter}: received {received!r}, accepted: {accepted}"
+        shown = repr(received)
+        if len(shown) > _LONGEST_SHOWN:
+            shown = f"{shown[:_LONGEST_SHOWN]}… ({len(shown):,} characters)"
+        message = f"{parameter}: received {shown}, accepted: {accepted}"
         super().__init__(" ".join(message.split()))
         self.parameter = parameter
 

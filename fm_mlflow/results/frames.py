@@ -126,5 +126,5 @@ def _typed(values: pd.Series, dtype: str) -> pd.Series:
     if dtype == "Int64":
         values = values.where(values % 1 == 0)
     if dtype.startswith("datetime64"):
-        values = pd.to_datetime(values, unit="ms", utc=True)
+        values = pd.to_datetime(values, unit="ms", utc=True, errors="coerce")
     return values.astype(pd.api.types.pandas_dtype(dtype))

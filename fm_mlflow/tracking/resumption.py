@@ -15,12 +15,14 @@ from mlflow.entities import LoggedModelStatus, Run
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
+from fm_mlflow.config import MOST_EPOCHS
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.file_lock import FileLock, LockedError
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.journal import Journal, open_journal
 from fm_mlflow.tracking.outbox.state import lock_folder
+from fm_mlflow.tracking.params import whole_number
 from fm_mlflow.tracking.recovery import journal_uri
 from fm_mlflow.tracking.run import Resumption
 from fm_mlflow.tracking.running import judge
@@ -137,7 +139,7 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
             status = record.status
         elif isinstance(record, records.Reopen):
             status = keys.RUNNING
-    extended_at = int(tags.get(keys.EXTENDED_AT, 0))
+    extended_at = whole_number(tags.get(keys.EXTENDED_AT, ""), 0)
     points, model = _journaled(journaled, extended_at)
     model_id = None
     if run is not None:
@@ -147,7 +149,7 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
     went_on_elsewhere = journal is None or tags.get(keys.JOURNAL) != journal.journal_id
     if run is not None and went_on_elsewhere:
         folders.append(_download(run.info.run_id, downloads))
-    extended = tags.get(keys.EXTENDED_EPOCHS)
+    extended = whole_number(tags.get(keys.EXTENDED_EPOCHS, ""), 0, MOST_EPOCHS)
     name = tags.get(keys.MLFLOW_RUN_NAME, header.name if header else "")
     return Resumable(
         Resumption(
@@ -163,8 +165,8 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
         settings=header.settings if header else None,
         folders=folders,
         finished=status == keys.FINISHED,
-        extended_epochs=int(extended) if extended else None,
-        parts=int(tags.get(keys.PARTS, 1)),
+        extended_epochs=extended or None,
+        parts=whole_number(tags.get(keys.PARTS, ""), 1),
     )
 
 
