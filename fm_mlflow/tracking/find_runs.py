@@ -31,6 +31,10 @@ from fm_mlflow.tracking.store import (
 
 _MOST_NAMES_SHOWN = 10
 
+# Of the tags, parameters and metrics of one run; a training logs fewer than 100 of each.
+_MOST_VALUES = 1_000
+_MOST_CHARACTERS = 1_000_000
+
 # They do not shape the result, or make the group's identity in another way.
 _NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING})
 
@@ -135,14 +139,32 @@ def _sorted_out(
         record = _record(run, experiments[run.info.experiment_id])
         if models and record.model not in models:
             continue
-        reason = _reason_to_skip(run, record, named)
+        too_much = _too_much(run)
+        reason = too_much or _reason_to_skip(run, record, named)
         if reason is None:
             result.runs.append(record)
             continue
         result.skipped.append(SkippedRun(record.run_id, record.name, reason))
-        if run.info.lifecycle_stage == "active" and (kind or named):
+        if run.info.lifecycle_stage == "active" and (kind or named) and not too_much:
             result.unfinished.append(record)
     return result
+
+
+def _too_much(run: Run) -> str | None:
+    """Say that a run holds more than is read: one run should not take the memory of all."""
+    data = run.data
+    counts = {"tags": len(data.tags), "parameters": len(data.params), "metrics": len(data.metrics)}
+    for name, count in counts.items():
+        if count > _MOST_VALUES:
+            return f"it has {count:,} {name}; runs of up to {_MOST_VALUES:,} are read"
+    texts: list[str] = [*data.tags, *data.tags.values(), *data.params, *data.params.values()]
+    characters = sum(map(len, [run.info.run_name or "", *data.metrics, *texts]))
+    if characters > _MOST_CHARACTERS:
+        return (
+            f"its names and values have {characters:,} characters; runs of up to "
+            f"{_MOST_CHARACTERS:,} are read"
+        )
+    return None
 
 
 def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:

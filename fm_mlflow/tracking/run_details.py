@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,6 +40,7 @@ _MOST_LAYER_TYPES = 200
 # Of one run, and of all that are read together.
 _MOST_IMAGES, _MOST_IMAGES_OF_ALL = 250_000, 20_000_000
 _LARGEST_PREDICTIONS, _LARGEST_OF_ALL = 256 * 1024**2, 8 * 1024**3
+_MOST_POINTS, _MOST_POINTS_OF_ALL = 25_000, 2_000_000
 
 _UNREADABLE = (MlflowException, OSError, ValueError)
 """What reading a file raises that is gone, damaged or too large."""
@@ -61,13 +63,18 @@ def load_details(runs: Iterable[TrainingRun]) -> dict[str, RunDetails]:
     runs = list(runs)
     images = min(_MOST_IMAGES, _MOST_IMAGES_OF_ALL // max(1, len(runs)))
     size = min(_LARGEST_PREDICTIONS, _LARGEST_OF_ALL // max(1, len(runs)))
-    load = partial(_load, MlflowClient(), partial(_predictions, most=images, largest=size))
+    points = min(_MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, len(runs) * len(_CURVES)))
+    predictions = partial(_predictions, most=images, largest=size)
+    load = partial(_load, MlflowClient(), points, predictions)
     with store_errors("read runs"), ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip((run.run_id for run in runs), pool.map(load, runs), strict=True))
 
 
 def _load(
-    client: MlflowClient, predictions: Callable[[Path], Predictions], run: TrainingRun
+    client: MlflowClient,
+    points: int,
+    predictions: Callable[[Path], Predictions],
+    run: TrainingRun,
 ) -> RunDetails:
     problems: list[str] = []
 
@@ -88,11 +95,17 @@ def _load(
             problems.append(f"its {artifact} cannot be read: {one_line(error)}")
             return otherwise
 
+    curves: dict[str, Sequence[tuple[int, float]]] = {}
+    for name in (name for name in _CURVES if name in run.metrics):
+        try:
+            curves[name] = _curve(client, run, name, points)
+        except ValueError as error:
+            problems.append(f"its points of {name} are not read: {error}")
     is_ours = run.version is not None
     none: Mapping[str, Mapping[str, Any]] = {}
     has_flops = keys.FLOPS_TRAINING in run.metrics
     return RunDetails(
-        curves={name: _curve(client, run, name) for name in _CURVES if name in run.metrics},
+        curves=curves,
         predictions=read(keys.PREDICTIONS_FILE, predictions, None) if is_ours else None,
         class_names=read(_MODEL_FILE, _class_names, ()) if run.model_uri else (),
         measurements=read(keys.MEASUREMENTS_FILE, read_measurements, none) if is_ours else none,
@@ -101,12 +114,22 @@ def _load(
     )
 
 
-def _curve(client: MlflowClient, run: TrainingRun, name: str) -> list[tuple[int, float]]:
+def _curve(client: MlflowClient, run: TrainingRun, name: str, most: int) -> list[tuple[int, float]]:
     """Return (epoch, value), epochs from 1; others count from 0, or log a step twice."""
-    history = client.get_metric_history(run.run_id, name)
+    history = _history(client, run.run_id, name, most + 1)
+    if len(history) > most:
+        raise ValueError(f"there are more than {most:,}")
     by_step = {each.step: each.value for each in sorted(history, key=lambda each: each.timestamp)}
     first = min(by_step, default=1)
     return [(step + 1 - first, by_step[step]) for step in sorted(by_step)]
+
+
+def _history(client: MlflowClient, run_id: str, name: str, most: int) -> list[Metric]:
+    try:
+        store = client._tracking_client.store
+    except AttributeError:  # the client itself gets all there are, however many
+        return list(client.get_metric_history(run_id, name))
+    return list(store.get_metric_history(run_id, name, max_results=most))
 
 
 def _predictions(path: Path, most: int, largest: int) -> Predictions:
