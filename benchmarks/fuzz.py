@@ -72,6 +72,8 @@ def run(kind: str, inputs: Sequence[Callable[[Path], None]], read: Read, kept: P
                         result = _one(inputs[number], read, kept / f"{kind}-{number}")
                         print(json.dumps({"number": number, **result}), file=output, flush=True)
                 code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         os.close(writer)

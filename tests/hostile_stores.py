@@ -56,8 +56,9 @@ URIS = (
 def write_artifact(folder: Path, kind: str, content: bytes) -> None:
     path = folder / KINDS[kind].name
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink() or path.exists():
-        path.unlink()
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    path.unlink(missing_ok=True)
     path.write_bytes(content)
 
 
@@ -116,6 +117,7 @@ class HostileStores:
         """Make a store: every third run or so gets one to three hostile values or files."""
         copy_store(self._template, folder)
         with sqlite3.connect(folder / "mlflow.db") as database:
+            database.execute("PRAGMA ignore_check_constraints = ON")
             rows = database.execute("SELECT run_uuid, artifact_uri FROM runs").fetchall()
             for run_id, artifacts in rows:
                 if draw.random() < 0.4:

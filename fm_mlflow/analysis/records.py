@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 
-LARGEST = 1e150
-"""Beyond it, squares are not finite; neither are the values that a diverged run logs."""
+LARGEST = 1e60
+"""Beyond it, squares of variances are not finite; neither are the values that a diverged run logs."""
 
 
 def is_number(value: float) -> bool:
