@@ -41,6 +41,8 @@ _MOST_LAYER_TYPES = 200
 _MOST_IMAGES, _MOST_IMAGES_OF_ALL = 250_000, 20_000_000
 _LARGEST_PREDICTIONS, _LARGEST_OF_ALL = 256 * 1024**2, 8 * 1024**3
 _MOST_POINTS, _MOST_POINTS_OF_ALL = 25_000, 2_000_000
+_LAST_STEP = 2**31
+"""Plots cannot tell apart what differs by less than a part in 10^15."""
 
 _UNREADABLE = (MlflowException, OSError, ValueError)
 """What reading a file raises that is gone, damaged or too large."""
@@ -120,7 +122,9 @@ def _curve(client: MlflowClient, run: TrainingRun, name: str, most: int) -> list
     if len(history) > most:
         raise ValueError(f"there are more than {most:,}")
     by_step = {each.step: each.value for each in sorted(history, key=lambda each: each.timestamp)}
-    first = min(by_step, default=1)
+    first, last = min(by_step, default=1), max(by_step, default=1)
+    if last - first > _LAST_STEP:
+        raise ValueError(f"their steps go from {first:,} to {last:,}")
     return [(step + 1 - first, by_step[step]) for step in sorted(by_step)]
 
 

@@ -93,7 +93,10 @@ def test_artifacts_of_a_server_are_not_downloaded_when_they_are_too_large(server
     experiment = server.client.create_experiment("large")
     run_id = log_run(server.client, Simulated(), experiment)
     server.client.log_text(run_id, " " * (1 << 20), keys.MEASUREMENTS_FILE)
-    server.client.log_text(run_id, "a folder", f"{keys.FLOPS_LAYERS_FILE}/file")
+    (layers,) = server.folder.glob(f"artifacts/**/{run_id}/artifacts/{keys.FLOPS_LAYERS_FILE}")
+    layers.unlink()
+    layers.mkdir()
+    (layers / "file").write_text("in a folder")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(server.uri)
     try:
