@@ -39,7 +39,7 @@ _MOST_LAYER_TYPES = 200
 
 # Of one run, and of all that are read together.
 _MOST_IMAGES, _MOST_IMAGES_OF_ALL = 250_000, 20_000_000
-_LARGEST_PREDICTIONS, _LARGEST_OF_ALL = 256 * 1024**2, 8 * 1024**3
+_LARGEST_PREDICTIONS, _LARGEST_OF_ALL = 128 * 1024**2, 4 * 1024**3
 _MOST_POINTS, _MOST_POINTS_OF_ALL = 25_000, 2_000_000
 _LAST_STEP = 2**31
 """Plots cannot tell apart what differs by less than a part in 10^15."""
