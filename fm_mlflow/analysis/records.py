@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fm_mlflow import keys
 
 LARGEST = 1e60
-"""Beyond it, squares of variances are not finite; neither are the values that a diverged run logs."""
+"""Beyond it, squares of variances are not finite, and no such value was measured."""
 
 
 def is_number(value: float) -> bool:

@@ -85,6 +85,16 @@ class NpzArray:
         self.header = header
         self._stream = stream
 
+    def read(self) -> NDArray[Any]:
+        """Return all values.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        return np.concatenate(
+            [np.empty((0, *self.header.shape[1:]), self.header.dtype), *self.chunks()]
+        )
+
     def chunks(self) -> Iterator[NDArray[Any]]:
         """Yield the values in order, as many rows (first axis) at a time as fit a small buffer.
 

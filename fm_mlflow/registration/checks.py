@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fm_mlflow import keys
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, Subset, load_dataset
+from fm_mlflow.data.npy import open_npz
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.measure.measurement import MIB
 from fm_mlflow.process.redaction import redact
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _ELSEWHERE = 1e-4
 _ROUNDING = 1e-6
+_LARGEST_VALUE = 8
 _PROBABILITY_ELSEWHERE = 1e-3
 
 # HDF5 holds the weights' names, which lose the model's own name when it is loaded.
@@ -230,9 +232,10 @@ class _Figures:
         tolerance = _ROUNDING if self.same_machine else _PROBABILITY_ELSEWHERE
         rule = f"no probability differs by more than {tolerance:g}"
         try:
-            with np.load(file, allow_pickle=False) as logged_file:
-                labels, logged = logged_file["label"], logged_file["probability"]
-        except (OSError, ValueError, KeyError) as error:
+            most = 2 * (probabilities.size + len(test)) * _LARGEST_VALUE
+            with open_npz(file, {"label": "iu", "probability": "f"}, most) as arrays:
+                labels, logged = arrays["label"].read(), arrays["probability"].read()
+        except (OSError, ValueError) as error:
             return Check(name, f"unreadable ({type(error).__name__})", "probabilities", rule, False)
         if logged.shape != probabilities.shape or not np.array_equal(labels, test.labels):
             shapes = f"{logged.shape} of other images", f"{probabilities.shape}"

@@ -16,11 +16,13 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.config import Choice
+from fm_mlflow.data.bounded_file import LARGEST_TEXT
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.results.register import GateError
+from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.find_runs import find_runs
-from fm_mlflow.tracking.run_details import read_measurements
+from fm_mlflow.tracking.run_details import LARGEST_PREDICTIONS, read_measurements
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
 # MLflow writes them after it has counted the model's size, or into each download.
@@ -107,12 +109,12 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
         stored = MlflowClient().get_run(run.run_id)
     if run.model_uri is None:
         raise GateError(f"run {run.run_id} has no logged model")
-    predictions = _download(f"{run.artifact_uri}/{keys.PREDICTIONS_FILE}", folder / "run")
+    predictions = _artifact(run, keys.PREDICTIONS_FILE, folder, LARGEST_PREDICTIONS)
     model_folder = _download(run.model_uri, folder / "model")
-    measurements = _download(f"{run.artifact_uri}/{keys.MEASUREMENTS_FILE}", folder / "run")
+    measurements = _artifact(run, keys.MEASUREMENTS_FILE, folder, LARGEST_TEXT)
     try:
         costs = read_measurements(measurements)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise GateError(f"{keys.MEASUREMENTS_FILE} of run {run.run_id} is damaged") from error
     return Candidate(
         run=run,
@@ -128,6 +130,16 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
         weights_digest=stored.data.tags.get(keys.WEIGHTS_DIGEST),
         data_source=_data_source(stored),
     )
+
+
+def _artifact(run: TrainingRun, name: str, folder: Path, largest: int) -> Path:
+    try:
+        return fetch_artifact(run.artifact_uri, name, str(folder), largest)
+    except (MlflowException, OSError, ValueError) as error:
+        check_reachable()
+        raise GateError(
+            f"{name} of run {run.run_id} is missing or cannot be read: {one_line(error)}"
+        ) from error
 
 
 def _download(uri: str, folder: Path) -> Path:

@@ -39,7 +39,8 @@ _MOST_LAYER_TYPES = 200
 
 # Of one run, and of all that are read together.
 _MOST_IMAGES, _MOST_IMAGES_OF_ALL = 250_000, 20_000_000
-_LARGEST_PREDICTIONS, _LARGEST_OF_ALL = 128 * 1024**2, 4 * 1024**3
+LARGEST_PREDICTIONS = 128 * 1024**2
+_LARGEST_OF_ALL = 4 * 1024**3
 _MOST_POINTS, _MOST_POINTS_OF_ALL = 25_000, 2_000_000
 _LAST_STEP = 2**31
 """Plots cannot tell apart what differs by less than a part in 10^15."""
@@ -64,7 +65,7 @@ def load_details(runs: Iterable[TrainingRun]) -> dict[str, RunDetails]:
     """
     runs = list(runs)
     images = min(_MOST_IMAGES, _MOST_IMAGES_OF_ALL // max(1, len(runs)))
-    size = min(_LARGEST_PREDICTIONS, _LARGEST_OF_ALL // max(1, len(runs)))
+    size = min(LARGEST_PREDICTIONS, _LARGEST_OF_ALL // max(1, len(runs)))
     points = min(_MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, len(runs) * len(_CURVES)))
     predictions = partial(_predictions, most=images, largest=size)
     load = partial(_load, MlflowClient(), points, predictions)
@@ -88,7 +89,7 @@ def _load(
                 root = client.get_logged_model(model_id).artifact_location
             with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
                 is_text = artifact != keys.PREDICTIONS_FILE
-                largest = LARGEST_TEXT if is_text else _LARGEST_PREDICTIONS
+                largest = LARGEST_TEXT if is_text else LARGEST_PREDICTIONS
                 return parse(fetch_artifact(root, artifact, folder, largest))
         except _UNREADABLE as error:
             # Gone or damaged is a fact to report; a store that is down would make every
@@ -144,24 +145,17 @@ def _predictions(path: Path, most: int, largest: int) -> Predictions:
         if [len(each) for each in shapes] != [1, 2] or shapes[0][0] != shapes[1][0]:
             raise ValueError(f"label of shape {shapes[0]}, probability of {shapes[1]}")
         count, classes = shapes[1]
-        if count > most or not 0 < classes <= MOST_CLASSES:
+        if not (0 < count <= most and 0 < classes <= MOST_CLASSES):
             raise ValueError(
-                f"{count:,} images of {classes:,} classes, at most {most:,} of 1 to "
+                f"{count:,} images of {classes:,} classes, 1 to {most:,} of 1 to "
                 f"{MOST_CLASSES:,} are compared"
             )
         kind = np.min_scalar_type(classes)
-        true, predicted = np.empty(count, kind), np.empty(count, kind)
-        at = 0
-        for part in label.chunks():
-            if not (part.min() >= 0 and part.max() < classes):
-                raise ValueError(f"labels {part.min()} to {part.max()} of {classes} classes")
-            true[at : at + len(part)] = part
-            at += len(part)
-        at = 0
-        for part in probability.chunks():
-            predicted[at : at + len(part)] = part.argmax(axis=1)
-            at += len(part)
-    return Predictions(true, predicted)
+        true = label.read()
+        if not (true.min() >= 0 and true.max() < classes):
+            raise ValueError(f"labels {true.min()} to {true.max()} of {classes} classes")
+        parts = [part.argmax(axis=1).astype(kind) for part in probability.chunks()]
+    return Predictions(true.astype(kind), np.concatenate(parts))
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
