@@ -137,9 +137,8 @@ def _artifact(run: TrainingRun, name: str, folder: Path, largest: int) -> Path:
         return fetch_artifact(run.artifact_uri, name, str(folder), largest)
     except (MlflowException, OSError, ValueError) as error:
         check_reachable()
-        raise GateError(
-            f"{name} of run {run.run_id} is missing or cannot be read: {one_line(error)}"
-        ) from error
+        uri = f"{run.artifact_uri}/{name}"
+        raise GateError(f"{uri} is missing or cannot be read: {one_line(error)}") from error
 
 
 def _download(uri: str, folder: Path) -> Path:
