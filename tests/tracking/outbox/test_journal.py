@@ -155,27 +155,6 @@ def test_a_full_disk_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
     assert numbers(reopened(journal)) == [str(number) for number in range(11)]
 
 
-def test_a_root_that_cannot_be_written_gives_way(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root.write_text("a file, not a folder")
-    monkeypatch.chdir(tmp_path)
-    journal = new()
-    assert journal.folder == tmp_path / ".fm_mlflow" / "journal" / "j-1"
-    assert list(journals()) == [journal.folder]
-    journal.close()
-
-    monkeypatch.setattr(state_module, "_WORKING_DIRECTORY_ROOT", root / "below")
-    with pytest.raises(TrackingError, match="set FM_MLFLOW_JOURNAL_DIR to a folder that can"):
-        new("j-2")
-
-
-def test_the_root_follows_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FM_MLFLOW_JOURNAL_DIR")
-    monkeypatch.setenv("XDG_STATE_HOME", "/var/state")
-    assert str(state_module.journal_root()) == "/var/state/fm_mlflow/journal"
-
-
 def test_lines_are_json_with_a_checksum() -> None:
     journal = new()
     journal.append(numbered(1))
