@@ -81,7 +81,9 @@ def journal_uri(journal: Journal, command: str) -> str:
     Raises:
         TrackingError: It is another; says which command takes that one.
     """
-    uri = str(journal.header.uri)
+    uri = journal.header.uri
+    if not isinstance(uri, str) or not uri.isprintable():
+        raise TrackingError(f"the journal {journal.folder} names no store: {uri!r}")
     active = absolute_uri(mlflow.get_tracking_uri())
     if uri.rstrip("/") in (active.rstrip("/"), redact(active).rstrip("/")):
         return active

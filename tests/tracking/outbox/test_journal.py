@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from fm_mlflow import sync
-from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.file_lock import LockedError
 from fm_mlflow.tracking.outbox import state as state_module
 from fm_mlflow.tracking.outbox.journal import Journal, journals, open_journal
