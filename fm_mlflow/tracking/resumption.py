@@ -22,7 +22,7 @@ from fm_mlflow.process.file_lock import FileLock, LockedError
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.journal import Journal, open_journal
-from fm_mlflow.tracking.outbox.roots import lock_folder
+from fm_mlflow.tracking.outbox.roots import confined, lock_folder
 from fm_mlflow.tracking.recovery import journal_uri
 from fm_mlflow.tracking.run import Resumption
 from fm_mlflow.tracking.running import judge
@@ -144,6 +144,8 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
             status = keys.RUNNING
     extended_at = int(tags.get(keys.EXTENDED_AT, 0))
     points, model = _journaled(journaled, extended_at)
+    if journal and model:
+        confined(journal.folder, model[1].folder)
     model_id = None
     if run is not None:
         points |= _stored_points(run, extended_at)

@@ -24,7 +24,7 @@ from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.remote_run import utc_now
-from fm_mlflow.tracking.outbox.roots import confined, lock_folder
+from fm_mlflow.tracking.outbox.roots import lock_folder, sync_command
 from fm_mlflow.tracking.recorder import LoggedModel, Recorder
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
@@ -183,7 +183,7 @@ class TrackedRun(Recorder):
             unavailable = error
             self._notice(
                 f"{error}; the run goes on offline, its journal is {self._opened.folder}, and "
-                "`fm-mlflow sync` delivers it"
+                f"`{sync_command()}` delivers it"
             )
         self._courier = courier
         courier.start(unavailable)
@@ -212,7 +212,7 @@ class TrackedRun(Recorder):
         self._append(records.Reopen(now, tags, points, out_of_memory_kills()), durable=True)
         if again.model is not None:
             self._model_record, model = again.model
-            self._model_folder = str(confined(self._journal.folder, model.folder))
+            self._model_folder = str(self._journal.folder / model.folder)
             self._model = LoggedModel(self, model.size_bytes)
         elif again.model_id is not None:
             from mlflow.models import Model

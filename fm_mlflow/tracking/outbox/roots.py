@@ -24,11 +24,14 @@ from fm_mlflow.errors import InputError, TrackingError
 
 _log = logging.getLogger(__name__)
 
+_SYNC = "fm-mlflow sync"
 RECORDS_FILE = "journal.jsonl"
 VARIABLE = "FM_MLFLOW_JOURNAL_DIR"
 _ACCEPTED = "the absolute path of a folder of yours that nobody else can write, or of a new one"
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _JOURNAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+_fallbacks: set[str] = set()
 
 _T = TypeVar("_T")
 
@@ -60,9 +63,7 @@ def journal_root() -> Path:
     root = _state_folder() / "fm_mlflow" / "journal"
     _keep_others_out(root)
     if problem := what_is_wrong(root):
-        raise UntrustedError(
-            f"the journals' folder {root} {problem}; mend that, or set {VARIABLE} to another folder"
-        )
+        raise UntrustedError(f"{root} {problem}; mend that, or set {VARIABLE} to another folder")
     return root
 
 
@@ -125,7 +126,7 @@ def in_root(write: Callable[[Path], _T]) -> _T:
         root = journal_root()
         root.parent.mkdir(parents=True, exist_ok=True)
         root.mkdir(mode=stat.S_IRWXU, exist_ok=True)
-        return write(root)
+        return write(journal_root())  # looked at again: somebody may have been faster
     except (OSError, UntrustedError) as error:
         reason = _reason(error)
         if named := os.environ.get(VARIABLE):
@@ -142,17 +143,23 @@ def in_root(write: Callable[[Path], _T]) -> _T:
             f"set {VARIABLE} to a folder that can"
         ) from error
     os.environ[VARIABLE] = str(fallback)
+    _fallbacks.add(str(fallback))
     atexit.register(_remove_if_empty, fallback)
     _log.warning(
-        "the user's folder for journals cannot be written (%s), so journals are in %s; set "
-        "%s=%s for `fm-mlflow sync` and `resume` to find them, or to a folder that lasts before "
-        "a run",
+        "no journal can be written in the home folder (%s); this one is in %s, where "
+        "`fm-mlflow sync` and `resume` find it with %s=%s",
         reason,
         fallback,
         VARIABLE,
         shlex.quote(str(fallback)),
     )
     return written
+
+
+def sync_command() -> str:
+    """Return the command that delivers what is pending, as it is typed in a shell of its own."""
+    root = os.environ.get(VARIABLE, "")
+    return f"{VARIABLE}={shlex.quote(root)} {_SYNC}" if root in _fallbacks else _SYNC
 
 
 def lock_folder() -> Path:
@@ -189,16 +196,19 @@ def candidates() -> Iterator[tuple[Path, str]]:
         raise UntrustedError(f"the journals' folder cannot be read: {error}") from error
     for folder in folders:
         problem = what_is_wrong(folder)
-        is_journal = os.path.lexists(folder / RECORDS_FILE)
-        # Into another user's folder nobody can look.
-        if is_journal or (problem and folder.name.startswith("j-")):
+        if os.path.lexists(folder / RECORDS_FILE):
             yield folder, problem or _wrong_within(folder)
+        elif problem and folder.name.startswith("j-"):  # nobody can look into another user's
+            yield folder, problem
 
 
 def _wrong_within(folder: Path) -> str:
     if not _JOURNAL_NAME.fullmatch(folder.name):
         return "has a name that no journal has"
-    links = [path.name for path in folder.iterdir() if path.is_symlink()]
+    try:
+        links = [path.name for path in folder.iterdir() if path.is_symlink()]
+    except FileNotFoundError:  # it has just been delivered
+        return ""
     return f"holds a link: {links[0]}" if links else ""
 
 

@@ -126,9 +126,9 @@ class TestRoot:
     @pytest.mark.parametrize(
         ("spoil", "reason"),
         [
-            (lambda root: root.rename(root.with_name("moved")).chmod(0o700), ""),
+            (lambda root: root.rename(f"{root}-moved"), ""),
             (lambda root: _link(root, root.parent), "it is a link"),
-            (lambda root: (shutil.rmtree(root), root.write_text("text")), "it is not a folder"),
+            (lambda root: root.rename(f"{root}-moved") and root.touch(), "it is not a folder"),
             pytest.param(lambda root: root.chmod(0o777), r"others \(`chmod go-w", marks=posix),
             pytest.param(lambda root: root.chmod(0o1777), "can be written by", marks=posix),
             pytest.param(lambda root: root.chmod(0o770), "can be written by", marks=posix),
@@ -213,7 +213,8 @@ class TestFallback:
         assert fallback.parent == tmp_path / "temporary"
         assert os.environ[VARIABLE] == str(fallback)
         (told,) = caplog.messages
-        assert f"set {VARIABLE}={fallback} for `fm-mlflow sync` and `resume`" in told
+        assert f"`fm-mlflow sync` and `resume` find it with {VARIABLE}={fallback}" in told
+        assert roots.sync_command() == f"{VARIABLE}={fallback} fm-mlflow sync"
         assert list(journals()) == [journal.folder]
         second = new(name="j-3")  # the folder is made, and told, once
         assert second.folder.parent == roots.lock_folder() == fallback
@@ -240,6 +241,7 @@ class TestFallback:
         with pytest.raises(TrackingError, match=f"set {VARIABLE} to a folder that can"):
             new()
         assert os.environ[VARIABLE] == ""
+        assert roots.sync_command() == "fm-mlflow sync"
 
 
 class TestJournal:
