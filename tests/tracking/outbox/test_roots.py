@@ -383,6 +383,13 @@ class TestPaths:
         assert "is a link" in told.pending
         assert secret.read_text() == SECRET
 
+    def test_a_run_whose_model_leads_out_is_not_resumed(self, store: Store) -> None:
+        folder = ended(store.uri, Model(1, "../secret", 1, 0, {}, {}))
+        before = (folder / "journal.jsonl").read_bytes()
+        with pytest.raises(TrackingError, match="is not the path of a file in a journal"):
+            resume("j-1")
+        assert (folder / "journal.jsonl").read_bytes() == before
+
     def test_a_running_run_sends_no_link_either(self, store: Store, secret: Path) -> None:
         with TrackedRun("training", "a run", flush_timeout=5) as run:
             with run.artifacts() as folder:
