@@ -285,8 +285,9 @@ def resume(config: ResumeConfig, run_id: str, as_json: bool) -> None:
 def sync(config: SyncConfig, run_ids: tuple[str, ...], as_json: bool) -> None:
     """Deliver what runs have logged and their stores do not have.
 
-    Takes ids of runs or of journals (j-...); by default every journal of this machine. A run whose
-    process is gone is closed as KILLED or FAILED.
+    Takes ids of runs or of journals (j-...); by default every journal of this user. Those of
+    another store than the active one are listed, each with its command. A run whose process is
+    gone is closed as KILLED or FAILED.
     """
     from fm_mlflow.commands.sync import sync as sync_runs
     from fm_mlflow.terminal.recovery import print_sync_result

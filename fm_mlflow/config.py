@@ -308,6 +308,7 @@ class ResumeConfig(Settings):
         None, ge=1, description="Passes over the training images in all; more extend the run."
     )
     data_dir: str = Field("", description="Folder of the IDX files; empty: where the run had them.")
+    store: str = Field("", description="Tracking URI of the run; empty: the active one.")
     flush_timeout: float = Field(
         60.0, ge=0, description=TrainConfig.model_fields["flush_timeout"].description
     )
@@ -317,7 +318,9 @@ class SyncConfig(Settings):
     """Settings of `sync`. Frozen; unknown names are refused."""
 
     store: str = Field(
-        "", description="Tracking URI to deliver to; empty: the one that each run was started with."
+        "",
+        description="Tracking URI to deliver to; empty: the active one, for the runs that were "
+        "started with it.",
     )
 
 

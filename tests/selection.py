@@ -18,6 +18,7 @@ FAST = (
     "measure/test_machine.py",
     "measure/test_quantiles.py",
     "process/test_atomic_file.py",
+    "process/test_file_lock.py",
     "process/test_parent.py",
     "process/test_redaction.py",
     "registration/test_checks.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -229,7 +230,7 @@ class Recorder:
             self._files += 1
             name = f"{kind}/{self._files}"
             folder = self._journal.folder / name
-            if not folder.exists():
+            if not os.path.lexists(folder):
                 folder.mkdir(parents=True)
                 return name, folder
 

@@ -24,7 +24,7 @@ from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.remote_run import utc_now
-from fm_mlflow.tracking.outbox.state import lock_folder
+from fm_mlflow.tracking.outbox.roots import lock_folder, sync_command
 from fm_mlflow.tracking.recorder import LoggedModel, Recorder
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
@@ -183,7 +183,7 @@ class TrackedRun(Recorder):
             unavailable = error
             self._notice(
                 f"{error}; the run goes on offline, its journal is {self._opened.folder}, and "
-                "`fm-mlflow sync` delivers it"
+                f"`{sync_command()}` delivers it"
             )
         self._courier = courier
         courier.start(unavailable)
