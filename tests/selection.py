@@ -21,6 +21,7 @@ FAST = (
     "process/test_file_lock.py",
     "process/test_parent.py",
     "process/test_redaction.py",
+    "process/test_secret_names.py",
     "registration/test_checks.py",
     "registration/test_gates.py",
     "report/test_forms.py",

@@ -12,6 +12,7 @@ from fm_mlflow import __version__, keys
 from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.config import Choice, CompareConfig
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
+from fm_mlflow.escaping import markdown
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import command_line, training_command, training_config
 from fm_mlflow.process.atomic_file import atomic_file
@@ -200,7 +201,7 @@ def _log(
     with TrackedRun(keys.KIND_COMPARISON, title, flush_timeout=_FLUSH_SECONDS) as run:
         run.log_params(config.model_dump(exclude={"output"}, exclude_none=True))
         run.set_tags(tags)
-        run.describe(f"{comparison.summary}\n\n{comparison.best.reason}")
+        run.describe(f"{markdown(comparison.summary)}\n\n{markdown(comparison.best.reason)}")
         uris = [run.model_uri for group in detailed for run in group.runs]
         run.link_models(uri.removeprefix("models:/") for uri in uris if uri)
         with run.artifacts() as folder:

@@ -10,20 +10,20 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from rich.console import Console
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Statistic
 from fm_mlflow.analysis.prose.words import difference
 from fm_mlflow.cli import _show
+from fm_mlflow.escaping import markdown, printable
 from fm_mlflow.report.contents import NOTEBOOK_COLUMNS, contents
 from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.markdown import to_markdown
-from fm_mlflow.report.text import markdown, printable
 from fm_mlflow.report.verdict_tables import evidence
 from fm_mlflow.results.compare import CompareResult
 from fm_mlflow.terminal.compare import print_compare_result, print_comparison
+from fm_mlflow.terminal.lines import SafeConsole
 from tests.report import comparisons
 
 CASES = [
@@ -37,7 +37,7 @@ CASES = [
 
 def on_terminal(comparison: Comparison, width: int = 80) -> str:
     stream = io.StringIO()
-    print_comparison(Console(file=stream, width=width), comparison)
+    print_comparison(SafeConsole(file=stream, width=width), comparison)
     return stream.getvalue()
 
 
