@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,13 +170,19 @@ def _render(comparison: Comparison) -> dict[str, str]:
 
 
 def _write(texts: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Write files whole or not at all: a reader never sees half a report."""
+    """Write all files or none: a reader sees neither half a report nor parts of two."""
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            with atomic_file(folder / name) as partial:
+        # They get their names at the end of the block, when all are on the disk.
+        with ExitStack() as together:
+            for name, text in texts.items():
+                partial = together.enter_context(atomic_file(folder / name))
                 partial.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
         text = f"cannot write the report: {error}; --output names another folder"
         raise ComparisonError(text) from error
     return {name: folder / name for name in texts}

@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from rich.text import Text
 from typing_extensions import override
 
+from fm_mlflow.analysis.prose.words import shortened
 from fm_mlflow.escaping import printable
 from fm_mlflow.process.redaction import HIDDEN
 
@@ -30,10 +31,8 @@ _LONGEST_TEXT = 1000
 
 
 def shown(text: str, style: str = "") -> Text:
-    """Return a text to be printed as it is: escaped, on one line, cut where it fills a screen."""
-    if len(text) > _LONGEST_TEXT:
-        text = f"{text[:_LONGEST_TEXT]}… ({len(text):,} characters)"
-    return Text(printable(text), style)
+    """Return a text to be printed as it is: escaped, on one line, shortened if very long."""
+    return Text(printable(shortened(text, _LONGEST_TEXT)), style)
 
 
 class SafeConsole(Console):

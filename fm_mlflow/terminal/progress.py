@@ -21,6 +21,7 @@ from fm_mlflow import keys
 from fm_mlflow.escaping import printable
 from fm_mlflow.listeners import Progress as Told, ProgressListener
 from fm_mlflow.process.parent import Parent, parent
+from fm_mlflow.process.redaction import redact
 from fm_mlflow.terminal.lines import SafeColumn, SafeConsole, print_line
 
 _REFRESH_SECONDS = 0.1
@@ -30,7 +31,7 @@ class Lines(ProgressListener):
     """Says notices and epochs in lines, wherever these go."""
 
     def _line(self, text: str) -> None:
-        self._write(printable(text))
+        self._write(printable(redact(text)))
 
     def _write(self, line: str) -> None:
         raise NotImplementedError
@@ -103,7 +104,7 @@ class ReportingProgress(PlainProgress):
     @override
     def notice(self, text: str) -> None:
         super().notice(text)
-        self._tell(Told(event="notice", text=printable(text)))
+        self._tell(Told(event="notice", text=printable(redact(text))))
 
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:

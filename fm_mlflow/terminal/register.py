@@ -78,11 +78,11 @@ def print_versions(console: SafeConsole, listed: VersionList) -> None:
         return
     print_line(console, listed.name, "bold")
     heads = ("", "", "model", "accuracy", "FLOPs", "size", "latency", "verified")
-    rows = []
+    rows: list[tuple[RenderableType, ...]] = []
     for version in listed.versions:
         created = datetime.fromtimestamp(version.created / 1000, timezone.utc).isoformat()
         figures = [(key, version.figure(key)) for key in _FIGURES]
-        row = (
+        row: tuple[RenderableType, ...] = (
             str(version.version),
             Group(*version.aliases),
             version.tags.get(keys.MODEL, "not verified"),

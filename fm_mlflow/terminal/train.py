@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Column
 
+from fm_mlflow.analysis.prose.words import listed
 from fm_mlflow.naming import dataset_title
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results.train import TrainResult
@@ -18,6 +19,8 @@ from fm_mlflow.terminal.lines import (
     shown,
 )
 
+_MOST_FILES = 8
+
 
 def print_training_result(console: SafeConsole, result: TrainResult) -> None:
     """Show the figures of a run, where it is, and what to do with it next."""
@@ -29,6 +32,8 @@ def print_training_result(console: SafeConsole, result: TrainResult) -> None:
     beside = grid(columns, [heads, *measured_and_estimated(result.metrics)])
     console.print(beside)
     where = [("run", result.run_id), ("store", result.tracking_uri), ("model", result.model_uri)]
+    if files := result.source_files:
+        where.append(("its source", listed(files, _MOST_FILES)))
     console.print(pairs(where))
     if result.pending:
         print_line(console, result.pending)

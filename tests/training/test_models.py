@@ -344,7 +344,7 @@ def test_an_edited_file_is_read_again(digits: Dataset, store: Store) -> None:
         )
         built = build_model(TrainConfig(model=f"{file}:build", dataset="digits"), digits)
         assert built.model.layers[1].units == units
-        assert built.source.paths == (file,)
+        assert (built.source.folder, built.source.files) == (file.parent, (Path(file.name),))
         assert built.source.requirements == (f"scipy=={version('scipy')}",)
 
 
