@@ -27,6 +27,7 @@ FAST = (
     "report/test_forms.py",
     "report/test_plots.py",
     "terminal",
+    "training/test_user_source.py",
     "test_cli.py",
     "test_config.py",
     "test_packaging.py",
