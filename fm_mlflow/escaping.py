@@ -57,7 +57,8 @@ def markdown(text: str) -> str:
 
     It makes no link, and no image is loaded.
     """
-    escaped = _MARKDOWN.sub(r"\\\g<0>", printable(text))
+    # Four blanks at the start would make it code.
+    escaped = _MARKDOWN.sub(r"\\\g<0>", printable(text).strip())
     return _MARKDOWN_AT_START.sub(r"\1\\\2", escaped)
 
 

@@ -46,7 +46,8 @@ def filled(kind: Any) -> Any:
         return next(iter(kind))
     if is_dataclass(kind):
         hints = get_type_hints(kind)
-        return kind(**{field.name: filled(hints[field.name]) for field in fields(kind)})
+        make: Any = kind
+        return make(**{field.name: filled(hints[field.name]) for field in fields(kind)})
     return kind(1)
 
 

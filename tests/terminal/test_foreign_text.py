@@ -22,7 +22,7 @@ from fm_mlflow.results.recovery import ReconcileResult, SyncResult
 from fm_mlflow.results.register import Registration, Rollback, VersionList
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.terminal.benchmark import print_benchmark
-from fm_mlflow.terminal.benchmark_progress import console_benchmark
+from fm_mlflow.terminal.benchmark_progress import LiveBenchmark, console_benchmark
 from fm_mlflow.terminal.compare import print_compare_result
 from fm_mlflow.terminal.lines import SafeConsole
 from fm_mlflow.terminal.predict import print_predictions
@@ -40,13 +40,14 @@ def compared() -> CompareResult:
     made = comparisons.comparison(comparisons.group("a" * 20), comparisons.group("b", "mlp"))
     best = replace(made.best, excluded={"c": "why"})
     files = {"report.html": HOSTILE}
-    return CompareResult(*[HOSTILE] * 4, files, spoilt(replace(made, best=best)))
+    texts: Any = [HOSTILE] * 4
+    return CompareResult(*texts, *[files, spoilt(replace(made, best=best))])
 
 
 def benchmarked(comparison: CompareResult | None) -> BenchmarkResult:
-    config: Any = filled(TrainConfig)
-    training = filled(BenchmarkTraining)
-    return BenchmarkResult(*[HOSTILE] * 4, config, (training,), comparison)
+    texts: Any = [HOSTILE] * 4
+    rest: Any = (filled(TrainConfig), (filled(BenchmarkTraining),), comparison)
+    return BenchmarkResult(*texts, *rest)
 
 
 RESULTS: list[tuple[Callable[[SafeConsole, Any], None], Callable[[], Any]]] = [
@@ -107,7 +108,8 @@ def test_progress(is_terminal: bool) -> None:
         for event in ("phase", "notice", "error"):
             board.told(training, Progress(event=event, text=HOSTILE))  # type: ignore[arg-type]
         if is_terminal:
-            board.display.refresh()  # type: ignore[union-attr]
+            assert isinstance(board, LiveBenchmark)
+            board.display.refresh()
         board.ended(replace(filled(BenchmarkTraining), seed=training.seed))
     assert "FORGED" in stream.getvalue()
     check_terminal(stream.getvalue())
