@@ -106,7 +106,7 @@ def test_progress(is_terminal: bool) -> None:
         board.planned([training], [filled(BenchmarkTraining)], 1)
         board.started(training)
         for event in ("phase", "notice", "error"):
-            board.told(training, Progress(event=event, text=HOSTILE))  # type: ignore[arg-type]
+            board.told(training, Progress(event=event, text=HOSTILE))
         if is_terminal:
             assert isinstance(board, LiveBenchmark)
             board.display.refresh()
