@@ -6,7 +6,7 @@ import signal
 
 from fm_mlflow.escaping import printable
 
-_LONGEST_RECEIVED = 200
+_LONGEST_RECEIVED = 500
 
 
 class FmMlflowError(Exception):
