@@ -38,13 +38,13 @@ def hostile_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sto
     failed = Simulated(name=HOSTILE, status="FAILED", tags={keys.ERROR: HOSTILE})
     log_run(client, failed, experiment)
     log_run(client, Simulated(name=HOSTILE, status="RUNNING", predictions=False), experiment)
-    model = client.create_logged_model(experiment, name="model", source_run_id=run_id)
-    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    logged = client.create_logged_model(experiment, name="model", source_run_id=run_id)
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     client.create_registered_model(NAME, description=HOSTILE)
     for number in (1, 2):
         tags = {keys.MODEL: HOSTILE, keys.VERIFIED_AT: HOSTILE, keys.TEST_ACCURACY: HOSTILE}
         client.create_model_version(
-            NAME, f"models:/{model.model_id}", run_id, tags=tags, description=HOSTILE
+            NAME, f"models:/{logged.model_id}", run_id, tags=tags, description=HOSTILE
         )
         client.set_registered_model_alias(NAME, ("previous", "champion")[number - 1], str(number))
     yield store
