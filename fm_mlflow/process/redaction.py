@@ -65,8 +65,7 @@ def _environment_secrets(variables: frozenset[tuple[str, str]]) -> tuple[str, ..
         # A path says where a secret is.
         if is_secret_name(name) and not os.path.exists(value[:4096]):
             secrets |= {value, *(line for line in value.splitlines() if len(line) >= _LONG_LINE)}
-        else:
-            secrets |= {value[start:end] for start, end in _found(value)}
+        secrets |= {value[start:end] for start, end in _found(value)}
     spellings = set()
     for secret in filter(is_telling, secrets):
         plain = unquote(secret)
@@ -89,7 +88,7 @@ def _copies(text: str, secrets: Iterable[str]) -> Iterator[Span]:
 
 def _found(text: str) -> Iterator[Span]:
     """Yield where secrets are by their form, in any order."""
-    for finder in (_in_addresses, _named, _tokens, _before_hosts, _private_keys):
+    for finder in (_in_addresses, _named, _tokens, _before_hosts, _logins, _private_keys):
         yield from ((start, end) for start, end in finder(text) if end > start)
 
 
@@ -156,7 +155,7 @@ _NAME_END = re.compile(
 _NAME = re.compile(r"[\w-]+\Z")
 _SEPARATOR = re.compile(r"(?:\\?[\"'])?\s{0,2}(?:=>|:=|=|:|%3[dD])[ \t]{0,2}")
 _QUOTED = re.compile(r"(\\?[\"'])([^\r\n]*?)\1")
-_BARE = re.compile(r"\\?[\"']?([^\s&;\"'<>]+)")
+_BARE = re.compile(r"\\?[\"']?(\{[^{}\s]{1,64}\}|[^\s&;\"'<>]+)")
 _UNQUOTED = re.compile(r"[\"']?([^\r\n\"']*)")
 _KNOWN_SCHEME = re.compile(r"[\"']?(?:bearer|basic|token|apikey)\s{1,2}", re.IGNORECASE)
 _NO_PROSE = re.compile(r"[\d._~+/=-]")
@@ -224,7 +223,7 @@ def _value(text: str, start: int) -> Iterator[Span]:
         if is_stated(quoted[2]):
             yield quoted.span(2)
     elif bare := _BARE.match(text, start):
-        value = bare[1].rstrip(",)]}")
+        value = bare[1] if bare[1].startswith("{") else bare[1].rstrip(",)]}")
         if is_stated(value):
             yield bare.start(1), bare.start(1) + len(value)
 
@@ -254,6 +253,18 @@ def _before_hosts(text: str) -> Iterator[Span]:
         user = _USER_BEFORE.search(text, max(0, start - _LONGEST_NAME), start)
         if user is not None and user[0].lower() not in _NO_USERS:
             yield password.span(1)
+
+
+_LOGIN = re.compile(
+    r"(?<!\S)(?:(?:-u|--user)[ =][\"']?[^\s:\"']+:|login\s{1,3}\S{1,64}\s{1,3}password\s{1,3})"
+    r"([^\s\"']+)"
+)
+
+
+def _logins(text: str) -> Iterator[Span]:
+    """Yield passwords of `curl --user name:password`, and of `.netrc` files."""
+    for login in _LOGIN.finditer(text):
+        yield login.span(1)
 
 
 _KEY_START = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY[A-Z ]{0,10}-----")

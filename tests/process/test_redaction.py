@@ -62,6 +62,9 @@ def test_passwords_in_uris_are_hidden(text: str, safe: str) -> None:
         ("--api-key=hunt --token 'a b' c", "--api-key=*** --token '***' c"),
         ('{"password": "a \'b", "user": "c"}', '{"password": "***", "user": "c"}'),
         ('"{\\"db_password\\": \\"hunt\\"}"', '"{\\"db_password\\": \\"***\\"}"'),
+        ("curl -u ann:hunt https://host", "curl -u ann:*** https://host"),
+        ("machine h login ann password hunt", "machine h login ann password ***"),
+        ("Uid=a;Pwd={a;b};Port=1", "Uid=a;Pwd=***;Port=1"),
         ("password: hunter22 was refused", "password: *** was refused"),
         ("password: swordfish", "password: ***"),
         ("export PGPASSWORD=x1; psql", "export PGPASSWORD=***; psql"),
@@ -109,6 +112,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
         ("HTTPS_PROXY", "http://ann:proxypw@proxy:3128", "x proxypw y"),
         ("PGSERVICE", "host=db user=ann password=libpq22", "x libpq22 y"),
         ("DOCKER_CONFIG_JSON", '{"auth": {"password": "injson"}}', "x injson y"),
+        ("AZURE_CONNECTION_STRING", "AccountName=a;AccountKey=abc123==", "x abc123== y"),
         ("SHORT_TOKEN", "hunt", "x hunt y"),
     ],
 )
