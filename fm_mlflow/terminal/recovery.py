@@ -32,7 +32,7 @@ def print_reconcile_result(console: SafeConsole, result: ReconcileResult) -> Non
         print_line(console, "no run is RUNNING")
 
 
-def _print_delivered(console: Console, each: Delivered) -> None:
+def _print_delivered(console: SafeConsole, each: Delivered) -> None:
     done = f"run {each.run_id} is complete in {each.tracking_uri}"
     # What is pending names a command, which is there to be copied.
     print_line(console, f"{each.journal_id}: {each.pending or done}", wrapped=False)
