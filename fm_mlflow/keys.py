@@ -162,6 +162,9 @@ TOTAL_SECONDS = _metric("time/total_seconds", "s", "wall time up to the last log
 
 # Artifacts
 LONG_PARAMS_FILE = _rare_file("params.json", "JSON", "parameters too long for the store")
+SOURCE_FILES_FILE = _rare_file(
+    "source_files.txt", "text", "files of a user's own that travel with the model"
+)
 MEASUREMENTS_FILE = _file("measurements.json", "JSON", "costs or why not; method, spread")
 MODEL_SUMMARY_FILE = _file("model_summary.txt", "text", "layers, output shapes, parameters")
 FLOPS_LAYERS_FILE = _file(

@@ -174,6 +174,7 @@ def run_training(
             test_accuracy=outcome[keys.TEST_ACCURACY],
             metrics=metrics,
             history=fitted.history,
+            source_files=tuple(path.as_posix() for path in built.source.files),
             pending=run.pending,
         )
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.escaping import code_line, markdown
 from fm_mlflow.naming import dataset_title, epochs_text, training_command
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
-from fm_mlflow.report.text import markdown
 from fm_mlflow.results.benchmark import BenchmarkTraining
 from fm_mlflow.results.compare import CompareResult
 
@@ -33,7 +33,7 @@ def describe_training(
         lines += ["", "| | measured | rule of thumb |", "|---|---|---|"]
         lines += [f"| {' | '.join(row)} |" for row in measured_and_estimated(metrics)]
     if "<" not in config.model and not config.model.startswith("__main__:"):  # else: from Python
-        lines += ["", "Repeat it:", "", f"    {training_command(config)}"]
+        lines += ["", "Repeat it:", "", code_line(training_command(config))]
     return "\n".join(lines)
 
 
@@ -59,6 +59,6 @@ def describe_benchmark(
         lines += ["", "| training | status | test accuracy | |", "|---|---|---|---|"]
     for each in trainings:
         accuracy = "" if each.test_accuracy is None else f"{each.test_accuracy:.4f}"
-        row = (markdown(each.name), each.status, accuracy, markdown(each.error or ""))
+        row = (markdown(each.name), markdown(each.status), accuracy, markdown(each.error or ""))
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from fm_mlflow.terminal.lines import print_line
+from fm_mlflow.terminal.lines import SafeConsole, print_line
 
 if TYPE_CHECKING:
     from fm_mlflow.results.recovery import Delivered, ReconcileResult, SyncResult
 
 
-def print_sync_result(console: Console, result: SyncResult) -> None:
+def print_sync_result(console: SafeConsole, result: SyncResult) -> None:
     """Show what was delivered, and where to."""
     for each in result.journals:
         _print_delivered(console, each)
@@ -22,7 +20,7 @@ def print_sync_result(console: Console, result: SyncResult) -> None:
         print_line(console, "nothing is pending")
 
 
-def print_reconcile_result(console: Console, result: ReconcileResult) -> None:
+def print_reconcile_result(console: SafeConsole, result: ReconcileResult) -> None:
     """Show which runs were closed and why, and which were left alone."""
     for each in result.delivered:
         _print_delivered(console, each)
@@ -34,7 +32,7 @@ def print_reconcile_result(console: Console, result: ReconcileResult) -> None:
         print_line(console, "no run is RUNNING")
 
 
-def _print_delivered(console: Console, each: Delivered) -> None:
+def _print_delivered(console: SafeConsole, each: Delivered) -> None:
     done = f"run {each.run_id} is complete in {each.tracking_uri}"
     # What is pending names a command, which is there to be copied.
     print_line(console, f"{each.journal_id}: {each.pending or done}", wrapped=False)

@@ -15,7 +15,7 @@ from fm_mlflow import keys
 from fm_mlflow.data.dataset import Subset
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.atomic_file import sync_to_disk
-from fm_mlflow.process.redaction import redact
+from fm_mlflow.process.redaction import redact_named
 from fm_mlflow.tracking.datasets import describe_dataset, short_digest
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
@@ -128,7 +128,7 @@ class Recorder:
         """
         new = {}
         for name, value in params.items():
-            full = _encodable(redact(str(value)))
+            full = _encodable(redact_named(name, str(value)))
             text = full[:_MAX_PARAM_LENGTH]
             if text != full:
                 self._long_params[name] = full
@@ -195,7 +195,10 @@ class Recorder:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, redacted."""
-        safe = {key: _encodable(redact(value))[:_MAX_TAG_LENGTH] for key, value in tags.items()}
+        safe = {
+            key: _encodable(redact_named(key, value))[:_MAX_TAG_LENGTH]
+            for key, value in tags.items()
+        }
         self._append(records.Batch(tags=safe))
 
     def describe(self, markdown: str) -> None:
@@ -241,7 +244,8 @@ class Recorder:
         input_example: Any,
         output_example: Any,
         class_names: tuple[str, ...],
-        code_paths: tuple[Path, ...] = (),
+        code_folder: Path = Path(),
+        code_files: tuple[Path, ...] = (),
         requirements: tuple[str, ...] = (),
         params: Mapping[str, Any] | None = None,
     ) -> LoggedModel:
@@ -252,7 +256,8 @@ class Recorder:
             input_example: A few inputs, shape (n, *input_shape), float32.
             output_example: The model's outputs for them, shape (n, classes).
             class_names: Travel with the model as metadata, in label order.
-            code_paths: A user's own source files that loading needs.
+            code_folder: The folder that a user's own modules are imported from.
+            code_files: Their source files that loading needs, relative to it.
             requirements: Packages that these need, as pip takes them.
             params: Shown on the model's page.
 
@@ -268,7 +273,8 @@ class Recorder:
             input_example=input_example,
             output_example=output_example,
             class_names=class_names,
-            code_paths=code_paths,
+            code_folder=code_folder,
+            code_files=code_files,
             requirements=requirements,
         )
         _sync_files(folder)
@@ -278,7 +284,7 @@ class Recorder:
             folder=name,
             size_bytes=size,
             step=self._model_step,
-            params={key: str(value) for key, value in (params or {}).items()},
+            params={key: redact_named(key, str(value)) for key, value in (params or {}).items()},
             tags=context_tags(),
         )
         self._model_record = self._append(record, durable=True)

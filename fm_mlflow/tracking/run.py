@@ -108,7 +108,7 @@ class TrackedRun(Recorder):
     ) -> None:
         super().__init__()
         self._kind = kind
-        self.name = name
+        self.name = redact(name)
         """The run's name: the one it was given, else ours."""
         self.pending = ""
         """After the end: what the store does not have yet and where it is, in one line."""

@@ -15,11 +15,13 @@ from fm_mlflow import keys
 from fm_mlflow.config import NOT_SHAPING, TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import TrainingError
+from fm_mlflow.escaping import printable
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.machine import Machine
 from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.naming import run_name
+from fm_mlflow.process.redaction import redact
 from fm_mlflow.report.describe import describe_training
 
 if TYPE_CHECKING:
@@ -48,7 +50,11 @@ def log_setting(
     with run.artifacts() as folder:
         lines: list[str] = []
         built.model.summary(print_fn=lambda line, **_: lines.append(line))
-        (folder / keys.MODEL_SUMMARY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        summary = redact("\n".join(lines))
+        (folder / keys.MODEL_SUMMARY_FILE).write_text(f"{summary}\n", encoding="utf-8")
+        if files := built.source.files:
+            listed = "".join(f"{printable(path.as_posix())}\n" for path in files)
+            (folder / keys.SOURCE_FILES_FILE).write_text(listed, encoding="utf-8")
 
 
 def log_outcome(
@@ -81,7 +87,8 @@ def log_outcome(
         input_example=example,
         output_example=np.asarray(built.model(example, training=False)),
         class_names=dataset.class_names,
-        code_paths=built.source.paths,
+        code_folder=built.source.folder,
+        code_files=built.source.files,
         requirements=built.source.requirements,
         params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from io import StringIO
 
-from rich.console import Console
-
 from fm_mlflow.results.recovery import Delivered, ReconcileResult, SyncResult
+from fm_mlflow.terminal.lines import SafeConsole
 from fm_mlflow.terminal.recovery import print_reconcile_result, print_sync_result
 
 COMMAND = "`fm-mlflow sync --store 'sqlite:////home/ann/it is here/mlflow.db' j-1`"
@@ -18,7 +17,7 @@ JOURNALS = [
 
 def test_a_command_is_one_line_in_a_narrow_terminal() -> None:
     written = StringIO()
-    console = Console(file=written, width=40)
+    console = SafeConsole(file=written, width=40)
     print_sync_result(console, SyncResult(JOURNALS, ["j-3"]))
     print_reconcile_result(console, ReconcileResult(JOURNALS, [], [], []))
     lines = written.getvalue().splitlines()

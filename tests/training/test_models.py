@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from fm_mlflow import ModelError, train
+from fm_mlflow import ModelError, keys, train
 from fm_mlflow.config import BUILTIN_MODELS, TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.training.models import BUILDERS, BuiltModel, build_model
@@ -320,16 +320,28 @@ def test_a_users_file_with_a_layer_of_its_own(store: Store) -> None:
     assert done.stdout.endswith("(1, 10)\n"), done.stderr
 
 
-def test_a_module_in_the_working_directory(store: Store) -> None:
-    (store.folder / "module_of_mine.py").write_text(
+def test_a_package_in_the_working_directory(store: Store) -> None:
+    package = store.folder / "package_of_mine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "net.py").write_text(
         "import keras\n"
         "def build():\n"
         "    return keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(),\n"
         "                             keras.layers.Dense(10, activation='softmax')])\n"
     )
-    result = train("module_of_mine:build", **DIGITS)
+    for name in (".env", "private.csv"):
+        (package / name).write_text("hunter22")
+    result = train("package_of_mine.net:build", **DIGITS)
     loaded = mlflow.tensorflow.load_model(result.model_uri)
     assert loaded.count_params() == 7850
+    files = {"package_of_mine/__init__.py", "package_of_mine/net.py"}
+    code = Path(mlflow.artifacts.download_artifacts(result.model_uri), "code")
+    logged = {path.relative_to(code).as_posix() for path in code.rglob("*.*") if path.is_file()}
+    assert {path for path in logged if not path.endswith(".pyc")} == files
+    assert set(result.source_files) == files
+    listed = store.client.download_artifacts(result.run_id, keys.SOURCE_FILES_FILE)
+    assert set(Path(listed).read_text().split()) == files
 
 
 def test_an_edited_file_is_read_again(digits: Dataset, store: Store) -> None:
@@ -344,7 +356,7 @@ def test_an_edited_file_is_read_again(digits: Dataset, store: Store) -> None:
         )
         built = build_model(TrainConfig(model=f"{file}:build", dataset="digits"), digits)
         assert built.model.layers[1].units == units
-        assert built.source.paths == (file,)
+        assert (built.source.folder, built.source.files) == (file.parent, (Path(file.name),))
         assert built.source.requirements == (f"scipy=={version('scipy')}",)
 
 
