@@ -107,10 +107,10 @@ def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
     digits = _digest_digits({run.data_digest for run in firsts})
     data: dict[Hashable, set[str | None]] = defaultdict(set)
     for run, part in zip(firsts, parts, strict=True):
-        data[run.model, *part].add(run.data_digest)
+        data[(run.model, *part)].add(run.data_digest)
     names = []
     for run, part in zip(firsts, parts, strict=True):
-        if len(data[run.model, *part]) > 1:
+        if len(data[(run.model, *part)]) > 1:
             part = [*part, f"data {(run.data_digest or _UNKNOWN)[:digits]}"]
         names.append(_named(run.model, part))
     return _numbered(names)
