@@ -32,7 +32,7 @@ from fm_mlflow.tracking.store import (
 _MOST_NAMES_SHOWN = 10
 
 # They do not shape the result, or make the group's identity in another way.
-_NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING})
+_NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING, *keys.PARAMS_OF_STOP})
 
 
 @dataclass(frozen=True)
