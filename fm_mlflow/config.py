@@ -181,6 +181,11 @@ class Selection(Settings):
     )
     runs: str = Field("", description="Ids of the runs to compare, with commas; others' runs too.")
     models: str = Field("", description="Only these models, with commas.")
+    dataset: str = Field(
+        "",
+        description="Only runs on this data set: its name, or how its digest begins; empty ranks "
+        "those on the data of most runs.",
+    )
     filter: str = Field("", description="MLflow filter of the runs: params.epochs = '5'.")
 
 

@@ -160,7 +160,7 @@ def run_training(
             measured = of_parts(costs, start.parts)
             log_costs(run, whole, measured, flops, memory, machine)
             metrics = {**outcome, **measurement.metrics(measured)}
-            run.describe(describe_training(whole, dataset, metrics))
+            run.describe(describe_training(whole, dataset, metrics, fitted.stopped))
         return TrainResult(
             run_id=run.run_id,
             run_name=run.name,
@@ -272,5 +272,6 @@ def _fit(
             callbacks=[*checkpoints.callbacks(), *callbacks],
             initial_epoch=start.progress.epoch,
             fit_loop=config.fit_loop,
+            metric_names=built.metric_names,
         )
     return checkpoints.whole(fitted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.data.dataset import Dataset
@@ -12,21 +13,35 @@ from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results.benchmark import BenchmarkTraining
 from fm_mlflow.results.compare import CompareResult
 
+if TYPE_CHECKING:
+    from fm_mlflow.fitting import Stop
+
 
 def describe_training(
-    config: TrainConfig, dataset: Dataset, metrics: Mapping[str, float] | None = None
+    config: TrainConfig,
+    dataset: Dataset,
+    metrics: Mapping[str, float] | None = None,
+    stopped: Stop | None = None,
 ) -> str:
     """Describe a training run: what it does and, once there are `metrics`, what came out.
 
-    They are values of the whole run, by logged name.
+    Args:
+        config: The run's settings.
+        dataset: What it was trained on.
+        metrics: Values of the whole run, by logged name.
+        stopped: How it was stopped early, if it was.
     """
     held_out = dataset.validation
     validated = f"{len(held_out):,} held-out images" if held_out else "the test set"
     lines = [
         f"**{markdown(config.model)}** on {dataset_title(config.dataset)}: "
-        f"{len(dataset.train):,} training images, {epochs_text(config)}, batches of "
+        f"{len(dataset.train):,} training images, "
+        f"{epochs_text(config, stopped.epoch if stopped else None)}, batches of "
         f"{config.batch_size}, seed {config.seed}. Validated after each epoch on {validated}."
     ]
+    if stopped is not None:
+        best = "" if stopped.best_epoch is None else f" The best epoch was {stopped.best_epoch}."
+        lines += ["", f"Stopped early, by {markdown(stopped.reason)}.{best}"]
     if metrics:
         lines += ["", "| | |", "|---|---|"]
         lines += [f"| {label} | {text} |" for label, text in training_figures(metrics)]

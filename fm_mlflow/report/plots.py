@@ -56,7 +56,7 @@ def save_memory_timeline(
 
     Args:
         points: Seconds, resident memory in MiB, phase; in order of time, at least one.
-        peak_mib: The highest resident memory; the points may have missed it.
+        peak_mib: The highest until the end of training; the points may have missed it.
         title: Shown above the plot.
         path: PNG file to write.
     """
@@ -68,7 +68,7 @@ def save_memory_timeline(
     axes.plot(seconds, resident, color=_TRAINING)
     axes.axhline(peak_mib, color=_VALIDATION, linestyle="--", linewidth=1)
     axes.annotate(
-        f"peak {peak_mib:,.0f} MiB",
+        f"peak until the end of training: {peak_mib:,.0f} MiB",
         (seconds[0], peak_mib),
         (2, 3),
         textcoords="offset points",

@@ -54,6 +54,8 @@ class Recorder:
     """
 
     def __init__(self) -> None:
+        self.name = ""
+        """The run's name: the one it was given, else ours."""
         self._opened: Journal | None = None
         self._courier: Courier | None = None
         self._clock_zero = time.time_ns() - time.monotonic_ns()
@@ -112,7 +114,13 @@ class Recorder:
             return f"models:/{self.model_id}"
         return self._model_folder
 
-    def log_params(self, params: Mapping[str, Any], *, of_compiled_model: bool = False) -> None:
+    def log_params(
+        self,
+        params: Mapping[str, Any],
+        *,
+        of_compiled_model: bool = False,
+        unless_logged: bool = False,
+    ) -> None:
         """Log parameters; those that `mlflow run` logged already may be spelt differently.
 
         A value too long for the store is cut there; `params.json` has it in full.
@@ -122,6 +130,7 @@ class Recorder:
             of_compiled_model: They are what a user compiled the model with. Where `mlflow run` has
                 logged the option of that name, which then does not count, they are logged as
                 `compiled/<name>`.
+            unless_logged: A parameter that the run holds already stays as it is.
 
         Raises:
             InputError: The run holds another value of a parameter already.
@@ -135,7 +144,7 @@ class Recorder:
             logged = self._logged_params.get(name)
             if logged is None:
                 new[name] = text
-            elif self._resumed and same_value(logged, text):
+            elif unless_logged or (self._resumed and same_value(logged, text)):
                 continue
             elif of_compiled_model:
                 new[f"{keys.COMPILED_PREFIX}{name}"] = text
@@ -200,6 +209,11 @@ class Recorder:
             for key, value in tags.items()
         }
         self._append(records.Batch(tags=safe))
+
+    def rename(self, name: str) -> None:
+        """Give the run another name."""
+        self.name = name
+        self.set_tags({keys.MLFLOW_RUN_NAME: name})
 
     def describe(self, markdown: str) -> None:
         """Set the description that the MLflow UI shows on the run's page."""

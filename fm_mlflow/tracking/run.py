@@ -109,7 +109,6 @@ class TrackedRun(Recorder):
         super().__init__()
         self._kind = kind
         self.name = redact(name)
-        """The run's name: the one it was given, else ours."""
         self.pending = ""
         """After the end: what the store does not have yet and where it is, in one line."""
         self._flush_timeout = flush_timeout

@@ -25,7 +25,7 @@ from fm_mlflow.process.redaction import redact
 from fm_mlflow.report.describe import describe_training
 
 if TYPE_CHECKING:
-    from fm_mlflow.fitting import FitResult
+    from fm_mlflow.fitting import FitResult, Stop
     from fm_mlflow.measure.flops import FlopsProfile
     from fm_mlflow.tracking.recorder import LoggedModel
     from fm_mlflow.tracking.run import TrackedRun
@@ -69,6 +69,11 @@ def log_outcome(
     from fm_mlflow.report.plots import save_confusion_matrix, save_learning_curve
 
     run.set_tags({keys.COMPILER: fitted.compiler})
+    name = run_name(config, fitted.epochs_done)
+    if fitted.stopped is not None:
+        _log_stop(run, fitted.stopped)
+        if run.name == run_name(config):  # nobody gave it another
+            run.rename(name)
     inputs, labels = built.inputs(dataset.test), dataset.test.labels.astype(np.int32)
     probabilities = built.probabilities(inputs, _PREDICTION_BATCH)
     predicted = probabilities.argmax(axis=1)
@@ -95,18 +100,28 @@ def log_outcome(
     run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
     run.set_tags({keys.WEIGHTS_DIGEST: weights_digest(built.model)})
     with run.artifacts() as folder:
-        title = run_name(config)
-        save_learning_curve(fitted.history, title, _file(folder, keys.LEARNING_CURVE_FILE))
+        save_learning_curve(fitted.history, name, _file(folder, keys.LEARNING_CURVE_FILE))
         save_confusion_matrix(
             dataset.test.labels,
             predicted,
             dataset.class_names,
-            title,
+            name,
             _file(folder, keys.CONFUSION_MATRIX_FILE),
         )
         predictions = _file(folder, keys.PREDICTIONS_FILE)
         np.savez_compressed(predictions, label=dataset.test.labels, probability=probabilities)
     return model, outcome
+
+
+def _log_stop(run: TrackedRun, stopped: Stop) -> None:
+    """Log that a callback stopped the run early, where a reader of the runs table sees it."""
+    done, best, reason = str(stopped.epoch), str(stopped.best_epoch), stopped.reason
+    tags: dict[str, str] = {keys.EPOCHS_DONE: done, keys.BEST_EPOCH: best, keys.STOPPED_BY: reason}
+    params = dict(zip(keys.PARAMS_OF_STOP, (done, best, reason), strict=True))
+    if stopped.best_epoch is None:
+        del tags[keys.BEST_EPOCH], params["best_epoch"]
+    run.set_tags(tags)
+    run.log_params(params, unless_logged=True)  # of the run before it was extended
 
 
 def clocks(fitted: FitResult, logged: LoggedModel, started: float) -> list[Measurement]:

@@ -26,6 +26,7 @@ from fm_mlflow.report.verdict_tables import evidence
 from fm_mlflow.results.compare import CompareResult
 from fm_mlflow.terminal.compare import print_compare_result, print_comparison
 from fm_mlflow.terminal.lines import SafeConsole
+from tests.analysis.simulated import compared, runs
 from tests.hostile import HOSTILE, spoilt
 from tests.report import comparisons
 
@@ -71,6 +72,21 @@ def test_two_models_take_40_lines_without_trailing_blanks(
         f"  MLFLOW_TRACKING_URI=sqlite:///m.db fm-mlflow register --run-id {made.best.run_id}"
         in lines
     )
+
+
+def test_the_first_line_says_on_which_data() -> None:
+    assert contents(comparisons.comparison()).scope.endswith(" on unknown data")
+    each = [
+        *runs("a", [0.9, 0.9], config={"dataset": "digits"}),
+        *runs("b", [0.8], config={"dataset": "digits"}),
+        *runs("a", [0.9], config={"dataset": "idx"}, data_digest="e" * 64),
+    ]
+    scope = contents(compared(each)).scope
+    assert scope == (
+        "2 data sets; compared are 2 models, 3 runs on digits; listed only, until --dataset names "
+        "it: idx data eeeeeeee (1 model, 1 run)"
+    )
+    assert contents(compared(each[:3])).scope == "2 models, 3 runs on digits"
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
