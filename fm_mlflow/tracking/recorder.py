@@ -182,16 +182,16 @@ class Recorder:
         """
         now = self._now()
         digest = short_digest(test_set) if test_set else None
-        points = [
+        points = tuple(
             records.Point(name, float(value), now, step, of_model, dataset_name, digest)
             for name, value in metrics.items()
             if (name, step) not in self._logged_points
-        ]
+        )
         self._append(records.Batch(points), durable=step > 0)
 
     def link_models(self, model_ids: Iterable[str]) -> None:
         """Record logged models as inputs of the run: it is about them."""
-        self._append(records.LinkedModels(list(model_ids)))
+        self._append(records.LinkedModels(tuple(model_ids)))
 
     @property
     def checkpoint_folder(self) -> Path:
