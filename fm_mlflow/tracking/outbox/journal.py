@@ -123,7 +123,9 @@ class Journal:
         try:
             self._lock.acquire()
             # Opening must not touch it: its last change is when its run was last alive.
-            self._file = open_regular(self.folder / RECORDS_FILE, writing=True)
+            path = self.folder / RECORDS_FILE
+            open_regular(path).close()  # a pipe would have to be waited for
+            self._file = path.open("r+b", buffering=0)
             found = read_records(self._file)
             self.records, self._end = found.records, found.end
             self.damaged, self.damage = found.damaged, found.damage

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import ConfigDict, PlainValidator
 
 from fm_mlflow.process.atomic_file import atomic_file, sync_to_disk
-from fm_mlflow.process.regular_file import read_regular
+from fm_mlflow.process.regular_file import open_regular
 from fm_mlflow.tracking.outbox.schema import RecordError, Text, Whole, checked, parsed, texts
 
 if TYPE_CHECKING:
@@ -71,11 +71,13 @@ class State:
             RecordError: It is damaged, of a later version, or of records that are not there.
         """
         try:
-            values = parsed(read_regular(folder / STATE_FILE, _LARGEST_STATE))
+            with open_regular(folder / STATE_FILE) as file:
+                text = file.read(_LARGEST_STATE + 1)
         except FileNotFoundError:
             return cls()
         except OSError as error:
             raise RecordError(error.strerror or str(error)) from error
+        values = parsed(text) if len(text) <= _LARGEST_STATE else None
         checksum = values.pop(_CHECKSUM, None) if isinstance(values, dict) else None
         if checksum not in (None, _checksum(values)):  # version 0.1.0 wrote none
             raise RecordError("its checksum is wrong")
