@@ -139,6 +139,8 @@ def test_one_process_at_a_time(root: Path) -> None:
 
 def test_the_state_is_kept() -> None:
     journal = new()
+    for number in range(11):
+        journal.append(numbered(number))
     journal.state.run_id, journal.state.position = "abc", 7
     journal.state.models = {"3": "m-3", "10": "m-10"}
     journal.save_state()
