@@ -88,7 +88,7 @@ def _config(
     if settings is None:
         raise TrackingError(
             f"run {run_id} has no whole checkpoint, here or in its artifacts: it was interrupted "
-            "before its first epoch was over, or the journal of another machine has it; train it again"
+            "before its first epoch was over, or another machine has its journal; train it again"
         )
     folder = asked.data_dir or str(settings.get("data_dir", ""))
     if not asked.data_dir and folder and not Path(folder).is_dir():

@@ -88,9 +88,11 @@ class _ShortReads(io.BufferedReader):
         super().__init__(file.raw)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= _LARGEST_DIRECTORY:
-            raise ValueError("it declares more than there is")
-        return super().read(size)
+        is_short = size is not None and 0 <= size <= _LARGEST_DIRECTORY
+        found = super().read(size if is_short else _LARGEST_DIRECTORY + 1)
+        if len(found) > _LARGEST_DIRECTORY:
+            raise ValueError(f"its directory has more than {_LARGEST_DIRECTORY} bytes")
+        return found
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
