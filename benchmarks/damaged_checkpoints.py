@@ -20,6 +20,10 @@ import numpy as np
 from benchmarks.damaged_journals import ODD_VALUES
 
 Damage = Callable[[random.Random, Path], None]
+
+BOMB_BYTES = [10**6, 10**8, 2 * 10**9]
+ENTRIES = [1000, 65_000, 300_000]
+LISTS = 1_000_000
 _HEADER = "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }"
 
 
@@ -83,7 +87,7 @@ def bomb(chance: random.Random, path: Path) -> None:
     """Packed zeros of up to 2 GB."""
     entries = _entries(path)
     name = chance.choice(list(entries))
-    size = chance.choice([10**6, 10**8, 2 * 10**9])
+    size = chance.choice(BOMB_BYTES)
     data, checksum = _packed_zeros(size)
     entries[name] = b"here"
     _write(path, entries)
@@ -202,7 +206,7 @@ def odd_json(chance: random.Random, path: Path) -> None:
         [
             *(b"", b"null", b"[]", b"\xff\xfe", b"{}", b"9" * 5000, b"\0" * 100),
             *(b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth),
-            *(b"[" + b"[[[]]]," * 1_000_000 + b"1]", b'{"format":1,"settings":' + b"[" * depth),
+            *(b"[" + b"[[[]]]," * LISTS + b"1]", b'{"format":1,"settings":' + b"[" * depth),
         ]
     )
     _set_meta(path, _entries(path), text)
@@ -219,7 +223,7 @@ def many_entries(chance: random.Random, path: Path) -> None:
     end = data.rindex(b"PK\x05\x06")
     begin = data.index(b"PK\x01\x02")
     one = bytes(data[begin : _directory(data)[1]])
-    count = chance.choice([1000, 65_000, 300_000])
+    count = chance.choice(ENTRIES)
     directory = bytes(data[begin:end]) + one * count
     tail = bytearray(data[end:])
     tail[8:12] = struct.pack("<HH", min(count, 65_535), min(count, 65_535))

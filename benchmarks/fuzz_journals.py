@@ -250,7 +250,7 @@ def _checkpoint(epoch: int) -> Checkpoint:
     generator = np.random.default_rng(epoch)
     name, keys, *rest = np.random.get_state(legacy=True)
     state = {"python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *rest]}
-    values = [generator.random((28, 10), np.float32), np.array(epoch, np.int64)]
+    values: list[Any] = [generator.random((28, 10), np.float32), np.array(epoch, np.int64)]
     progress = Progress(epoch, {"loss": [0.5] * epoch}, 1.0, 1.0)
     return Checkpoint({"epochs": 9}, "digest", progress, values, values, state)
 

@@ -28,6 +28,7 @@ FAST = (
     "report/test_plots.py",
     "terminal",
     "training/test_user_source.py",
+    "training/test_checkpoint.py",
     "test_cli.py",
     "test_config.py",
     "test_packaging.py",

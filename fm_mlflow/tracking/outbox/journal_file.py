@@ -74,7 +74,7 @@ def read_records(file: FileIO) -> Contents:
     if size > _LARGEST_FILE:
         most = _LARGEST_FILE >> 20
         raise OSError(
-            errno.EFBIG, f"its file has {size >> 20} MiB, more than the {most} that it may"
+            errno.EFBIG, f"its {size >> 20} MiB are more than the {most} that it may have"
         )
     found = Contents()
     for count, (line, length) in enumerate(_lines(file), 1):

@@ -100,7 +100,7 @@ def parsed(text: bytes) -> Any:
         RecordError: It is not JSON, or nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(text.decode())  # as bytes it might be taken for UTF-16
     except (ValueError, RecursionError) as error:
         raise RecordError(f"it is not JSON: {type(error).__name__}") from None
 
