@@ -201,13 +201,14 @@ def _write_journal(
     for name in ("artifacts/1", "models/2", "checkpoint"):
         (folder / name).mkdir(parents=True)
     (folder / "artifacts" / "1" / "measurements.json").write_text("{}")
+    (folder / "models" / "2" / "model.keras").write_bytes(b"keras")
     (folder / "checkpoint" / "odd.npz").write_bytes(b"odd")
     Model().save(str(folder / "models" / "2" / "MLmodel"))
     dataset = {"name": "d", "digest": "1", "source_type": "local", "source": "here"}
     written.append(records.Dataset(dataset, "training"))
-    written.append(records.Artifacts("artifacts/1"))
+    written.append(records.Artifacts("artifacts/1", {"measurements.json": 2}))
     if has_model:
-        written.append(records.Model(1, "models/2", 10, 0, {}, {}))
+        written.append(records.Model(1, "models/2", 10, 0, {}, {}, {"model.keras": 5}))
     points = (records.Point("test_loss", 0.5, 1, 0, of_model=has_model),)
     written += [records.Checkpoint("checkpoint/odd.npz"), records.Batch(points)]
     written += [records.Reopen(2, {}, (("loss", 1),)), records.End("FINISHED", 3)]

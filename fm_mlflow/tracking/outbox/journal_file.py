@@ -73,9 +73,7 @@ def read_records(file: FileIO) -> Contents:
     size = os.fstat(file.fileno()).st_size
     if size > _LARGEST_FILE:
         most = _LARGEST_FILE >> 20
-        raise OSError(
-            errno.EFBIG, f"its {size >> 20} MiB are more than the {most} that it may have"
-        )
+        raise OSError(errno.EFBIG, f"its {size >> 20} MiB are more than {most}")
     found = Contents()
     for count, (line, length) in enumerate(_lines(file), 1):
         try:

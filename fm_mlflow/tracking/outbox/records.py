@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from mlflow import entities
@@ -16,17 +15,18 @@ from pydantic import FailFast, StrictBool
 from typing_extensions import override
 
 from fm_mlflow import keys
-from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun
+from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun, check_sizes
 from fm_mlflow.tracking.outbox.schema import (
     Number,
     RecordError,
+    Sizes,
     Stored,
     Text,
     Texts,
     Whole,
     excerpt,
 )
-from fm_mlflow.tracking.save_model import sign_model
+from fm_mlflow.tracking.save_model import MODEL_FILE, sign_model
 from fm_mlflow.tracking.store import experiment_of
 
 
@@ -174,16 +174,24 @@ class Dataset(Request):
 
 @dataclass(frozen=True)
 class Artifacts(Request):
-    """A folder, by its path in the journal's, whose files become artifacts."""
+    """A folder whose files become artifacts.
+
+    Attributes:
+        folder: Its path in the journal's folder.
+        files: Bytes of each file, by its path in the folder; version 0.1.0 did not write it.
+    """
 
     TYPE = "artifacts"
     ACTION = "log artifacts"
     HAS_FILES = True
     folder: Text
+    files: Sizes = field(default_factory=dict)
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        run.client.log_artifacts(run.run_id, str(_present(run, self.folder)))
+        folder = run.file(self.folder)
+        run.client.log_artifacts(run.run_id, str(folder))
+        check_sizes(folder, self.files)
 
 
 @dataclass(frozen=True)
@@ -197,7 +205,7 @@ class Checkpoint(Request):
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        path = _present(run, self.file)
+        path = run.file(self.file)
         run.client.log_artifact(run.run_id, str(path), keys.CHECKPOINT_FOLDER)
 
 
@@ -212,6 +220,8 @@ class Model(Request):
         step: 0; of a run that was extended, its epochs.
         params: Shown on the model's page.
         tags: Set on the model.
+        files: Bytes of each file but MLmodel, which is still to be signed; by its path in the
+            folder. Version 0.1.0 did not write it.
     """
 
     TYPE = "model"
@@ -223,10 +233,12 @@ class Model(Request):
     step: Whole
     params: Texts
     tags: Texts
+    files: Sizes = field(default_factory=dict)
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        folder = _present(run, self.folder)
+        folder = run.file(self.folder)
+        check_sizes(run.file(f"{self.folder}/{MODEL_FILE}").parent, self.files)
         model_id = run.find_or_create_model(number, self.params, self.tags)
         outputs = run.client.get_run(run.run_id).outputs
         linked = [each.model_id for each in outputs.model_outputs] if outputs else []
@@ -306,18 +318,6 @@ class End(Request):
 
 
 Record = RunStart | Batch | Request | Unreadable
-
-
-def _present(run: RemoteRun, path: str) -> Path:
-    """Return a file or folder of the journal.
-
-    Raises:
-        RecordError: It is missing; MLflow would log nothing, and call it done.
-    """
-    found = run.file(path)
-    if not found.exists():
-        raise RecordError(f"{excerpt(path)} is missing in the journal")
-    return found
 
 
 def read_record(values: Mapping[str, Any]) -> Record:

@@ -20,6 +20,7 @@ from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.tracking.outbox.roots import UntrustedError, confined, lock_folder
+from fm_mlflow.tracking.outbox.schema import RecordError, excerpt
 from fm_mlflow.tracking.outbox.state import State
 from fm_mlflow.tracking.params import same_value
 from fm_mlflow.tracking.store import (
@@ -96,11 +97,15 @@ class RemoteRun:
 
         Raises:
             StoreRefusedError: It is not within the journal, or holds links: it is not sent.
+            RecordError: It is missing; MLflow would log nothing, and call it done.
         """
         try:
-            return confined(self.folder, name)
+            found = confined(self.folder, name)
         except UntrustedError as error:
             raise StoreRefusedError(str(error)) from error
+        if not found.exists():
+            raise RecordError(f"{excerpt(name)} is missing in the journal")
+        return found
 
     def heartbeat(self) -> None:
         """Tell the store that the run lives."""
@@ -173,6 +178,21 @@ class RemoteRun:
     def _params(self) -> dict[str, str]:
         with self.errors("read the run"):
             return dict(self.client.get_run(self.run_id).data.params)
+
+
+def check_sizes(folder: Path, files: Mapping[str, int]) -> None:
+    """Make sure that files are as they were recorded: bytes by path in the folder.
+
+    Raises:
+        RecordError: One is missing, or has another size.
+    """
+    for name, size in files.items():
+        try:
+            found = (folder / name).stat().st_size
+        except (OSError, ValueError):  # the latter: no file can have this name
+            raise RecordError(f"{excerpt(name)} is missing in {folder}") from None
+        if found != size:
+            raise RecordError(f"{excerpt(name)} in {folder} has {found} bytes and had {size}")
 
 
 def only(items: list[Item], kind: type[ItemT]) -> list[ItemT]:

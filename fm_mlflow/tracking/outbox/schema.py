@@ -37,10 +37,17 @@ def texts(value: object) -> dict[str, str]:
     return value
 
 
+def _sizes(value: object) -> dict[str, int]:
+    if not isinstance(value, dict) or not all(type(each) is int for each in value.values()):
+        raise ValueError("Input should be a size for each name")
+    return value
+
+
 # Not pydantic's own `str`, which takes no halves of surrogate pairs: paths may have them.
 Text = InstanceOf[str]
 # One error for the whole of it: pydantic would make one for each of a million values.
 Texts = Annotated[Mapping[str, str], PlainValidator(texts)]
+Sizes = Annotated[Mapping[str, int], PlainValidator(_sizes)]
 Whole = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 """A whole number that a store can hold."""
 Number = StrictFloat

@@ -279,13 +279,14 @@ def everything(store: Store, folder: Path, known: str) -> list[Record]:
         (folder / name).mkdir(parents=True)
     (folder / "artifacts/1/text.txt").write_text("text")
     (folder / "checkpoint/odd.npz").write_bytes(b"odd")
+    (folder / "models/2/model.keras").write_bytes(b"keras")
     SavedModel().save(str(folder / "models/2/MLmodel"))
     dataset = {"name": "d", "digest": "1", "source_type": "local", "source": "here"}
     return [
         Dataset(dataset, "training"),
-        Artifacts("artifacts/1"),
+        Artifacts("artifacts/1", {"text.txt": 4}),
         KnownModel(known),
-        Model(1, "models/2", 10, 0, {"p": "1"}, {"t": "1"}),
+        Model(1, "models/2", 10, 0, {"p": "1"}, {"t": "1"}, {"model.keras": 5}),
         Batch((Point("test_loss", 0.5, 1, 0, of_model=True),), {"p": "1"}, {"t": "1"}),
         LinkedModels((known,)),
         Checkpoint("checkpoint/odd.npz"),
@@ -340,7 +341,13 @@ def test_starting_over_changes_nothing_whatever_the_kind(store: Store, tmp_path:
         assert not journal.folder.exists()
 
 
-@pytest.mark.parametrize("missing", ["artifacts/1", "models/2", "checkpoint/odd.npz"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        *("artifacts/1", "artifacts/1/text.txt", "checkpoint/odd.npz"),
+        *("models/2", "models/2/MLmodel", "models/2/model.keras"),
+    ],
+)
 def test_missing_files_are_told_and_kept(store: Store, missing: str) -> None:
     known = store.client.create_logged_model("0", name="known").model_id
     journal = new(store)
@@ -349,15 +356,28 @@ def test_missing_files_are_told_and_kept(store: Store, missing: str) -> None:
     path = closed(journal) / missing
     path.rename(path.with_name("away"))
     (told,) = sync().journals
-    assert (
-        f"'{missing}' is missing in the journal; they are kept in {journal.folder}" in told.pending
-    )
+    assert f"{path.name}' is missing in" in told.pending
+    assert f"; they are kept in {journal.folder}" in told.pending
     assert run_of(store, "j-1").data.metrics["m7"] == 7
     assert run_of(store, "j-1").info.status == "FINISHED"
-    assert len(store.client.search_logged_models(["0"])) == 1 + (missing != "models/2")
+    assert len(store.client.search_logged_models(["0"])) == 1 + ("models" not in missing)
     path.with_name("away").rename(path)
     assert sync().complete
     assert not journal.folder.exists()
+
+
+def test_a_file_of_another_size_is_told(store: Store) -> None:
+    journal = new(store)
+    (journal.folder / "artifacts/1").mkdir(parents=True)
+    for name in ("cut.txt", "whole.txt"):
+        (journal.folder / "artifacts/1" / name).write_text("te")
+    journal.append(Artifacts("artifacts/1", {"cut.txt": 4, "whole.txt": 2}))
+    closed(journal)
+    (told,) = sync().journals
+    assert "'cut.txt' in" in told.pending
+    assert "has 2 bytes and had 4" in told.pending
+    found = store.client.list_artifacts(run_of(store, "j-1").info.run_id)
+    assert "whole.txt" in [each.path for each in found]
 
 
 def test_what_the_store_refused_is_not_forgotten_when_it_goes(
