@@ -30,7 +30,8 @@ from benchmarks import damaged_checkpoints, damaged_journals
 from fm_mlflow.measure.memory_system import LinuxHighWater
 from fm_mlflow.training.checkpoint import Checkpoint, Progress, newest
 
-HANG_SECONDS = 120
+HANG_SECONDS = 60
+MOST_MIB = 1024
 EPOCHS = 6
 
 
@@ -41,30 +42,30 @@ class Row:
     Attributes:
         kind: Of damage.
         inputs: How many there were.
-        slowest_seconds: Of one input, the whole journal beside it included.
-        largest_mib: Resident memory of the process, everything that it has loaded included.
-        escaped: Exceptions, and what took longer than it may.
-        hindered: Whole journals that did not arrive, or checkpoints before that were not used.
-        lost: Lines that were as they were, did not arrive, and are gone.
-        doubled: Inputs after which something was in the store twice.
-        complete: Journals that arrived in full, or checkpoints that are as they were.
-        told: Those that were kept, or left out, with a line that says why.
+        seconds: Of the slowest, the delivery of the whole journal beside it included.
+        mib: The largest resident memory of the process, with everything that it has loaded.
+        refused: How many were kept, or left out, with a line that says why.
+        escaped: What must not be: an exception, a hang, too much memory; a whole journal or
+            checkpoint that was not used, a line that was lost, anything twice in the store.
+        complete: How many arrived in full, or are as they were.
         delivered_lines: Lines that were as they were and arrived.
         kept_lines: Those that did not, because nobody knows whose they are.
     """
 
     kind: str
     inputs: int = 0
-    slowest_seconds: float = 0.0
-    largest_mib: int = 0
+    seconds: float = 0.0
+    mib: int = 0
+    refused: int = 0
     escaped: list[str] = field(default_factory=list)
-    hindered: int = 0
-    lost: int = 0
-    doubled: int = 0
     complete: int = 0
-    told: int = 0
     delivered_lines: int = 0
     kept_lines: int = 0
+
+    def note(self, what: str, is_so: bool) -> None:
+        """Note something that must not be."""
+        if is_so:
+            self.escaped.append(f"input {self.inputs}: {what}"[:300])
 
     @contextmanager
     def input(self, memory: LinuxHighWater) -> Iterator[None]:
@@ -75,16 +76,18 @@ class Row:
         try:
             yield
         except Exception as error:
-            self.escaped.append(f"{type(error).__name__}: {error}"[:300])
+            self.note(f"{type(error).__name__}: {error}", True)
         finally:
             signal.alarm(0)
+            mib = (memory.read() or 0) >> 20
+            self.note(f"{mib} MiB", mib > MOST_MIB)
             self.inputs += 1
-            self.slowest_seconds = max(self.slowest_seconds, round(time.monotonic() - started, 2))
-            self.largest_mib = max(self.largest_mib, (memory.read() or 0) >> 20)
+            self.seconds = max(self.seconds, round(time.monotonic() - started, 2))
+            self.mib = max(self.mib, mib)
 
 
-def campaign(count: int, seed: int, parts: str = "journals,checkpoints") -> list[Row]:
-    """Damage as many inputs, two thirds of them journals; return a row for each kind."""
+def campaign(count: int, seed: int, parts: str = "journals,checkpoints") -> list[dict[str, Any]]:
+    """Damage as many inputs, two thirds of them journals; return a row for each kind (`Row`)."""
     signal.signal(signal.SIGALRM, _hang)
     logging.disable(logging.CRITICAL)
     rows: list[Row] = []
@@ -100,7 +103,7 @@ def campaign(count: int, seed: int, parts: str = "journals,checkpoints") -> list
         finally:
             os.chdir(before)
             logging.disable(logging.NOTSET)
-    return rows
+    return [asdict(row) for row in rows]
 
 
 def _hang(_number: int, _frame: object) -> None:
@@ -150,11 +153,13 @@ def _deliver(
     from fm_mlflow import sync
 
     told = {each.journal_id: each for each in sync().journals}
-    row.hindered += good.exists() or told[good.name].pending != ""
+    row.note("the whole journal did not arrive", good.exists() or told[good.name].pending != "")
     result = told.get(bad.name)
     kept = os.path.lexists(bad / "journal.jsonl")
     row.complete += not kept
-    row.told += bool(kept and result and result.pending and "\n" not in result.pending)
+    is_told = bool(result and result.pending and "\n" not in result.pending)
+    row.refused += kept and is_told
+    row.note("kept, and not told in one line", kept and not is_told)
     run_id = result.run_id if result else ""
     arrived: dict[str, float] = {}
     if run_id and kept | (result is not None):
@@ -164,9 +169,10 @@ def _deliver(
             run = None
         arrived = run.data.metrics if run else {}
         names = [name for name in arrived if name.startswith("line")]
-        row.doubled += any(len(client.get_metric_history(run_id, each)) > 1 for each in names)
+        points = [len(client.get_metric_history(run_id, each)) for each in names]
+        row.note("a point is there twice", any(number > 1 for number in points))
     found = client.search_runs([experiment], f"tags.`fm_mlflow.journal` = '{bad.name}'")
-    row.doubled += len(found) > 1
+    row.note("the run is there twice", len(found) > 1)
     for number, is_intact in enumerate(intact):
         if is_intact and number in _batches():
             if f"line{number}" in arrived:
@@ -174,7 +180,7 @@ def _deliver(
             elif kept:
                 row.kept_lines += 1
             else:
-                row.lost += 1
+                row.note(f"line {number} is lost", True)
 
 
 def _batches() -> range:
@@ -240,8 +246,8 @@ def _checkpoints(count: int, chance: random.Random, folder: Path) -> list[Row]:
             is_last = found is not None and found.progress.epoch == 4
             expected = last if is_last else before
             row.complete += is_last
-            row.told += not is_last
-            row.hindered += found is None or not _same(found, expected)
+            row.refused += not is_last
+            row.note("the one before was not used", found is None or not _same(found, expected))
         os.chdir(folder)
         shutil.rmtree(place)
     return list(rows.values())
@@ -271,7 +277,7 @@ def main() -> None:
     parser.add_argument("--parts", default="journals,checkpoints")
     given = parser.parse_args()
     for row in campaign(given.count, given.seed, given.parts):
-        print(json.dumps(asdict(row)))
+        print(json.dumps(row))
 
 
 if __name__ == "__main__":
