@@ -97,7 +97,7 @@ def checked(kind: Any, values: object) -> Any:
         # Without what was given, which may be long.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise RecordError(f"a record is not complete: {where}: {first['msg']}") from None
+        raise RecordError(f"it is not complete: {where}: {first['msg']}") from None
 
 
 def parsed(text: bytes) -> Any:
