@@ -33,6 +33,8 @@ from fm_mlflow.training.checkpoint import Checkpoint, Progress, newest
 HANG_SECONDS = 60
 MOST_MIB = 1024
 EPOCHS = 6
+_ARTIFACTS = EPOCHS + 2
+_FILES = ("missing_files", "other_files")
 
 
 @dataclass
@@ -173,6 +175,9 @@ def _deliver(
         row.note("a point is there twice", any(number > 1 for number in points))
     found = client.search_runs([experiment], f"tags.`fm_mlflow.journal` = '{bad.name}'")
     row.note("the run is there twice", len(found) > 1)
+    if arrived and intact[_ARTIFACTS] and row.kind.removeprefix("journal: ") not in _FILES:
+        files = [each.path for each in client.list_artifacts(run_id)]
+        row.note("the artifacts did not arrive", "measurements.json" not in files)
     for number, is_intact in enumerate(intact):
         if is_intact and number in _batches():
             if f"line{number}" in arrived:

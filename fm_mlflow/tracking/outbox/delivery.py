@@ -180,7 +180,7 @@ class Delivery:
         by = record.SUPERSEDED_BY if isinstance(record, Request) else ""
         if isinstance(record, Reopen) and number < self.journal.state.position:
             by = End.TYPE  # it was refused when its turn came: the run has ended since
-        return self._newest.get(by, -1) > number
+        return by != "" and self._newest.get(by, -1) > number
 
     def _deliver_request(self, number: int, record: Request) -> bool:
         if self._waits(number):

@@ -92,7 +92,9 @@ def read_records(file: FileIO) -> Contents:
         found.end += length
     lost = [number for number, each in enumerate(found.records) if isinstance(each, Unreadable)]
     found.damaged = max(found.damaged, len(lost))
-    if lost and not found.damage:
+    if not found.records:
+        found.damaged, found.damage = 1, "record 0 is missing"
+    elif lost and not found.damage:
         found.damage = f"record {lost[0]} is missing"
     return found
 

@@ -153,6 +153,26 @@ def test_a_record_that_cannot_be_read(text: bytes, says: str) -> None:
     assert journal.records[4] == numbered(4)
 
 
+def test_records_of_all_kinds_before_a_damaged_line_are_delivered(store: Store) -> None:
+    known = store.client.create_logged_model("0", name="known").model_id
+    journal = new(store)
+    for record in everything(store, journal.folder, known):
+        journal.append(record)
+    journal.append(numbered(8))
+    path = closed(journal) / "journal.jsonl"
+    path.write_bytes(path.read_bytes()[:-10] + b"damaged!!\n")
+    (told,) = sync().journals
+    assert "1 records of" in told.pending
+    assert "refused" not in told.pending
+    run = run_of(store, "j-1")
+    found = {each.path for each in store.client.list_artifacts(run.info.run_id)}
+    assert found == {"text.txt", "checkpoint"}
+    assert run.inputs
+    assert run.outputs
+    assert (len(run.inputs.dataset_inputs), len(run.outputs.model_outputs)) == (1, 1)
+    assert run.info.status == "FINISHED"
+
+
 @pytest.mark.parametrize("what", ["folder", "pipe", "large", "lines"])
 def test_what_is_no_journal(store: Store, what: str) -> None:
     good = closed(new(store, "j-good"))
@@ -197,6 +217,17 @@ def test_a_damaged_header_of_a_run_that_the_store_has(store: Store) -> None:
     (told,) = sync(store=store.uri).journals
     assert "1 records of" in told.pending
     assert sorted(store.client.get_run(run_id).data.metrics) == ["m1", "m2", "m3", "m4", "m5"]
+
+
+def test_an_empty_journal_is_not_taken_for_a_delivered_one(store: Store) -> None:
+    journal = new(store)
+    journal.state.run_id = store.client.create_run("0").info.run_id
+    journal.save_state()
+    path = closed(journal) / "journal.jsonl"
+    path.write_bytes(b"torn")
+    (told,) = sync(store=store.uri).journals
+    assert "record 0 is missing" in told.pending
+    assert path.exists()
 
 
 def test_a_last_line_that_cannot_be_read_may_say_how_the_run_ended(store: Store) -> None:
