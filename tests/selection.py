@@ -27,6 +27,7 @@ FAST = (
     "report/test_forms.py",
     "report/test_plots.py",
     "terminal",
+    "training/test_checkpoint.py",
     "training/test_user_source.py",
     "test_cli.py",
     "test_config.py",

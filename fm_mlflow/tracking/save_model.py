@@ -14,6 +14,9 @@ from typing import Any
 import mlflow
 from mlflow.entities import LoggedModel
 
+MODEL_FILE = "MLmodel"
+"""The file that describes a saved model."""
+
 
 def save_model(
     model: Any,
@@ -88,7 +91,7 @@ def sign_model(folder: Path, logged: LoggedModel, run_id: str) -> None:
     if model.model_id != logged.model_id:
         model.model_id = model.model_uuid = logged.model_id
         model.artifact_path, model.run_id = logged.artifact_location, run_id
-        model.save(str(folder / "MLmodel"))
+        model.save(str(folder / MODEL_FILE))
 
 
 @contextmanager
