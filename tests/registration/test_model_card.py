@@ -66,6 +66,11 @@ def model_card(
         model_uri="models:/m-0",
         model_folder=Path("model"),
         model_bytes=0,
+        model_digest="d" * 64,
+        own_digest="e" * 64,
+        saved_digest="e" * 64,
+        input_shape=(28, 28, 1),
+        class_names=DATASET.class_names,
         predictions_file=Path("test.npz"),
         measurements={
             keys.LATENCY_P50: {"value": 0.7, "interval": [0.6, 0.8], "method": "as it was trained"},
