@@ -51,7 +51,9 @@ if sys.platform != "win32":
         import resource
 
         end_with_parent()
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
         # If the machine's memory runs out first, this is what the kernel is to take it from.

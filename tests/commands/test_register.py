@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -82,7 +83,12 @@ def copied(
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure without a fresh process, which spends 6 s on importing TensorFlow."""
-    monkeypatch.setattr(checks, "_in_fresh_process", measure)
+
+    def run(_program: str, arguments: list[str], *_: object) -> bytes:
+        model, images, batch_size = arguments
+        return measure(Path(model), Path(images), int(batch_size))
+
+    monkeypatch.setattr(checks, "run_confined", run)
 
 
 def registered(store: Store) -> dict[str, int]:
@@ -166,6 +172,7 @@ class TestTampering:
     def test_one_weight_that_no_prediction_depends_on(
         self, copied: Store, run: TrainResult
     ) -> None:
+        forget_saved_files(copied, run)
         (model,) = copied.folder.rglob("model.keras")
         # The first pixel of each digit is border: always 0.
         change_weight(model, row=0, by=1.0)
@@ -174,17 +181,37 @@ class TestTampering:
         assert "predictions" not in message
 
     def test_one_weight_that_matters(self, copied: Store, run: TrainResult) -> None:
-        copied.client.delete_tag(run.run_id, keys.WEIGHTS_DIGEST)  # as of an older run
+        forget_saved_files(copied, run)
+        copied.client.delete_tag(run.run_id, keys.WEIGHTS_DIGEST)
         (model,) = copied.folder.rglob("model.keras")
         change_weight(model, row=28 * 14 + 14, by=0.01)
         message = self.refused(copied, run.run_id)
         assert "predictions/test.npz: logged 360 x 10, found up to " in message
+
+    def test_any_file_of_the_model(
+        self, copied: Store, run: TrainResult, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(checks, "run_confined")  # nothing of it is run
+        (model,) = copied.folder.rglob("model.keras")
+        model.with_name("custom_objects.cloudpickle").write_bytes(b"cos\nsystem\n")
+        message = self.refused(copied, run.run_id)
+        assert re.fullmatch(
+            f"not promoted: the files of {run.model_uri} are not those that its training saved: "
+            r"digest \w{12}, it saved \w{12}",
+            message,
+        )
 
     def test_missing_predictions(self, copied: Store, run: TrainResult) -> None:
         (copied.folder / "mlruns/0" / run.run_id / "artifacts/predictions/test.npz").unlink()
         assert "predictions/test.npz is missing or cannot be read" in self.refused(
             copied, run.run_id
         )
+
+
+def forget_saved_files(store: Store, run: TrainResult) -> None:
+    """Make a run one of the time before a logged model had the digest of its files."""
+    model_id = run.model_uri.removeprefix("models:/")
+    store.client.delete_logged_model_tag(model_id, keys.SAVED_DIGEST)
 
 
 def change_weight(path: Path, *, row: int, by: float) -> None:
@@ -201,6 +228,7 @@ def change_weight(path: Path, *, row: int, by: float) -> None:
 
 
 def test_a_missing_model_file(copied: Store, run: TrainResult) -> None:
+    forget_saved_files(copied, run)
     (model,) = copied.folder.rglob("model.keras")
     model.unlink()
     with pytest.raises(GateError, match=r"cannot be loaded and run by a fresh process: .*model"):
