@@ -55,8 +55,8 @@ class Findings(_Strict):
         weights_digest: As in the tag `fm_mlflow.weights_digest`.
         example: How the model took the logged input example: "predicted", or what went wrong.
         penalty: What the model adds to its loss whatever the labels, by its regularizers.
-        loss_of_zeros: Its compiled loss if each test image's label were 0; None where the loaded
-            model is not compiled.
+        loss_of_turns: Its compiled loss if the test images' labels were those of `labels_in_turn`;
+            None where the loaded model is not compiled.
         type: Of the outputs.
     """
 
@@ -66,8 +66,13 @@ class Findings(_Strict):
     weights_digest: str = Field(pattern="^[0-9a-f]{64}$")
     example: _Text
     penalty: FiniteFloat
-    loss_of_zeros: FiniteFloat | None
+    loss_of_turns: FiniteFloat | None
     type: Literal[TYPES]  # type: ignore[valid-type]
+
+
+def labels_in_turn(images: int, classes: int) -> NDArray[np.int32]:
+    """Return the labels 0, 1, 2, … over and over: a loss of them shows which loss it is."""
+    return np.arange(images, dtype=np.int32) % np.int32(classes)
 
 
 def most_bytes(images: int, classes: int) -> int:

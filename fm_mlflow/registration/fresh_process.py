@@ -30,6 +30,7 @@ from fm_mlflow.registration.findings import (
     TYPES,
     Figure,
     Findings,
+    labels_in_turn,
     to_bytes,
 )
 
@@ -100,7 +101,7 @@ def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
         outputs = outputs.astype(np.float32)
     loss = math.nan
     if model.compiled:
-        labels = np.zeros(len(inputs), np.int32)
+        labels = labels_in_turn(len(inputs), loaded.classes)
         logs = model.evaluate(inputs, labels, _EVALUATION_BATCH, verbose=0, return_dict=True)
         loss = float(logs["loss"])
     measured = [
@@ -116,7 +117,7 @@ def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
         weights_digest=weights_digest(model),
         example=_try_example(loaded)[:TEXT_CHARACTERS],
         penalty=_penalty(model, inputs),
-        loss_of_zeros=loss if math.isfinite(loss) else None,
+        loss_of_turns=loss if math.isfinite(loss) else None,
         type=outputs.dtype.name,
     )
     return to_bytes(findings, outputs)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.measure.measurement import Measurement
-from fm_mlflow.registration.findings import Findings
+from fm_mlflow.registration.findings import Findings, labels_in_turn
 
 _KERAS_EPSILON = 1e-7
 _SAME_LOSS = 1e-5
@@ -47,9 +47,9 @@ def _loss(
     """Return the mean cross-entropy, with what the model adds; None where its loss is another one.
 
     Which loss the model was compiled with is seen by what its process, which has no labels, got for
-    labels of 0. Keras takes probabilities as they are after a softmax, else cut to 1e-7.
+    made-up ones. Keras takes probabilities as they are after a softmax, else cut to 1e-7.
     """
-    if findings.loss_of_zeros is None or outputs.dtype == np.float16:
+    if findings.loss_of_turns is None or outputs.dtype == np.float16:
         return None
     values = outputs.astype(np.float64)
     if gives_logits:
@@ -60,7 +60,11 @@ def _loss(
         with np.errstate(divide="ignore"):
             ways = [np.log(values), np.log(np.clip(values, _KERAS_EPSILON, 1 - _KERAS_EPSILON))]
     for logarithms in ways:
-        of_zeros = findings.penalty - float(logarithms[:, 0].mean())
-        if math.isclose(of_zeros, findings.loss_of_zeros, rel_tol=_SAME_LOSS, abs_tol=_SAME_LOSS):
-            return findings.penalty - float(logarithms[np.arange(len(labels)), labels].mean())
+        of_turns = findings.penalty - _mean(logarithms, labels_in_turn(*values.shape))
+        if math.isclose(of_turns, findings.loss_of_turns, rel_tol=_SAME_LOSS, abs_tol=_SAME_LOSS):
+            return findings.penalty - _mean(logarithms, labels)
     return None
+
+
+def _mean(logarithms: NDArray[Any], labels: NDArray[Any]) -> float:
+    return float(logarithms[np.arange(len(labels)), labels].mean())
