@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import mlflow
+import numpy as np
+import psutil
 import pytest
 
 from fm_mlflow import (
@@ -17,20 +19,42 @@ from fm_mlflow import (
     TrainResult,
     keys,
     list_versions,
+    predict,
     register,
     rollback,
     train,
 )
+from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.registration import checks
 from fm_mlflow.registration.fresh_process import measure
+from fm_mlflow.tracking.model_files import ModelChangedError
 from tests.data.test_dataset import small_files, write
 from tests.stores import Store, active_store, copy_store, fm_mlflow, make_store
 from tests.trained import DIGITS
 
 SHORT = {**DIGITS, "epochs": 1}
 CUSTOM = """
+import atexit, os, subprocess, sys
+from pathlib import Path
 import keras
+import numpy as np
+
+if Path.cwd().name == "work":  # where it is verified
+    assert "MLFLOW_TRACKING_TOKEN" not in os.environ
+    def forge():
+        for descriptor in range(1, 20):
+            try:
+                os.write(descriptor, b"{}\\n")
+            except OSError:
+                pass
+    atexit.register(forge)
+    np.array_equal = lambda *_, **__: True
+    Path("../model/MLmodel").write_text("another model")
+    print("x" * 2**20)
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    Path("PID").write_text(str(child.pid))
+
 @keras.saving.register_keras_serializable("mine")
 class Twice(keras.layers.Layer):
     def call(self, inputs):
@@ -227,6 +251,52 @@ def change_weight(path: Path, *, row: int, by: float) -> None:
     shutil.rmtree(folder)
 
 
+class TestFilesThatChangeLater:
+    @pytest.fixture
+    def change(self, copied: Store) -> Callable[[], None]:
+        """Write into the model's folder in the store, as whoever may write there can."""
+        (model,) = copied.folder.rglob("model.keras")
+        return model.with_name("another").touch
+
+    def test_before_the_alias(
+        self,
+        copied: Store,
+        run: TrainResult,
+        monkeypatch: pytest.MonkeyPatch,
+        change: Callable[[], None],
+    ) -> None:
+        def run_then_change(_program: str, arguments: list[str], *_: object) -> bytes:
+            model, images, batch_size = arguments
+            message = measure(Path(model), Path(images), int(batch_size))
+            change()
+            return message
+
+        monkeypatch.setattr(checks, "run_confined", run_then_change)
+        with pytest.raises(GateError, match=r"of version 1 of .* are not those that were verified"):
+            register(run_id=run.run_id)
+        assert registered(copied) == {}
+        assert list_versions().versions == ()
+
+    @pytest.mark.usefixtures("in_this_process")
+    def test_after_it(
+        self, copied: Store, run: TrainResult, digits: Dataset, change: Callable[[], None]
+    ) -> None:
+        assert register(run_id=run.run_id).outcome == "registered"
+        images = str(copied.folder / "images.npy")
+        np.save(images, digits.test.images[:5])
+        champion = "models:/fashion-mnist-classifier@champion"
+        assert predict(model=champion, input=images).images == 5
+        change()
+        with pytest.raises(ModelChangedError, match=r"have the digest .{12}, not .{12}; `fm-mlf"):
+            predict(model=champion, input=images)
+        assert predict(model=run.run_id, input=images).images == 5  # nobody vouches for it
+        copied.client.set_registered_model_alias("fashion-mnist-classifier", "previous", "1")
+        copied.client.create_model_version("fashion-mnist-classifier", run.model_uri)
+        copied.client.set_registered_model_alias("fashion-mnist-classifier", "champion", "2")
+        with pytest.raises(GateError, match=r"of version 1 of .* are not those that were verified"):
+            rollback()
+
+
 def test_a_missing_model_file(copied: Store, run: TrainResult) -> None:
     forget_saved_files(copied, run)
     (model,) = copied.folder.rglob("model.keras")
@@ -236,12 +306,16 @@ def test_a_missing_model_file(copied: Store, run: TrainResult) -> None:
     assert copied.client.search_registered_models() == []
 
 
-def test_a_users_own_model_loads_without_its_source(store: Store) -> None:
-    source = store.folder / "mine.py"
-    source.write_text(CUSTOM)
+def test_a_users_own_model_loads_without_its_source_and_changes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, pid = store.folder / "mine.py", store.folder / "pid"
+    source.write_text(CUSTOM.replace("PID", str(pid)))
     run = train("mine.py:build", **SHORT)
     source.unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-secret")
     done = register(run_id=run.run_id)
+    assert not psutil.pid_exists(int(pid.read_text()))
     assert done.outcome == "registered"
     assert done.same_machine
     card = str(store.client.get_model_version(done.name, "1").description)

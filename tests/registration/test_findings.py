@@ -48,7 +48,7 @@ def figures(name: str, **other: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_what_is_sent_is_what_is_read(dtype: type) -> None:
-    outputs = np.random.default_rng(0).normal(size=(IMAGES, CLASSES)).astype(dtype)
+    outputs: NDArray[Any] = np.random.default_rng(0).normal(size=(IMAGES, CLASSES)).astype(dtype)
     sent = FINDINGS.model_copy(update={"type": outputs.dtype.name})
     findings, read = from_bytes(to_bytes(sent, outputs), IMAGES, CLASSES)
     assert (findings, read.dtype) == (sent, outputs.dtype)

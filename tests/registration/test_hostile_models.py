@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import pytest
 
 from fm_mlflow import keys
@@ -162,7 +163,7 @@ def test_a_run_does_not_lift_the_limit_of_memory(
         return b""
 
     monkeypatch.setattr(checks, "run_confined", refuse)
-    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(total=2**33))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2**33))
     candidate.run.metrics[keys.MEMORY_PEAK] = peak
     with pytest.raises(GateError, match="it sent no findings"):
         verify(candidate, digits, tmp_path, 60)
