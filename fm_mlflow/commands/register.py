@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from fm_mlflow import keys
@@ -18,6 +16,7 @@ from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.keys import Key
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import training_command, training_config
+from fm_mlflow.process.confined import scratch_folder
 from fm_mlflow.process.signals import guard
 from fm_mlflow.registration.checks import Verification, load_test_data, verify
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
@@ -105,8 +104,7 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     inherited = "MLFLOW_RUN_ID" in os.environ
     title = f"registration of {config.name}"
     run_context = TrackedRun(keys.KIND_REGISTRATION, title) if inherited else nullcontext()
-    with guard(), run_context, tempfile.TemporaryDirectory(prefix="fm_mlflow-") as path:
-        folder = Path(path)
+    with guard(), run_context, scratch_folder() as folder:
         registry = Registry(config.name)
         registry.versions()  # without a registry, say so before the work
         progress.stage("choosing the run")

@@ -32,6 +32,7 @@ def main() -> None:
     memory, file_size, program, *arguments = sys.argv[1:]
     if sys.platform != "win32":  # which has none of these limits
         adopt_orphans()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by our parent, it would hide ends
         child = os.fork()
         if child:
             with closed_to_others():

@@ -99,7 +99,7 @@ def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
     outputs = loaded.predict(inputs)
     if outputs.dtype.name not in TYPES:
         outputs = outputs.astype(np.float32)
-    loss = math.nan
+    loss = None
     if model.compiled:
         labels = labels_in_turn(len(inputs), loaded.classes)
         logs = model.evaluate(inputs, labels, _EVALUATION_BATCH, verbose=0, return_dict=True)
@@ -117,7 +117,7 @@ def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
         weights_digest=weights_digest(model),
         example=_try_example(loaded)[:TEXT_CHARACTERS],
         penalty=_penalty(model, inputs),
-        loss_of_turns=loss if math.isfinite(loss) else None,
+        loss_of_turns=_finite(loss),
         type=outputs.dtype.name,
     )
     return to_bytes(findings, outputs)
@@ -126,14 +126,18 @@ def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
 def _figures(measured: Iterable[Measurement]) -> dict[str, Figure]:
     return {
         each.name: Figure(
-            value=each.value,
+            value=_finite(each.value),
             method=each.method[:TEXT_CHARACTERS],
             reason=each.reason and each.reason[:TEXT_CHARACTERS],
-            interval=each.interval,
+            interval=each.interval and (float(each.interval[0]), float(each.interval[1])),
         )
         for each in measured
         if each.name in ASKED
     }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _of_keras_model(model: Any, inputs: Any, batch_size: int) -> list[Measurement]:

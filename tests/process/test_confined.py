@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from fm_mlflow.process.confined import ConfinedError, Limits, run_confined
+from fm_mlflow.process.confined import ConfinedError, Limits, run_confined, scratch_folder
 from tests.processes import PROJECT, wait_for
 
 MIB = 1024**2
@@ -126,6 +126,20 @@ print(open("pid").read())
 
 def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     assert not is_running(int(run(tmp_path, DAEMON)))
+
+
+def test_what_it_leaves_in_its_folder_does_not_stop_us() -> None:
+    code = """
+import os
+for _ in range(3000):
+    os.mkdir("deeper")
+    os.chdir("deeper")
+open("file", "w").close()
+os.chmod(".", 0)
+"""
+    with scratch_folder() as folder:
+        run(folder, code)
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
