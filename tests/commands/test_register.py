@@ -11,7 +11,6 @@ from pathlib import Path
 import h5py
 import mlflow
 import numpy as np
-import psutil
 import pytest
 
 from fm_mlflow import (
@@ -30,6 +29,7 @@ from fm_mlflow.registration import checks
 from fm_mlflow.registration.fresh_process import measure
 from fm_mlflow.tracking.model_files import ModelChangedError
 from tests.data.test_dataset import small_files, write
+from tests.processes import is_running
 from tests.stores import Store, active_store, copy_store, fm_mlflow, make_store
 from tests.trained import DIGITS
 
@@ -315,7 +315,7 @@ def test_a_users_own_model_loads_without_its_source_and_changes_nothing(
     source.unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-secret")
     done = register(run_id=run.run_id)
-    assert not psutil.pid_exists(int(pid.read_text()))
+    assert not is_running(int(pid.read_text()))
     assert done.outcome == "registered"
     assert done.same_machine
     card = str(store.client.get_model_version(done.name, "1").description)

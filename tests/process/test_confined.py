@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from fm_mlflow.process.confined import ConfinedError, Limits, run_confined, scratch_folder
-from tests.processes import PROJECT, wait_for
+from tests.processes import PROJECT, is_running, wait_for
 
 MIB = 1024**2
 ENOUGH = Limits(seconds=60, memory=256 * MIB, file_size=MIB, answer=MIB)
@@ -31,13 +30,6 @@ def refused(folder: Path, code: str, limits: Limits = ENOUGH) -> str:
     with pytest.raises(ConfinedError) as error:
         run(folder, code, limits=limits)
     return str(error.value)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_it_gets_no_secret_no_home_and_no_descriptor(
