@@ -57,6 +57,10 @@ class ConfinedError(Exception):
     """A confined program failed or took too much; says which in one line of foreign text."""
 
 
+class ConfinedTimeoutError(ConfinedError):
+    """A confined program took too long."""
+
+
 def run_confined(
     program: str,
     arguments: Sequence[str],
@@ -102,7 +106,8 @@ def run_confined(
             with closed_to_others():
                 process.wait(limits.seconds)
         except subprocess.TimeoutExpired:
-            raise ConfinedError(f"it did not end within {limits.seconds:g} s") from None
+            message = f"it did not end within {limits.seconds:g} s"
+            raise ConfinedTimeoutError(message) from None
         finally:
             _end(process)
     if len(pipes.answer) > limits.answer:

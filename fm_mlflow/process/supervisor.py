@@ -64,13 +64,16 @@ if sys.platform != "win32":
     def _supervise(child: int, memory: int) -> int:
         """Wait for the child's end, or bring it about; return the exit code."""
         os.close(1)  # what comes there is the child's
-        status, reason = _watch(child, memory)
-        _end_descendants()
+        try:
+            status, reason = _watch(child, memory)
+        finally:
+            _end_descendants()
         code = os.waitstatus_to_exitcode(status)
         if not reason and code < 0:
             reason = f"it ended by {signal.Signals(-code).name}"
         if reason:
-            os.write(2, f"\n{reason}\n".encode())
+            with suppress(OSError):  # nobody reads it any more
+                os.write(2, f"\n{reason}\n".encode())
         return 1 if reason else code
 
     def _watch(child: int, memory: int) -> tuple[int, str]:

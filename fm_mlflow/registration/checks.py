@@ -20,7 +20,7 @@ from fm_mlflow.data.probabilities import are_probabilities
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.measure.machine import describe_machine
 from fm_mlflow.measure.measurement import MIB
-from fm_mlflow.process.confined import ConfinedError, Limits, run_confined
+from fm_mlflow.process.confined import ConfinedError, ConfinedTimeoutError, Limits, run_confined
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.registration.figures import (
     Figures,
@@ -204,6 +204,8 @@ def _run_model(
         return from_bytes(message, images, classes)
     except (ConfinedError, ValueError) as error:
         cause = redact(str(error))
+        if isinstance(error, ConfinedTimeoutError):
+            cause += " (--verify-timeout)"
         raise GateError(
             f"the logged model cannot be loaded and run by a fresh process: {cause}"
         ) from error

@@ -22,11 +22,10 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.results.register import GateError
 from fm_mlflow.tracking.find_runs import find_runs
-from fm_mlflow.tracking.model_files import ModelFiles, fetch_model
+from fm_mlflow.tracking.model_files import MODEL_FILE, ModelFiles, fetch_model
 from fm_mlflow.tracking.run_details import read_measurements
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
-_MODEL_FILE = "MLmodel"
 _MODEL_FILE_BYTES = 256 * 1024
 
 
@@ -118,7 +117,7 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
     with _readable(run.model_uri):
         model_folder = fetch_model(run.model_uri, folder / "model")
         files = ModelFiles.of(model_folder)
-        input_shape, class_names = _interface(model_folder / _MODEL_FILE)
+        input_shape, class_names = _interface(model_folder / MODEL_FILE)
     measurements = _download(f"{run.artifact_uri}/{keys.MEASUREMENTS_FILE}", folder / "run")
     try:
         costs = read_measurements(measurements)
@@ -169,9 +168,9 @@ def _interface(file: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
         names = (described.get("metadata") or {}).get("class_names") or ()
         return shape, tuple(str(name) for name in names)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise GateError(f"the {_MODEL_FILE} of the model is damaged: {one_line(error)}") from error
+        raise GateError(f"the {MODEL_FILE} of the model is damaged: {one_line(error)}") from error
     except yaml.YAMLError as error:
-        raise GateError(f"the {_MODEL_FILE} of the model is not YAML") from error
+        raise GateError(f"the {MODEL_FILE} of the model is not YAML") from error
 
 
 def _data_source(run: Run) -> str | None:

@@ -20,12 +20,15 @@ from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.store import check_reachable
 
-# MLflow writes it into each download.
+MODEL_FILE = "MLmodel"
+"""What MLflow says of a model, at the top of its files."""
+
+# MLflow writes into each download of a model of which version it is.
 _OF_THE_DOWNLOAD = "registered_model_meta"
 
 DESCRIPTIVE = frozenset(
     {
-        *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"),
+        *(MODEL_FILE, "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"),
         _OF_THE_DOWNLOAD,
     }
 )
@@ -127,9 +130,11 @@ def check_fetched(fetched: Path) -> None:
         ModelChangedError: They are others.
         MlflowException, OSError: They cannot be read, or the store does not answer.
     """
-    note = fetched / _OF_THE_DOWNLOAD  # by MLflow, as it downloads
-    named = yaml.safe_load(note.read_bytes()) if note.is_file() else {}
-    name, version = named.get("model_name"), named.get("model_version")
+    note = fetched / _OF_THE_DOWNLOAD
+    if not (fetched / MODEL_FILE).is_file() or not note.is_file():
+        return  # nothing that can be loaded, or MLflow did not write the note
+    named = yaml.safe_load(note.read_bytes())
+    name, version = named["model_name"], named["model_version"]
     if name is None or version is None:
         return
     tags = MlflowClient().get_model_version(name, version).tags

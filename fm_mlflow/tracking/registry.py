@@ -136,8 +136,9 @@ class Registry:
             accepted = "a model whose alias 'previous' is set, to a version before the champion"
             raise InputError("rollback", self.name, accepted)
         with self._turn(before.champion) as flag:
-            (back,) = (each for each in self.versions() if each.version == before.previous)
-            self._check_files(back.version, back.tags)
+            for back in self.versions():
+                if back.version == before.previous:
+                    self._check_files(back.version, back.tags)
             self._check_turn(flag, before.champion)
             with _registry_errors("move the aliases"):
                 self._point(CHAMPION, before.previous)

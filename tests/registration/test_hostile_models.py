@@ -148,6 +148,15 @@ def test_files_that_its_training_did_not_save_are_not_run(
     assert not (tmp_path / "verification").exists()
 
 
+def test_the_option_that_gives_it_more_time_is_named(
+    candidate: Any, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setattr(checks, "_PROGRAM", str(tmp_path / "slow.py"))
+    with pytest.raises(GateError, match=r"it did not end within 0.5 s \(--verify-timeout\)"):
+        verify(candidate, digits, tmp_path, 0.5)
+
+
 @pytest.mark.parametrize("peak", [float("inf"), -1e30, 1e30, 100.0])
 def test_a_run_does_not_lift_the_limit_of_memory(
     candidate: Any,
