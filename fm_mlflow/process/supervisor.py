@@ -88,8 +88,8 @@ if sys.platform != "win32":
             began = time.monotonic()
             if began < next_scan:
                 continue
-            # Not RLIMIT_AS nor RLIMIT_DATA: these count what is reserved, which TensorFlow and the
-            # drivers of a GPU do by the gigabyte, and each process by itself.
+            # Not RLIMIT_AS, which counts addresses, of which TensorFlow reserves gigabytes; nor
+            # RLIMIT_DATA, which counts each process by itself, and no shared memory.
             if _resident_bytes() > memory:
                 return 0, f"it took over {memory // _MIB:,} MiB of memory"
             now = time.monotonic()

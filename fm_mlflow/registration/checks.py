@@ -120,8 +120,8 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float)
     """Have a downloaded model run and measured in a fresh process, and hold it against its run.
 
     That process gets the model and the test images, and sends predictions and measurements. What
-    they prove is decided here: nothing of the model is loaded in this process, and nothing that
-    the other process could have written is read after it was started.
+    they prove is decided here: nothing of the model is loaded in this process, and no file of the
+    other one's folders is read after it was started.
 
     Args:
         candidate: The run and its files.
