@@ -70,7 +70,8 @@ if sys.platform != "win32":
             _end_descendants()
         code = os.waitstatus_to_exitcode(status)
         if not reason and code < 0:
-            reason = f"it ended by {signal.Signals(-code).name}"
+            names = {each.value: each.name for each in signal.Signals}
+            reason = f"it ended by {names.get(-code, f'signal {-code}')}"
         if reason:
             with suppress(OSError):  # nobody reads it any more
                 os.write(2, f"\n{reason}\n".encode())

@@ -80,6 +80,7 @@ print(json.dumps([dict(os.environ), sorted(opened), os.listdir(), tempfile.gette
         ("import ctypes; ctypes.string_at(0)", {}, "it ended by SIGSEGV"),
         ("import os, signal, time; os.kill(os.getppid(), 9); time.sleep(600)", {},
          "it ended with code -9"),
+        ("import os; os.kill(os.getpid(), 40)", {}, "it ended by signal 40"),
         ("raise SystemExit(7)", {}, "it ended with code 7"),
         ("raise ValueError('x' * 10**4)", {}, "ValueError: " + "x" * 488),
     ],
