@@ -13,7 +13,12 @@ from mlflow.entities import LoggedModelStatus
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.tracking import registry as registry_module
-from fm_mlflow.tracking.model_files import ModelChangedError, ModelFiles, fetch_model
+from fm_mlflow.tracking.model_files import (
+    ModelChangedError,
+    ModelFiles,
+    check_fetched,
+    fetch_model,
+)
 from fm_mlflow.tracking.registry import Aliases, ChampionChangedError, Registry
 from tests.processes import PROJECT
 from tests.stores import Store, active_store
@@ -90,19 +95,27 @@ def files(folder: Path, content: str) -> str:
     return ModelFiles.of(folder).digest
 
 
+@pytest.mark.parametrize("where", ["store", "server"])
 def test_a_version_gets_the_alias_with_the_files_that_were_verified(
-    store: Store, tmp_path: Path
+    where: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    registry = Registry(NAME)
-    uri, card, evidence = new_version(store)
-    digest = files(tmp_path / "verified", "weights")
-    store.client.log_model_artifacts(uri[8:], str(tmp_path / "verified"))
-    with pytest.raises(ModelChangedError, match=f"^the files of version 1 of {NAME} are not"):
-        registry.promote(uri, card, {**evidence, keys.MODEL_DIGEST: "0" * 64}, None)
-    assert registry.versions() == []
-    version, is_new = registry.promote(uri, card, {**evidence, keys.MODEL_DIGEST: digest}, None)
-    assert (version.aliases, is_new) == (("champion",), True)
-    assert version.tags[keys.MODEL_DIGEST] == digest
+    shared: Store = request.getfixturevalue(where)
+    name, other = "verified", {str(keys.MODEL_DIGEST): "0" * 64}
+    with active_store(shared):
+        registry = Registry(name)
+        uri, card, evidence = new_version(shared)
+        evidence[keys.MODEL_DIGEST] = files(tmp_path / "model", "weights")
+        shared.client.log_model_artifacts(uri[8:], str(tmp_path / "model"))
+        with pytest.raises(ModelChangedError, match=f"^the files of version 1 of {name} are not"):
+            registry.promote(uri, card, {**evidence, **other}, None)
+        assert registry.versions() == []
+        version, is_new = registry.promote(uri, card, evidence, None)
+        assert (version.aliases, is_new, version.tags) == (("champion",), True, evidence)
+        loaded = fetch_model(f"models:/{name}@champion", tmp_path / "loaded")
+        check_fetched(loaded)
+        (loaded / "data" / "another").touch()
+        with pytest.raises(ModelChangedError, match=r"have the digest .{12}, not"):
+            check_fetched(loaded)
 
 
 def test_a_version_whose_files_changed_keeps_its_evidence(store: Store, tmp_path: Path) -> None:
