@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 
-from rich.console import Console
-
 from fm_mlflow.results.register import Check, Registration
+from fm_mlflow.terminal.lines import SafeConsole
 from fm_mlflow.terminal.register import print_registration
 
 VERIFIED = Registration(
@@ -30,7 +29,7 @@ VERIFIED = Registration(
 
 
 def test_what_the_models_own_process_measured_is_marked() -> None:
-    console = Console(file=io.StringIO(), width=80)
+    console = SafeConsole(file=io.StringIO(), width=80)
     print_registration(console, VERIFIED)
     assert isinstance(console.file, io.StringIO)
     lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
