@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -30,6 +31,14 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = START_SE
             return
         time.sleep(0.1)
     pytest.fail(f"waited {seconds:.0f} s for {what}")
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody has asked about since has."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -23,6 +23,7 @@ FAST = (
     "process/test_redaction.py",
     "process/test_secret_names.py",
     "registration/test_checks.py",
+    "registration/test_findings.py",
     "registration/test_gates.py",
     "report/test_forms.py",
     "report/test_plots.py",

@@ -119,8 +119,8 @@ PRIVATE_MODULES = (
     *("tensorflow.python", "keras.src", "tensorflow.raw_ops"),
     *("mlflow.utils", "mlflow.store", "mlflow.tracking.fluent", "mlflow.tracking.context"),
 )
-PUBLIC = {"_fields", "_replace", "_asdict", "_make"}
-"""Of named tuples."""
+PUBLIC = {"_fields", "_replace", "_asdict", "_make", "_exit"}
+"""Of named tuples, and of the module `os`."""
 
 
 @cache

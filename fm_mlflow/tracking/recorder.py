@@ -17,6 +17,7 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.process.atomic_file import sync_to_disk
 from fm_mlflow.process.redaction import redact_named
 from fm_mlflow.tracking.datasets import describe_dataset, short_digest
+from fm_mlflow.tracking.model_files import ModelFiles
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.journal import Journal
@@ -299,7 +300,7 @@ class Recorder:
             size_bytes=size,
             step=self._model_step,
             params={key: redact_named(key, str(value)) for key, value in (params or {}).items()},
-            tags=context_tags(),
+            tags=context_tags({keys.SAVED_DIGEST: ModelFiles.of(folder).saved_digest}),
             files=files,
         )
         self._model_record = self._append(record, durable=True)

@@ -112,7 +112,8 @@ class State:
 
     def model_before(self, number: int) -> str | None:
         """Return the id of the last model that was logged before a record."""
-        earlier = [each for each in self.models if int(each) < number]
+        # A copy, because the thread that delivers may add to them meanwhile.
+        earlier = [each for each in list(self.models) if int(each) < number]
         return self.models[max(earlier, key=int)] if earlier else None
 
 
