@@ -30,6 +30,7 @@ from fm_mlflow.config import (
 from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
 from fm_mlflow.escaping import indented
 from fm_mlflow.listeners import Progress
+from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.parent import parent
 from fm_mlflow.process.quiet import stdout_to_stderr
 from fm_mlflow.process.redaction import one_line, redact, redact_logs
@@ -60,7 +61,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # what it cannot encode it spells out
             stream.reconfigure(errors="backslashreplace")
     try:
-        with guard():
+        with guard(), rare_garbage_collection():
             try:
                 cli.main(arguments, prog_name="fm-mlflow", standalone_mode=False)
             except click.exceptions.Exit as done:

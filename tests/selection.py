@@ -42,22 +42,28 @@ Pages with all their plots and waits for signals take seconds, so they are not a
 HEAVY = {"keras", "mlflow", "tensorflow"}
 
 LONGEST_FIRST = (
-    "commands/test_train.py",
-    "commands/test_train_processes.py",
     "commands/test_benchmark_processes.py",
-    "commands/test_serving.py",
-    "tracking/outbox/test_delivery.py",
-    "commands/test_resume.py",
+    "commands/test_train_processes.py",
     "commands/test_register.py",
-    "training/test_models.py",
-    "measure/flops/test_profile.py",
-    "commands/test_team_server.py",
+    "commands/test_train.py",
     "fitting/test_fitting.py",
+    "commands/test_team_server.py",
+    "commands/test_resume.py",
+    "tracking/outbox/test_delivery.py",
+    "training/test_models.py",
+    "commands/test_serving.py",
+    "tracking/test_registry.py",
+    "test_imports.py",
+    "fitting/cpu/test_fast_steps.py",
+    "commands/test_compare.py",
+    "commands/test_benchmark.py",
+    "measure/flops/test_profile.py",
+    "report/test_html.py",
     "measure/flops/test_layers.py",
     "measure/flops/test_witnesses.py",
-    "measure/test_latency.py",
+    "test_private_names.py",
+    "measure/test_memory_allocator.py",
     "measure/test_memory.py",
-    "test_imports.py",
 )
 """The files that take longest. A file stays in one process, so a long one must not come last."""
 
