@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.hostile import KINDS, mutated
+from tests.hostile_files import KINDS, mutated
 from tests.hostile_stores import HostileStores
 
 HANG_SECONDS = 60
@@ -154,7 +154,7 @@ def _train_and_predict(_: Path) -> Read:
     from fm_mlflow.data.dataset import load_dataset
     from fm_mlflow.data.image_file import open_images
     from fm_mlflow.errors import FmMlflowError
-    from tests.hostile import IMAGES, idx
+    from tests.hostile_files import IMAGES, idx
 
     labels = idx((len(IMAGES),), bytes(range(len(IMAGES))))
 

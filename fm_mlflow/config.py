@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from fm_mlflow.errors import InputError
-from fm_mlflow.settings import Optional, Settings
+from fm_mlflow.settings import Optional, Settings, Words
 
 BUILTIN_MODELS = ("mlp", "cnn")
 """Names of the built-in models; `fm_mlflow.training.models` holds how each is built."""
@@ -53,12 +53,11 @@ ModelName = Annotated[str, Field(json_schema_extra={"accepted": _MODEL_ACCEPTED}
 MOST_EPOCHS = 1_000_000
 _LARGEST_BATCH = 1_000_000
 _LARGEST_SEED = 2**32 - 1
-_WEEK = 7 * 24 * 3600
 
 _FLUSH_TIMEOUT: float = Field(
     60.0,
     ge=0,
-    le=_WEEK,
+    le=604_800,
     description="Seconds to wait at the end for a store that does not answer; what it lacks "
     "then stays in the run's journal for `fm-mlflow sync`.",
 )
@@ -188,16 +187,16 @@ class Selection(Settings):
     experiment: str = Field(
         "", description="Experiment; empty: the active one, or that of the runs."
     )
-    runs: str = Field("", description="Ids of the runs to compare, with commas; others' runs too.")
-    models: str = Field("", description="Only these models, with commas.")
+    runs: Words = Field(
+        "", description="Ids of runs to compare, with commas; others' runs too."
+    )
+    models: Words = Field("", description="Only these models, with commas.")
+    dataset: str = Field(
+        "",
+        description="Only runs on this data set: its name, or how its digest begins; empty ranks "
+        "those on the data of most runs.",
+    )
     filter: str = Field("", description="MLflow filter of the runs: params.epochs = '5'.")
-
-    @model_validator(mode="after")
-    def _check_lists(self) -> Self:
-        for name, text in (("runs", self.runs), ("models", self.models)):
-            if text and not text.replace(",", " ").strip():
-                raise InputError(name, text, "one or more, with commas; or nothing")
-        return self
 
 
 class RunsConfig(Selection):
@@ -223,9 +222,7 @@ class CompareConfig(Choice):
         le=1,
         description="Validation accuracy for the cost to reach it; empty takes one that all reach.",
     )
-    top: int = Field(
-        10, ge=2, le=1000, description="Most accurate models compared in pairs, with curves."
-    )
+    top: int = Field(10, ge=2, le=1000, description="Most accurate models compared in pairs.")
     output: str = _OUTPUT
 
 
@@ -288,6 +285,9 @@ class RegisterConfig(Choice):
         0.005, ge=0, le=1, description="How much less accurate than the champion it may be."
     )
     data_dir: str = Field("", description="Folder of the data; empty looks where the run had them.")
+    verify_timeout: float = Field(
+        600.0, gt=0, description="Seconds that running and measuring the model again may take."
+    )
     dry_run: bool = Field(False, description="Verify and check, but change nothing.")
 
     @model_validator(mode="after")
@@ -323,12 +323,10 @@ class ResumeConfig(Settings):
     """Settings of `resume`. Frozen; unknown names are refused."""
 
     epochs: Optional[int] = Field(
-        None,
-        ge=1,
-        le=MOST_EPOCHS,
-        description="Passes over the training images in all; more extend the run.",
+        None, ge=1, le=MOST_EPOCHS, description="Passes over the images in all; more extend it."
     )
     data_dir: str = Field("", description="Folder of the IDX files; empty: where the run had them.")
+    store: str = Field("", description="Tracking URI of the run; empty: the active one.")
     flush_timeout: float = _FLUSH_TIMEOUT
 
 
@@ -336,7 +334,9 @@ class SyncConfig(Settings):
     """Settings of `sync`. Frozen; unknown names are refused."""
 
     store: str = Field(
-        "", description="Tracking URI to deliver to; empty: the one that each run was started with."
+        "",
+        description="Tracking URI to deliver to; empty: the active one, for the runs that were "
+        "started with it.",
     )
 
 

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 from fm_mlflow.errors import InputError
@@ -41,6 +48,15 @@ class Settings(BaseModel):
 Optional = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
 """A setting without a default; empty means not given, because `mlflow run` always gives it."""
 
+
+def _some_words(text: str) -> str:
+    if text and not text.replace(",", " ").strip():
+        raise ValueError("commas alone")
+    return text
+
+
+Words = Annotated[str, AfterValidator(_some_words)]
+"""Words with commas; empty means not given, and commas alone mean nothing at all."""
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 

@@ -15,7 +15,7 @@ from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.config import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.run_details import load_details
-from tests.hostile import DIGITS, KINDS, mutated
+from tests.hostile_files import DIGITS, KINDS, mutated
 from tests.simulated import Simulated, log_run
 from tests.stores import Store, active_store, copy_store, make_store, make_template
 

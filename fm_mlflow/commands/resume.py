@@ -41,11 +41,12 @@ def resume(
     and costs are then logged again.
 
     Args:
-        run_id: The run's id in the active store, or its journal's (`j-…`).
+        run_id: The run's id in its store, or its journal's (`j-…`).
         model: The function that `train` was given, where it was given one.
         progress: Is called as the run progresses; by default nothing is shown.
         callbacks: The Keras callbacks that `train` was given. Their state is not restored.
-        **settings: The fields of `ResumeConfig`: epochs, data_dir, flush_timeout.
+        **settings: The fields of `ResumeConfig`: epochs, data_dir, store,
+            flush_timeout.
 
     Raises:
         InputError: There is no such run, it is finished, or data or model are not the run's.
@@ -56,7 +57,7 @@ def resume(
     asked = parse(ResumeConfig, settings)
     from fm_mlflow.tracking.resumption import resumable
 
-    with guard(), resumable(run_id) as found:
+    with guard(), resumable(run_id, asked.store) as found:
         checkpoint = newest(found.folders)
         config = _config(run_id, found, checkpoint, asked)
         before = found.extended_epochs or config.epochs
@@ -87,10 +88,10 @@ def _config(
     settings = checkpoint.settings if checkpoint else found.settings
     if settings is None:
         raise TrackingError(
-            f"run {run_id} has no checkpoint, here or in its artifacts: it was interrupted before "
-            "its first epoch was over, or the journal of another machine has it; train it again"
+            f"run {run_id} has no whole checkpoint, here or in its artifacts: it was interrupted "
+            "before its first epoch was over, or another machine has its journal; train it again"
         )
-    folder = asked.data_dir or str(settings["data_dir"])
+    folder = asked.data_dir or str(settings.get("data_dir", ""))
     if not asked.data_dir and folder and not os.path.isdir(folder):
         folder = ""  # another machine: look where data are looked for
     return parse(

@@ -22,6 +22,9 @@ _LONGEST_HEADER = 10_000
 _LARGEST_READ = 256 * 1024
 """Of a zip file's directory, which is read as a whole, and of an array, which is not."""
 
+LARGEST_PREDICTIONS = 128 * 1024**2
+"""Bytes, packed or unpacked, of the predictions of a run."""
+
 _LENGTH_BYTES = {1: 2, 2: 4}
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 

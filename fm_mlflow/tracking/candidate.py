@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -16,22 +16,16 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.config import Choice
-from fm_mlflow.data.bounded_file import LARGEST_TEXT
+from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_yaml
+from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.results.register import GateError
 from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.find_runs import find_runs
-from fm_mlflow.tracking.run_details import LARGEST_PREDICTIONS, read_measurements
+from fm_mlflow.tracking.model_files import MODEL_FILE, ModelFiles, fetch_model
+from fm_mlflow.tracking.run_details import class_names, read_measurements
 from fm_mlflow.tracking.store import check_reachable, store_errors
-
-# MLflow writes them after it has counted the model's size, or into each download.
-_NOT_COUNTED = frozenset(
-    {
-        *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"),
-        "registered_model_meta",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -42,6 +36,11 @@ class Candidate:
         model_uri: The logged model, `models:/<id>`.
         model_folder: All its files, as downloaded.
         model_bytes: Their size, counted as MLflow counted it when the model was logged.
+        model_digest: Of all of them: what is verified, and what may be promoted.
+        own_digest: Of those that stay as the training saved them.
+        saved_digest: The same when it saved them; None where the logged model does not say.
+        input_shape: Of one image, as the model's signature says.
+        class_names: Those that travel with the model, in label order.
         predictions_file: The run's predictions on the test set.
         measurements: The run's `measurements.json` by metric name; empty where it has none.
         weights_digest: Of the trained weights; None where the run does not say.
@@ -52,6 +51,11 @@ class Candidate:
     model_uri: str
     model_folder: Path
     model_bytes: int
+    model_digest: str
+    own_digest: str
+    saved_digest: str | None
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
     predictions_file: Path
     measurements: Mapping[str, Mapping[str, Any]]
     weights_digest: str | None
@@ -105,12 +109,16 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
         TrackingError: The store does not answer.
     """
     check_reachable()
-    with store_errors("read the run"):
-        stored = MlflowClient().get_run(run.run_id)
     if run.model_uri is None:
         raise GateError(f"run {run.run_id} has no logged model")
+    with store_errors("read the run"):
+        stored = MlflowClient().get_run(run.run_id)
+        logged = MlflowClient().get_logged_model(run.model_uri.removeprefix("models:/"))
     predictions = _artifact(run, keys.PREDICTIONS_FILE, folder, LARGEST_PREDICTIONS)
-    model_folder = _download(run.model_uri, folder / "model")
+    with _readable(run.model_uri):
+        model_folder = fetch_model(run.model_uri, folder / "model")
+        files = ModelFiles.of(model_folder)
+        input_shape, names = _interface(model_folder / MODEL_FILE)
     measurements = _artifact(run, keys.MEASUREMENTS_FILE, folder, LARGEST_TEXT)
     try:
         costs = read_measurements(measurements)
@@ -120,11 +128,12 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
         run=run,
         model_uri=run.model_uri,
         model_folder=model_folder,
-        model_bytes=sum(
-            path.stat().st_size
-            for path in model_folder.rglob("*")
-            if path.is_file() and not (path.parent == model_folder and path.name in _NOT_COUNTED)
-        ),
+        model_bytes=files.counted_bytes,
+        model_digest=files.digest,
+        own_digest=files.saved_digest,
+        saved_digest=logged.tags.get(keys.SAVED_DIGEST),
+        input_shape=input_shape,
+        class_names=names,
         predictions_file=predictions,
         measurements=costs,
         weights_digest=stored.data.tags.get(keys.WEIGHTS_DIGEST),
@@ -133,21 +142,28 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
 
 
 def _artifact(run: TrainingRun, name: str, folder: Path, largest: int) -> Path:
-    try:
+    with _readable(f"{run.artifact_uri}/{name}"):
         return fetch_artifact(run.artifact_uri, name, str(folder), largest)
-    except (MlflowException, OSError, ValueError) as error:
-        check_reachable()
-        uri = f"{run.artifact_uri}/{name}"
-        raise GateError(f"{uri} is missing or cannot be read: {one_line(error)}") from error
 
 
-def _download(uri: str, folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
+@contextmanager
+def _readable(uri: str) -> Iterator[None]:
     try:
-        return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
+        yield
+    except (MlflowException, OSError, ValueError) as error:
         check_reachable()  # a store that is down would make every file look missing
         raise GateError(f"{uri} is missing or cannot be read: {one_line(error)}") from error
+
+
+def _interface(file: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Read from a model's description the shape of an image, and the names of its classes."""
+    try:
+        described = read_yaml(file)
+        (column,) = json.loads(described["signature"]["inputs"])
+        shape = tuple(int(size) for size in column["tensor-spec"]["shape"][1:])
+        return shape, class_names(described)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise GateError(f"the {MODEL_FILE} of the model is damaged: {one_line(error)}") from error
 
 
 def _data_source(run: Run) -> str | None:

@@ -119,7 +119,7 @@ def create_child(parent: TrackedRun, name: str, model: str, jobs: int) -> str:
                 keys.MODEL: redact(model),
                 keys.JOBS: str(jobs),
             },
-            run_name=name,
+            run_name=redact(name),
         )
     return str(run.info.run_id)
 

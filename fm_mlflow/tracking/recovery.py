@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import mlflow
@@ -15,11 +16,11 @@ from fm_mlflow.process.identity import (
     kernel_killed_for_memory,
     out_of_memory_kills,
 )
-from fm_mlflow.process.redaction import HIDDEN, redact
+from fm_mlflow.process.redaction import HIDDEN, one_line, redact
 from fm_mlflow.results.recovery import Delivered
 from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
 from fm_mlflow.tracking.outbox.journal import Journal, stored_run_id
-from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart
+from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart, Unreadable
 from fm_mlflow.tracking.store import absolute_uri
 
 
@@ -30,7 +31,8 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
 
     Args:
         folder: The journal's.
-        store: Tracking URI to deliver to instead of the journal's own.
+        store: Tracking URI to deliver to; by default the journal's own, where the environment
+            names that too.
 
     Raises:
         LockedError: Another process has it open.
@@ -39,22 +41,24 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
     journal: Journal | None = None
     try:
         journal = Journal.open(folder)
-        uri = store or journal_uri(journal.header)
+        if journal.state.run_id is None:
+            _ = journal.header  # the run is to be created as it says
+        uri = store or journal_uri(journal, f"sync {journal.journal_id}")
         _end_if_dead(journal)
-    except LockedError:
+    except (LockedError, FileNotFoundError):
         raise
-    except TrackingError as error:
+    except Exception as error:  # whatever it is, the other journals are to be delivered
         if journal is not None:
             journal.close()
-        return Delivered(folder.name, stored_run_id(folder) or "", "", 0, str(error))
+        return Delivered(folder.name, stored_run_id(folder) or "", "", 0, one_line(error))
     delivery = Delivery(journal, uri)
     delivery.final = True
     before = delivery.pending + len(journal.state.refused)
     failure: TrackingError | None = None
     try:
         delivery.deliver(retry_refused=True)
-    except TrackingError as error:
-        failure = error
+    except Exception as error:
+        failure = TrackingError(one_line(error))
     pending = what_is_pending(delivery, failure)
     left = delivery.pending + len(journal.state.refused)
     if delivery.complete:
@@ -66,15 +70,33 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
     return Delivered(journal.journal_id, run_id, redact(uri), before - left, pending)
 
 
-def journal_uri(header: RunStart) -> str:
-    """Return the tracking URI of a journal, whose password is never written down."""
-    if HIDDEN not in header.uri:
-        return header.uri
+def journal_uri(journal: Journal, command: str) -> str:
+    """Return the tracking URI of a journal, which must be the active one: it may have a password.
+
+    Nothing is asked of another store, and so no password or token is sent to one that only a
+    journal names.
+
+    Args:
+        journal: Open.
+        command: What a person calls for it, after `fm-mlflow`.
+
+    Raises:
+        TrackingError: It is another; says which command takes that one.
+    """
+    uri = journal.header.uri
+    if not isinstance(uri, str) or not uri.isprintable():
+        raise TrackingError(f"the journal {journal.folder} names no store: {uri!r}")
     active = absolute_uri(mlflow.get_tracking_uri())
-    if redact(active) == header.uri:
+    if uri.rstrip("/") in (active.rstrip("/"), redact(active).rstrip("/")):
         return active
+    if HIDDEN in uri:
+        remedy = "set MLFLOW_TRACKING_URI to it, with its password"
+    else:
+        name, _, arguments = command.partition(" ")
+        remedy = f"if you trust it: `fm-mlflow {name} --store {shlex.quote(uri)} {arguments}`"
     raise TrackingError(
-        f"the journal belongs to {header.uri}; set MLFLOW_TRACKING_URI to it, with its password"
+        f"the journal {journal.folder} belongs to the store {uri}, and this environment names "
+        f"{redact(active)}; {remedy}"
     )
 
 
@@ -83,12 +105,14 @@ def _end_if_dead(journal: Journal) -> None:
 
     It is KILLED, or FAILED where the fault was its own.
     """
-    start: RunStart | Reopen = journal.header
-    ended = not journal.header.owned
+    start: RunStart | Reopen | None = None
+    ended = False
     for record in journal.records:
-        if isinstance(record, Reopen):
-            start, ended = record, False
+        if isinstance(record, (RunStart, Reopen)):
+            start, ended = record, isinstance(record, RunStart) and not record.owned
         ended = ended or isinstance(record, End)
+    if start is None or isinstance(journal.records[-1], Unreadable):
+        return  # what cannot be read may say how it ended
     process = ProcessIdentity.from_tags(start.tags)
     if ended or process is None:
         return

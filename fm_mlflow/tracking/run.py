@@ -24,7 +24,7 @@ from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.remote_run import utc_now
-from fm_mlflow.tracking.outbox.state import lock_folder
+from fm_mlflow.tracking.outbox.roots import lock_folder, sync_command
 from fm_mlflow.tracking.params import whole_number
 from fm_mlflow.tracking.recorder import LoggedModel, Recorder
 from fm_mlflow.tracking.store import (
@@ -109,8 +109,7 @@ class TrackedRun(Recorder):
     ) -> None:
         super().__init__()
         self._kind = kind
-        self.name = name
-        """The run's name: the one it was given, else ours."""
+        self.name = redact(name)
         self.pending = ""
         """After the end: what the store does not have yet and where it is, in one line."""
         self._flush_timeout = flush_timeout
@@ -184,7 +183,7 @@ class TrackedRun(Recorder):
             unavailable = error
             self._notice(
                 f"{error}; the run goes on offline, its journal is {self._opened.folder}, and "
-                "`fm-mlflow sync` delivers it"
+                f"`{sync_command()}` delivers it"
             )
         self._courier = courier
         courier.start(unavailable)
@@ -209,7 +208,7 @@ class TrackedRun(Recorder):
     def _note_resumption(self, again: Resumption, tags: dict[str, str]) -> None:
         """Have the run reopened, and note what of it is logged already."""
         self._append(records.Batch(tags=tags))
-        now, points = self._now(), sorted(again.points)
+        now, points = self._now(), tuple(sorted(again.points))
         self._append(records.Reopen(now, tags, points, out_of_memory_kills()), durable=True)
         if again.model is not None:
             self._model_record, model = again.model

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import Predictions, RunDetails, TrainingRun
 from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_csv, read_text, read_yaml
-from fm_mlflow.data.npy import open_npz
+from fm_mlflow.data.npy import LARGEST_PREDICTIONS, open_npz
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.store import check_reachable, store_errors
@@ -39,7 +39,6 @@ _MOST_LAYER_TYPES = 200
 
 # Of one run, and of all that are read together.
 _MOST_IMAGES, _MOST_IMAGES_OF_ALL = 250_000, 20_000_000
-LARGEST_PREDICTIONS = 128 * 1024**2
 _LARGEST_OF_ALL = 4 * 1024**3
 _MOST_POINTS, _MOST_POINTS_OF_ALL = 25_000, 2_000_000
 _LAST_STEP = 2**31
@@ -159,8 +158,16 @@ def _predictions(path: Path, most: int, largest: int) -> Predictions:
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    model = _mapping(read_yaml(path))
-    names = _mapping(model.get("metadata") or {}).get("class_names") or ()
+    return class_names(read_yaml(path))
+
+
+def class_names(model: Any) -> tuple[str, ...]:
+    """Return the names of classes, in label order, that a model's description holds.
+
+    Raises:
+        ValueError: They are too many, too long, or no names.
+    """
+    names = _mapping(_mapping(model).get("metadata") or {}).get("class_names") or ()
     if not isinstance(names, (list, tuple)):
         return ()
     if len(names) > MOST_CLASSES:

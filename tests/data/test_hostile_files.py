@@ -17,7 +17,7 @@ from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.data.idx import read_idx
 from fm_mlflow.data.image_file import open_images
 from fm_mlflow.errors import DataError, FmMlflowError, InputError
-from tests.hostile import IMAGES, KINDS, Case, gzip_bomb, idx, mutated
+from tests.hostile_files import IMAGES, KINDS, Case, gzip_bomb, idx, mutated
 
 _MOST_BYTES = 100 * 1024**2
 

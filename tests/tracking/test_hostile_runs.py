@@ -15,7 +15,7 @@ from fm_mlflow.config import Choice
 from fm_mlflow.tracking.candidate import find_training_run
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.run_details import load_details
-from tests.hostile import DIGITS, KINDS, Case
+from tests.hostile_files import DIGITS, KINDS, Case
 from tests.hostile_stores import HostileStores, one_run, write_artifact
 from tests.simulated import Simulated, log_run
 from tests.stores import Store

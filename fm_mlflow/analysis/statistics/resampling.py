@@ -37,6 +37,23 @@ class DifferenceInterval:
     counts_images: bool = False
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """The ratio of two geometric means.
+
+    Attributes:
+        value: Of the first to the second.
+        interval: Its 95% interval; None where both are of a single value.
+        method: How the interval was computed, in words; empty without one.
+        p_value: Of the t-test that belongs to the interval; 1 without one.
+    """
+
+    value: float
+    interval: Interval | None = None
+    method: str = ""
+    p_value: float = 1.0
+
+
 class SeedsAndImages:
     """Intervals of differences of mean test accuracy that count seeds and test images as chance.
 
@@ -115,6 +132,25 @@ def welch_interval(a: Sequence[float], b: Sequence[float], what: str) -> Differe
     return _t_interval(difference, math.sqrt(variance), _welch(variance, parts), method)
 
 
+def ratio_of_means(a: Sequence[float], b: Sequence[float]) -> Ratio:
+    """Return the ratio of the geometric means of positive values, with Welch's interval on the log.
+
+    Args:
+        a: Values of independent runs, at least one. With a single one, the others' variance
+            stands for its own.
+        b: Likewise.
+    """
+    logs_a, logs_b = np.log(a), np.log(b)
+    of_logs = welch_interval(logs_a.tolist(), logs_b.tolist(), "runs")
+    ends = (of_logs.interval.low, of_logs.interval.high) if of_logs else ()
+    with np.errstate(over="ignore"):  # of figures that nobody measured
+        value, *interval = np.exp([logs_a.mean() - logs_b.mean(), *ends]).tolist()
+    if of_logs is None:
+        return Ratio(value)
+    method = f"of the ratio of geometric means, {of_logs.method} on the logarithms"
+    return Ratio(value, Interval(*interval), method, of_logs.p_value)
+
+
 def paired_interval(only_a: int, only_b: int, count: int) -> Interval:
     """Return the 95% interval of the difference of two models' accuracies over test images.
 
@@ -162,8 +198,13 @@ def _resampled_images(
     if not tables:
         return {}
     right = np.stack([table.sum(axis=0) for table in tables.values()], axis=1)
-    kinds, numbers = np.unique(right, axis=0, return_counts=True)
-    shares = kinds / np.array([len(table) for table in tables.values()])
+    runs = np.array([len(table) for table in tables.values()])
+    # Numbers in the order of the rows, because it takes 10 times as long to sort the rows.
+    codes = np.zeros(len(right), dtype=np.int64)
+    for column, most in zip(right.T, runs, strict=True):
+        codes = np.unique(codes * (most + 1) + column, return_inverse=True)[1]
+    _, firsts, numbers = np.unique(codes, return_index=True, return_counts=True)
+    shares = right[firsts] / runs
     count = len(right)
     at_once = min(_AT_ONCE, max(1, _MOST_AT_ONCE // len(numbers)))
     means = [
