@@ -16,7 +16,7 @@ import click
 from pydantic import BaseModel
 from rich.console import Console
 
-from fm_mlflow import __version__
+from fm_mlflow import __version__, keys
 from fm_mlflow.config import (
     BenchmarkConfig,
     CompareConfig,
@@ -322,6 +322,9 @@ def _run(
     # What others print meanwhile goes to stderr too.
     with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
         result = workflow(progress=progress, **config.model_dump())
+    if (listening := parent()) is not None and hasattr(result, keys.TEST_ACCURACY):
+        metrics = {keys.TEST_ACCURACY: result.test_accuracy}
+        listening.tell(Progress(event="result", metrics=metrics).line())
     _show(result, print_result, as_json)
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import requests
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import get_uri_scheme
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     InterfaceError,
     OperationalError,
@@ -32,6 +37,13 @@ from fm_mlflow.process.redaction import one_line, redact
 _PROBE_SECONDS = 5
 _HTTP_STATUS = re.compile(r"failed with error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
 _TLS_REASON = re.compile(r"(certificate verify failed: [^(\"']+|[A-Z_]{8,})")
+_TLS_ALERT = re.compile(r"ALERT|alert|SSLV3|bad certificate|CERTIFICATE_REQUIRED")
+_CERTIFICATES = (
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH, MLFLOW_TRACKING_SERVER_CERT_PATH and "
+    "MLFLOW_TRACKING_INSECURE_TLS"
+)
+_NAMES = ("databricks", "databricks-uc", "uc")
+"""Tracking URIs that are names, neither paths nor URIs."""
 _TRANSIENT_STATUS = {408, 425, 429}
 _TRANSIENT_CODES = (
     *(codes.TEMPORARILY_UNAVAILABLE, codes.REQUEST_LIMIT_EXCEEDED, codes.RESOURCE_EXHAUSTED),
@@ -75,37 +87,61 @@ def context_tags(tags: Mapping[str, str] | None = None) -> dict[str, str]:
 def check_reachable(uri: str | None = None) -> None:
     """Fail at once where MLflow would retry for minutes: nothing answers at the tracking URI.
 
+    The request has the certificates that MLflow's requests have, but no password.
+
     Args:
         uri: By default the active tracking URI.
 
     Raises:
+        InputError: The store is a database, and the working directory one that MLflow misreads.
         StoreUnavailableError: No answer.
-        StoreDeniedError: No trust: its TLS certificate is not accepted.
+        StoreDeniedError: No trust: a TLS certificate is not accepted, the server's or ours.
     """
     uri = uri or mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):
+        if get_uri_scheme(uri) in DATABASE_ENGINES:  # type: ignore[no-untyped-call]
+            # MLflow keeps the artifacts of new experiments in ./mlruns.
+            check_literal("working directory", Path.cwd())
         return
-    # What MLflow verifies a server's certificate against.
-    insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
-    verify = not insecure and (os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True)
     try:
+        credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
         status = requests.head(
-            uri, timeout=_PROBE_SECONDS, allow_redirects=False, verify=verify
+            uri,
+            timeout=_PROBE_SECONDS,
+            allow_redirects=False,
+            verify=credentials.verify,
+            cert=credentials.client_cert_path,
         ).status_code
     except requests.exceptions.SSLError as error:
-        found = _TLS_REASON.search(str(error))
-        reason = found[1].strip() if found else "TLS"
-        raise StoreDeniedError(
-            f"the tracking server {redact(uri)} is not trusted ({reason}); set "
-            "MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority"
-        ) from error
+        raise _untrusted(uri, error) from error
     except requests.RequestException as error:
+        if _TLS_ALERT.search(str(error)):  # the server may say so after the handshake
+            raise _untrusted(uri, error) from error
         raise StoreUnavailableError(
             f"the tracking server {redact(uri)} does not answer ({type(error).__name__}); "
             "check MLFLOW_TRACKING_URI and that the server runs"
         ) from error
+    except (OSError, MlflowException) as error:  # a certificate's file is missing or is none
+        raise StoreDeniedError(
+            f"the tracking server {redact(uri)} cannot be asked: {one_line(error)}; "
+            f"check {_CERTIFICATES}"
+        ) from error
     if _is_transient(status):
         raise StoreUnavailableError(f"the tracking server {redact(uri)} answers {status}")
+
+
+def _untrusted(uri: str, error: Exception) -> StoreDeniedError:
+    found = _TLS_REASON.search(str(error))
+    reason = found[1].strip() if found else "TLS"
+    if _TLS_ALERT.search(reason):
+        return StoreDeniedError(
+            f"the tracking server {redact(uri)} does not accept our certificate, or wants one "
+            f"({reason}); MLFLOW_TRACKING_CLIENT_CERT_PATH names a file with it and its key"
+        )
+    return StoreDeniedError(
+        f"the tracking server {redact(uri)} is not trusted ({reason}); set "
+        "MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority"
+    )
 
 
 def tracking_uri() -> str:
@@ -114,12 +150,37 @@ def tracking_uri() -> str:
 
 
 def absolute_uri(uri: str) -> str:
-    """Return a tracking URI that means the same from any working directory."""
-    for scheme in ("sqlite:///", "file:///"):
-        path = uri.removeprefix(scheme)
-        if uri.startswith(scheme) and not path.startswith("/") and ":" not in path and path:
-            return f"{scheme}{Path(path).absolute()}"
-    return uri if "://" in uri or uri == "databricks" else str(Path(uri).absolute())
+    """Return a tracking URI that means the same from any working directory.
+
+    Raises:
+        InputError: A `file:` URI with a host, which MLflow would ignore.
+    """
+    scheme = get_uri_scheme(uri)  # type: ignore[no-untyped-call]
+    if scheme == "sqlite":
+        url = make_url(uri)
+        place = url.database or ":memory:"
+        if place == ":memory:" or place.startswith("file:") or PureWindowsPath(place).drive:
+            return uri
+        return url.set(database=str(Path(place).absolute())).render_as_string(hide_password=False)
+    if scheme == "file" and urlsplit(uri).netloc not in ("", "localhost"):
+        raise InputError("tracking URI", uri, "file:///absolute/folder or file:folder, no host")
+    if scheme == "file" or (scheme == "" and uri not in _NAMES):
+        # Plain paths too: MLflow decodes them.
+        path = local_file_uri_to_path(uri)  # type: ignore[no-untyped-call]
+        return Path(path).absolute().as_uri()
+    return uri
+
+
+def check_literal(parameter: str, path: Path) -> None:
+    """Refuse a path that MLflow would take for another one: it decodes plain paths as URIs.
+
+    Raises:
+        InputError: It holds `%20` or the like.
+    """
+    text = str(path.absolute())
+    if (decoded := unquote(text)) != text:
+        accepted = f"a path without an encoded character; MLflow would take it for {decoded!r}"
+        raise InputError(parameter, text, accepted)
 
 
 def has_code(error: BaseException | None, *allowed: int) -> bool:
@@ -248,6 +309,12 @@ def _is_transient(status: int) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    if has_code(error, codes.PERMISSION_DENIED):
+        return (
+            "not allowed (PERMISSION_DENIED): it is not this user's to change; "
+            "MLFLOW_EXPERIMENT_NAME names an experiment of one's own, and the server's "
+            "administrator grants more"
+        )
     if isinstance(error, MlflowException) and has_code(error, *_DENIED_CODES):
         return (
             f"not allowed ({error.error_code}); check MLFLOW_TRACKING_USERNAME and "
