@@ -108,7 +108,7 @@ def benchmark(
                 if left := trainings.settle(_deliver, config.flush_timeout):
                     raise TrackingError(
                         f"the tracking store does not answer; {counted(left, 'training')} ended "
-                        "meanwhile, and `fm-mlflow sync` delivers them"
+                        "meanwhile, and `fm-mlflow sync` delivers what is pending"
                     )
                 comparison = _compare(config, trainings, progress)
                 run.describe(describe_benchmark(config, trainings.outcomes, comparison))

@@ -20,7 +20,6 @@ from fm_mlflow.tracking.params import unquoted
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import (
     OLDEST_FIRST,
-    absolute_uri,
     check_reachable,
     get_run,
     pages,
@@ -28,6 +27,7 @@ from fm_mlflow.tracking.store import (
     status_after,
     store_errors,
 )
+from fm_mlflow.tracking.uris import absolute_uri
 
 _log = logging.getLogger(__name__)
 

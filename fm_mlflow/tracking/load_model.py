@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -20,6 +21,7 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.find_runs import model_uri
 from fm_mlflow.tracking.store import check_reachable
+from fm_mlflow.tracking.uris import check_literal
 
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
@@ -93,6 +95,8 @@ def load_model(given: str) -> LoadedModel:
         TrackingError: The store does not answer.
     """
     uri = given
+    if Path(given).is_dir():
+        check_literal("model", Path(given))
     try:
         if _RUN_ID.fullmatch(given):
             uri = model_uri(MlflowClient().get_run(given)) or ""

@@ -7,9 +7,8 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import mlflow
 import requests
@@ -20,9 +19,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import get_uri_scheme
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     InterfaceError,
     OperationalError,
@@ -33,6 +30,7 @@ from sqlalchemy.exc import (
 from fm_mlflow import keys
 from fm_mlflow.errors import FmMlflowError, InputError, TrackingError
 from fm_mlflow.process.redaction import one_line, redact
+from fm_mlflow.tracking.uris import check_literal, make_folder_of
 
 _PROBE_SECONDS = 5
 _HTTP_STATUS = re.compile(r"failed with error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
@@ -42,8 +40,6 @@ _CERTIFICATES = (
     "MLFLOW_TRACKING_CLIENT_CERT_PATH, MLFLOW_TRACKING_SERVER_CERT_PATH and "
     "MLFLOW_TRACKING_INSECURE_TLS"
 )
-_NAMES = ("databricks", "databricks-uc", "uc")
-"""Tracking URIs that are names, neither paths nor URIs."""
 _TRANSIENT_STATUS = {408, 425, 429}
 _TRANSIENT_CODES = (
     *(codes.TEMPORARILY_UNAVAILABLE, codes.REQUEST_LIMIT_EXCEEDED, codes.RESOURCE_EXHAUSTED),
@@ -147,40 +143,6 @@ def _untrusted(uri: str, error: Exception) -> StoreDeniedError:
 def tracking_uri() -> str:
     """The active tracking URI with any password hidden."""
     return redact(mlflow.get_tracking_uri())
-
-
-def absolute_uri(uri: str) -> str:
-    """Return a tracking URI that means the same from any working directory.
-
-    Raises:
-        InputError: A `file:` URI with a host, which MLflow would ignore.
-    """
-    scheme = get_uri_scheme(uri)  # type: ignore[no-untyped-call]
-    if scheme == "sqlite":
-        url = make_url(uri)
-        place = url.database or ":memory:"
-        if place == ":memory:" or place.startswith("file:") or PureWindowsPath(place).drive:
-            return uri
-        return url.set(database=str(Path(place).absolute())).render_as_string(hide_password=False)
-    if scheme == "file" and urlsplit(uri).netloc not in ("", "localhost"):
-        raise InputError("tracking URI", uri, "file:///absolute/folder or file:folder, no host")
-    if scheme == "file" or (scheme == "" and uri not in _NAMES):
-        # Plain paths too: MLflow decodes them.
-        path = local_file_uri_to_path(uri)  # type: ignore[no-untyped-call]
-        return Path(path).absolute().as_uri()
-    return uri
-
-
-def check_literal(parameter: str, path: Path) -> None:
-    """Refuse a path that MLflow would take for another one: it decodes plain paths as URIs.
-
-    Raises:
-        InputError: It holds `%20` or the like.
-    """
-    text = str(path.absolute())
-    if (decoded := unquote(text)) != text:
-        accepted = f"a path without an encoded character; MLflow would take it for {decoded!r}"
-        raise InputError(parameter, text, accepted)
 
 
 def has_code(error: BaseException | None, *allowed: int) -> bool:
@@ -340,4 +302,5 @@ def prepare(uri: str, lock_folder: Path) -> None:
     lock_folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(uri.encode()).hexdigest()[:16]
     with FileLock(lock_folder / f"store-{name}.lock"), store_errors("open the store", uri):
+        make_folder_of(uri)
         MlflowClient(tracking_uri=uri).search_experiments(max_results=1)

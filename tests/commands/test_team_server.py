@@ -51,7 +51,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
 @pytest.fixture
 def user(
     team: TeamServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], MlflowClient]]:
+) -> Iterator[Callable[..., MlflowClient]]:
     """Log in as somebody, with an experiment of the user's name; gives a client."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FM_MLFLOW_JOURNAL_DIR", str(tmp_path / "journals"))
@@ -80,7 +80,7 @@ def artifacts(client: MlflowClient, result: TrainResult) -> dict[str, Any]:
 
 def test_a_team(
     team: TeamServer,
-    user: Callable[[str], MlflowClient],
+    user: Callable[..., MlflowClient],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -195,7 +195,7 @@ def moves_no_champion(bob: MlflowClient, results: list[TrainResult]) -> None:
 
 
 def test_an_experiment_of_somebody_else(
-    user: Callable[[str], MlflowClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    user: Callable[..., MlflowClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = user("bob")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "Default")
@@ -209,7 +209,7 @@ def test_an_experiment_of_somebody_else(
 
 def test_a_wrong_password(
     team: TeamServer,
-    user: Callable[[str], MlflowClient],
+    user: Callable[..., MlflowClient],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

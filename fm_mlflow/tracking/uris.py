@@ -1,0 +1,56 @@
+"""URIs and paths as MLflow reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path, PureWindowsPath
+from urllib.parse import unquote, urlsplit
+
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import get_uri_scheme
+from sqlalchemy.engine import make_url
+
+from fm_mlflow.errors import InputError
+
+_NAMES = ("databricks", "databricks-uc", "uc")
+"""Tracking URIs that are names, neither paths nor URIs."""
+
+
+def absolute_uri(uri: str) -> str:
+    """Return a tracking URI that means the same from any working directory.
+
+    Raises:
+        InputError: A `file:` URI with a host, which MLflow would ignore.
+    """
+    scheme = get_uri_scheme(uri)  # type: ignore[no-untyped-call]
+    if scheme == "sqlite":
+        url = make_url(uri)
+        place = url.database or ":memory:"
+        if place == ":memory:" or place.startswith("file:") or PureWindowsPath(place).drive:
+            return uri
+        return url.set(database=str(Path(place).absolute())).render_as_string(hide_password=False)
+    if scheme == "file" and urlsplit(uri).netloc not in ("", "localhost"):
+        raise InputError("tracking URI", uri, "file:///absolute/folder or file:folder, no host")
+    if scheme == "file" or (scheme == "" and uri not in _NAMES):
+        # Plain paths too: MLflow decodes them.
+        path = local_file_uri_to_path(uri)  # type: ignore[no-untyped-call]
+        return Path(path).absolute().as_uri()
+    return uri
+
+
+def make_folder_of(uri: str) -> None:
+    """Make the folder of an SQLite database; MLflow makes one of the name as it is encoded."""
+    url = make_url(uri)
+    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+
+
+def check_literal(parameter: str, path: Path) -> None:
+    """Refuse a path that MLflow would take for another one: it decodes plain paths as URIs.
+
+    Raises:
+        InputError: It holds `%20` or the like.
+    """
+    text = str(path.absolute())
+    if (decoded := unquote(text)) != text:
+        accepted = f"a path without an encoded character; MLflow would take it for {decoded!r}"
+        raise InputError(parameter, text, accepted)
