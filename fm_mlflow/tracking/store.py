@@ -34,11 +34,13 @@ from fm_mlflow.tracking.uris import check_literal, make_folder_of
 
 _PROBE_SECONDS = 5
 _HTTP_STATUS = re.compile(r"failed with error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
-_TLS_REASON = re.compile(r"(certificate verify failed: [^(\"']+|[A-Z_]{8,})")
-_TLS_ALERT = re.compile(r"ALERT|alert|SSLV3|bad certificate|CERTIFICATE_REQUIRED")
+_TLS_REASON = re.compile(
+    r"(?:\[SSL: CERTIFICATE_VERIFY_FAILED\] )?"
+    r"(certificate verify failed: [^(\"']+|[A-Z0-9_]{8,}|EOF occurred in violation|PEM lib)"
+)
 _CERTIFICATES = (
-    "MLFLOW_TRACKING_CLIENT_CERT_PATH, MLFLOW_TRACKING_SERVER_CERT_PATH and "
-    "MLFLOW_TRACKING_INSECURE_TLS"
+    "MLFLOW_TRACKING_SERVER_CERT_PATH (its certificate authority) and "
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH (your certificate and key, if it wants one)"
 )
 _TRANSIENT_STATUS = {408, 425, 429}
 _TRANSIENT_CODES = (
@@ -109,35 +111,24 @@ def check_reachable(uri: str | None = None) -> None:
             cert=credentials.client_cert_path,
         ).status_code
     except requests.exceptions.SSLError as error:
-        raise _untrusted(uri, error) from error
+        found = _TLS_REASON.search(str(error))
+        reason = found[1].strip() if found else "TLS"
+        raise StoreDeniedError(
+            f"the tracking server {redact(uri)} is not trusted, or does not trust us ({reason}); "
+            f"check {_CERTIFICATES}"
+        ) from error
     except requests.RequestException as error:
-        if _TLS_ALERT.search(str(error)):  # the server may say so after the handshake
-            raise _untrusted(uri, error) from error
         raise StoreUnavailableError(
             f"the tracking server {redact(uri)} does not answer ({type(error).__name__}); "
             "check MLFLOW_TRACKING_URI and that the server runs"
         ) from error
-    except (OSError, MlflowException) as error:  # a certificate's file is missing or is none
+    except (OSError, MlflowException) as error:  # a file is missing, or settings contradict
         raise StoreDeniedError(
             f"the tracking server {redact(uri)} cannot be asked: {one_line(error)}; "
             f"check {_CERTIFICATES}"
         ) from error
     if _is_transient(status):
         raise StoreUnavailableError(f"the tracking server {redact(uri)} answers {status}")
-
-
-def _untrusted(uri: str, error: Exception) -> StoreDeniedError:
-    found = _TLS_REASON.search(str(error))
-    reason = found[1].strip() if found else "TLS"
-    if _TLS_ALERT.search(reason):
-        return StoreDeniedError(
-            f"the tracking server {redact(uri)} does not accept our certificate, or wants one "
-            f"({reason}); MLFLOW_TRACKING_CLIENT_CERT_PATH names a file with it and its key"
-        )
-    return StoreDeniedError(
-        f"the tracking server {redact(uri)} is not trusted ({reason}); set "
-        "MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority"
-    )
 
 
 def tracking_uri() -> str:

@@ -25,7 +25,8 @@ def absolute_uri(uri: str) -> str:
     if scheme == "sqlite":
         url = make_url(uri)
         place = url.database or ":memory:"
-        if place == ":memory:" or place.startswith("file:") or PureWindowsPath(place).drive:
+        special = place == ":memory:" or place.startswith("file:")
+        if special or Path(place).is_absolute() or PureWindowsPath(place).drive:
             return uri
         return url.set(database=str(Path(place).absolute())).render_as_string(hide_password=False)
     if scheme == "file" and urlsplit(uri).netloc not in ("", "localhost"):
