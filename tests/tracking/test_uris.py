@@ -10,6 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError
+from fm_mlflow.tracking.load_model import load_model
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import prepare
 from fm_mlflow.tracking.uris import absolute_uri, check_literal
@@ -90,6 +91,13 @@ def test_a_folder_that_mlflow_takes_for_another(
     assert list(folder.iterdir()) == []
     assert list((tmp_path / "journals").iterdir()) == []
     assert {each.name for each in tmp_path.iterdir()} == {name, "journals"}
+
+
+def test_a_model_in_such_a_folder(tmp_path: Path) -> None:
+    for name in ("x y", "x%20y"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=r"^model: received '.*x%20y'.*would take it for '.*x y'"):
+        load_model(str(tmp_path / "x%20y"))
 
 
 def test_other_characters_are_literal() -> None:
