@@ -164,7 +164,12 @@ def _trainings_before(config: BenchmarkConfig, digest: str) -> Sequence[StoredRu
     if (there := parent.tags.get(keys.DATASET_DIGEST, digest)) != digest:
         raise InputError("dataset", digest, f"the data of benchmark {config.resume}: {there}")
     set_aside_handed_over_run(f"resume of {parent.name}")
-    return children_of(config.resume)
+    before = children_of(config.resume)
+    if not_ended := [each.run_id for each in before if not each.ended]:
+        for run_id in not_ended:
+            _deliver(run_id)
+        before = children_of(config.resume)
+    return before
 
 
 @contextmanager
@@ -199,7 +204,9 @@ def _compare(
     if all(outcome.error is not None for outcome in trainings.outcomes):
         return None
     from fm_mlflow.tracking.child_runs import open_run
+    from fm_mlflow.tracking.store import wait_until_reachable
 
+    wait_until_reachable(config.flush_timeout)
     runs = ",".join(trainings.run_ids)
     with open_run(keys.KIND_COMPARISON):
         return compare(progress=progress, runs=runs, cost=config.cost, output=config.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +14,15 @@ from typing import Any, TypeVar
 import mlflow
 import requests
 from mlflow.entities import Run
+from mlflow.environment_variables import (
+    MLFLOW_TRACKING_CLIENT_CERT_PATH,
+    MLFLOW_TRACKING_INSECURE_TLS,
+    MLFLOW_TRACKING_SERVER_CERT_PATH,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
-from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.uri import get_uri_scheme
 from sqlalchemy.exc import (
     InterfaceError,
     OperationalError,
@@ -30,9 +33,10 @@ from sqlalchemy.exc import (
 from fm_mlflow import keys
 from fm_mlflow.errors import FmMlflowError, InputError, TrackingError
 from fm_mlflow.process.redaction import one_line, redact
-from fm_mlflow.tracking.uris import check_literal, make_folder_of
+from fm_mlflow.tracking.uris import check_literal, is_database, make_folder_of
 
 _PROBE_SECONDS = 5
+_PAUSE_SECONDS = 1
 _HTTP_STATUS = re.compile(r"failed with error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
 _TLS_REASON = re.compile(
     r"(?:\[SSL: CERTIFICATE_VERIFY_FAILED\] )?"
@@ -97,18 +101,17 @@ def check_reachable(uri: str | None = None) -> None:
     """
     uri = uri or mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):
-        if get_uri_scheme(uri) in DATABASE_ENGINES:  # type: ignore[no-untyped-call]
+        if is_database(uri):
             # MLflow keeps the artifacts of new experiments in ./mlruns.
             check_literal("working directory", Path.cwd())
         return
+    verify = not MLFLOW_TRACKING_INSECURE_TLS.get() and (
+        MLFLOW_TRACKING_SERVER_CERT_PATH.get() or True
+    )
+    certificate = MLFLOW_TRACKING_CLIENT_CERT_PATH.get()
     try:
-        credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
         status = requests.head(
-            uri,
-            timeout=_PROBE_SECONDS,
-            allow_redirects=False,
-            verify=credentials.verify,
-            cert=credentials.client_cert_path,
+            uri, timeout=_PROBE_SECONDS, allow_redirects=False, verify=verify, cert=certificate
         ).status_code
     except requests.exceptions.SSLError as error:
         found = _TLS_REASON.search(str(error))
@@ -122,13 +125,25 @@ def check_reachable(uri: str | None = None) -> None:
             f"the tracking server {redact(uri)} does not answer ({type(error).__name__}); "
             "check MLFLOW_TRACKING_URI and that the server runs"
         ) from error
-    except (OSError, MlflowException) as error:  # a file is missing, or settings contradict
+    except OSError as error:  # a certificate's file is missing
         raise StoreDeniedError(
             f"the tracking server {redact(uri)} cannot be asked: {one_line(error)}; "
             f"check {_CERTIFICATES}"
         ) from error
     if _is_transient(status):
         raise StoreUnavailableError(f"the tracking server {redact(uri)} answers {status}")
+
+
+def wait_until_reachable(seconds: float) -> None:
+    """Wait for the active store to answer; raise as `check_reachable` if it does not so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return check_reachable()
+        except StoreUnavailableError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 def tracking_uri() -> str:

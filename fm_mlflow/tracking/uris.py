@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import get_uri_scheme
 from sqlalchemy.engine import make_url
 
 from fm_mlflow.errors import InputError
 
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _NAMES = ("databricks", "databricks-uc", "uc")
 """Tracking URIs that are names, neither paths nor URIs."""
 
@@ -21,7 +21,7 @@ def absolute_uri(uri: str) -> str:
     Raises:
         InputError: A `file:` URI with a host, which MLflow would ignore.
     """
-    scheme = get_uri_scheme(uri)  # type: ignore[no-untyped-call]
+    scheme = _scheme(uri)
     if scheme == "sqlite":
         url = make_url(uri)
         place = url.database or ":memory:"
@@ -33,9 +33,20 @@ def absolute_uri(uri: str) -> str:
         raise InputError("tracking URI", uri, "file:///absolute/folder or file:folder, no host")
     if scheme == "file" or (scheme == "" and uri not in _NAMES):
         # Plain paths too: MLflow decodes them.
-        path = local_file_uri_to_path(uri)  # type: ignore[no-untyped-call]
-        return Path(path).absolute().as_uri()
+        path = urlsplit(uri).path if scheme == "file" else uri
+        return Path(url2pathname(path)).absolute().as_uri()
     return uri
+
+
+def is_database(uri: str) -> bool:
+    """Tell whether a tracking URI names a database."""
+    return _scheme(uri) in _DATABASES
+
+
+def _scheme(uri: str) -> str:
+    """Return the scheme without a driver; empty for paths, those with a drive letter too."""
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    return scheme if len(scheme) > 1 else ""
 
 
 def make_folder_of(uri: str) -> None:

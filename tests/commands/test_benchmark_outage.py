@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import TrackingError, benchmark, keys, sync
 from fm_mlflow.jobs import trainings
 from fm_mlflow.jobs.executors import JobEnd, JobProgress
+from fm_mlflow.jobs.trainings import Trainings
 from fm_mlflow.listeners import BenchmarkListener, Progress
 from fm_mlflow.tracking.child_runs import children_of, create_child
 from fm_mlflow.tracking.run import TrackedRun
@@ -112,6 +114,20 @@ def test_a_store_that_stays_away(line: Line) -> None:
     result = benchmark(resume=delivered.run_id, executor=idle)
     assert idle.started == []
     assert [each.test_accuracy for each in result.trainings] == [0.87]
+    assert result.comparison is not None
+
+
+def test_the_comparison_waits_for_the_store(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle = Trainings.settle
+
+    def then_cut(self: Trainings, *arguments: Any) -> int:
+        left = settle(self, *arguments)
+        line.set(Way.CUT)
+        threading.Timer(0.5, line.set, [Way.OPEN]).start()
+        return left
+
+    monkeypatch.setattr(Trainings, "settle", then_cut)
+    result = benchmark(**{**SETTINGS, "models": "mlp"}, executor=Cluster())
     assert result.comparison is not None
 
 

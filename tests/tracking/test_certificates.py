@@ -80,12 +80,3 @@ def test_a_file_that_is_missing(
     monkeypatch.setenv(name, "nowhere.pem")
     with pytest.raises(StoreDeniedError, match=r"cannot be asked: .*nowhere\.pem; check MLFLOW_"):
         check_reachable()
-
-
-def test_settings_that_contradict_each_other(
-    secure: Line, authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(SERVER, str(authority.file))
-    monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
-    with pytest.raises(StoreDeniedError, match="only one of these environment variables may be"):
-        check_reachable()
