@@ -42,6 +42,11 @@ _TLS_REASON = re.compile(
     r"(?:\[SSL: CERTIFICATE_VERIFY_FAILED\] )?"
     r"(certificate verify failed: [^(\"']+|[A-Z0-9_]{8,}|EOF occurred in violation|PEM lib)"
 )
+_TLS_SETTINGS: tuple[Any, ...] = (
+    MLFLOW_TRACKING_INSECURE_TLS,
+    MLFLOW_TRACKING_SERVER_CERT_PATH,
+    MLFLOW_TRACKING_CLIENT_CERT_PATH,
+)
 _CERTIFICATES = (
     "MLFLOW_TRACKING_SERVER_CERT_PATH (its certificate authority) and "
     "MLFLOW_TRACKING_CLIENT_CERT_PATH (your certificate and key, if it wants one)"
@@ -105,13 +110,14 @@ def check_reachable(uri: str | None = None) -> None:
             # MLflow keeps the artifacts of new experiments in ./mlruns.
             check_literal("working directory", Path.cwd())
         return
-    verify = not MLFLOW_TRACKING_INSECURE_TLS.get() and (
-        MLFLOW_TRACKING_SERVER_CERT_PATH.get() or True
-    )
-    certificate = MLFLOW_TRACKING_CLIENT_CERT_PATH.get()
+    insecure, authority, certificate = (each.get() for each in _TLS_SETTINGS)
     try:
         status = requests.head(
-            uri, timeout=_PROBE_SECONDS, allow_redirects=False, verify=verify, cert=certificate
+            uri,
+            timeout=_PROBE_SECONDS,
+            allow_redirects=False,
+            verify=not insecure and (authority or True),
+            cert=certificate,
         ).status_code
     except requests.exceptions.SSLError as error:
         found = _TLS_REASON.search(str(error))
