@@ -290,7 +290,9 @@ def outages(
                 raise RuntimeError(log.read_text()[-5000:])
             line.set(Way.OPEN)
             subprocess.run(
-                [sys.executable, "-m", "fm_mlflow", "sync"], check=True, capture_output=True
+                [sys.executable, "-m", "fm_mlflow", "sync", "--store", line.uri],
+                check=True,
+                capture_output=True,
             )
             (run_id,) = {
                 run.info.run_id for run in client.search_runs(["0"], max_results=5000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import sys
@@ -14,9 +15,8 @@ from typing import Any, NoReturn
 
 import click
 from pydantic import BaseModel
-from rich.console import Console
 
-from fm_mlflow import __version__, keys
+from fm_mlflow import __version__
 from fm_mlflow.config import (
     BenchmarkConfig,
     CompareConfig,
@@ -28,15 +28,16 @@ from fm_mlflow.config import (
     TrainConfig,
 )
 from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
+from fm_mlflow.escaping import indented
 from fm_mlflow.listeners import Progress
 from fm_mlflow.process.parent import parent
 from fm_mlflow.process.quiet import stdout_to_stderr
 from fm_mlflow.process.redaction import one_line, redact, redact_logs
 from fm_mlflow.process.signals import guard
-from fm_mlflow.report.text import printable
 from fm_mlflow.results.benchmark import BenchmarkError
 from fm_mlflow.results.register import GateError
 from fm_mlflow.settings import parse
+from fm_mlflow.terminal.lines import SafeConsole
 
 # What these libraries say on stderr helps their developers; a user who wants it sets the variable.
 _QUIET = {
@@ -55,6 +56,9 @@ def main(args: list[str] | None = None) -> NoReturn:
     inherited_run = os.environ.get("MLFLOW_RUN_ID")
     code: int = 0
     parent()  # before anything else could take its pipe for its own
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot encode it spells out
+            stream.reconfigure(errors="backslashreplace")
     try:
         with guard():
             try:
@@ -76,10 +80,10 @@ def _fail(error: BaseException, arguments: list[str], inherited_run: str | None)
     error = _as_ours(error, arguments)
     if "--debug" in arguments:
         trace = "".join(traceback.format_exception(error))
-        click.echo(redact(trace), err=True, nl=False)
+        click.echo(indented(redact(trace)), err=True)
     click.echo(f"fm-mlflow: {one_line(error)}", err=True)
     if (listening := parent()) is not None:
-        listening.tell(Progress(event="error", text=printable(one_line(error))).line())
+        listening.tell(Progress(event="error", text=one_line(error)).line())
     if inherited_run is not None:
         # `mlflow run` created the run before it called us; nobody else will tell it the cause.
         from fm_mlflow.tracking.run import close_inherited_run
@@ -221,7 +225,7 @@ def benchmark(config: BenchmarkConfig, as_json: bool) -> None:
     from fm_mlflow.terminal.benchmark_progress import console_benchmark
 
     failure = None
-    with stdout_to_stderr(), console_benchmark(Console(stderr=True)) as progress:
+    with stdout_to_stderr(), console_benchmark(SafeConsole(stderr=True)) as progress:
         try:
             result = run_benchmark(progress=progress, **config.model_dump())
         except BenchmarkError as error:
@@ -285,8 +289,9 @@ def resume(config: ResumeConfig, run_id: str, as_json: bool) -> None:
 def sync(config: SyncConfig, run_ids: tuple[str, ...], as_json: bool) -> None:
     """Deliver what runs have logged and their stores do not have.
 
-    Takes ids of runs or of journals (j-...); by default every journal of this machine. A run whose
-    process is gone is closed as KILLED or FAILED.
+    Takes ids of runs or of journals (j-...); by default every journal of this user. Those of
+    another store than the active one are listed, each with its command. A run whose process is
+    gone is closed as KILLED or FAILED.
     """
     from fm_mlflow.commands.sync import sync as sync_runs
     from fm_mlflow.terminal.recovery import print_sync_result
@@ -313,27 +318,26 @@ def reconcile(config: ReconcileConfig, dry_run: bool, as_json: bool) -> None:
 def _run(
     workflow: Callable[..., Any],
     config: BaseModel,
-    print_result: Callable[[Console, Any], None],
+    print_result: Callable[[SafeConsole, Any], None],
     as_json: bool,
 ) -> None:
     """Run a workflow, say on stderr how it goes on, and show its result."""
     from fm_mlflow.terminal.progress import console_progress
 
     # What others print meanwhile goes to stderr too.
-    with stdout_to_stderr(), console_progress(Console(stderr=True)) as progress:
+    with stdout_to_stderr(), console_progress(SafeConsole(stderr=True)) as progress:
         result = workflow(progress=progress, **config.model_dump())
-    if (listening := parent()) is not None and hasattr(result, keys.TEST_ACCURACY):
-        metrics = {keys.TEST_ACCURACY: result.test_accuracy}
-        listening.tell(Progress(event="result", metrics=metrics).line())
+    if (asks := parent()) is not None and hasattr(result, "test_accuracy"):
+        asks.tell(Progress(event="result", metrics={"test_accuracy": result.test_accuracy}).line())
     _show(result, print_result, as_json)
 
 
-def _show(result: Any, print_result: Callable[[Console, Any], None], as_json: bool) -> None:
+def _show(result: Any, print_result: Callable[[SafeConsole, Any], None], as_json: bool) -> None:
     """Write a workflow's result to stdout, for a person or as one JSON object."""
     if as_json:
         text = json.dumps(result.to_dict(), allow_nan=False) + "\n"
     else:
-        console = Console()
+        console = SafeConsole()
         with console.capture() as shown:
             print_result(console, result)
         # Tables are filled with blanks, which nobody wants in a file or after copying.

@@ -181,6 +181,11 @@ class Selection(Settings):
     )
     runs: str = Field("", description="Ids of the runs to compare, with commas; others' runs too.")
     models: str = Field("", description="Only these models, with commas.")
+    dataset: str = Field(
+        "",
+        description="Only runs on this data set: its name, or how its digest begins; empty ranks "
+        "those on the data of most runs.",
+    )
     filter: str = Field("", description="MLflow filter of the runs: params.epochs = '5'.")
 
 
@@ -308,6 +313,7 @@ class ResumeConfig(Settings):
         None, ge=1, description="Passes over the training images in all; more extend the run."
     )
     data_dir: str = Field("", description="Folder of the IDX files; empty: where the run had them.")
+    store: str = Field("", description="Tracking URI of the run; empty: the active one.")
     flush_timeout: float = Field(
         60.0, ge=0, description=TrainConfig.model_fields["flush_timeout"].description
     )
@@ -317,7 +323,9 @@ class SyncConfig(Settings):
     """Settings of `sync`. Frozen; unknown names are refused."""
 
     store: str = Field(
-        "", description="Tracking URI to deliver to; empty: the one that each run was started with."
+        "",
+        description="Tracking URI to deliver to; empty: the active one, for the runs that were "
+        "started with it.",
     )
 
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import signal
 
+from fm_mlflow.escaping import printable
+
+_LONGEST_RECEIVED = 500
+
 
 class FmMlflowError(Exception):
-    """Something failed at run time. The message is one line: what, why, what to do."""
+    """Something failed at run time. The message is one line: what, why, what to do.
+
+    Whatever foreign text the message quotes, it stays one line.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class InputError(FmMlflowError):
@@ -23,7 +33,10 @@ class InputError(FmMlflowError):
     exit_code = 2
 
     def __init__(self, parameter: str, received: object, accepted: str) -> None:
-        message = f"{parameter}: received {received!r}, accepted: {accepted}"
+        shown = repr(received)
+        if len(shown) > _LONGEST_RECEIVED:
+            shown = f"{shown[:_LONGEST_RECEIVED]}… ({len(shown):,} characters)"
+        message = f"{parameter}: received {shown}, accepted: {accepted}"
         super().__init__(" ".join(message.split()))
         self.parameter = parameter
 

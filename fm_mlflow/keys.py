@@ -76,6 +76,11 @@ HEARTBEAT = _tag("fm_mlflow.heartbeat", "UTC", "when the run last showed that it
 PARTS = _tag("fm_mlflow.parts", "count", "processes that trained it in turn, if several")
 EXTENDED_EPOCHS = _tag("fm_mlflow.extended.epochs", "count", "epochs after `resume` extended it")
 EXTENDED_AT = _tag("fm_mlflow.extended.at", "ms", "since 1970: results since then are of those")
+EPOCHS_DONE = _tag("fm_mlflow.epochs_done", "count", "epochs of a run that was stopped early")
+BEST_EPOCH = _tag(
+    "fm_mlflow.best_epoch", "number", "of those, the best by what the callback monitors or val_loss"
+)
+STOPPED_BY = _tag("fm_mlflow.stopped_by", "text", "which callback stopped it early, and why")
 JOURNAL = _tag("fm_mlflow.journal", "id", "its write-ahead journal: its id while offline")
 MACHINE_PREFIX = "fm_mlflow.machine."
 MACHINE_CPU = _tag(MACHINE_PREFIX + "cpu", "text", "processor that the run was on")
@@ -162,6 +167,9 @@ TOTAL_SECONDS = _metric("time/total_seconds", "s", "wall time up to the last log
 
 # Artifacts
 LONG_PARAMS_FILE = _rare_file("params.json", "JSON", "parameters too long for the store")
+SOURCE_FILES_FILE = _rare_file(
+    "source_files.txt", "text", "files of a user's own that travel with the model"
+)
 MEASUREMENTS_FILE = _file("measurements.json", "JSON", "costs or why not; method, spread")
 MODEL_SUMMARY_FILE = _file("model_summary.txt", "text", "layers, output shapes, parameters")
 FLOPS_LAYERS_FILE = _file(
@@ -206,6 +214,9 @@ CHECKPOINT_FOLDER = "checkpoint"
 
 MODEL_NAME = "model"
 """Name of the logged MLflow model."""
+
+PARAMS_OF_STOP = ("epochs_done", "best_epoch", "stopped_by")
+"""Parameters of a run that was stopped early: results, which do not tell its group from others."""
 
 KIND_TRAINING = "training"  # values of the tag `fm_mlflow.kind`
 KIND_COMPARISON = "comparison"

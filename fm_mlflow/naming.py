@@ -19,9 +19,14 @@ def model_name(model: str) -> str:
     return model.replace("\\", "/").rpartition("/")[2]
 
 
-def run_name(config: TrainConfig) -> str:
-    """Name a run by what a reader of the runs table looks for; a path by its last part."""
-    return f"{model_name(config.model)}, {epochs_text(config)}, seed {config.seed}"
+def run_name(config: TrainConfig, done: int | None = None) -> str:
+    """Name a run by what a reader of the runs table looks for; a path by its last part.
+
+    Args:
+        config: The run's settings.
+        done: Epochs that it had, where it was stopped early.
+    """
+    return f"{model_name(config.model)}, {epochs_text(config, done)}, seed {config.seed}"
 
 
 def benchmark_name(config: BenchmarkConfig) -> str:
@@ -82,9 +87,10 @@ def training_command(config: TrainConfig, seeds: Sequence[int] = ()) -> str:
     return f"{command} --seed {seeds[0]}" if seeds else command
 
 
-def epochs_text(config: Protocol) -> str:
-    """Say how many epochs a run has."""
-    return "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+def epochs_text(config: Protocol, done: int | None = None) -> str:
+    """Say how many epochs a run has, and `done` of them where it was stopped early."""
+    text = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+    return text if done is None else f"{done} of {text}"
 
 
 def dataset_title(dataset: str) -> str:

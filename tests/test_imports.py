@@ -76,9 +76,9 @@ def test_benchmarking_does_not_import_tensorflow(
     code = """
 from fm_mlflow import benchmark
 from fm_mlflow.terminal.benchmark import print_benchmark
-from rich.console import Console
+from fm_mlflow.terminal.lines import SafeConsole
 from tests.cluster import Cluster
-print_benchmark(Console(), benchmark(seeds=1, dataset="digits", executor=Cluster()))
+print_benchmark(SafeConsole(), benchmark(seeds=1, dataset="digits", executor=Cluster()))
 """
     assert loaded_by(code) == ["mlflow", "pandas"]
 

@@ -115,10 +115,10 @@ def _target_cost(group: Group, details: Mapping[str, RunDetails], target: float)
         group.name,
         reached,
         runs,
-        describe(epochs) if epochs else None,
+        describe(epochs, keys.VAL_ACCURACY) if epochs else None,
         # Means over other runs than the epochs' would not belong together.
-        describe(seconds) if seconds and len(seconds) == reached else None,
-        describe(flops) if flops and len(flops) == reached else None,
+        describe(seconds, keys.FIT_SECONDS) if seconds and len(seconds) == reached else None,
+        describe(flops, keys.FLOPS_TRAINING_TOTAL) if flops and len(flops) == reached else None,
     )
 
 

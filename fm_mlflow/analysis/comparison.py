@@ -21,7 +21,8 @@ class Statistic:
     Attributes:
         n: Runs that have it.
         sd: Sample standard deviation; None for one run.
-        ci_low: Lower end of the 95% t-interval of the mean; None for one run.
+        ci_low: Lower end of the 95% t-interval of the mean; None for one run. That of a measured
+            positive cost is taken on the logarithm, so it is never below zero.
         ci_high: Upper end, likewise.
         values: One value a run, by seed.
     """
@@ -81,8 +82,12 @@ class Verdict:
         a: Name of a group; `b` of another.
         metric: Logged name.
         difference: Mean of a - mean of b, in the metric's unit.
-        ci_low: Lower end of its 95% interval; None where the runs give none.
+        ci_low: Lower end of its 95% interval; None where the runs give none. With a `ratio`, what
+            that of the ratio makes of the mean of b.
         ci_high: Upper end, likewise.
+        ratio: Of a measured positive cost: geometric mean of a / that of b; else None.
+        ratio_low: Lower end of its 95% interval; None where the runs give none.
+        ratio_high: Upper end, likewise.
         interval: How the interval was computed, in words; empty without one.
         p_value: Of the test, adjusted by Holm for all pairs of this metric; None where no test is
             needed (exact counts) or possible.
@@ -102,6 +107,9 @@ class Verdict:
     difference: float
     ci_low: float | None = None
     ci_high: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
     interval: str = ""
     p_value: float | None = None
     p_unadjusted: float | None = None

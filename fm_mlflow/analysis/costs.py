@@ -43,6 +43,11 @@ TITLES: dict[str, str] = {cost.key: cost.title for cost in COSTS}
 LOWER_IS_BETTER = frozenset({cost.key for cost in COSTS} | {keys.TEST_LOSS})
 """Metrics in which less is better; in every other more is."""
 
+MEASURED = frozenset(
+    key for key in keys.all_keys() if key.is_metric and key.unit in {"ms", "s", "images/s", "MiB"}
+)
+"""Metrics that are measured and positive: their noise is a share of them, so it is judged so."""
+
 LOAD = "load"
 """The load varies from minute to minute: how busy a machine was, not which it is."""
 

@@ -17,6 +17,7 @@ from fm_mlflow.config import Bounds
 _UNKNOWN = "unknown"
 _SHORTEST_DIGEST = 8
 _LONGEST_PART = 60
+_NOT_CHOSEN = "opt_"
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,32 @@ def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
         for run in firsts
     ]
     digits = _digest_digits({run.data_digest for run in firsts})
-    alike = Counter((run.model, *part) for run, part in zip(firsts, parts, strict=True))
+    data: dict[Hashable, set[str | None]] = defaultdict(set)
+    for run, part in zip(firsts, parts, strict=True):
+        data[(run.model, *part)].add(run.data_digest)
     names = []
     for run, part in zip(firsts, parts, strict=True):
-        data = [f"data {(run.data_digest or _UNKNOWN)[:digits]}"]
-        names.append(_named(run.model, part + data if alike[(run.model, *part)] > 1 else part))
+        if len(data[(run.model, *part)]) > 1:
+            part = [*part, f"data {(run.data_digest or _UNKNOWN)[:digits]}"]
+        names.append(_named(run.model, part))
     return _numbered(names)
 
 
 def _differing(configs: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the parameters in which configurations differ, alphabetically."""
-    names = {name for config in configs for name in config}
-    return sorted(name for name in names if len({config.get(name) for config in configs}) > 1)
+    """Return the parameters that tell configurations apart, alphabetically.
+
+    Those that one alone has count only where the others do not suffice; never what a callback of
+    MLflow logged of the optimizer, because nobody chose it.
+    """
+    having = Counter(name for config in configs for name in config)
+    differing = sorted(
+        name
+        for name in having
+        if not name.startswith(_NOT_CHOSEN) and len({config.get(name) for config in configs}) > 1
+    )
+    shared = [name for name in differing if having[name] > 1]
+    told_apart = {tuple(config.get(name) for name in shared) for config in configs}
+    return shared if len(told_apart) == len(configs) else differing
 
 
 def _named(model: str, parts: Sequence[str]) -> str:

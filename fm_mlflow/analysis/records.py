@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 
+DIGEST_DIGITS = 8
+"""As many digits of a digest are shown, and tell data sets apart."""
+
+UNNAMED = ("idx",)
+"""Values of the parameter `dataset` that do not say which data they are."""
+
 LARGEST = 1e150
 """Beyond it, squares are not finite; neither are the values that a diverged run logs."""
 
@@ -66,6 +72,19 @@ class TrainingRun:
     experiment: str = ""
     status: str = keys.FINISHED
     error: str | None = None
+
+    @property
+    def data_set(self) -> str:
+        """What a reader calls its data set: the name, the start of the digest where need be."""
+        name, digest = self.config.get("dataset", ""), (self.data_digest or "")[:DIGEST_DIGITS]
+        if name and name not in UNNAMED:
+            return name
+        return " ".join(filter(None, (name, f"data {digest}" if digest else "unknown data")))
+
+    def is_on(self, data_set: str) -> bool:
+        """Whether its data set is meant by a name, or by the first digits of a digest."""
+        by_digest = len(data_set) >= DIGEST_DIGITS and (self.data_digest or "").startswith(data_set)
+        return by_digest or self.config.get("dataset") == data_set
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@ import numpy as np
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group, Verdict, VerdictWord
-from fm_mlflow.analysis.costs import COSTS, LOWER_IS_BETTER, Cost, incomparable
+from fm_mlflow.analysis.costs import COSTS, LOWER_IS_BETTER, MEASURED, Cost, incomparable
 from fm_mlflow.analysis.images import TestImages, match_images
 from fm_mlflow.analysis.prose import sentences
 from fm_mlflow.analysis.records import RunDetails
 from fm_mlflow.analysis.statistics.resampling import (
     DifferenceInterval,
+    Ratio,
     SeedsAndImages,
     paired_interval,
+    ratio_of_means,
     welch_interval,
 )
 from fm_mlflow.analysis.statistics.significance import (
@@ -29,6 +31,9 @@ from fm_mlflow.analysis.statistics.significance import (
     smallest_p,
 )
 
+_ENOUGH_RUNS = 3
+"""Of each group: a t-test finds a difference of ten times the noise with them."""
+
 
 @dataclass(frozen=True)
 class _Evidence:
@@ -39,6 +44,7 @@ class _Evidence:
         p_value: Of the test; 1 without.
         smallest_p: What it could give at best with so many runs.
         interval: Of the difference.
+        ratio: Instead, for a measured positive cost.
         counts: McNemar: images that only a has right, that only b has right.
     """
 
@@ -47,7 +53,8 @@ class _Evidence:
     test: str
     p_value: float
     smallest_p: float
-    interval: DifferenceInterval | None
+    interval: DifferenceInterval | None = None
+    ratio: Ratio | None = None
     counts: tuple[int, int] | None = None
 
 
@@ -80,9 +87,28 @@ def cost_verdicts(groups: Sequence[Group]) -> tuple[Verdict, ...]:
 def _cost_verdicts(compared: Sequence[Group], cost: Cost) -> list[Verdict]:
     pairs = list(combinations([group for group in compared if cost.key in group.metrics], 2))
     plain = [_judged_without_test(a, b, cost) for a, b in pairs]
-    noisy = [(*pair, None) for pair, known in zip(pairs, plain, strict=True) if known is None]
-    judged = iter(_judged(_permuted(noisy, cost.key, "runs"), cost.key))
+    noisy = [pair for pair, known in zip(pairs, plain, strict=True) if known is None]
+    ratios = [_by_ratio(*pair, cost) for pair in noisy]
+    others = [(*pair, None) for pair, ratio in zip(noisy, ratios, strict=True) if ratio is None]
+    permuted = iter(_permuted(others, cost.key, "runs"))
+    judged = iter(_judged([ratio or next(permuted) for ratio in ratios], cost.key))
     return [known or next(judged) for known in plain]
+
+
+def _by_ratio(a: Group, b: Group, cost: Cost) -> _Evidence | None:
+    """Test the ratio of two groups in a measured positive cost; None where that says nothing.
+
+    Its noise is a share of it, and a t-test on the logarithms can decide with three runs each.
+    """
+    first, second = a.metrics[cost.key], b.metrics[cost.key]
+    if cost.key not in MEASURED or min(*first.values, *second.values) <= 0:
+        return None
+    if first.n == second.n == 1:
+        return _Evidence(a, b, "", 1.0, 0.0, ratio=ratio_of_means(first.values, second.values))
+    if first.is_constant and second.is_constant:
+        return None  # no noise to hold the difference against
+    ratio = ratio_of_means(first.values, second.values)
+    return _Evidence(a, b, "t-test on logarithms", ratio.p_value, 0.0, ratio=ratio)
 
 
 def _judged_without_test(a: Group, b: Group, cost: Cost) -> Verdict | None:
@@ -140,7 +166,14 @@ def _image_by_image(evidence: _Evidence, images: TestImages) -> _Evidence:
     method = "over test images alone, for these two trained models (Bonett and Price)"
     interval = DifferenceInterval(paired_interval(only_a, only_b, images.count), method, p_value)
     counts = (only_a, only_b)
-    return _Evidence(evidence.a, evidence.b, "exact McNemar test", p_value, 0.0, interval, counts)
+    return replace(
+        evidence,
+        test="exact McNemar test",
+        p_value=p_value,
+        smallest_p=0.0,
+        interval=interval,
+        counts=counts,
+    )
 
 
 def _judged(evidence: Sequence[_Evidence], metric: str) -> tuple[Verdict, ...]:
@@ -161,7 +194,7 @@ def _judged(evidence: Sequence[_Evidence], metric: str) -> tuple[Verdict, ...]:
         if each.test:
             verdicts.append(_verdict(each, metric, len(tested), *next(adjusted)))
         else:
-            needed = seeds_needed(len(evidence))
+            needed = _ENOUGH_RUNS if each.ratio else seeds_needed(len(evidence))
             words = sentences.untested(metric, each.a, each.b, needed)
             verdicts.append(replace(_undecided(each.a, each.b, metric, words), seeds_needed=needed))
     return tuple(verdicts)
@@ -177,17 +210,25 @@ def _verdict(
 ) -> Verdict:
     a, b, interval = evidence.a, evidence.b, evidence.interval
     verdict = _undecided(a, b, metric, words="")
-    is_shown = max(p_value, interval_p_value) < ALPHA and verdict.difference != 0
+    if interval is not None:
+        verdict = replace(
+            verdict,
+            ci_low=interval.interval.low,
+            ci_high=interval.interval.high,
+            interval=interval.method,
+        )
+    difference = verdict.difference
+    if evidence.ratio is not None:
+        verdict = _with_ratio(verdict, evidence.ratio, b.metrics[metric].mean)
+        difference = evidence.ratio.value - 1
+    is_shown = max(p_value, interval_p_value) < ALPHA and difference != 0
     too_few = reachable >= ALPHA or evidence.counts is not None
     verdict = replace(
         verdict,
-        ci_low=interval.interval.low if interval else None,
-        ci_high=interval.interval.high if interval else None,
-        interval=interval.method if interval else "",
         p_value=p_value,
         p_unadjusted=evidence.p_value,
         test=evidence.test,
-        verdict=_better(verdict.difference, metric) if is_shown else "not_distinguishable",
+        verdict=_better(difference, metric) if is_shown else "not_distinguishable",
         seeds_needed=seeds_needed(pairs) if too_few else None,
         counts=evidence.counts,
     )
@@ -200,6 +241,21 @@ def _verdict(
         counts_images=interval is not None and interval.counts_images,
     )
     return replace(verdict, words=words)
+
+
+def _with_ratio(verdict: Verdict, ratio: Ratio, mean_of_b: float) -> Verdict:
+    if ratio.interval is None:
+        return replace(verdict, ratio=ratio.value)
+    low, high = ratio.interval.low, ratio.interval.high
+    return replace(
+        verdict,
+        ratio=ratio.value,
+        ratio_low=low,
+        ratio_high=high,
+        ci_low=(low - 1) * mean_of_b,
+        ci_high=(high - 1) * mean_of_b,
+        interval=ratio.method,
+    )
 
 
 def _undecided(a: Group, b: Group, metric: str, words: str) -> Verdict:

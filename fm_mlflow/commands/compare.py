@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from fm_mlflow import __version__, keys
 from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.config import Choice, CompareConfig
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
+from fm_mlflow.escaping import markdown
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import command_line, training_command, training_config
 from fm_mlflow.process.atomic_file import atomic_file
@@ -168,13 +170,19 @@ def _render(comparison: Comparison) -> dict[str, str]:
 
 
 def _write(texts: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Write files whole or not at all: a reader never sees half a report."""
+    """Write all files or none: a reader sees neither half a report nor parts of two."""
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            with atomic_file(folder / name) as partial:
+        # They get their names at the end of the block, when all are on the disk.
+        with ExitStack() as together:
+            for name, text in texts.items():
+                partial = together.enter_context(atomic_file(folder / name))
                 partial.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
         text = f"cannot write the report: {error}; --output names another folder"
         raise ComparisonError(text) from error
     return {name: folder / name for name in texts}
@@ -200,7 +208,7 @@ def _log(
     with TrackedRun(keys.KIND_COMPARISON, title, flush_timeout=_FLUSH_SECONDS) as run:
         run.log_params(config.model_dump(exclude={"output"}, exclude_none=True))
         run.set_tags(tags)
-        run.describe(f"{comparison.summary}\n\n{comparison.best.reason}")
+        run.describe(f"{markdown(comparison.summary)}\n\n{markdown(comparison.best.reason)}")
         uris = [run.model_uri for group in detailed for run in group.runs]
         run.link_models(uri.removeprefix("models:/") for uri in uris if uri)
         with run.artifacts() as folder:

@@ -41,11 +41,12 @@ def resume(
     and costs are then logged again.
 
     Args:
-        run_id: The run's id in the active store, or its journal's (`j-…`).
+        run_id: The run's id in its store, or its journal's (`j-…`).
         model: The function that `train` was given, where it was given one.
         progress: Is called as the run progresses; by default nothing is shown.
         callbacks: The Keras callbacks that `train` was given. Their state is not restored.
-        **settings: The fields of `ResumeConfig`: epochs, data_dir, flush_timeout.
+        **settings: The fields of `ResumeConfig`: epochs, data_dir, store,
+            flush_timeout.
 
     Raises:
         InputError: There is no such run, it is finished, or data or model are not the run's.
@@ -55,7 +56,7 @@ def resume(
     asked = parse(ResumeConfig, settings)
     from fm_mlflow.tracking.resumption import resumable
 
-    with guard(), resumable(run_id) as found:
+    with guard(), resumable(run_id, asked.store) as found:
         checkpoint = newest(found.folders)
         config = _config(run_id, found, checkpoint, asked)
         before = found.extended_epochs or config.epochs

@@ -160,7 +160,7 @@ def run_training(
             measured = of_parts(costs, start.parts)
             log_costs(run, whole, measured, flops, memory, machine)
             metrics = {**outcome, **measurement.metrics(measured)}
-            run.describe(describe_training(whole, dataset, metrics))
+            run.describe(describe_training(whole, dataset, metrics, fitted.stopped))
         return TrainResult(
             run_id=run.run_id,
             run_name=run.name,
@@ -174,6 +174,7 @@ def run_training(
             test_accuracy=outcome[keys.TEST_ACCURACY],
             metrics=metrics,
             history=fitted.history,
+            source_files=tuple(path.as_posix() for path in built.source.files),
             pending=run.pending,
         )
 
@@ -271,5 +272,6 @@ def _fit(
             callbacks=[*checkpoints.callbacks(), *callbacks],
             initial_epoch=start.progress.epoch,
             fit_loop=config.fit_loop,
+            metric_names=built.metric_names,
         )
     return checkpoints.whole(fitted)

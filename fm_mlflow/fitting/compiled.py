@@ -167,7 +167,7 @@ class _Validation:
                 logs = self._steps.run(window, 0, window.steps)
             if window.rest:
                 logs = self._steps.run_one(window, window.steps)
-        result = {name: float(value) for name, value in dict(_result(self._model, logs)).items()}
+        result = {name: _plain(value) for name, value in dict(_result(self._model, logs)).items()}
         self._callbacks.on_test_end(result)
         return result
 
@@ -181,6 +181,14 @@ def _result(model: keras.Model, logs: Logs) -> Logs:
     if isinstance(logs, dict) and set(logs) == set(metrics):
         return metrics
     return logs
+
+
+def _plain(value: Any) -> Any:
+    """Return a number as float, as Keras' callbacks expect it; another value as it is."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
 
 
 def _wait(logs: Logs) -> None:

@@ -10,10 +10,13 @@ from typing import Literal
 
 import keras
 
+from fm_mlflow import keys
 from fm_mlflow.fitting import hooks
 from fm_mlflow.fitting.compiled import CompiledLoop
+from fm_mlflow.fitting.early_stop import Stop, stop
 from fm_mlflow.fitting.examples import Examples
 from fm_mlflow.fitting.keras_fit import keras_fit
+from fm_mlflow.fitting.metric_names import MetricNames
 from fm_mlflow.fitting.plan import Plan
 from fm_mlflow.fitting.reporter import OnBatch, OnEpoch, Reporter
 from fm_mlflow.fitting.steps import Compiler
@@ -28,12 +31,19 @@ class FitResult:
         seconds: Wall time of the whole fit.
         training_seconds: Wall time of each epoch's training steps, validation left out.
         compiler: What ran the training steps, as the tag `fm_mlflow.compiler` says it.
+        stopped: How it ended before its last epoch, if it did.
     """
 
     history: dict[str, list[float]]
     seconds: float
     training_seconds: list[float]
     compiler: str
+    stopped: Stop | None = None
+
+    @property
+    def epochs_done(self) -> int | None:
+        """Epochs of a fit that was stopped early; None of another."""
+        return self.stopped.epoch if self.stopped else None
 
 
 def fit(
@@ -51,6 +61,7 @@ def fit(
     class_weight: Mapping[int, float] | None = None,
     resident_bytes: int | None = None,
     fit_loop: Literal["auto", "keras"] = "auto",
+    metric_names: MetricNames | None = None,
 ) -> FitResult:
     """Train a compiled model: every example once an epoch, in an order drawn from the seed.
 
@@ -84,6 +95,7 @@ def fit(
         resident_bytes: Up to how many bytes of training examples stay on the device; by default a
             quarter of the memory that is free.
         fit_loop: `keras` takes `model.fit` for every model, on the same batches.
+        metric_names: What the model's metrics are called.
 
     Raises:
         TrainingError: A loss is no longer a finite number; the epoch was reported first.
@@ -93,7 +105,7 @@ def fit(
     started = time.perf_counter()
     if class_weight is not None:
         training = training.weighted(class_weight)
-    reporter = Reporter(on_epoch)
+    reporter = Reporter(on_epoch, metric_names or MetricNames())
     plan = Plan(
         training,
         validation,
@@ -113,4 +125,7 @@ def fit(
         with closing(CompiledLoop(model, plan)) as loop:
             compiler = loop.run()
     seconds = time.perf_counter() - started
-    return FitResult(reporter.history, seconds, reporter.training_seconds, compiler)
+    stopped = None
+    if model.stop_training and 0 < reporter.epoch < epochs:
+        stopped = stop(callbacks, reporter.epoch, reporter.history.get(keys.VAL_LOSS, []))
+    return FitResult(reporter.history, seconds, reporter.training_seconds, compiler, stopped)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,12 +13,10 @@ from typing_extensions import override
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrainingError
+from fm_mlflow.fitting.metric_names import MetricNames
 
 OnEpoch = Callable[[int, "dict[str, float]"], None]
 OnBatch = Callable[[int, int], None]
-
-# MLflow takes letters, digits and these in the name of a metric.
-_REFUSED_IN_NAMES = re.compile(r"[^\w\-. /:]")
 
 
 class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
@@ -27,17 +24,21 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unty
 
     Args:
         on_epoch: Called with the epoch (from 1) and its metrics.
+        names: What the metrics are called.
 
     Attributes:
+        epoch: The last one that was finished, from 1; 0 before.
         history: One value an epoch for each metric, by logged name.
         training_seconds: Wall time of each epoch, validation left out.
     """
 
-    def __init__(self, on_epoch: OnEpoch) -> None:
+    def __init__(self, on_epoch: OnEpoch, names: MetricNames) -> None:
         super().__init__()
+        self.epoch = 0
         self.history: dict[str, list[float]] = {}
         self.training_seconds: list[float] = []
         self._on_epoch = on_epoch
+        self._names = names
         self._started = 0.0
 
     def start(self) -> None:
@@ -50,7 +51,8 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unty
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        metrics = _logged(logs or {})
+        self.epoch = epoch + 1
+        metrics = self._names.logged(logs or {})
         # Its shortest float32 spelling: 0.001, not 0.0010000000474974513.
         metrics[keys.LEARNING_RATE] = float(str(np.float32(self.model.optimizer.learning_rate)))
         metrics[keys.EPOCH_SECONDS] = time.perf_counter() - self._started
@@ -63,18 +65,3 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unty
                     f"{name} became {metrics[name]} at epoch {epoch + 1}; "
                     "try a smaller --learning-rate"
                 )
-
-
-def _logged(logs: Mapping[str, Any]) -> dict[str, float]:
-    """Return Keras' logs by logged name: accuracy goes by one, and all suit the store."""
-    accuracy = next((name for name in ACCURACY_METRICS if name in logs), None)
-    metrics = {}
-    for name, value in logs.items():
-        prefix, bare = ("val_", name[4:]) if name.startswith("val_") else ("", name)
-        logged = keys.ACCURACY if bare == accuracy else _REFUSED_IN_NAMES.sub("_", bare)
-        metrics[f"{prefix}{logged}"] = float(value)
-    return metrics
-
-
-ACCURACY_METRICS = ("accuracy", "acc", "sparse_categorical_accuracy")
-"""What a user's compiled model may call its accuracy; it is logged as `accuracy`."""

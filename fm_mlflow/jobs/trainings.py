@@ -20,7 +20,7 @@ from fm_mlflow.errors import Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, Job, JobProgress
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import command_line, run_name, training_name
-from fm_mlflow.process.redaction import one_line
+from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
 from fm_mlflow.report.describe import describe_benchmark
 from fm_mlflow.results.benchmark import BenchmarkTraining
@@ -279,7 +279,7 @@ def _outcome(training: TrainConfig, stored: StoredRun, cause: str | None) -> Ben
     error = None
     if not stored.finished:
         undelivered = f"its process ended well, but the store has its run as {stored.status}"
-        error = stored.tags.get(keys.ERROR) or cause or undelivered
+        error = stored.tags.get(keys.ERROR) or redact(cause or undelivered)
     return BenchmarkTraining(
         model=training.model,
         seed=training.seed,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic_core
 
 from fm_mlflow.keys import Key
+from fm_mlflow.process.redaction import redact
 
 if TYPE_CHECKING:
     from fm_mlflow.measure.machine import Machine
@@ -84,7 +85,7 @@ def describe_error(error: BaseException) -> str:
     Keras prints the cause in bold between the layer and its arguments; TensorFlow puts it after a
     traceback.
     """
-    text = str(error)
+    text = redact(str(error))
     cause = _CAUSE_IN_KERAS.search(text)
     text = " ".join(_COLOUR.sub("", cause[1] if cause else text).split())
     shown = text if len(text) <= _SHOWN else f"… {text[-_SHOWN:]}"

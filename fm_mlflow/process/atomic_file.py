@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,14 +13,15 @@ from pathlib import Path
 def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a temporary file's path beside `path`, and rename it to `path` at the end of the block.
 
-    If the block raises, the temporary file is removed and `path` is left as it was. The process id
-    in the temporary name, which has the suffix of `path`, keeps two writers apart.
+    If the block raises, the temporary file is removed and `path` is left as it was. Its name, which
+    has the suffix of `path`, cannot be guessed: it keeps two writers apart, and in a folder that
+    others can write nobody can have put a link there that the writing would follow.
 
     Args:
         path: The file to be written, or replaced.
         durable: Return only once it would survive a power cut (an fsync of file and folder).
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}")
     try:
         yield temporary
         if durable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,11 @@ from markupsafe import Markup
 from fm_mlflow import keys
 from fm_mlflow.analysis.prose.words import in_row, interval, number
 from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.escaping import code_span, markdown, printable
 from fm_mlflow.keys import Key
 from fm_mlflow.naming import dataset_title
 from fm_mlflow.registration.checks import Verification
 from fm_mlflow.report.markdown import environment
-from fm_mlflow.report.text import markdown, printable
 
 if TYPE_CHECKING:
     from fm_mlflow.tracking.candidate import Candidate
@@ -60,8 +61,9 @@ def render_model_card(
     where = "on the machine that trained it" if verification.same_machine else "on another machine"
     # What other test images of this kind would show.
     span = wilson(accuracy, len(dataset.test))
-    templates = environment(markdown, escaped=True)
-    templates.filters["code"] = lambda text: Markup(printable(text))  # nothing to escape in code
+    templates = environment(markdown)
+    templates.filters["code"] = lambda text: Markup(code_span(text))
+    templates.filters["literal"] = lambda text: Markup(json.dumps(printable(text)))
     return templates.get_template("model_card.md").render(
         name=name,
         run=run,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import Comparison
+from fm_mlflow.analysis.comparison import Comparison, Group
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import (
     NOT_MEASURED,
@@ -15,6 +16,7 @@ from fm_mlflow.analysis.prose.words import (
     listed,
     number,
     ratio,
+    shortened,
     unit,
 )
 from fm_mlflow.report.class_tables import accuracy_by_class, worst_mistakes
@@ -49,6 +51,7 @@ CURVES = {
 }
 """Learning curves by what a reader calls them, in order of interest."""
 
+_LONGEST_DATA_SET = 60
 _MOST_REASONS = 40
 _MOST_IDS = 20
 _ORDER = {str(key): position for position, key in enumerate(keys.all_keys())}
@@ -59,7 +62,7 @@ class Contents:
     """The report.
 
     Attributes:
-        scope: How much was compared.
+        scope: How much was compared, and on what data.
         results: The notebook's table, measured.
         decision: What belongs to the decision: label and text.
         estimates: The notebook's rules of thumb beside what was measured.
@@ -92,9 +95,8 @@ class Contents:
 def contents(comparison: Comparison) -> Contents:
     """Return everything that a report says, ready to be set."""
     groups = Groups(comparison)
-    runs = sum(len(group.runs) for group in groups.all)
     return Contents(
-        scope=f"{counted(len(groups.all), 'model')}, {counted(runs, 'run')}",
+        scope=_scope(groups.all),
         results=_results(groups),
         decision=tuple(_decision(comparison)),
         estimates=_estimates(groups),
@@ -107,6 +109,25 @@ def contents(comparison: Comparison) -> Contents:
         metrics=_metrics(groups),
         skipped=_skipped(comparison),
         provenance=_provenance(comparison),
+    )
+
+
+def _scope(groups: Sequence[Group]) -> str:
+    """Say on what data how many models are compared, and how to compare those on others."""
+    on: dict[str, list[Group]] = {}
+    for group in groups:  # the ranked ones come first
+        on.setdefault(shortened(group.runs[0].data_set, _LONGEST_DATA_SET), []).append(group)
+    texts = {
+        name: f"{counted(len(each), 'model')}, {counted(sum(len(g.runs) for g in each), 'run')}"
+        for name, each in on.items()
+    }
+    if len(texts) < 2:
+        return "".join(f"{text} on {name}" for name, text in texts.items()) or "no model"
+    (main, compared), *others = texts.items()
+    rest = listed([f"{name} ({text})" for name, text in others])
+    return (
+        f"{len(texts)} data sets; compared are {compared} on {main}; listed only, until --dataset "
+        f"names it: {rest}"
     )
 
 

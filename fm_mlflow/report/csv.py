@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from fm_mlflow.analysis.comparison import Comparison
+from fm_mlflow.escaping import csv_field
 from fm_mlflow.report.contents import NOTEBOOK_COLUMNS
-from fm_mlflow.report.text import printable
 from fm_mlflow.results.frames import statistics
 
 
@@ -23,15 +23,15 @@ def to_csv(comparison: Comparison) -> str:
     parameters = sorted({name for group in groups for name in group.config})
     measured = statistics(groups)
     columns = {
-        "Model": [_text(group.name) for group in groups],
+        "Model": [csv_field(group.name) for group in groups],
         **{title: measured.get((key, "mean"), "") for title, key in NOTEBOOK_COLUMNS.items()},
         "Runs": [len(group.runs) for group in groups],
         "Ranked": ["yes" if group.ranked else "no" for group in groups],
         **{
-            _text(f"params.{name}"): [_text(group.config.get(name, "")) for group in groups]
+            csv_field(f"params.{name}"): [csv_field(group.config.get(name, "")) for group in groups]
             for name in parameters
         },
-        **{_text(f"{metric} {what}"): column for (metric, what), column in measured.items()},
+        **{csv_field(f"{metric} {what}"): column for (metric, what), column in measured.items()},
     }
     table = pd.DataFrame(columns, [group.name for group in groups])
     return table.to_csv(index=False, lineterminator="\n", float_format=_number)
@@ -39,15 +39,3 @@ def to_csv(comparison: Comparison) -> str:
 
 def _number(value: Any) -> str:
     return str(int(value)) if float(value).is_integer() else repr(float(value))
-
-
-def _text(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula."""
-    text = printable(text)
-    if not text.startswith(("=", "+", "-", "@")):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text

@@ -3,37 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.escaping import code_line, markdown
 from fm_mlflow.naming import dataset_title, epochs_text, training_command
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
-from fm_mlflow.report.text import markdown
 from fm_mlflow.results.benchmark import BenchmarkTraining
 from fm_mlflow.results.compare import CompareResult
 
+if TYPE_CHECKING:
+    from fm_mlflow.fitting import Stop
+
 
 def describe_training(
-    config: TrainConfig, dataset: Dataset, metrics: Mapping[str, float] | None = None
+    config: TrainConfig,
+    dataset: Dataset,
+    metrics: Mapping[str, float] | None = None,
+    stopped: Stop | None = None,
 ) -> str:
     """Describe a training run: what it does and, once there are `metrics`, what came out.
 
-    They are values of the whole run, by logged name.
+    Args:
+        config: The run's settings.
+        dataset: What it was trained on.
+        metrics: Values of the whole run, by logged name.
+        stopped: How it was stopped early, if it was.
     """
     held_out = dataset.validation
     validated = f"{len(held_out):,} held-out images" if held_out else "the test set"
     lines = [
         f"**{markdown(config.model)}** on {dataset_title(config.dataset)}: "
-        f"{len(dataset.train):,} training images, {epochs_text(config)}, batches of "
+        f"{len(dataset.train):,} training images, "
+        f"{epochs_text(config, stopped.epoch if stopped else None)}, batches of "
         f"{config.batch_size}, seed {config.seed}. Validated after each epoch on {validated}."
     ]
+    if stopped is not None:
+        best = "" if stopped.best_epoch is None else f" The best epoch was {stopped.best_epoch}."
+        lines += ["", f"Stopped early, by {markdown(stopped.reason)}.{best}"]
     if metrics:
         lines += ["", "| | |", "|---|---|"]
         lines += [f"| {label} | {text} |" for label, text in training_figures(metrics)]
         lines += ["", "| | measured | rule of thumb |", "|---|---|---|"]
         lines += [f"| {' | '.join(row)} |" for row in measured_and_estimated(metrics)]
     if "<" not in config.model and not config.model.startswith("__main__:"):  # else: from Python
-        lines += ["", "Repeat it:", "", f"    {training_command(config)}"]
+        lines += ["", "Repeat it:", "", code_line(training_command(config))]
     return "\n".join(lines)
 
 
@@ -59,6 +74,6 @@ def describe_benchmark(
         lines += ["", "| training | status | test accuracy | |", "|---|---|---|---|"]
     for each in trainings:
         accuracy = "" if each.test_accuracy is None else f"{each.test_accuracy:.4f}"
-        row = (markdown(each.name), each.status, accuracy, markdown(each.error or ""))
+        row = (markdown(each.name), markdown(each.status), accuracy, markdown(each.error or ""))
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ _MAIN: dict[str, dict[str, str]] = {
     },
     "size as HDF5": {keys.SIZE_H5: " MiB with optimizer state"},
     "size to predict": {keys.SIZE_INFERENCE: " MiB"},
-    "memory": {keys.MEMORY_PEAK: " MiB peak of the process"},
+    "memory": {keys.MEMORY_PEAK: " MiB peak until the end of training"},
     "latency": {keys.LATENCY_P50: " ms an image (median)", keys.LATENCY_P95: " ms (95%)"},
     "speed": {
         keys.THROUGHPUT_TRAINING: " images/s in training",

@@ -9,12 +9,12 @@ from markupsafe import Markup
 
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.prose.words import counted
+from fm_mlflow.escaping import html
 from fm_mlflow.report import vector_plots
 from fm_mlflow.report.class_tables import MOST_CLASSES, heat_map
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.markdown import environment
-from fm_mlflow.report.text import printable
 from fm_mlflow.report.trade_off_plots import trade_offs
 
 _MOST_VERDICTS_OPEN = 40
@@ -26,7 +26,7 @@ def to_html(comparison: Comparison) -> str:
     groups = Groups(comparison)
     has_heat_maps = len(comparison.class_names) <= MOST_CLASSES
     return (
-        environment(printable, escaped=False)
+        environment(html)
         .get_template("report.html")
         .render(
             comparison=comparison,

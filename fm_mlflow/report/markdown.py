@@ -10,39 +10,37 @@ from markupsafe import Markup
 
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.prose.words import counted
+from fm_mlflow.escaping import code_line, markdown
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Cell, Table
-from fm_mlflow.report.text import markdown, printable
 
 
 def to_markdown(comparison: Comparison) -> str:
     """Return the report as Markdown: the same text for the same comparison."""
     return (
-        environment(markdown, escaped=True)
+        environment(markdown)
         .get_template("report.md")
         .render(
             comparison=comparison,
             report=contents(comparison),
             counted=counted,
             grid=_grid,
-            # Of a code block's line, nothing can end the indentation.
-            code=lambda line: Markup(f"    {printable(line)}"),
+            code=lambda line: Markup(code_line(line)),
         )
     )
 
 
-def environment(shown: Callable[[str], str], *, escaped: bool) -> Environment:
+def environment(shown: Callable[[str], str]) -> Environment:
     """Return templates that pass every text through `shown`, so that names inject no markup.
 
     Args:
-        shown: Makes any text fit for the format.
-        escaped: Whether `shown` escapes too; otherwise the text is escaped for HTML after it.
+        shown: Escapes any text for the format.
     """
 
     def finalize(value: object) -> object:
         if isinstance(value, Markup) or not isinstance(value, str):
             return value
-        return Markup(shown(value)) if escaped else shown(value)
+        return Markup(shown(value))
 
     return Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.images import confusion_counts
+from fm_mlflow.escaping import printable
 
 # Okabe and Ito's palette: colour-blind readers can distinguish it.
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"
@@ -33,7 +34,7 @@ def save_learning_curve(history: Mapping[str, Sequence[float]], title: str, path
     metrics = (("loss", keys.LOSS, keys.VAL_LOSS), ("accuracy", keys.ACCURACY, keys.VAL_ACCURACY))
     panels = [(label, names) for label, *names in metrics if not history.keys().isdisjoint(names)]
     figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(printable(title), parse_math=False)
     for index, (label, names) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), index)
         for name, (text, colour, marker) in zip(names, _LINES, strict=True):
@@ -55,19 +56,19 @@ def save_memory_timeline(
 
     Args:
         points: Seconds, resident memory in MiB, phase; in order of time, at least one.
-        peak_mib: The highest resident memory; the points may have missed it.
+        peak_mib: The highest until the end of training; the points may have missed it.
         title: Shown above the plot.
         path: PNG file to write.
     """
     seconds, resident, _ = zip(*points, strict=True)
     figure = Figure(figsize=(9, 4.2), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(printable(title), parse_math=False)
     axes = figure.add_subplot()
     axes.fill_between(seconds, resident, color=_TRAINING, alpha=0.15, linewidth=0)
     axes.plot(seconds, resident, color=_TRAINING)
     axes.axhline(peak_mib, color=_VALIDATION, linestyle="--", linewidth=1)
     axes.annotate(
-        f"peak {peak_mib:,.0f} MiB",
+        f"peak until the end of training: {peak_mib:,.0f} MiB",
         (seconds[0], peak_mib),
         (2, 3),
         textcoords="offset points",
@@ -131,11 +132,12 @@ def save_confusion_matrix(
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if readable:
         ticks = range(len(class_names))
-        axes.set_xticks(ticks, class_names, rotation=45, ha="right")
-        axes.set_yticks(ticks, class_names)
+        names = [printable(name) for name in class_names]
+        axes.set_xticks(ticks, names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(ticks, names, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(title, parse_math=False)
+    axes.set_title(printable(title), parse_math=False)
     for row, column in np.argwhere(counts > 0) if readable else ():
         axes.text(
             column,

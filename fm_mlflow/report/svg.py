@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from fm_mlflow.report.text import printable
+from fm_mlflow.escaping import printable
 
 SERIES = 7
 """Colours of series; the page's style sheet defines as many."""

@@ -15,6 +15,8 @@ from fm_mlflow.analysis.prose.words import (
     listed,
     p_value,
     percent,
+    ratio_interval,
+    times,
 )
 from fm_mlflow.report.layout import Cell, Column, Groups, Table, columns
 
@@ -42,7 +44,7 @@ def _table(heading: str, verdicts: Sequence[Verdict], groups: Groups) -> Table:
         (on_costs, Column("Cost", numeric=False), lambda v: cost_title(v.metric)),
         (True, Column("A", numeric=False), lambda v: groups.label(v.a)),
         (True, Column("B", numeric=False), lambda v: groups.label(v.b)),
-        (True, Column("A minus B"), lambda v: difference(v.metric, v.difference)),
+        (True, Column("A against B" if on_costs else "A minus B"), _difference),
         (True, Column("95% interval"), _interval),
         (len(tests) > 1, Column("Test", numeric=False), lambda v: v.test or "no test"),
         (True, Column("p"), lambda v: _p(v.p_value)),
@@ -67,7 +69,15 @@ def _notes(verdicts: Sequence[Verdict], tests: Sequence[str]) -> tuple[str, ...]
     )
 
 
+def _difference(verdict: Verdict) -> str:
+    if verdict.ratio is not None:
+        return times(verdict.ratio, 1)
+    return difference(verdict.metric, verdict.difference)
+
+
 def _interval(verdict: Verdict) -> str:
+    if verdict.ratio_low is not None and verdict.ratio_high is not None:
+        return ratio_interval(verdict.ratio_low, verdict.ratio_high)
     low, high = verdict.ci_low, verdict.ci_high
     if low is None or high is None:
         return _NONE

@@ -31,7 +31,8 @@ class ReconcileResult(Result):
     """What a reconciliation came to.
 
     Attributes:
-        delivered: Journals of dead runs on this machine, which were delivered first.
+        delivered: Journals of dead runs of this user, which were delivered first; of those of
+            another store, what delivers them.
         closed: Runs that were closed as KILLED, or would be (`dry_run`).
         running: Runs that do run.
         unknown: Runs of which nothing certain is known; they are left alone.
@@ -51,7 +52,8 @@ class Delivered:
         run_id: Id of the run in the store; empty when there is none yet.
         tracking_uri: The store, any password hidden.
         records: How many records were delivered now.
-        pending: What is still pending or refused, in one line; empty when the store has all.
+        pending: What is still pending or refused, why, and what to do, in one line; empty when the
+            store has all.
     """
 
     journal_id: str

@@ -21,6 +21,7 @@ class TrainResult(Result):
         test_accuracy: Share of the test images classified correctly.
         metrics: Every value of the whole run by logged name (`fm_mlflow.keys`), these included.
         history: One value an epoch for each per-epoch metric, by logged name.
+        source_files: The user's own files that travel with the model, for `module:function`.
         pending: What the store does not have yet, why and where it is; empty when it has all.
     """
 
@@ -36,4 +37,5 @@ class TrainResult(Result):
     test_accuracy: float
     metrics: dict[str, float]
     history: dict[str, list[float]]
+    source_files: tuple[str, ...] = ()
     pending: str = ""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
-from fm_mlflow.report.text import printable
 from fm_mlflow.results.benchmark import BenchmarkResult
 from fm_mlflow.terminal.compare import print_compare_result
-from fm_mlflow.terminal.lines import browse_commands, pairs, print_commands, print_line
+from fm_mlflow.terminal.lines import SafeConsole, browse_commands, pairs, print_commands, print_line
 
 
-def print_benchmark(console: Console, result: BenchmarkResult) -> None:
+def print_benchmark(console: SafeConsole, result: BenchmarkResult) -> None:
     """Show which trainings there are and where, then what they say together."""
     finished = len(result.trainings) - len(result.failed)
     title = f"{result.run_name}: {finished} of {len(result.trainings)} trainings finished"
-    rows = [("failed", printable(f"{each.name}: {each.error}")) for each in result.failed]
+    rows = [("failed", f"{each.name}: {each.error}") for each in result.failed]
     console.print()
     print_line(console, title, "bold")
     console.print(pairs([*rows, ("run", result.run_id)]))

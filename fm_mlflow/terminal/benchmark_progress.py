@@ -9,9 +9,9 @@ from itertools import chain
 from statistics import fmean
 from typing import IO, Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID
 from rich.table import Column
 from typing_extensions import override
 
@@ -19,8 +19,8 @@ from fm_mlflow import keys
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.listeners import BenchmarkListener, Progress as Told
 from fm_mlflow.naming import training_name
-from fm_mlflow.report.text import printable
 from fm_mlflow.results.benchmark import BenchmarkTraining
+from fm_mlflow.terminal.lines import SafeColumn, SafeConsole
 from fm_mlflow.terminal.progress import Lines, LiveProgress, PlainProgress
 
 
@@ -108,7 +108,7 @@ class _BenchmarkLines(Lines, BenchmarkListener):
         # One that could not be started has no number yet.
         number = self._numbers.setdefault((model, seed), len(self._numbers) + 1)
         position = f"{number:>{len(str(self._to_do))}}/{self._to_do}"
-        return f"{position} {printable(training_name(model, seed))}"
+        return f"{position} {training_name(model, seed)}"
 
     def _left(self) -> str:
         left = self._board.remaining_seconds()
@@ -133,7 +133,7 @@ class _BenchmarkLines(Lines, BenchmarkListener):
     @override
     def told(self, training: TrainConfig, progress: Told) -> None:
         if progress.event == "notice":
-            self._line(f"{self._name(training.model, training.seed)}: {printable(progress.text)}")
+            self._line(f"{self._name(training.model, training.seed)}: {progress.text}")
 
     @override
     def ended(self, outcome: BenchmarkTraining) -> None:
@@ -142,7 +142,7 @@ class _BenchmarkLines(Lines, BenchmarkListener):
 
     def _result(self, outcome: BenchmarkTraining) -> str:
         if outcome.error is not None:
-            return f"{outcome.status}: {printable(outcome.error)}"
+            return f"{outcome.status}: {outcome.error}"
         accuracy = outcome.test_accuracy
         scored = "accuracy not measured" if accuracy is None else f"accuracy {accuracy:.4f}"
         return scored if outcome.seconds is None else f"{scored} in {duration(outcome.seconds)}"
@@ -169,7 +169,7 @@ class PlainBenchmark(PlainProgress, _BenchmarkLines):
 class LiveBenchmark(LiveProgress, _BenchmarkLines):
     """A board: a row a running training, a bar for all of them; ends stay as lines above it."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         LiveProgress.__init__(self, console)
         _BenchmarkLines.__init__(self)
         self._rows: dict[tuple[str, int], TaskID] = {}
@@ -212,7 +212,7 @@ class LiveBenchmark(LiveProgress, _BenchmarkLines):
         super().started(training)
         key = (training.model, training.seed)
         self._rows[key] = self._running.add_task(
-            printable(training_name(*key)), phase="starting", loss="", accuracy=""
+            training_name(*key), phase="starting", loss="", accuracy=""
         )
 
     @override
@@ -221,7 +221,7 @@ class LiveBenchmark(LiveProgress, _BenchmarkLines):
         fields: dict[str, Any] = {}
         if progress.event in ("phase", "epoch"):
             of = f", epoch {progress.epoch}/{progress.epochs}" if progress.epoch else ""
-            fields["phase"] = f"{printable(progress.text) or 'training'}{of}"
+            fields["phase"] = f"{progress.text or 'training'}{of}"
         for name, label in ((keys.LOSS, "loss"), (keys.ACCURACY, "acc")):
             if (value := progress.metrics.get(name)) is not None:
                 fields[str(name)] = f"{label} {value:.4f}"
@@ -234,13 +234,13 @@ class LiveBenchmark(LiveProgress, _BenchmarkLines):
         super().ended(outcome)
 
 
-def _text(template: str, width: int) -> TextColumn:
+def _text(template: str, width: int) -> SafeColumn:
     column = Column(no_wrap=True, overflow="ellipsis", max_width=width)
-    return TextColumn(template, markup=False, table_column=column)
+    return SafeColumn(template, table_column=column)
 
 
 @contextmanager
-def console_benchmark(console: Console) -> Iterator[LiveBenchmark | PlainBenchmark]:
+def console_benchmark(console: SafeConsole) -> Iterator[LiveBenchmark | PlainBenchmark]:
     """Show a benchmark as suits the console: live on a terminal, lines in a pipe or a log."""
     if not console.is_terminal:
         yield PlainBenchmark(console.file)

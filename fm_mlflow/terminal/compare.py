@@ -7,25 +7,30 @@ from itertools import repeat
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Group
 from rich.table import Table as RichTable
-from rich.text import Text
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Cell, Table
-from fm_mlflow.report.text import printable
 from fm_mlflow.results.compare import CompareResult
-from fm_mlflow.terminal.lines import browse_commands, print_commands, print_line, shell_uri
+from fm_mlflow.terminal.lines import (
+    SafeConsole,
+    browse_commands,
+    print_commands,
+    print_line,
+    shell_uri,
+    shown,
+)
 
 _MOST_WARNINGS = 3
 _NARROWEST_TEXT = 12
 _GAP = 2
 
 
-def print_compare_result(console: Console, result: CompareResult) -> None:
+def print_compare_result(console: SafeConsole, result: CompareResult) -> None:
     """Show the decision, the figures behind it, where the report is and what to do next."""
     print_comparison(console, result.comparison)
     console.print()
@@ -38,7 +43,7 @@ def print_compare_result(console: Console, result: CompareResult) -> None:
     print_commands(console, commands)
 
 
-def print_comparison(console: Console, comparison: Comparison) -> None:
+def print_comparison(console: SafeConsole, comparison: Comparison) -> None:
     """Show the decision, the warnings and the results."""
     report = contents(comparison)
     best = comparison.best
@@ -69,20 +74,20 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def _print_points(
-    console: Console, texts: Iterable[str], marks: Iterable[str] = repeat("-")
+    console: SafeConsole, texts: Iterable[str], marks: Iterable[str] = repeat("-")
 ) -> None:
     for mark, text in zip(marks, texts, strict=False):
         point = RichTable.grid(padding=(0, 1, 0, 0))
-        point.add_row(Text(mark), Text(printable(text)))
+        point.add_row(mark, text)
         console.print(point)
 
 
 def _text(cell: Cell) -> str:
     """Return what stands in a cell: where groups have letters, a list above explains them."""
-    return printable(cell.key or cell.text)
+    return cell.key or cell.text
 
 
-def _print_table(console: Console, table: Table) -> None:
+def _print_table(console: SafeConsole, table: Table) -> None:
     """Print a table whose figures are never broken or cut; as a list where that is too wide."""
     names, *figures = zip(*table.rows, strict=True)
     widths = [
@@ -99,7 +104,7 @@ def _print_table(console: Console, table: Table) -> None:
     )
     for column, width in zip(table.columns, [min(wanted, room), *widths], strict=True):
         drawn.add_column(
-            Text(column.title),
+            column.title,
             justify="right" if column.numeric else "left",
             overflow="fold",
             width=width,
@@ -109,7 +114,7 @@ def _print_table(console: Console, table: Table) -> None:
     console.print(drawn)
 
 
-def _print_list(console: Console, table: Table) -> None:
+def _print_list(console: SafeConsole, table: Table) -> None:
     for row in table.rows:
         print_line(console, " ".join(filter(None, (_text(row[0]), row[0].more))))
         for column, cell in zip(table.columns[1:], row[1:], strict=True):
@@ -120,8 +125,6 @@ def _width(cell: Cell) -> int:
     return max(cell_len(_text(cell)), cell_len(cell.more))
 
 
-def _shown(cell: Cell) -> Text:
-    text = Text(_text(cell), "dim" if cell.is_missing else "")
-    if cell.more:
-        text.append(f"\n{printable(cell.more)}", "dim")
-    return text
+def _shown(cell: Cell) -> Group:
+    more = [shown(cell.more, "dim")] if cell.more else []
+    return Group(shown(_text(cell), "dim" if cell.is_missing else ""), *more)

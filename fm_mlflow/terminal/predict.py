@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Column
 
 from fm_mlflow.results.predict import PredictResult
-from fm_mlflow.terminal.lines import grid, print_line
+from fm_mlflow.terminal.lines import SafeConsole, grid, print_line
 
 
-def print_predictions(console: Console, result: PredictResult) -> None:
+def print_predictions(console: SafeConsole, result: PredictResult) -> None:
     """Show how many images went to which class, and where the predictions are."""
     console.print()
     print_line(console, f"{result.images:,} images classified", "bold")
     counts = ((name, f"{count:,}") for name, count in result.counts.items())
-    console.print(grid((Column(style="dim"), Column(justify="right")), counts), highlight=False)
+    console.print(grid((Column(style="dim"), Column(justify="right")), counts))
     rate = f"{result.images_per_second:,.0f} images/s"
     place = f"  {result.output}  ({result.seconds:.1f} s, {rate})"
     print_line(console, place, wrapped=False)

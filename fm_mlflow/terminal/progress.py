@@ -7,22 +7,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO
 
-from rich.console import Console
 from rich.live import Live
 from rich.progress import (
     BarColumn,
     Progress,
     TaskID,
     TaskProgressColumn,
-    TextColumn,
     TimeRemainingColumn,
 )
 from typing_extensions import override
 
 from fm_mlflow import keys
+from fm_mlflow.escaping import printable
 from fm_mlflow.listeners import Progress as Told, ProgressListener
 from fm_mlflow.process.parent import Parent, parent
-from fm_mlflow.report.text import printable
+from fm_mlflow.process.redaction import redact
+from fm_mlflow.terminal.lines import SafeColumn, SafeConsole, print_line
 
 _REFRESH_SECONDS = 0.1
 
@@ -31,6 +31,9 @@ class Lines(ProgressListener):
     """Says notices and epochs in lines, wherever these go."""
 
     def _line(self, text: str) -> None:
+        self._write(printable(redact(text)))
+
+    def _write(self, line: str) -> None:
         raise NotImplementedError
 
     @override
@@ -50,10 +53,11 @@ class PlainProgress(Lines):
         self._downloading = ""
         self._tenths = 0
 
-    def _line(self, text: str) -> None:
+    @override
+    def _write(self, line: str) -> None:
         # A reader who has gone (`2>&1 | head`) is no reason to stop.
         with suppress(BrokenPipeError):
-            self._stream.write(text + "\n")
+            self._stream.write(line + "\n")
             self._stream.flush()
 
     @override
@@ -100,7 +104,7 @@ class ReportingProgress(PlainProgress):
     @override
     def notice(self, text: str) -> None:
         super().notice(text)
-        self._tell(Told(event="notice", text=printable(text)))
+        self._tell(Told(event="notice", text=printable(redact(text))))
 
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
@@ -112,9 +116,10 @@ class ReportingProgress(PlainProgress):
 class LiveProgress(Lines):
     """A spinner-free bar for what is under way; finished epochs stay as lines above it."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
+        self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            SafeColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             TimeRemainingColumn(),
@@ -127,8 +132,9 @@ class LiveProgress(Lines):
         self._shown = ""
         self._next_refresh = 0.0
 
-    def _line(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+    @override
+    def _write(self, line: str) -> None:
+        print_line(self._console, line, wrapped=False)
 
     def _show(self, description: str, done: int, total: int | None) -> None:
         if description != self._shown or self._task is None:
@@ -178,7 +184,7 @@ def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def console_progress(console: Console) -> Iterator[LiveProgress | PlainProgress]:
+def console_progress(console: SafeConsole) -> Iterator[LiveProgress | PlainProgress]:
     """Show progress as suits the console: live on a terminal, lines in a pipe or a log."""
     if (listening := parent()) is not None:
         yield ReportingProgress(console.file, listening)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from fm_mlflow.terminal.lines import print_line
+from fm_mlflow.terminal.lines import SafeConsole, print_line
 
 if TYPE_CHECKING:
     from fm_mlflow.results.recovery import Delivered, ReconcileResult, SyncResult
 
 
-def print_sync_result(console: Console, result: SyncResult) -> None:
+def print_sync_result(console: SafeConsole, result: SyncResult) -> None:
     """Show what was delivered, and where to."""
     for each in result.journals:
-        print_line(console, _delivered(each))
+        _print_delivered(console, each)
     for journal_id in result.in_use:
         print_line(console, f"{journal_id}: in use, by its own run or by another `fm-mlflow sync`")
     if not result.journals and not result.in_use:
         print_line(console, "nothing is pending")
 
 
-def print_reconcile_result(console: Console, result: ReconcileResult) -> None:
+def print_reconcile_result(console: SafeConsole, result: ReconcileResult) -> None:
     """Show which runs were closed and why, and which were left alone."""
     for each in result.delivered:
-        print_line(console, _delivered(each))
+        _print_delivered(console, each)
     groups = (("closed", result.closed), ("running", result.running), ("unknown", result.unknown))
     for label, runs in groups:
         for run in runs:
@@ -34,7 +32,7 @@ def print_reconcile_result(console: Console, result: ReconcileResult) -> None:
         print_line(console, "no run is RUNNING")
 
 
-def _delivered(each: Delivered) -> str:
-    if each.pending:
-        return f"{each.journal_id}: {each.pending}"
-    return f"{each.journal_id}: run {each.run_id} is complete in {each.tracking_uri}"
+def _print_delivered(console: SafeConsole, each: Delivered) -> None:
+    done = f"run {each.run_id} is complete in {each.tracking_uri}"
+    # What is pending names a command, which is there to be copied.
+    print_line(console, f"{each.journal_id}: {each.pending or done}", wrapped=False)

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from urllib.parse import quote
 
-from rich.console import Console
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Column
-from rich.text import Text
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.prose.words import in_row
@@ -22,24 +21,30 @@ from fm_mlflow.results.register import (
     VersionList,
 )
 from fm_mlflow.terminal.lines import (
+    SafeConsole,
     grid,
     page_commands,
     print_commands,
     print_line,
     shell_uri,
+    shown,
 )
 
-_VERDICTS = {True: Text("ok", "green"), False: Text("FAILED", "bold red"), None: Text("-", "dim")}
+_VERDICTS = {
+    True: shown("ok", "green"),
+    False: shown("FAILED", "bold red"),
+    None: shown("-", "dim"),
+}
 _FIGURES = (keys.TEST_ACCURACY, keys.FLOPS_INFERENCE, keys.SIZE_INFERENCE, keys.LATENCY_P50)
 _PORT = 5001
 
 
-def print_registration(console: Console, result: Registration) -> None:
+def print_registration(console: SafeConsole, result: Registration) -> None:
     """Show every check and gate, what was done, and what to do next."""
     console.print()
     print_line(console, result.run_name, "bold")
-    console.print(Padding(Text(result.reason), (0, 0, 1, 2)), highlight=False)
-    checks = [
+    console.print(Padding(result.reason, (0, 0, 1, 2)))
+    checks: list[tuple[RenderableType, ...]] = [
         (
             check.figure,
             _value(check, check.logged),
@@ -48,12 +53,12 @@ def print_registration(console: Console, result: Registration) -> None:
         )
         for check in result.checks
     ]
-    console.print(_table(("verified", "logged", "found", ""), checks), highlight=False)
+    console.print(_table(("verified", "logged", "found", ""), checks))
     if result.gates:
         gates = [
             (each.name, each.bound, each.figure, _VERDICTS[each.passed]) for each in result.gates
         ]
-        console.print(_table(("gate", "required", "found", ""), gates), highlight=False)
+        console.print(_table(("gate", "required", "found", ""), gates))
     print_line(console, _outcome(result), "bold", wrapped=False)
     if result.outcome in ("refused", "dry run"):
         return
@@ -66,42 +71,42 @@ def print_registration(console: Console, result: Registration) -> None:
     print_commands(console, commands)
 
 
-def print_versions(console: Console, listed: VersionList) -> None:
+def print_versions(console: SafeConsole, listed: VersionList) -> None:
     """Show the versions of a registered model, newest first."""
     if not listed.versions:
         print_line(console, f"{listed.name}: no version yet")
         return
     print_line(console, listed.name, "bold")
     heads = ("", "", "model", "accuracy", "FLOPs", "size", "latency", "verified")
-    rows = []
+    rows: list[tuple[RenderableType, ...]] = []
     for version in listed.versions:
         created = datetime.fromtimestamp(version.created / 1000, timezone.utc).isoformat()
         figures = [(key, version.figure(key)) for key in _FIGURES]
-        row = (
+        row: tuple[RenderableType, ...] = (
             str(version.version),
-            "\n".join(version.aliases),
+            Group(*version.aliases),
             version.tags.get(keys.MODEL, "not verified"),
             *("-" if value is None else in_row(key, value) for key, value in figures),
             version.tags.get(keys.VERIFIED_AT, created).partition("T")[0],
         )
         rows.append(row)
-    console.print(_table(heads, rows), highlight=False)
+    console.print(_table(heads, rows))
 
 
-def print_rollback(console: Console, result: Rollback) -> None:
+def print_rollback(console: SafeConsole, result: Rollback) -> None:
     """Show which version is the champion again."""
     text = f"version {result.champion} of {result.name} is the {CHAMPION} again; "
     text += f"version {result.previous} is kept as {PREVIOUS}"
     print_line(console, text, wrapped=False)
 
 
-def _value(check: Check, value: float | str | None) -> Text:
+def _value(check: Check, value: float | str | None) -> RenderableType:
     if value is None:
-        return Text("-", "dim")
+        return shown("-", "dim")
     if isinstance(value, str):
-        return Text(value)
+        return value
     # Two figures that differ must not look alike.
-    return Text(repr(value) if check.passed is False else in_row(check.figure, value))
+    return repr(value) if check.passed is False else in_row(check.figure, value)
 
 
 def _outcome(result: Registration) -> str:
@@ -123,6 +128,6 @@ def _outcome(result: Registration) -> str:
     return text + kept
 
 
-def _table(heads: Sequence[str], rows: Iterable[Iterable[str | Text]]) -> Padding:
+def _table(heads: Sequence[str], rows: Iterable[Iterable[RenderableType]]) -> Padding:
     columns = [Column(overflow="fold") for _ in heads]
-    return grid(columns, [[Text(head, "dim") for head in heads], *rows])
+    return grid(columns, [[shown(head, "dim") for head in heads], *rows])

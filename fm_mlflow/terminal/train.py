@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Column
-from rich.text import Text
 
+from fm_mlflow.analysis.prose.words import listed
 from fm_mlflow.naming import dataset_title
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.terminal.lines import (
+    SafeConsole,
     browse_commands,
     grid,
     pairs,
     print_commands,
     print_line,
     shell_uri,
+    shown,
 )
 
+_MOST_FILES = 8
 
-def print_training_result(console: Console, result: TrainResult) -> None:
+
+def print_training_result(console: SafeConsole, result: TrainResult) -> None:
     """Show the figures of a run, where it is, and what to do with it next."""
     console.print()
     print_line(console, f"{result.run_name} on {dataset_title(result.config.dataset)}", "bold")
-    console.print(pairs(training_figures(result.metrics)), highlight=False)
+    console.print(pairs(training_figures(result.metrics)))
     columns = (Column(style="dim", no_wrap=True), Column(justify="right"), Column(justify="right"))
-    heads = ("", Text("measured", "dim"), Text("rule of thumb", "dim"))
+    heads = ("", shown("measured", "dim"), shown("rule of thumb", "dim"))
     beside = grid(columns, [heads, *measured_and_estimated(result.metrics)])
-    console.print(beside, highlight=False)
+    console.print(beside)
     where = [("run", result.run_id), ("store", result.tracking_uri), ("model", result.model_uri)]
-    console.print(pairs(where), highlight=False)
+    if files := result.source_files:
+        where.append(("its source", listed(files, _MOST_FILES)))
+    console.print(pairs(where))
     if result.pending:
         print_line(console, result.pending)
     print_commands(console, next_commands(result))

@@ -130,7 +130,7 @@ def create_child(parent: TrackedRun, name: str, model: str, jobs: int, identity:
                 keys.JOBS: str(jobs),
                 keys.JOURNAL: identity,
             },
-            run_name=name,
+            run_name=redact(name),
         )
     return str(run.info.run_id)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import mlflow
@@ -32,7 +32,7 @@ from fm_mlflow.tracking.store import (
 _MOST_NAMES_SHOWN = 10
 
 # They do not shape the result, or make the group's identity in another way.
-_NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING})
+_NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING, *keys.PARAMS_OF_STOP})
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def find_runs(choice: Selection) -> FoundRuns:
             experiment = _experiment(client, choice.experiment)
             experiments = {experiment.experiment_id: experiment.name}
             found = _search(client, experiment.experiment_id, choice)
-        return _sorted_out(experiments, found, _words(choice.models), named=bool(named))
+        return _sorted_out(experiments, found, choice)
 
 
 def _words(text: str) -> list[str]:
@@ -124,8 +124,10 @@ def _search(client: MlflowClient, experiment_id: str, choice: Selection) -> Iter
 
 
 def _sorted_out(
-    experiments: Mapping[str, str], found: Iterable[Run], models: Collection[str], *, named: bool
+    experiments: Mapping[str, str], found: Iterable[Run], choice: Selection
 ) -> FoundRuns:
+    models, named = _words(choice.models), bool(_words(choice.runs))
+    data_sets: set[str] = set()
     result = FoundRuns(", ".join(experiments.values()), [], [], [])
     own_run = os.environ.get("MLFLOW_RUN_ID")  # `mlflow run` opened it for this comparison
     for run in found:
@@ -133,7 +135,10 @@ def _sorted_out(
         if run.info.run_id == own_run or kind not in (None, keys.KIND_TRAINING):
             continue
         record = _record(run, experiments[run.info.experiment_id])
+        data_sets.add(record.data_set)
         if models and record.model not in models:
+            continue
+        if choice.dataset and not record.is_on(choice.dataset):
             continue
         reason = _reason_to_skip(run, record, named)
         if reason is None:
@@ -142,6 +147,9 @@ def _sorted_out(
         result.skipped.append(SkippedRun(record.run_id, record.name, reason))
         if run.info.lifecycle_stage == "active" and (kind or named):
             result.unfinished.append(record)
+    if choice.dataset and data_sets and not (result.runs or result.skipped):
+        accepted = f"a data set of these runs: {', '.join(sorted(data_sets)[:_MOST_NAMES_SHOWN])}"
+        raise InputError("dataset", choice.dataset, accepted)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from fm_mlflow import keys
 from fm_mlflow.data.dataset import Subset
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.atomic_file import sync_to_disk
-from fm_mlflow.process.redaction import redact
+from fm_mlflow.process.redaction import redact_named
 from fm_mlflow.tracking.datasets import describe_dataset, short_digest
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
@@ -53,6 +54,8 @@ class Recorder:
     """
 
     def __init__(self) -> None:
+        self.name = ""
+        """The run's name: the one it was given, else ours."""
         self._opened: Journal | None = None
         self._courier: Courier | None = None
         self._clock_zero = time.time_ns() - time.monotonic_ns()
@@ -111,7 +114,13 @@ class Recorder:
             return f"models:/{self.model_id}"
         return self._model_folder
 
-    def log_params(self, params: Mapping[str, Any], *, of_compiled_model: bool = False) -> None:
+    def log_params(
+        self,
+        params: Mapping[str, Any],
+        *,
+        of_compiled_model: bool = False,
+        unless_logged: bool = False,
+    ) -> None:
         """Log parameters; those that `mlflow run` logged already may be spelt differently.
 
         A value too long for the store is cut there; `params.json` has it in full.
@@ -121,20 +130,21 @@ class Recorder:
             of_compiled_model: They are what a user compiled the model with. Where `mlflow run` has
                 logged the option of that name, which then does not count, they are logged as
                 `compiled/<name>`.
+            unless_logged: A parameter that the run holds already stays as it is.
 
         Raises:
             InputError: The run holds another value of a parameter already.
         """
         new = {}
         for name, value in params.items():
-            full = _encodable(redact(str(value)))
+            full = _encodable(redact_named(name, str(value)))
             text = full[:_MAX_PARAM_LENGTH]
             if text != full:
                 self._long_params[name] = full
             logged = self._logged_params.get(name)
             if logged is None:
                 new[name] = text
-            elif self._resumed and same_value(logged, text):
+            elif unless_logged or (self._resumed and same_value(logged, text)):
                 continue
             elif of_compiled_model:
                 new[f"{keys.COMPILED_PREFIX}{name}"] = text
@@ -194,8 +204,16 @@ class Recorder:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, redacted."""
-        safe = {key: _encodable(redact(value))[:_MAX_TAG_LENGTH] for key, value in tags.items()}
+        safe = {
+            key: _encodable(redact_named(key, value))[:_MAX_TAG_LENGTH]
+            for key, value in tags.items()
+        }
         self._append(records.Batch(tags=safe))
+
+    def rename(self, name: str) -> None:
+        """Give the run another name."""
+        self.name = name
+        self.set_tags({keys.MLFLOW_RUN_NAME: name})
 
     def describe(self, markdown: str) -> None:
         """Set the description that the MLflow UI shows on the run's page."""
@@ -229,7 +247,7 @@ class Recorder:
             self._files += 1
             name = f"{kind}/{self._files}"
             folder = self._journal.folder / name
-            if not folder.exists():
+            if not os.path.lexists(folder):
                 folder.mkdir(parents=True)
                 return name, folder
 
@@ -240,7 +258,8 @@ class Recorder:
         input_example: Any,
         output_example: Any,
         class_names: tuple[str, ...],
-        code_paths: tuple[Path, ...] = (),
+        code_folder: Path = Path(),
+        code_files: tuple[Path, ...] = (),
         requirements: tuple[str, ...] = (),
         params: Mapping[str, Any] | None = None,
     ) -> LoggedModel:
@@ -251,7 +270,8 @@ class Recorder:
             input_example: A few inputs, shape (n, *input_shape), float32.
             output_example: The model's outputs for them, shape (n, classes).
             class_names: Travel with the model as metadata, in label order.
-            code_paths: A user's own source files that loading needs.
+            code_folder: The folder that a user's own modules are imported from.
+            code_files: Their source files that loading needs, relative to it.
             requirements: Packages that these need, as pip takes them.
             params: Shown on the model's page.
 
@@ -267,7 +287,8 @@ class Recorder:
             input_example=input_example,
             output_example=output_example,
             class_names=class_names,
-            code_paths=code_paths,
+            code_folder=code_folder,
+            code_files=code_files,
             requirements=requirements,
         )
         _sync_files(folder)
@@ -277,7 +298,7 @@ class Recorder:
             folder=name,
             size_bytes=size,
             step=self._model_step,
-            params={key: str(value) for key, value in (params or {}).items()},
+            params={key: redact_named(key, str(value)) for key, value in (params or {}).items()},
             tags=context_tags(),
         )
         self._model_record = self._append(record, durable=True)

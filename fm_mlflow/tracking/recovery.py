@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import mlflow
@@ -30,7 +31,8 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
 
     Args:
         folder: The journal's.
-        store: Tracking URI to deliver to instead of the journal's own.
+        store: Tracking URI to deliver to; by default the journal's own, where the environment
+            names that too.
 
     Raises:
         LockedError: Another process has it open.
@@ -39,11 +41,11 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
     journal: Journal | None = None
     try:
         journal = Journal.open(folder)
-        uri = store or journal_uri(journal.header)
+        uri = store or journal_uri(journal, f"sync {journal.journal_id}")
         _end_if_dead(journal)
-    except LockedError:
+    except (LockedError, FileNotFoundError):
         raise
-    except TrackingError as error:
+    except (TrackingError, OSError) as error:
         if journal is not None:
             journal.close()
         return Delivered(folder.name, stored_run_id(folder) or "", "", 0, str(error))
@@ -66,15 +68,33 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
     return Delivered(journal.journal_id, run_id, redact(uri), before - left, pending)
 
 
-def journal_uri(header: RunStart) -> str:
-    """Return the tracking URI of a journal, whose password is never written down."""
-    if HIDDEN not in header.uri:
-        return header.uri
+def journal_uri(journal: Journal, command: str) -> str:
+    """Return the tracking URI of a journal, which must be the active one: it may have a password.
+
+    Nothing is asked of another store, and so no password or token is sent to one that only a
+    journal names.
+
+    Args:
+        journal: Open.
+        command: What a person calls for it, after `fm-mlflow`.
+
+    Raises:
+        TrackingError: It is another; says which command takes that one.
+    """
+    uri = journal.header.uri
+    if not isinstance(uri, str) or not uri.isprintable():
+        raise TrackingError(f"the journal {journal.folder} names no store: {uri!r}")
     active = absolute_uri(mlflow.get_tracking_uri())
-    if redact(active) == header.uri:
+    if uri.rstrip("/") in (active.rstrip("/"), redact(active).rstrip("/")):
         return active
+    if HIDDEN in uri:
+        remedy = "set MLFLOW_TRACKING_URI to it, with its password"
+    else:
+        name, _, arguments = command.partition(" ")
+        remedy = f"if you trust it: `fm-mlflow {name} --store {shlex.quote(uri)} {arguments}`"
     raise TrackingError(
-        f"the journal belongs to {header.uri}; set MLFLOW_TRACKING_URI to it, with its password"
+        f"the journal {journal.folder} belongs to the store {uri}, and this environment names "
+        f"{redact(active)}; {remedy}"
     )
 
 

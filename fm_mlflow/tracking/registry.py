@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.config import CHAMPION, PREVIOUS
 from fm_mlflow.errors import InputError, TrackingError
-from fm_mlflow.process.redaction import redact
+from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
 from fm_mlflow.results.register import RegisteredVersion
 from fm_mlflow.tracking.store import check_reachable, has_code, if_existing, pages, store_errors
@@ -156,7 +156,7 @@ class Registry:
         existing: RegisteredVersion | None,
     ) -> int:
         """Make a version, or give the model's own one the new evidence; return its number."""
-        tags = {name: redact(value) for name, value in tags.items()}
+        tags = {name: redact_named(name, value) for name, value in tags.items()}
         if existing is None:
             version = self._new_version(model_uri, tags)
         else:

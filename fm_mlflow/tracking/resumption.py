@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ from fm_mlflow.process.file_lock import FileLock, LockedError
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.journal import Journal, open_journal
-from fm_mlflow.tracking.outbox.state import lock_folder
+from fm_mlflow.tracking.outbox.roots import confined, lock_folder
 from fm_mlflow.tracking.recovery import journal_uri
 from fm_mlflow.tracking.run import Resumption
 from fm_mlflow.tracking.running import judge
@@ -52,21 +54,22 @@ class Resumable:
 
 
 @contextmanager
-def resumable(run_id: str) -> Iterator[Resumable]:
+def resumable(run_id: str, store: str = "") -> Iterator[Resumable]:
     """Find a run and keep others from resuming it; its store is the active one meanwhile.
 
     Args:
         run_id: Its id in the store, or that of its journal.
+        store: Tracking URI; by default the active one, which must be that of the journal.
 
     Raises:
         InputError: There is no such run.
         TrackingError: It is still running, or another process resumes it; or the store does
-            not answer and this machine does not have the run's journal.
+            not answer and this machine does not have the run's journal; or the journal names
+            another store.
     """
-    locks = lock_folder()
-    locks.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(run_id.encode()).hexdigest()[:32]
     with ExitStack() as stack:
-        lock = FileLock(locks / f"run-{run_id}.lock")
+        lock = FileLock(lock_folder() / f".run-{name}.lock")
         try:
             lock.acquire()
             stack.callback(lock.release)
@@ -75,7 +78,9 @@ def resumable(run_id: str) -> Iterator[Resumable]:
             raise TrackingError(f"run {run_id} is in use: {error}") from error
         if journal is not None:
             stack.callback(journal.close)
-            stack.enter_context(_active(journal_uri(journal.header)))
+            store = store or journal_uri(journal, f"resume {shlex.quote(run_id)}")
+        if store:
+            stack.enter_context(_active(store))
         run = _stored_run(run_id, journal)
         downloads = Path(tempfile.mkdtemp(prefix="fm_mlflow-"))
         stack.callback(shutil.rmtree, downloads, ignore_errors=True)
@@ -139,6 +144,8 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
             status = keys.RUNNING
     extended_at = int(tags.get(keys.EXTENDED_AT, 0))
     points, model = _journaled(journaled, extended_at)
+    if journal and model:
+        confined(journal.folder, model[1].folder)
     model_id = None
     if run is not None:
         points |= _stored_points(run, extended_at)

@@ -24,7 +24,7 @@ from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.remote_run import utc_now
-from fm_mlflow.tracking.outbox.state import lock_folder
+from fm_mlflow.tracking.outbox.roots import lock_folder, sync_command
 from fm_mlflow.tracking.recorder import LoggedModel, Recorder
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
@@ -108,8 +108,7 @@ class TrackedRun(Recorder):
     ) -> None:
         super().__init__()
         self._kind = kind
-        self.name = name
-        """The run's name: the one it was given, else ours."""
+        self.name = redact(name)
         self.pending = ""
         """After the end: what the store does not have yet and where it is, in one line."""
         self._flush_timeout = flush_timeout
@@ -185,7 +184,7 @@ class TrackedRun(Recorder):
             unavailable = error
             self._notice(
                 f"{error}; the run goes on offline, its journal is {self._opened.folder}, and "
-                "`fm-mlflow sync` delivers it"
+                f"`{sync_command()}` delivers it"
             )
         self._courier = courier
         courier.start(unavailable)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -25,7 +26,8 @@ def save_model(
     input_example: Any,
     output_example: Any,
     class_names: tuple[str, ...],
-    code_paths: tuple[Path, ...],
+    code_folder: Path,
+    code_files: tuple[Path, ...],
     requirements: tuple[str, ...],
 ) -> int | None:
     """Save a trained Keras model, with its optimizer state, as an MLflow model.
@@ -36,7 +38,8 @@ def save_model(
         input_example: A few inputs, shape (n, *input_shape), float32.
         output_example: The model's outputs for them, shape (n, classes).
         class_names: Travel with the model as metadata, in label order.
-        code_paths: A user's own source files that loading needs.
+        code_folder: The folder that a user's own modules are imported from.
+        code_files: Their source files that loading needs, relative to it.
         requirements: Packages that these need, as pip takes them.
 
     Returns:
@@ -49,7 +52,11 @@ def save_model(
     modules = map(importlib.import_module, ("mlflow", "tensorflow", "keras", "numpy"))
     installed = [f"{module.__name__}=={module.__version__}" for module in modules]
     # MLflow tries the example, and Keras draws a progress bar on stdout for that.
-    with redirect_stdout(io.StringIO()), _its_own_custom_objects(model):
+    with (
+        redirect_stdout(io.StringIO()),
+        _its_own_custom_objects(model),
+        _copies(code_folder, code_files) as code_paths,
+    ):
         mlflow.tensorflow.save_model(
             model,
             path=str(folder),
@@ -58,12 +65,23 @@ def save_model(
             # MLflow would take 7 s to guess what loading needs.
             pip_requirements=[*installed, *requirements],
             metadata={"class_names": list(class_names)},
-            code_paths=[str(path) for path in code_paths] or None,
+            code_paths=code_paths or None,
         )
     for cache in folder.rglob("__pycache__"):
         shutil.rmtree(cache, ignore_errors=True)
     size: int | None = _model_in(folder).model_size_bytes
     return size
+
+
+@contextmanager
+def _copies(folder: Path, files: tuple[Path, ...]) -> Iterator[list[str]]:
+    """Copy files into a folder of their own: of a package, MLflow would take all that is in it."""
+    with TemporaryDirectory(prefix="fm_mlflow-") as place:
+        for file in files:
+            copy = Path(place, file)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / file, copy)
+        yield sorted({str(Path(place, file.parts[0])) for file in files})
 
 
 def sign_model(folder: Path, logged: LoggedModel, run_id: str) -> None:

@@ -305,14 +305,13 @@ def prepare(uri: str, lock_folder: Path) -> None:
 
     Args:
         uri: The tracking URI.
-        lock_folder: Where the lock goes that the processes of this user share.
+        lock_folder: Where the lock goes that the processes of this user share; it exists.
     """
     from fm_mlflow.process.file_lock import FileLock
 
     if "://" not in uri or uri.startswith(("http://", "https://", "file://")):
         return
-    lock_folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    with FileLock(lock_folder / f"store-{name}.lock"), store_errors("open the store", uri):
+    with FileLock(lock_folder / f".store-{name}.lock"), store_errors("open the store", uri):
         make_folder_of(uri)
         MlflowClient(tracking_uri=uri).search_experiments(max_results=1)

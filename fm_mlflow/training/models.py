@@ -14,10 +14,11 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
+from fm_mlflow import keys
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.data.probabilities import are_probabilities
-from fm_mlflow.fitting import Examples
+from fm_mlflow.fitting import Examples, MetricNames
 from fm_mlflow.training.user_source import (
     UnfitError,
     UserSource,
@@ -41,6 +42,7 @@ class BuiltModel:
         params: What the run logs of it: optimizer, loss and, unless scheduled, learning rate.
         was_compiled: Its author compiled it: optimizer, loss and learning rate are the author's.
         source: What is needed to load it elsewhere.
+        metric_names: What its metrics are called in the store.
     """
 
     model: keras.Model
@@ -49,6 +51,7 @@ class BuiltModel:
     params: dict[str, Any]
     was_compiled: bool
     source: UserSource
+    metric_names: MetricNames
 
     def inputs(self, subset: Subset) -> NDArray[np.float32]:
         """Images as the model takes them: 0 to 1, shape (n, *input_shape)."""
@@ -121,7 +124,7 @@ def build_model(
     # Kernels repeat bit for bit on a CPU; on a GPU only in this mode.
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
-    source = UserSource()
+    source, names = UserSource(), MetricNames(dataset.class_names)
     with refused_as(config.model):
         if function is None and config.model in BUILDERS:
             model = BUILDERS[config.model](dataset.image_shape, len(dataset.class_names))
@@ -136,10 +139,11 @@ def build_model(
         if was_compiled:
             params = _compiled_params(model)
             _check_loss(model, dataset, outputs, gives_logits)
+            _check_metrics(model, dataset, outputs, names)
         else:
             params = _compile(model, config, gives_logits)
         _check_saving(model)
-    return BuiltModel(model, input_shape, gives_logits, params, was_compiled, source)
+    return BuiltModel(model, input_shape, gives_logits, params, was_compiled, source, names)
 
 
 def _call(function: Callable[[], Any]) -> keras.Model:
@@ -235,6 +239,28 @@ def _check_loss(
             f"a model whose loss takes what it gives; it gives {kinds[gives_logits]}, its loss "
             f"expects {kinds[expects_logits]} (from_logits)"
         )
+
+
+def _check_metrics(
+    model: keras.Model, dataset: Dataset, outputs: NDArray[np.float32], names: MetricNames
+) -> None:
+    """Compute the metrics of two real images, so that what they are called is told before the run.
+
+    A model with a step of its own may leave its metrics alone: then its first epoch tells.
+    """
+    if any(
+        getattr(type(model), name) is not getattr(keras.Model, name)
+        for name in ("train_step", "test_step", "compute_metrics")
+    ):
+        return
+    labels = dataset.train.labels[: len(outputs)].astype(np.int32)
+    with accepting("a model compiled with metrics of class numbers and of its outputs"):
+        results = model.compute_metrics(None, labels, keras.ops.convert_to_tensor(outputs))
+        model.reset_metrics()
+    own = [each.name for part in model.metrics for each in getattr(part, "metrics", [])]
+    if keys.LOSS in own:
+        raise UnfitError("a model without a metric named loss: it would hide the loss in Keras")
+    names.logged(results)
 
 
 def _check_saving(model: keras.Model) -> None:

@@ -15,15 +15,17 @@ from fm_mlflow import keys
 from fm_mlflow.config import NOT_SHAPING, TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import TrainingError
+from fm_mlflow.escaping import printable
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.machine import Machine
 from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.naming import run_name
+from fm_mlflow.process.redaction import redact
 from fm_mlflow.report.describe import describe_training
 
 if TYPE_CHECKING:
-    from fm_mlflow.fitting import FitResult
+    from fm_mlflow.fitting import FitResult, Stop
     from fm_mlflow.measure.flops import FlopsProfile
     from fm_mlflow.tracking.recorder import LoggedModel
     from fm_mlflow.tracking.run import TrackedRun
@@ -48,7 +50,11 @@ def log_setting(
     with run.artifacts() as folder:
         lines: list[str] = []
         built.model.summary(print_fn=lambda line, **_: lines.append(line))
-        (folder / keys.MODEL_SUMMARY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        summary = redact("\n".join(lines))
+        (folder / keys.MODEL_SUMMARY_FILE).write_text(f"{summary}\n", encoding="utf-8")
+        if files := built.source.files:
+            listed = "".join(f"{printable(path.as_posix())}\n" for path in files)
+            (folder / keys.SOURCE_FILES_FILE).write_text(listed, encoding="utf-8")
 
 
 def log_outcome(
@@ -63,6 +69,11 @@ def log_outcome(
     from fm_mlflow.report.plots import save_confusion_matrix, save_learning_curve
 
     run.set_tags({keys.COMPILER: fitted.compiler})
+    name = run_name(config, fitted.epochs_done)
+    if fitted.stopped is not None:
+        _log_stop(run, fitted.stopped)
+        if run.name == run_name(config):  # nobody gave it another
+            run.rename(name)
     inputs, labels = built.inputs(dataset.test), dataset.test.labels.astype(np.int32)
     probabilities = built.probabilities(inputs, _PREDICTION_BATCH)
     predicted = probabilities.argmax(axis=1)
@@ -81,25 +92,36 @@ def log_outcome(
         input_example=example,
         output_example=np.asarray(built.model(example, training=False)),
         class_names=dataset.class_names,
-        code_paths=built.source.paths,
+        code_folder=built.source.folder,
+        code_files=built.source.files,
         requirements=built.source.requirements,
         params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
     )
     run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
     run.set_tags({keys.WEIGHTS_DIGEST: weights_digest(built.model)})
     with run.artifacts() as folder:
-        title = run_name(config)
-        save_learning_curve(fitted.history, title, _file(folder, keys.LEARNING_CURVE_FILE))
+        save_learning_curve(fitted.history, name, _file(folder, keys.LEARNING_CURVE_FILE))
         save_confusion_matrix(
             dataset.test.labels,
             predicted,
             dataset.class_names,
-            title,
+            name,
             _file(folder, keys.CONFUSION_MATRIX_FILE),
         )
         predictions = _file(folder, keys.PREDICTIONS_FILE)
         np.savez_compressed(predictions, label=dataset.test.labels, probability=probabilities)
     return model, outcome
+
+
+def _log_stop(run: TrackedRun, stopped: Stop) -> None:
+    """Log that a callback stopped the run early, where a reader of the runs table sees it."""
+    done, best, reason = str(stopped.epoch), str(stopped.best_epoch), stopped.reason
+    tags: dict[str, str] = {keys.EPOCHS_DONE: done, keys.BEST_EPOCH: best, keys.STOPPED_BY: reason}
+    params = dict(zip(keys.PARAMS_OF_STOP, (done, best, reason), strict=True))
+    if stopped.best_epoch is None:
+        del tags[keys.BEST_EPOCH], params["best_epoch"]
+    run.set_tags(tags)
+    run.log_params(params, unless_logged=True)  # of the run before it was extended
 
 
 def clocks(fitted: FitResult, logged: LoggedModel, started: float) -> list[Measurement]:

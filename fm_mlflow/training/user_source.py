@@ -20,10 +20,12 @@ from typing import Any, cast
 
 from fm_mlflow.config import MODEL_REFERENCE
 from fm_mlflow.errors import ModelError
+from fm_mlflow.process.redaction import redact
 
 _ALWAYS_REQUIRED = {"mlflow", "tensorflow", "keras", "numpy", "fm_mlflow"}
 
 _LONGEST_MESSAGE = 400
+_LARGEST_MODULE = 1 << 20  # bytes; what is larger is data that ends in .py
 _APPENDED = re.compile(r"\s(?:Full object config:|Arguments received by )")
 """What Keras appends to its messages: whole configurations and arguments."""
 
@@ -36,11 +38,13 @@ class UserSource:
     """What is logged with a model so that it loads elsewhere.
 
     Attributes:
-        paths: Files, and folders of packages, of the user's own.
+        folder: The folder that the user's modules are imported from.
+        files: Their source files, relative to it; nothing but Python source.
         requirements: Distributions that they import, `name==version`.
     """
 
-    paths: tuple[Path, ...] = ()
+    folder: Path = Path()
+    files: tuple[Path, ...] = ()
     requirements: tuple[str, ...] = ()
 
 
@@ -57,7 +61,8 @@ def accepting(accepted: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         # Keras sets terminal styles in its messages; TensorFlow's may hold a whole graph.
-        text = re.sub(r"\x1b\[[\d;]*m", "", _APPENDED.split(str(error))[0])
+        # Redacted before it is cut: of half a secret, nothing can be recognised.
+        text = re.sub(r"\x1b\[[\d;]*m", "", _APPENDED.split(redact(str(error)))[0])
         message = textwrap.shorten(text, _LONGEST_MESSAGE, placeholder=" …")
         cause = f"{type(error).__name__}: {message}" if message else type(error).__name__
         raise UnfitError(f"{accepted}; it raised {cause}") from error
@@ -160,8 +165,9 @@ def _import_file(path: Path) -> ModuleType:
 def source_of(function: Callable[[], Any]) -> UserSource:
     """Return the user's own code that a function's model needs; nothing for installed packages.
 
-    That is what has been imported from the folder of the function's module: a class of the model
-    may be defined in any of its neighbours.
+    That is what has been imported from the folder of the function's module, because a class of the
+    model may be defined in any of its neighbours, and of packages the modules that are imported
+    only later. What else lies in a package, data and settings above all, stays where it is.
     """
     module = sys.modules[function.__module__]
     file = getattr(module, "__file__", None)
@@ -169,7 +175,7 @@ def source_of(function: Callable[[], Any]) -> UserSource:
         return UserSource()
     depth = module.__name__.count(".") + (Path(file).name == "__init__.py")
     folder = Path(os.path.abspath(file)).parents[depth]
-    sources, files = set(), []
+    packages, files = set(), set()
     for name, loaded in list(sys.modules.items()):
         place = os.path.abspath(getattr(loaded, "__file__", None) or "/")
         top = name.partition(".")[0]
@@ -181,17 +187,41 @@ def source_of(function: Callable[[], Any]) -> UserSource:
             continue
         # Only what is named so in this folder: a whole Python may lie further down.
         if path.relative_to(folder).parts[0] in (top, f"{top}.py"):
-            sources.add(folder / path.relative_to(folder).parts[0])
-            files.append(path)
-    return UserSource(tuple(sorted(sources)), tuple(sorted(_requirements(files))))
+            if path.suffix == ".py":
+                files.add(path)
+            if path.parent != folder:
+                packages.add(folder / path.relative_to(folder).parts[0])
+    requirements = tuple(sorted(_requirements(files)))
+    files |= {file for package in packages for file in _modules_of(package)}
+    return UserSource(
+        folder, tuple(sorted(file.relative_to(folder) for file in files)), requirements
+    )
+
+
+def _modules_of(package: Path) -> Iterator[Path]:
+    """Yield the source files of a package: no link out of it, nothing hidden, nothing huge."""
+    inside = package.resolve()
+    for place, folders, names in os.walk(package):
+        # Neither `.git` nor an environment that somebody made within the package.
+        folders[:] = [
+            each
+            for each in folders
+            if each.isidentifier() and not (Path(place, each) / "pyvenv.cfg").exists()
+        ]
+        for file in (Path(place, name) for name in names if name.endswith(".py")):
+            if (
+                not file.name.startswith(".")
+                and file.resolve().is_relative_to(inside)
+                and file.is_file()
+                and file.stat().st_size <= _LARGEST_MODULE
+            ):
+                yield file
 
 
 def _requirements(files: Iterable[Path]) -> set[str]:
     """Return the distributions that the files import, beyond what every model needs."""
     imported = set()
     for file in files:
-        if file.suffix != ".py":
-            continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}

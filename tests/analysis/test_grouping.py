@@ -35,6 +35,24 @@ def test_a_parameter_that_one_lacks_is_unknown_there() -> None:
     assert names(*each) == ["cnn (optimizer sgd)", "cnn (optimizer unknown)"]
 
 
+def test_what_nobody_chose_is_in_no_name() -> None:
+    """MLflow's callback for Keras logs the optimizer's settings, dozens of them."""
+    each = [
+        runs("cnn", [0.9], config={"width": width, "opt_name": f"o{width}", "opt_beta_1": width})
+        for width in ("8", "16")
+    ]
+    assert names(*each) == ["cnn (width 16)", "cnn (width 8)"]
+    assert names(*(runs("a", [0.9], config={"opt_name": name}) for name in "xy")) == ["a", "a #2"]
+
+
+def test_what_one_alone_has_is_in_no_name_where_the_rest_suffices() -> None:
+    each = [
+        runs("cnn", [0.9], config={"width": "8", "note": "first try"}),
+        runs("cnn", [0.9], config={"width": "16"}),
+    ]
+    assert names(*each) == ["cnn (width 16)", "cnn (width 8)"]
+
+
 def test_data_are_named_where_nothing_else_differs() -> None:
     each = [
         runs("cnn", [0.9], data_digest="0123456789a"),

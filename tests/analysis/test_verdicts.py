@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Verdict
@@ -222,12 +225,66 @@ def test_a_count_that_varies_between_runs_is_not_exact() -> None:
 def test_noisy_costs_are_tested() -> None:
     verdict = cost_verdict(keys.LATENCY_P50, [0.5, 0.51, 0.52, 0.53], [0.3, 0.31, 0.32, 0.33])
     assert verdict.verdict == "b_better"
-    assert verdict.p_value == pytest.approx(2 / 70)
+    logs = np.log([0.5, 0.51, 0.52, 0.53]), np.log([0.3, 0.31, 0.32, 0.33])
+    expected = stats.ttest_ind(*logs, equal_var=False)
+    interval = np.exp(expected.confidence_interval(0.95))
+    assert verdict.p_value == pytest.approx(expected.pvalue)
+    assert verdict.ratio == pytest.approx(math.exp(logs[0].mean() - logs[1].mean()))
+    assert (verdict.ratio_low, verdict.ratio_high) == pytest.approx(tuple(interval))
+    assert verdict.ci_low == pytest.approx((interval[0] - 1) * 0.315)
     assert verdict.probability_of_improvement == 0
     assert verdict.words == (
-        "Latency (median) is lower in b than in a: 0.32 ms against 0.52 ms (difference 0.20 ms, "
-        "95% interval 0.18 ms to 0.22 ms; exact permutation test, p = 0.029, 4 and 4 runs)."
+        "Latency (median) is lower in b than in a: 0.32 ms against 0.52 ms (1.64 times, 95% "
+        "interval 1.54 to 1.74; t-test on logarithms, p < 0.001, 4 and 4 runs)."
     )
+
+
+def test_three_runs_decide_a_difference_of_ten_times_the_noise() -> None:
+    each = [
+        runs(name, [0.9, 0.9, 0.9], metrics={keys.MEMORY_PEAK: peaks})
+        for name, peaks in (("a", [1090.0, 1100.0, 1110.0]), ("b", [990.0, 1000.0, 1010.0]))
+    ]
+    (verdict,) = cost_verdicts(grouped(*each))
+    assert verdict.verdict == "b_better"
+    assert verdict.words.startswith("Peak memory is lower in b than in a: 1,000 MiB against 1,100")
+
+
+def test_the_ratio_is_named_the_larger_way_round() -> None:
+    verdict = cost_verdict(keys.FIT_SECONDS, [10.0, 11.0, 9.0, 10.0], [10.5, 12.0, 9.5, 11.0])
+    assert verdict.verdict == "not_distinguishable"
+    assert verdict.ratio is not None
+    assert verdict.ratio < 1
+    assert "10.0 s against 10.8 s (1.07 times, 95% interval 0.92 to 1.26;" in verdict.words
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.0, 0.0, 0.1), (2.0, 2.0, 2.0, 2.0)])
+def test_without_noise_or_logarithm_the_test_permutes(values: tuple[float, ...]) -> None:
+    verdict = cost_verdict(keys.LATENCY_P50, [5.0, 5.0, 5.0, 5.0], list(values))
+    assert (verdict.ratio, verdict.test) == (None, "exact permutation test")
+    assert verdict.p_value == pytest.approx(2 / 70)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("noise", [0.02, 0.3])
+def test_equal_costs_are_called_different_in_at_most_5_percent(seeds: int, noise: float) -> None:
+    """Half of the pairs vary equally, half differently; then one of ten times the noise more."""
+    random = np.random.default_rng(seeds)
+    shown = {0: 0, 10: 0}
+    stores = 300
+    for store in range(stores):
+        spreads = (noise, noise / 5 if store % 2 else noise)
+        logs = [spread * random.standard_normal(seeds) for spread in spreads]
+        for gap in shown:
+            a, b = np.exp(logs[0] + gap * noise), np.exp(logs[1])
+            metrics = ({keys.LATENCY_P50: values.tolist()} for values in (a, b))
+            each = [
+                runs(name, [0.9] * seeds, metrics=of)
+                for name, of in zip("ab", metrics, strict=True)
+            ]
+            (verdict,) = cost_verdicts(grouped(*each))
+            shown[gap] += verdict.verdict != "not_distinguishable"
+    assert shown[0] <= 0.05 * stores + 9  # and what chance adds to it
+    assert shown[10] >= 0.99 * stores
 
 
 @pytest.mark.parametrize(
@@ -268,4 +325,4 @@ def test_one_run_each_shows_nothing_of_a_noisy_cost() -> None:
         )
     )
     assert verdict.verdict == "not_distinguishable"
-    assert verdict.words.endswith("one run each; 4 runs each could show a difference.")
+    assert verdict.words.endswith("one run each; 3 runs each could show a difference.")

@@ -19,6 +19,7 @@ from fm_mlflow.commands import compare as comparing
 from fm_mlflow.commands.compare import choose
 from fm_mlflow.config import Choice
 from fm_mlflow.listeners import ProgressListener
+from tests.limits import largest_file
 from tests.outages import Line, Way
 from tests.simulated import Simulated, log_run
 from tests.stores import Store, active_store, fm_mlflow as command
@@ -147,6 +148,20 @@ def test_an_output_that_is_a_file_is_refused(store: Store) -> None:
     with pytest.raises(InputError, match="output"):
         compare(output="out")
     assert Path("out").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_the_report_before_and_nothing_else(store: Store) -> None:
+    fill(store, GAP[4:6])
+    compare(output="out")
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    fill(store, [Simulated("mlp", seed=9)])
+    sizes = sorted(len(text) for text in before.values())
+    with largest_file(sizes[-1] - 1000), pytest.raises(ComparisonError, match="cannot write"):
+        compare(output="out")
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+    with largest_file(sizes[-1] - 1000), pytest.raises(ComparisonError, match="cannot write"):
+        compare(output="new")
+    assert not Path("new").exists()
 
 
 class CutsAt(ProgressListener):

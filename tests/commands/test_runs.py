@@ -138,7 +138,7 @@ def test_runs_of_others_are_there_where_they_are_named(store: Store) -> None:
         ({"experiment": "none"}, "such as Default"),
         ({"runs": "0" * 32}, "ids of runs in the store"),
         ({"filter": "nonsense"}, "a filter that MLflow reads"),
-        ({"cost": "flops/inference"}, "experiment, runs, models, filter, status"),
+        ({"cost": "flops/inference"}, "experiment, runs, models, dataset, filter, status"),
     ],
 )
 def test_bad_input_is_refused(store: Store, settings: dict[str, str], message: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from fm_mlflow.errors import TrackingError
-from fm_mlflow.process.redaction import one_line, redact, redact_logs
+from fm_mlflow.process.redaction import one_line, redact, redact_logs, redact_named
 
 
 @pytest.mark.parametrize(
@@ -23,10 +24,141 @@ from fm_mlflow.process.redaction import one_line, redact, redact_logs
         ("postgresql://ann:pa/ss22word@db/x", "postgresql://ann:***@db/x"),
         ("mysql://db/x?user=ann&password=hunter22&a=b", "mysql://db/x?user=ann&password=***&a=b"),
         ("mssql+pyodbc:///?odbc_connect=PWD%3Dx", "mssql+pyodbc:///?odbc_connect=***"),
+        ("https://glpat:@git.example.org/a", "https://***:@git.example.org/a"),
+        ("https://abc:x-oauth-basic@github.com/a", "https://***:***@github.com/a"),
+        ("https://ann:p@ss@host.org/a", "https://ann:***@host.org/a"),
+        ("https://ann:pa/ss@host.org/a", "https://ann:***@host.org/a"),
+        ("https://ann:p@ss/w@host.org/a@b", "https://ann:***@host.org/a@b"),
+        ("git+https://ann:pass@host.org/a.git@v1", "git+https://ann:***@host.org/a.git@v1"),
+        ("https://host.org/@scope/pkg", "https://host.org/@scope/pkg"),
+        ("redis://:secretpw@cache:6379/0", "redis://:***@cache:6379/0"),
+        ("ssh://git@host.org/a.git", "ssh://git@host.org/a.git"),
+        ("models:/digits@champion of http://h:5000", "models:/digits@champion of http://h:5000"),
+        ('{"url":"db://a:secretpw@h/x","mail":"b@c"}', '{"url":"db://a:***@h/x","mail":"b@c"}'),
     ],
 )
 def test_passwords_in_uris_are_hidden(text: str, safe: str) -> None:
     assert redact(text) == safe
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("connect ann:hunter22@db.example.org", "connect ann:***@db.example.org"),
+        ("Authorization: Bearer abc.def-1 refused", "Authorization: Bearer *** refused"),
+        ("{'Authorization': 'Basic YW5uOnB3', 'a': 1}", "{'Authorization': 'Basic ***', 'a': 1}"),
+        ("Authorization: Digest username=a, response=b\nnext", "Authorization: ***\nnext"),
+        ("curl -H 'X-Api-Key: abcdef' x", "curl -H 'X-Api-Key: ***' x"),
+        ("sent Bearer abc123def to it", "sent Bearer *** to it"),
+        ("Bearer authentication is required", "Bearer authentication is required"),
+        ("Cookie: a=b; session=c\nHost: d", "Cookie: ***\nHost: d"),
+        ("Set-Cookie: sid=1; HttpOnly", "Set-Cookie: ***"),
+        ("/callback?access_token=abc&state=x", "/callback?access_token=***&state=x"),
+        ("grant&client_secret=abc&scope=x", "grant&client_secret=***&scope=x"),
+        ("https://a.blob/x?sv=1&sig=ab%2Bc&se=2", "https://a.blob/x?sv=1&sig=***&se=2"),
+        ("?X-Amz-Credential=AK/x&X-Amz-Signature=ff", "?X-Amz-Credential=***&X-Amz-Signature=***"),
+        ("AccountName=a;AccountKey=bcd==;Suffix=c", "AccountName=a;AccountKey=***;Suffix=c"),
+        ("train --password hunt --epochs 3", "train --password *** --epochs 3"),
+        ("--api-key=hunt --token 'a b' c", "--api-key=*** --token '***' c"),
+        ('{"password": "a \'b", "user": "c"}', '{"password": "***", "user": "c"}'),
+        ('"{\\"db_password\\": \\"hunt\\"}"', '"{\\"db_password\\": \\"***\\"}"'),
+        ("curl -u ann:hunt https://host", "curl -u ann:*** https://host"),
+        ("machine h login ann password hunt", "machine h login ann password ***"),
+        ("Uid=a;Pwd={a;b};Port=1", "Uid=a;Pwd=***;Port=1"),
+        ("password: hunter22 was refused", "password: *** was refused"),
+        ("password: swordfish", "password: ***"),
+        ("export PGPASSWORD=x1; psql", "export PGPASSWORD=***; psql"),
+        ("clientSecret=abc", "clientSecret=***"),
+        ("found ghp_abcdefghijklmnop1234 here", "found *** here"),
+        ("key AKIAIOSFODNN7EXAMPLE22", "key ***"),
+        ("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.c2ln.", "jwt ***."),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nmore",
+            "-----BEGIN RSA PRIVATE KEY-----***-----END RSA PRIVATE KEY-----\nmore",
+        ),
+        ("-----BEGIN PRIVATE KEY-----\nMIIE cut off", "-----BEGIN PRIVATE KEY-----***"),
+    ],
+)
+def test_secrets_are_hidden_by_their_form(text: str, safe: str) -> None:
+    assert redact(text) == safe
+    assert redact(safe) == safe
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wrong password: the server answers 401",
+        "use_token=true, password=None, token: 12, max_tokens=512",
+        "PWD=/home/ann OLDPWD=/ PATH=/bin",
+        "KeyError: 'x' in keyboard.py:12 at 10:30@x",
+        "pad_token='[PAD]' key: loss metric_key=accuracy signature=ModelSignature()",
+        "image:tag@sha256:0123456789abcdef mailto:somebody@example.org",
+        "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
+        "skip-connections sk-learn hf_hub tokens=3 passed=5 pass=7",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("PGPASSWORD", "hunter22", "x hunter22 y"),
+        ("GH_PAT", "a/b+c d", "x a%2Fb%2Bc%20d y"),
+        ("GH_PAT", "a/b+c d", "x a%2Fb%2Bc+d y"),
+        ("DB_PASS", 'quo"te\\d', 'x quo\\"te\\\\d y'),
+        ("DATABASE_URL", "postgresql://ann:p%40sswd@db/x", "x p@sswd y"),
+        ("HTTPS_PROXY", "http://ann:proxypw@proxy:3128", "x proxypw y"),
+        ("PGSERVICE", "host=db user=ann password=libpq22", "x libpq22 y"),
+        ("DOCKER_CONFIG_JSON", '{"auth": {"password": "injson"}}', "x injson y"),
+        ("AZURE_CONNECTION_STRING", "AccountName=a;AccountKey=abc123==", "x abc123== y"),
+        ("SHORT_TOKEN", "hunt", "x hunt y"),
+    ],
+)
+def test_values_of_the_environment_are_hidden(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert redact(text) == "x *** y"
+
+
+def test_a_secret_that_begins_or_overlaps_another_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number, value in enumerate(("hunt", "hunter22", "er22-and-more", "hunting-season")):
+        monkeypatch.setenv(f"TOKEN_{number}", value)
+    assert redact("a hunt, a hunter22, hunter22-and-more") == "a ***, a ***, ***"
+    assert redact("hunting for hunters") == "hunting for hunters"
+
+
+def test_a_path_to_a_secret_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
+    assert redact(f"cannot read {tmp_path}") == f"cannot read {tmp_path}"
+
+
+@pytest.mark.parametrize(("name", "value"), [("USE_TOKEN", "true"), ("DB_PASS", "yes")])
+def test_common_values_stay(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert redact(f"it is {value}") == f"it is {value}"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *(".", "/", "a.", "a/", "@", "://", "db://u:", "x://u:p@", "eyJ", "password=", 'token="'),
+        *("passwd='", "key: ", "-----BEGIN PRIVATE KEY-----", "a:bbbb@", "cookie:", "u://@a", "_"),
+    ],
+)
+def test_the_time_does_not_grow_with_the_square_of_the_length(piece: str) -> None:
+    text = piece * (300_000 // len(piece))
+    assert redact(f"{text} postgresql://ann:hunter22@db").count("hunter22") == 0
+
+
+def test_a_value_is_hidden_by_its_name() -> None:
+    assert redact_named("api_key", "anything") == "***"
+    assert redact_named("note", "see db://a:secretpw@h") == "see db://a:***@h"
+    assert redact_named("use_token", "true") == "true"
 
 
 @pytest.mark.parametrize(
@@ -49,6 +181,7 @@ def test_secrets_of_the_environment_are_hidden(
 def test_an_error_becomes_one_safe_line() -> None:
     error = ValueError("\n cannot open db://a:longpass@h/x \n\n more")
     assert one_line(error) == "ValueError: cannot open db://a:***@h/x"
+    assert one_line(TrackingError("no\nansw\x1b[2Jer")) == r"no\nansw\x1b[2Jer"
     assert one_line(TrackingError("no answer")) == "no answer"
     assert one_line(KeyError("x")) == "KeyError: 'x'"
     assert one_line(ValueError()) == "ValueError"
@@ -97,3 +230,18 @@ def test_a_log_call_that_does_not_fit_harms_nobody(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(logging, "raiseExceptions", False)
     record = logging.getLogger("x").makeRecord("x", 30, "f", 1, "bad %d", ("x",), None)
     assert record.msg == "bad %d"
+
+
+@pytest.mark.usefixtures("_record_factory")
+def test_the_filter_of_logs_is_installed_once() -> None:
+    redact_logs()
+    once = logging.getLogRecordFactory()
+    redact_logs()
+    assert logging.getLogRecordFactory() is once
+
+
+@pytest.mark.usefixtures("_record_factory")
+def test_no_message_forges_a_record_or_moves_the_cursor(caplog: pytest.LogCaptureFixture) -> None:
+    redact_logs()
+    logging.getLogger("some.library").warning("run %s", "x\nWARNING all is well\r\x1b[2K\x9b\u202e")
+    assert caplog.messages == ["run x\n    WARNING all is well\n    \\x1b[2K\\x9b\\u202e"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from markdown_it import MarkdownIt
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import TrainingRun
@@ -14,6 +16,7 @@ from fm_mlflow.registration.checks import Verification
 from fm_mlflow.registration.model_card import render_model_card
 from fm_mlflow.results.register import Check
 from fm_mlflow.tracking.candidate import Candidate
+from tests.hostile import HOSTILE, spoilt
 
 METRICS: dict[str, float] = {keys.TEST_ACCURACY: 0.9, keys.TEST_LOSS: 0.3012, keys.LATENCY_P50: 0.7}
 LATENCY = {"value": 0.5, "interval": [0.4, 0.6], "method": "median of calls"}
@@ -53,7 +56,11 @@ VERIFICATION = Verification(
 )
 
 
-def model_card(run: TrainingRun = RUN, dataset: Dataset = DATASET) -> str:
+def model_card(
+    run: TrainingRun = RUN,
+    dataset: Dataset = DATASET,
+    name: str = "fashion-mnist-classifier",
+) -> str:
     candidate = Candidate(
         run=run,
         model_uri="models:/m-0",
@@ -67,7 +74,7 @@ def model_card(run: TrainingRun = RUN, dataset: Dataset = DATASET) -> str:
         weights_digest=None,
         data_source=None,
     )
-    name, command = "fashion-mnist-classifier", "fm-mlflow train --model cnn"
+    command = "fm-mlflow train --model cnn"
     seeds = (0.89, 0.9, 0.91)
     return render_model_card(name, candidate, dataset, VERIFICATION, command, seeds)
 
@@ -99,3 +106,21 @@ def test_names_are_text() -> None:
     )
     assert "<script>" not in text.replace("\\<script", "")
     assert text.count("\n") == model_card().count("\n")
+
+
+def test_no_text_of_a_run_is_more_than_text() -> None:
+    run = spoilt(RUN)
+    dataset = replace(DATASET, class_names=(HOSTILE, HOSTILE))
+    name = 'x"); import os; os.system("rm '
+    waiting = MarkdownIt("commonmark").enable("table").parse(model_card(run, dataset, name))
+    types = set()
+    while waiting:
+        token = waiting.pop()
+        types.add(token.type)
+        waiting += token.children or []
+        if token.type == "fence":  # to be copied, so it must be what it seems
+            program = ast.parse(token.content)
+            texts = [each.value for each in ast.walk(program) if isinstance(each, ast.Constant)]
+            assert f"models:/{name}@champion" in texts
+    assert "fence" in types
+    assert types.isdisjoint({"link_open", "image", "html_inline", "html_block", "heading"})

@@ -5,25 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from rich.console import Console
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Statistic
 from fm_mlflow.analysis.prose.words import difference
 from fm_mlflow.cli import _show
+from fm_mlflow.escaping import code_span, csv_field, markdown, printable
 from fm_mlflow.report.contents import NOTEBOOK_COLUMNS, contents
 from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.markdown import to_markdown
-from fm_mlflow.report.text import markdown, printable
 from fm_mlflow.report.verdict_tables import evidence
 from fm_mlflow.results.compare import CompareResult
 from fm_mlflow.terminal.compare import print_compare_result, print_comparison
+from fm_mlflow.terminal.lines import SafeConsole
+from tests.analysis.simulated import compared, runs
+from tests.hostile import HOSTILE, spoilt
 from tests.report import comparisons
 
 CASES = [
@@ -37,7 +41,7 @@ CASES = [
 
 def on_terminal(comparison: Comparison, width: int = 80) -> str:
     stream = io.StringIO()
-    print_comparison(Console(file=stream, width=width), comparison)
+    print_comparison(SafeConsole(file=stream, width=width), comparison)
     return stream.getvalue()
 
 
@@ -68,6 +72,21 @@ def test_two_models_take_40_lines_without_trailing_blanks(
         f"  MLFLOW_TRACKING_URI=sqlite:///m.db fm-mlflow register --run-id {made.best.run_id}"
         in lines
     )
+
+
+def test_the_first_line_says_on_which_data() -> None:
+    assert contents(comparisons.comparison()).scope.endswith(" on unknown data")
+    each = [
+        *runs("a", [0.9, 0.9], config={"dataset": "digits"}),
+        *runs("b", [0.8], config={"dataset": "digits"}),
+        *runs("a", [0.9], config={"dataset": "idx"}, data_digest="e" * 64),
+    ]
+    scope = contents(compared(each)).scope
+    assert scope == (
+        "2 data sets; compared are 2 models, 3 runs on digits; listed only, until --dataset names "
+        "it: idx data eeeeeeee (1 model, 1 run)"
+    )
+    assert contents(compared(each[:3])).scope == "2 models, 3 runs on digits"
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
@@ -168,6 +187,62 @@ def test_csv_of_hostile_names_holds_no_formula() -> None:
         "[red]x[/red] *a* `b` | c",
         "'=1+1",
     ]
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """What a reader of Markdown sees, tables and all."""
+    waiting = MarkdownIt("commonmark").enable("table").parse(text)
+    while waiting:
+        token = waiting.pop()
+        yield token
+        waiting += token.children or []
+
+
+def test_text_of_runs_makes_no_markup_anywhere() -> None:
+    text = to_markdown(spoilt(comparisons.comparison()))
+    assert "FORGED" in text
+    links = [each for each in tokens(text) if each.type == "link_open"]
+    assert all(str(each.attrs["href"]).startswith("#") for each in links)
+    assert {"image", "html_block", "html_inline"}.isdisjoint(each.type for each in tokens(text))
+    assert all(line.isprintable() and not line.startswith("FORGED") for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(HOSTILE, "# x", "~~~", "===", "---", "> q", "    code", "|a|", "<!-- x", "<http://x>"),
+        *("[a]: http://x", "1) x", "- x", "a  ", "a\\", "&lt;", "![a](b)", "http://a.b", "***"),
+    ],
+)
+def test_a_text_is_a_paragraph_of_text(text: str) -> None:
+    types = {token.type for token in tokens(markdown(text))}
+    assert types == {"paragraph_open", "inline", "text", "paragraph_close"}
+
+
+@pytest.mark.parametrize("text", ["a", "a`b", "`", "```", "` x", "a``b`"])
+def test_code_is_whole(text: str) -> None:
+    (code,) = (each for each in tokens(f"x {code_span(text)} y") if each.type == "code_inline")
+    assert code.content == text
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        *(("cnn", "cnn"), ("-0.5", "-0.5"), ("+1e5", "+1e5"), ("-inf", "-inf")),
+        *((f"{start}a", f"'{start}a") for start in "=+-@\uff1d\uff0b\uff0d\uff20"),
+        *((" =1", "' =1"), ("\t=1", r"\t=1"), ("\r=1", r"\r=1"), ("a;=1", "a;'=1")),
+        ("-1+cmd|' /C calc'!A0", "'-1+cmd|' /C calc'!A0"),
+    ],
+)
+def test_csv_of_a_text(text: str, field: str) -> None:
+    assert csv_field(text) == field
+
+
+def test_csv_holds_no_formula_anywhere() -> None:
+    table = to_csv(spoilt(comparisons.comparison()))
+    fields = [field for row in csv.reader(io.StringIO(table)) for field in row]
+    assert any("FORGED" in field for field in fields)
+    assert all(field.isprintable() and field == csv_field(field) for field in fields)
 
 
 def test_csv_leaves_empty_what_was_not_measured() -> None:

@@ -22,6 +22,7 @@ from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.figures import ESTIMATED
 from fm_mlflow.report.html import to_html
 from fm_mlflow.report.markdown import to_markdown
+from tests.hostile import spoilt
 from tests.processes import PROJECT
 from tests.report import comparisons
 from tests.report.page import Element, parse
@@ -52,6 +53,7 @@ CASES: dict[str, Callable[[], Comparison]] = {
     "bare": comparisons.bare,
     "empty": comparisons.empty,
     "hostile": comparisons.hostile,
+    "spoilt": lambda: spoilt(comparisons.comparison()),
     "many": comparisons.many,
     "one seed": lambda: comparisons.comparison(
         comparisons.group("cnn", seeds=1), comparisons.group("mlp", "mlp", seeds=1)
@@ -119,6 +121,13 @@ def test_names_are_shown_not_run(pages: dict[str, str]) -> None:
     assert r"p$^$\x1b[31m\n&lt;b&gt;" in page.text
     # In the pictures too: as their descriptions.
     assert any(comparisons.HOSTILE in each.text for each in page.all("desc"))
+
+
+def test_no_text_hides_anything_or_turns_the_text_after_it(pages: dict[str, str]) -> None:
+    html = pages["spoilt"]
+    assert html.count("FORGED") > 100
+    assert {character for character in html if not character.isprintable()} == {"\n"}
+    assert all(not line.startswith("FORGED") for line in html.split("\n"))
 
 
 def test_tables_are_told_apart_by_who_cannot_see_them(page: Element) -> None:

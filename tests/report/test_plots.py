@@ -15,7 +15,8 @@ from fm_mlflow.report.plots import save_confusion_matrix, save_learning_curve
 def test_the_matrix_stays_within_bounds(tmp_path: Path, classes: int) -> None:
     labels = np.arange(classes)
     path = tmp_path / "matrix.png"
-    save_confusion_matrix(labels, labels, [str(n) for n in labels], "p$^$.py:build", path)
+    names = [f"{n} $^$ \n" for n in labels]
+    save_confusion_matrix(labels, labels, names, "p$^$.py:build", path)
     with Image.open(path) as image:
         assert 500 < max(image.size) < 3000
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from rich.console import Console
 
 from fm_mlflow import BenchmarkConfig, BenchmarkTraining, TrainConfig
 from fm_mlflow.listeners import BenchmarkListener, Progress
@@ -20,6 +19,7 @@ from fm_mlflow.terminal.benchmark_progress import (
     console_benchmark,
     duration,
 )
+from fm_mlflow.terminal.lines import SafeConsole
 
 CONFIG = parse(BenchmarkConfig, {"models": "mlp,cnn", "seeds": 2})
 MLP, MLP_1, CNN, CNN_1 = CONFIG.trainings()
@@ -47,7 +47,7 @@ def play(listener: BenchmarkListener) -> None:
 
 def test_a_pipe_gets_a_line_a_start_and_a_line_an_end() -> None:
     pipe = io.StringIO()
-    with console_benchmark(Console(file=pipe)) as listener:
+    with console_benchmark(SafeConsole(file=pipe)) as listener:
         assert isinstance(listener, PlainBenchmark)
         play(listener)
     assert pipe.getvalue().splitlines() == [
@@ -66,7 +66,7 @@ def test_a_pipe_gets_a_line_a_start_and_a_line_an_end() -> None:
 @contextmanager
 def terminal() -> Iterator[tuple[LiveBenchmark, io.StringIO]]:
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=80, height=25, color_system=None)
+    console = SafeConsole(file=stream, force_terminal=True, width=80, height=25, color_system=None)
     with console_benchmark(console) as live:
         assert isinstance(live, LiveBenchmark)
         yield live, stream

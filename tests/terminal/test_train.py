@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset, Subset
@@ -17,6 +16,7 @@ from fm_mlflow.listeners import Progress
 from fm_mlflow.process.parent import LineReader, Parent
 from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
+from fm_mlflow.terminal.lines import SafeConsole
 from fm_mlflow.terminal.progress import (
     LiveProgress,
     PlainProgress,
@@ -54,7 +54,7 @@ def result(tracking_uri: str = "sqlite:////home/ann/mlflow.db") -> TrainResult:
 
 def test_the_summary_names_figures_and_place() -> None:
     stream = io.StringIO()
-    print_training_result(Console(file=stream, width=80), result())
+    print_training_result(SafeConsole(file=stream, width=80), result())
     text = stream.getvalue()
     assert "[red]mlp[/red], 5 epochs, seed 0 on Fashion-MNIST" in text  # shown, not styled
     for part in ("0.8705", "0.3547", "235,146 trainable", "r1", "models:/m-1"):
@@ -66,7 +66,7 @@ def test_the_summary_names_figures_and_place() -> None:
 def test_what_was_not_measured_says_so_once() -> None:
     stream = io.StringIO()
     metrics = {"test_accuracy": 0.8705, "throughput/training_per_second": 12345.0}
-    print_training_result(Console(file=stream, width=80), replace(result(), metrics=metrics))
+    print_training_result(SafeConsole(file=stream, width=80), replace(result(), metrics=metrics))
     lines = [line.strip() for line in stream.getvalue().splitlines()]
     for label in ("parameters", "latency", "time"):
         assert f"{label:15}  not measured" in lines
@@ -116,7 +116,7 @@ def test_an_epoch_fits_a_line() -> None:
 
 def test_a_pipe_gets_lines_and_a_terminal_a_bar() -> None:
     pipe = io.StringIO()
-    with console_progress(Console(file=pipe)) as listener:
+    with console_progress(SafeConsole(file=pipe)) as listener:
         assert isinstance(listener, PlainProgress)
         listener.stage("loading the data")
         listener.batch(1, 5, 10, 100)
@@ -130,7 +130,7 @@ def test_a_pipe_gets_lines_and_a_terminal_a_bar() -> None:
     ]
 
     terminal = io.StringIO()
-    with console_progress(Console(file=terminal, force_terminal=True, width=80)) as live:
+    with console_progress(SafeConsole(file=terminal, force_terminal=True, width=80)) as live:
         assert isinstance(live, LiveProgress)
         live.batch(2, 5, 30, 100)
         live._progress.refresh()

@@ -68,6 +68,23 @@ def test_a_setting_at_its_later_default_is_that_of_older_runs(store: Store) -> N
     assert old.config == new.config
 
 
+@pytest.mark.parametrize(
+    ("data_set", "models"),
+    [("digits", ["b"]), ("fashion_mnist", ["a"]), ("e" * 8, ["b"]), ("", ["a", "b"])],
+)
+def test_runs_on_one_data_set(store: Store, data_set: str, models: list[str]) -> None:
+    digits = Simulated("b", tags={keys.DATASET_DIGEST: "e" * 64}, params={"dataset": "digits"})
+    runs = found(store, Simulated("a"), digits, dataset=data_set).runs
+    assert [run.model for run in runs] == models
+
+
+@pytest.mark.parametrize("data_set", ["cifar", "e" * 7])
+def test_a_data_set_that_no_run_is_on(store: Store, data_set: str) -> None:
+    digits = Simulated("b", tags={keys.DATASET_DIGEST: "e" * 64}, params={"dataset": "digits"})
+    with pytest.raises(InputError, match="accepted: a data set of these runs: digits, fashion_mni"):
+        found(store, Simulated("a"), digits, dataset=data_set)
+
+
 def test_what_is_skipped_says_why(store: Store) -> None:
     store.client.create_run("0", run_name="of others")
     foreign = store.client.create_run("0", run_name="finished, of others")

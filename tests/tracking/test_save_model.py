@@ -28,7 +28,8 @@ def test_custom_objects_travel_with_their_model_only(tmp_path: Path, own: bool) 
         input_example=inputs,
         output_example=np.zeros((2, 3), np.float32),
         class_names=("a", "b", "c"),
-        code_paths=(),
+        code_folder=tmp_path,
+        code_files=(),
         requirements=(),
     )
     pickled = b"".join(path.read_bytes() for path in tmp_path.rglob("*.cloudpickle"))

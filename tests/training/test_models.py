@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import keras
 import mlflow
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from fm_mlflow import ModelError, train
+from fm_mlflow import ModelError, keys, train
 from fm_mlflow.config import BUILTIN_MODELS, TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.training.models import BUILDERS, BuiltModel, build_model
@@ -173,17 +174,67 @@ def test_a_schedule_is_named(digits: Dataset) -> None:
     assert "learning_rate" not in built.params
 
 
-def test_accuracy_goes_by_one_name(store: Store) -> None:
+class PerClass(keras.metrics.Metric):  # type: ignore[misc]
+    """The share of each class: a vector."""
+
+    def __init__(self, name: str = "share") -> None:
+        super().__init__(name=name)
+        self.count = self.add_weight(shape=(10,), initializer="zeros")
+
+    def update_state(self, y: Any, _predicted: Any, sample_weight: Any = None) -> None:
+        labels = keras.ops.cast(keras.ops.reshape(y, [-1]), "int32")
+        self.count.assign_add(keras.ops.sum(keras.ops.one_hot(labels, 10), 0))
+
+    def result(self) -> Any:
+        return self.count / keras.ops.sum(self.count)
+
+
+def test_metrics_of_a_users_own_and_an_early_stop(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    def test_accuracy(y: Any, _predicted: Any) -> Any:  # noqa: PT019
+        return keras.ops.ones(keras.ops.shape(y)[0])
+
     result = train(
         lambda: compiled(
-            metrics=[keras.metrics.SparseCategoricalAccuracy(), "sparse_top_k_categorical_accuracy"]
+            metrics=[keras.metrics.SparseCategoricalAccuracy(), test_accuracy, PerClass()]
         ),
-        **DIGITS,
+        callbacks=[keras.callbacks.EarlyStopping("val_loss", min_delta=1e9, patience=1)],
+        **{**DIGITS, "epochs": 9},
     )
-    assert {"accuracy", "val_accuracy", "val_sparse_top_k_categorical_accuracy"} <= set(
-        result.history
-    )
+    assert {"accuracy", "val_accuracy"} <= set(result.history)
     assert "sparse_categorical_accuracy" not in result.history
+    assert result.history["user/val_test_accuracy"] == [1.0, 1.0]
+    assert len([name for name in result.history if name.startswith("share/")]) == 10
+    assert result.test_accuracy < 1
+    assert caplog.text.count("is logged as user/test_accuracy") == 1
+    run = store.client.get_run(result.run_id)
+    assert run.data.metrics["test_accuracy"] == result.test_accuracy
+    assert run.data.metrics["user/test_accuracy"] == 1
+    # It says everywhere that it was stopped.
+    reason = "EarlyStopping: val_loss has not improved for 1 epoch"
+    assert run.info.run_name == result.run_name
+    assert result.run_name.endswith("<lambda>, 2 of 9 epochs, seed 0")
+    assert (
+        run.data.params.items()
+        >= {
+            "epochs": "9",
+            "epochs_done": "2",
+            "best_epoch": "1",
+            "stopped_by": reason,
+        }.items()
+    )
+    assert (
+        run.data.tags.items()
+        >= {
+            keys.EPOCHS_DONE: "2",
+            keys.BEST_EPOCH: "1",
+            keys.STOPPED_BY: reason,
+        }.items()
+    )
+    note = run.data.tags[keys.MLFLOW_RUN_NOTE].replace("\\", "")
+    assert f"Stopped early, by {reason}. The best epoch was 1." in note
+    assert len(store.client.get_metric_history(result.run_id, "val_loss")) == 2
 
 
 def test_a_model_without_an_accuracy_metric(store: Store) -> None:
@@ -219,6 +270,11 @@ def test_a_model_without_an_accuracy_metric(store: Store) -> None:
         (lambda: compiled("categorical_crossentropy"), "a loss for class numbers"),
         (lambda: compiled(keras.losses.SparseCategoricalCrossentropy(True)), "expects logits"),
         (lambda: net(last=None, loss="sparse_categorical_crossentropy"), "it gives logits, its"),
+        (lambda: compiled(metrics=[keras.metrics.Mean(name="loss")]), "metrics of class numbers"),
+        (
+            lambda: compiled(metrics=[keras.metrics.SparseCategoricalAccuracy(name="loss")]),
+            "a model without a metric named loss",
+        ),
         (
             lambda: keras.Sequential(
                 [
@@ -320,16 +376,28 @@ def test_a_users_file_with_a_layer_of_its_own(store: Store) -> None:
     assert done.stdout.endswith("(1, 10)\n"), done.stderr
 
 
-def test_a_module_in_the_working_directory(store: Store) -> None:
-    (store.folder / "module_of_mine.py").write_text(
+def test_a_package_in_the_working_directory(store: Store) -> None:
+    package = store.folder / "package_of_mine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "net.py").write_text(
         "import keras\n"
         "def build():\n"
         "    return keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(),\n"
         "                             keras.layers.Dense(10, activation='softmax')])\n"
     )
-    result = train("module_of_mine:build", **DIGITS)
+    for name in (".env", "private.csv"):
+        (package / name).write_text("hunter22")
+    result = train("package_of_mine.net:build", **DIGITS)
     loaded = mlflow.tensorflow.load_model(result.model_uri)
     assert loaded.count_params() == 7850
+    files = {"package_of_mine/__init__.py", "package_of_mine/net.py"}
+    code = Path(mlflow.artifacts.download_artifacts(result.model_uri), "code")
+    logged = {path.relative_to(code).as_posix() for path in code.rglob("*.*") if path.is_file()}
+    assert {path for path in logged if not path.endswith(".pyc")} == files
+    assert set(result.source_files) == files
+    listed = store.client.download_artifacts(result.run_id, keys.SOURCE_FILES_FILE)
+    assert set(Path(listed).read_text().split()) == files
 
 
 def test_an_edited_file_is_read_again(digits: Dataset, store: Store) -> None:
@@ -344,7 +412,7 @@ def test_an_edited_file_is_read_again(digits: Dataset, store: Store) -> None:
         )
         built = build_model(TrainConfig(model=f"{file}:build", dataset="digits"), digits)
         assert built.model.layers[1].units == units
-        assert built.source.paths == (file,)
+        assert (built.source.folder, built.source.files) == (file.parent, (Path(file.name),))
         assert built.source.requirements == (f"scipy=={version('scipy')}",)
 
 

@@ -188,7 +188,7 @@ def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
         low, high = sorted(group.metrics[cost.key].mean for group in (a, b))
         if verdict.verdict == "not_distinguishable" or nearly_equal(high, low):
             same.append(cost.title)
-        elif verdict.difference > 0:
+        elif verdict.verdict == "b_better":
             of_a.append(_more(a, b, cost))
         else:
             of_b.append(_more(b, a, cost))

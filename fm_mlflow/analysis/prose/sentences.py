@@ -5,7 +5,14 @@ from __future__ import annotations
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group, Statistic, Verdict
 from fm_mlflow.analysis.costs import TITLES
-from fm_mlflow.analysis.prose.words import capitalised, figure, nearly_equal, p_text, times
+from fm_mlflow.analysis.prose.words import (
+    capitalised,
+    figure,
+    nearly_equal,
+    p_text,
+    ratio_interval,
+    times,
+)
 from fm_mlflow.analysis.statistics.significance import ALPHA
 
 
@@ -123,6 +130,13 @@ def _single_models(verdict: Verdict, a: str, b: str, figures: str) -> str:
 def _difference(verdict: Verdict) -> str:
     """Return the size of the difference and its interval, signed so that the size is positive."""
     metric = verdict.metric
+    if (ratio := verdict.ratio) is not None:
+        low, high = verdict.ratio_low, verdict.ratio_high
+        if ratio < 1:
+            ratio, low, high = 1 / ratio, high and 1 / high, low and 1 / low
+        if low is None or high is None:
+            return times(ratio, 1)
+        return f"{times(ratio, 1)}, 95% interval {ratio_interval(low, high)}"
     text = f"difference {figure(metric, abs(verdict.difference))}"
     if verdict.ci_low is None or verdict.ci_high is None:
         return text

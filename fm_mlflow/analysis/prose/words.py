@@ -80,6 +80,12 @@ def times(more: float, less: float) -> str:
     return f"{ratio(more / less)} times"
 
 
+def ratio_interval(low: float, high: float) -> str:
+    """Return the interval of a ratio, both ends with the digits of the upper one."""
+    decimals = significant(high, 3)
+    return f"{low:,.{decimals}f} to {high:,.{decimals}f}"
+
+
 def nearly_equal(more: float, less: float) -> bool:
     """Return whether their ratio would read as 1.00."""
     return more == less or (less > 0 and ratio(more / less) == ratio(1))

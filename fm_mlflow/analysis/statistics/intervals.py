@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import special  # scipy.stats takes a second to import
 
 from fm_mlflow.analysis.comparison import Statistic
+from fm_mlflow.analysis.costs import MEASURED
 from fm_mlflow.analysis.records import LARGEST, TrainingRun
 
 _UPPER = 0.975
@@ -45,9 +46,10 @@ def wilson(share: float, count: int) -> Interval:
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
-def describe(values: Sequence[float]) -> Statistic:
-    """Summarise finite values, one a run; at least one."""
-    (statistic,) = _describe_segments(np.array(values, dtype=np.float64), np.array([len(values)]))
+def describe(values: Sequence[float], metric: str) -> Statistic:
+    """Summarise finite values of a metric, one a run; at least one."""
+    array = np.array(values, dtype=np.float64)
+    (statistic,) = _describe_segments(array, np.array([len(values)]), metric in MEASURED)
     return statistic
 
 
@@ -69,14 +71,23 @@ def describe_groups(groups: Sequence[Sequence[TrainingRun]]) -> list[dict[str, S
         is_number = np.abs(values) < LARGEST
         counts = np.bincount(owners[is_number], minlength=len(groups))
         present = np.flatnonzero(counts)
-        statistics = _describe_segments(values[is_number], counts[present])
+        statistics = _describe_segments(values[is_number], counts[present], name in MEASURED)
         for index, statistic in zip(present.tolist(), statistics, strict=True):
             described[index][name] = statistic
     return described
 
 
-def _describe_segments(array: NDArray[np.float64], counts: NDArray[np.int64]) -> list[Statistic]:
-    """Summarise consecutive segments of values; `counts` are their lengths, each at least 1."""
+def _describe_segments(
+    array: NDArray[np.float64], counts: NDArray[np.int64], on_logarithm: bool
+) -> list[Statistic]:
+    """Summarise consecutive segments of values.
+
+    Args:
+        array: The values of all segments.
+        counts: The segments' lengths, each at least 1.
+        on_logarithm: Whether the intervals of segments of positive values are those of the mean's
+            logarithm (its standard error is sd / mean / sqrt(n), by the delta method).
+    """
     values = array.tolist()
     if len(values) == len(counts):
         return [Statistic(1, value, None, None, None, (value,)) for value in values]
@@ -90,11 +101,16 @@ def _describe_segments(array: NDArray[np.float64], counts: NDArray[np.int64]) ->
     sizes, which = np.unique(counts, return_inverse=True)
     quantiles = np.array([t_quantile(size - 1) if size > 1 else 0.0 for size in sizes.tolist()])
     half = quantiles[which] * sd / np.sqrt(counts)
-    columns = (counts, mean, sd, mean - half, mean + half, starts, ends)
+    lower, upper = mean - half, mean + half
+    if on_logarithm:
+        factor = np.exp(np.divide(half, mean, where=low > 0, out=np.zeros_like(half)))
+        lower = np.where(low > 0, mean / factor, lower)
+        upper = np.where(low > 0, mean * factor, upper)
+    columns = (counts, mean, sd, lower, upper, starts, ends)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [
-        Statistic(n, centre, spread, lower, upper, tuple(values[start:end]))
+        Statistic(n, centre, spread, ci_low, ci_high, tuple(values[start:end]))
         if n > 1
         else Statistic(1, values[start], None, None, None, (values[start],))
-        for n, centre, spread, lower, upper, start, end in rows
+        for n, centre, spread, ci_low, ci_high, start, end in rows
     ]

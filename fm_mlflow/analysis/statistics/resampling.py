@@ -37,6 +37,23 @@ class DifferenceInterval:
     counts_images: bool = False
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """The ratio of two geometric means.
+
+    Attributes:
+        value: Of the first to the second.
+        interval: Its 95% interval; None where both are of a single value.
+        method: How the interval was computed, in words; empty without one.
+        p_value: Of the t-test that belongs to the interval; 1 without one.
+    """
+
+    value: float
+    interval: Interval | None = None
+    method: str = ""
+    p_value: float = 1.0
+
+
 class SeedsAndImages:
     """Intervals of differences of mean test accuracy that count seeds and test images as chance.
 
@@ -113,6 +130,25 @@ def welch_interval(a: Sequence[float], b: Sequence[float], what: str) -> Differe
         return None
     variance = sum(part for part, _ in parts)
     return _t_interval(difference, math.sqrt(variance), _welch(variance, parts), method)
+
+
+def ratio_of_means(a: Sequence[float], b: Sequence[float]) -> Ratio:
+    """Return the ratio of the geometric means of positive values, with Welch's interval on the log.
+
+    Args:
+        a: Values of independent runs, at least one. With a single one, the others' variance
+            stands for its own.
+        b: Likewise.
+    """
+    logs_a, logs_b = np.log(a), np.log(b)
+    of_logs = welch_interval(logs_a.tolist(), logs_b.tolist(), "runs")
+    ends = (of_logs.interval.low, of_logs.interval.high) if of_logs else ()
+    with np.errstate(over="ignore"):  # of figures that nobody measured
+        value, *interval = np.exp([logs_a.mean() - logs_b.mean(), *ends]).tolist()
+    if of_logs is None:
+        return Ratio(value)
+    method = f"of the ratio of geometric means, {of_logs.method} on the logarithms"
+    return Ratio(value, Interval(*interval), method, of_logs.p_value)
 
 
 def paired_interval(only_a: int, only_b: int, count: int) -> Interval:

@@ -13,6 +13,7 @@ import keras
 
 from fm_mlflow import keys
 from fm_mlflow.errors import FlopsError, InputError
+from fm_mlflow.escaping import csv_field
 from fm_mlflow.keys import Key
 from fm_mlflow.measure.flops.engine import Count, count
 from fm_mlflow.measure.flops.graph import flatten
@@ -107,9 +108,7 @@ class FlopsProfile:
         writer.writerow(COLUMNS)
         for row in self.layers:
             values = astuple(row)
-            writer.writerow(
-                int(v) if isinstance(v, float) and v.is_integer() else v for v in values
-            )
+            writer.writerow(map(_field, values))
         return text.getvalue()
 
     def measurements(
@@ -267,3 +266,9 @@ def _measurement(
     if not value:
         return Measurement.missing(key, method, "nothing of it executes")
     return Measurement(str(key), value, key.unit, method, samples=1, spread=0.0, details=details)
+
+
+def _field(value: float | str) -> float | str:
+    if isinstance(value, str):  # a layer has the name that its author gave it
+        return csv_field(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value

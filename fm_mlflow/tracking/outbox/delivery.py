@@ -10,6 +10,7 @@ from fm_mlflow.errors import TrackingError
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.records import Batch, Checkpoint, Request, RunStart
 from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun, only
+from fm_mlflow.tracking.outbox.roots import sync_command
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
     StoreFailedError,
@@ -171,7 +172,7 @@ def what_is_pending(delivery: Delivery, reason: TrackingError | None) -> str:
         why = str(reason) if reason else next(iter(state.deferred.values()), "no time was left")
         texts.append(
             f"{delivery.pending} records of run {state.run_id or journal.journal_id} are not in "
-            f"the store yet; `fm-mlflow sync` delivers them from {journal.folder} ({why})"
+            f"the store yet; `{sync_command()}` delivers them from {journal.folder} ({why})"
         )
     if state.refused:
         number, why = next(iter(state.refused.items()))

@@ -23,11 +23,16 @@ from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.file_lock import FileLock
 from fm_mlflow.tracking.outbox.records import Record, RecordError, RunStart, read_record
-from fm_mlflow.tracking.outbox.state import State, journal_roots
+from fm_mlflow.tracking.outbox.roots import (
+    RECORDS_FILE,
+    UntrustedError,
+    candidates,
+    in_root,
+)
+from fm_mlflow.tracking.outbox.state import State
 
 _log = logging.getLogger(__name__)
 
-_RECORDS_FILE = "journal.jsonl"
 _LOCK_FILE = "lock"
 
 
@@ -61,33 +66,31 @@ class Journal:
 
     @classmethod
     def create(cls, journal_id: str, header: RunStart) -> Journal:
-        """Make a journal in the first root that can be written, and lock it.
+        """Make a journal in the root (`in_root`), and lock it.
 
         Args:
             journal_id: Its name.
             header: Its first record; there is no journal without one.
 
         Raises:
-            TrackingError: No root can be written.
+            InputError: $FM_MLFLOW_JOURNAL_DIR names a folder that is not this user's alone.
+            TrackingError: No journal can be written.
         """
-        reasons = []
-        for root in journal_roots():
+
+        def write(root: Path) -> Journal:
             folder = root / journal_id
+            folder.mkdir(mode=0o700)
             try:
-                folder.mkdir(parents=True, mode=0o700)
-                with atomic_file(folder / _RECORDS_FILE, durable=True) as temporary:
+                with atomic_file(folder / RECORDS_FILE, durable=True) as temporary:
                     temporary.write_bytes(_encoded(header))
                 journal = cls(folder)
                 journal._open()
-            except OSError as error:
+            except OSError:
                 shutil.rmtree(folder, ignore_errors=True)
-                reasons.append(f"{root}: {error.strerror or error}")
-            else:
-                return journal
-        raise TrackingError(
-            f"no journal can be written ({'; '.join(reasons)}); set FM_MLFLOW_JOURNAL_DIR to a "
-            "folder that can"
-        )
+                raise
+            return journal
+
+        return in_root(write)
 
     @classmethod
     def open(cls, folder: Path) -> Journal:
@@ -98,7 +101,7 @@ class Journal:
             FileNotFoundError: It has been removed.
             RecordError: It holds records that this version cannot read.
         """
-        if not (folder / _RECORDS_FILE).exists():
+        if not (folder / RECORDS_FILE).exists():
             raise FileNotFoundError(folder)
         journal = cls(folder)
         journal._open()
@@ -107,7 +110,7 @@ class Journal:
     def _open(self) -> None:
         self._lock.acquire()
         try:
-            path = self.folder / _RECORDS_FILE
+            path = self.folder / RECORDS_FILE
             # Opening must not touch it: its last change is when its run was last alive.
             self._file = path.open("r+b", buffering=0)
             self._read()
@@ -117,7 +120,7 @@ class Journal:
             raise
 
     def _read(self) -> None:
-        lines = (self.folder / _RECORDS_FILE).read_bytes().splitlines(keepends=True)
+        lines = (self.folder / RECORDS_FILE).read_bytes().splitlines(keepends=True)
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 break  # torn by a power cut: the next record is written over it
@@ -208,11 +211,13 @@ class Journal:
 
 
 def journals() -> Iterator[Path]:
-    """Give the folders of all journals, oldest first."""
-    for root in journal_roots():
-        if root.is_dir():
-            folders = [path.parent for path in root.glob(f"*/{_RECORDS_FILE}")]
-            yield from sorted(folders, key=_modified)
+    """Yield the folders of this user's journals, oldest first.
+
+    Raises:
+        InputError, UntrustedError: Their root is not this user's alone (`journal_root`).
+    """
+    own = [folder for folder, problem in candidates() if not problem]
+    yield from sorted(own, key=_modified)
 
 
 def open_journal(run_id: str) -> Journal | None:
@@ -220,7 +225,11 @@ def open_journal(run_id: str) -> Journal | None:
 
     Raises:
         LockedError: Another process has it open.
+        InputError, UntrustedError: The root is not this user's alone (`journal_root`).
     """
+    for folder, problem in candidates():
+        if problem:
+            _log.warning("the journal %s is left alone: it %s", folder, problem)
     for folder in journals():
         if run_id in (folder.name, stored_run_id(folder)):
             try:
@@ -237,16 +246,20 @@ def stored_run_id(folder: Path) -> str | None:
 
 def is_in_use(run_id: str) -> bool:
     """Tell whether a living process has a journal of a run open."""
+    try:
+        folders = list(journals())
+    except UntrustedError:  # without a home there are no journals that could say so
+        return False
     return any(
         FileLock(folder / _LOCK_FILE).is_held()
-        for folder in journals()
+        for folder in folders
         if stored_run_id(folder) == run_id
     )
 
 
 def _modified(folder: Path) -> float:
     try:
-        return (folder / _RECORDS_FILE).stat().st_mtime
+        return (folder / RECORDS_FILE).stat().st_mtime
     except OSError:
         return 0.0
 

@@ -208,7 +208,7 @@ class Artifacts(Request):
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        run.client.log_artifacts(run.run_id, str(run.folder / self.folder))
+        run.client.log_artifacts(run.run_id, str(run.file(self.folder)))
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Checkpoint(Request):
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        path = run.folder / self.file
+        path = run.file(self.file)
         if path.exists():
             run.client.log_artifact(run.run_id, str(path), keys.CHECKPOINT_FOLDER)
 
@@ -252,8 +252,8 @@ class Model(Request):
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
+        folder = run.file(self.folder)
         model_id = run.find_or_create_model(number, self.params, self.tags)
-        folder = run.folder / self.folder
         outputs = run.client.get_run(run.run_id).outputs
         linked = [each.model_id for each in outputs.model_outputs] if outputs else []
         if model_id not in linked:

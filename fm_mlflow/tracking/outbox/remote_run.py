@@ -19,7 +19,8 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
-from fm_mlflow.tracking.outbox.state import State, lock_folder
+from fm_mlflow.tracking.outbox.roots import UntrustedError, confined, lock_folder
+from fm_mlflow.tracking.outbox.state import State
 from fm_mlflow.tracking.params import same_value
 from fm_mlflow.tracking.store import (
     StoreRefusedError,
@@ -76,6 +77,17 @@ class RemoteRun:
         if self.state.run_id is None:
             raise RuntimeError("there is no run yet")
         return self.state.run_id
+
+    def file(self, name: str) -> Path:
+        """Return a file or folder of the journal, by its path in a record.
+
+        Raises:
+            StoreRefusedError: It is not within the journal, or holds links: it is not sent.
+        """
+        try:
+            return confined(self.folder, name)
+        except UntrustedError as error:
+            raise StoreRefusedError(str(error)) from error
 
     def heartbeat(self) -> None:
         """Tell the store that the run lives."""

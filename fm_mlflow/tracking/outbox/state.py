@@ -1,10 +1,8 @@
-"""Where journals are, and what the store has of each."""
+"""What the store has of a journal."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,32 +13,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _STATE_FILE = "state.json"
-_WORKING_DIRECTORY_ROOT = Path(".fm_mlflow") / "journal"
-
-
-def journal_root() -> Path:
-    """Return the folder of all journals.
-
-    It is $FM_MLFLOW_JOURNAL_DIR, else in the user's folder for state, so that `fm-mlflow sync`
-    finds them from anywhere.
-    """
-    if named := os.environ.get("FM_MLFLOW_JOURNAL_DIR"):
-        return Path(named).expanduser().absolute()
-    if sys.platform == "win32":
-        state = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    else:
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "fm_mlflow" / "journal"
-
-
-def journal_roots() -> list[Path]:
-    """Where journals are looked for: the root, and where they go when it cannot be written."""
-    return list(dict.fromkeys([journal_root(), _WORKING_DIRECTORY_ROOT.absolute()]))
-
-
-def lock_folder() -> Path:
-    """Return the folder of the locks that the processes of this user share."""
-    return journal_root().parent / "locks"
 
 
 @dataclass

@@ -29,7 +29,7 @@ def test_a_sound_comparison_has_none() -> None:
         (
             {"data_digest": "0123456789"},
             "Not ranked, because their data are not, or not known to be, those of most runs "
-            "(digest dddddddd): b.",
+            "(data dddddddd): b.",
         ),
         (
             {"config": {"validation_split": "0.1"}},

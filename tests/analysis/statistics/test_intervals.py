@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fm_mlflow import keys
 from fm_mlflow.analysis.statistics.intervals import describe, describe_groups, t_quantile, wilson
 from tests.analysis.simulated import run
 
 
 def test_three_values_by_hand() -> None:
-    statistic = describe([0.90, 0.91, 0.95])
+    statistic = describe([0.90, 0.91, 0.95], keys.TEST_ACCURACY)
     assert statistic.n == 3
     assert statistic.mean == pytest.approx(0.92)
     assert statistic.sd == pytest.approx(math.sqrt((0.02**2 + 0.01**2 + 0.03**2) / 2))
@@ -25,18 +26,36 @@ def test_three_values_by_hand() -> None:
 def test_interval_is_students(count: int) -> None:
     values = np.random.default_rng(count).normal(0.9, 0.003, count)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    statistic = describe(values.tolist())
+    statistic = describe(values.tolist(), keys.TEST_ACCURACY)
     assert (statistic.ci_low, statistic.ci_high) == pytest.approx((expected.low, expected.high))
 
 
+@pytest.mark.parametrize(
+    "metric", [keys.LATENCY_P50, keys.THROUGHPUT_TRAINING, keys.FIT_SECONDS, keys.MEMORY_PEAK]
+)
+def test_the_interval_of_a_positive_cost_is_positive(metric: str) -> None:
+    statistic = describe([1.0, 4.0], metric)
+    assert statistic.mean == 2.5
+    # Of the logarithm, by hand: t(1) = 12.706, SD = 3 / sqrt(2), its share of the mean / sqrt(2).
+    factor = math.exp(12.7062 * (3 / math.sqrt(2)) / 2.5 / math.sqrt(2))
+    assert statistic.ci_low == pytest.approx(2.5 / factor, rel=1e-4)
+    assert statistic.ci_high == pytest.approx(2.5 * factor, rel=1e-4)
+
+
+def test_what_can_be_negative_has_a_straight_interval() -> None:
+    values = [-1.0, 4.0]
+    assert describe(values, keys.MEMORY_TRAINING) == describe(values, keys.TEST_LOSS)
+
+
 def test_one_value_has_no_spread() -> None:
-    statistic = describe([0.9])
+    statistic = describe([0.9], keys.LATENCY_P50)
     assert (statistic.n, statistic.mean) == (1, 0.9)
     assert statistic.sd is statistic.ci_low is statistic.ci_high is None
 
 
-def test_equal_values_have_exactly_no_spread() -> None:
-    statistic = describe([0.1, 0.1, 0.1])
+@pytest.mark.parametrize("metric", [keys.TEST_ACCURACY, keys.LATENCY_P50])
+def test_equal_values_have_exactly_no_spread(metric: str) -> None:
+    statistic = describe([0.1, 0.1, 0.1], metric)
     assert (statistic.mean, statistic.sd) == (0.1, 0.0)
     assert (statistic.ci_low, statistic.ci_high) == (0.1, 0.1)
 
@@ -65,7 +84,8 @@ def test_groups_of_any_size_at_once() -> None:
     groups[4][0].metrics["x"] = math.nan  # type: ignore[index]
     described = describe_groups(groups)
     for group, statistics in zip(groups, described, strict=True):
-        assert statistics["test_accuracy"] == describe([r.metrics["test_accuracy"] for r in group])
+        values = [r.metrics["test_accuracy"] for r in group]
+        assert statistics["test_accuracy"] == describe(values, "test_accuracy")
     assert [statistics["x"].values for statistics in described[:4]] == [
         (0.0,),
         (1.0, 2.0, 3.0, 4.0),

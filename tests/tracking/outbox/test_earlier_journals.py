@@ -12,17 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from fm_mlflow import keys, resume, sync
+from fm_mlflow import TrackingError, keys, resume, sync
 from tests.stores import Store
 
 WRITTEN = Path(__file__).parent / "journal_of_0_1_0"
 (NAME,) = (folder.name for folder in WRITTEN.iterdir())
+OWN_STORE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(autouse=True)
 def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "journals"
     shutil.copytree(WRITTEN, root)
+    for folder in (root, root / NAME):  # whatever the umask was when the sources were copied
+        folder.chmod(0o700)
     monkeypatch.setenv("FM_MLFLOW_JOURNAL_DIR", str(root))
     return root / NAME
 
@@ -102,7 +105,9 @@ def test_its_files_are_delivered(store: Store, journal: Path) -> None:
 
 def test_it_is_resumed(store: Store, journal: Path) -> None:
     shutil.copy(journal / "models" / "3" / "code" / "tiny.py", store.folder)
-    result = resume(NAME, epochs=3, flush_timeout=0)
+    with pytest.raises(TrackingError, match=f"`fm-mlflow resume --store {OWN_STORE} {NAME}`"):
+        resume(NAME, epochs=3)
+    result = resume(NAME, epochs=3, store=OWN_STORE, flush_timeout=0)
     assert "are not in the store yet" in result.pending  # its own store still does not answer
     assert result.history["loss"][:2] == [2.322455644607544, 2.252432107925415]
     types = [

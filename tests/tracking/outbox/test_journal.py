@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from fm_mlflow import sync
-from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.file_lock import LockedError
 from fm_mlflow.tracking.outbox import state as state_module
 from fm_mlflow.tracking.outbox.journal import Journal, journals, open_journal
@@ -153,27 +152,6 @@ def test_a_full_disk_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
     assert "cannot be written (No space left on device); the run goes on" in warning
     journal.append(numbered(10))  # there is room again
     assert numbers(reopened(journal)) == [str(number) for number in range(11)]
-
-
-def test_a_root_that_cannot_be_written_gives_way(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root.write_text("a file, not a folder")
-    monkeypatch.chdir(tmp_path)
-    journal = new()
-    assert journal.folder == tmp_path / ".fm_mlflow" / "journal" / "j-1"
-    assert list(journals()) == [journal.folder]
-    journal.close()
-
-    monkeypatch.setattr(state_module, "_WORKING_DIRECTORY_ROOT", root / "below")
-    with pytest.raises(TrackingError, match="set FM_MLFLOW_JOURNAL_DIR to a folder that can"):
-        new("j-2")
-
-
-def test_the_root_follows_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FM_MLFLOW_JOURNAL_DIR")
-    monkeypatch.setenv("XDG_STATE_HOME", "/var/state")
-    assert str(state_module.journal_root()) == "/var/state/fm_mlflow/journal"
 
 
 def test_lines_are_json_with_a_checksum() -> None:
