@@ -30,6 +30,7 @@ from fm_mlflow.config import (
 from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
 from fm_mlflow.escaping import indented
 from fm_mlflow.listeners import Progress
+from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.parent import parent
 from fm_mlflow.process.quiet import stdout_to_stderr
 from fm_mlflow.process.redaction import one_line, redact, redact_logs
@@ -60,7 +61,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # what it cannot encode it spells out
             stream.reconfigure(errors="backslashreplace")
     try:
-        with guard():
+        with guard(), rare_garbage_collection():
             try:
                 cli.main(arguments, prog_name="fm-mlflow", standalone_mode=False)
             except click.exceptions.Exit as done:
@@ -321,10 +322,9 @@ def _run(
     print_result: Callable[[SafeConsole, Any], None],
     as_json: bool,
 ) -> None:
-    """Run a workflow, say on stderr how it goes on, and show its result."""
+    """Run a workflow, keep stdout for its result, say on stderr how it goes on."""
     from fm_mlflow.terminal.progress import console_progress
 
-    # What others print meanwhile goes to stderr too.
     with stdout_to_stderr(), console_progress(SafeConsole(stderr=True)) as progress:
         result = workflow(progress=progress, **config.model_dump())
     if (asks := parent()) is not None and hasattr(result, "test_accuracy"):

@@ -275,6 +275,9 @@ class RegisterConfig(Choice):
         0.005, ge=0, le=1, description="How much less accurate than the champion it may be."
     )
     data_dir: str = Field("", description="Folder of the data; empty looks where the run had them.")
+    verify_timeout: float = Field(
+        600.0, gt=0, description="Seconds that running and measuring the model again may take."
+    )
     dry_run: bool = Field(False, description="Verify and check, but change nothing.")
 
     @model_validator(mode="after")

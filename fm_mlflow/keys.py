@@ -60,6 +60,12 @@ JOBS = _tag("fm_mlflow.jobs", "count", "trainings that a benchmark ran at a time
 COMPARED_RUNS = _tag("fm_mlflow.compared_runs", "count", "runs compared, named in its JSON")
 BEST_RUN = _tag("fm_mlflow.best_run", "run id", "the run that a comparison chose")
 WEIGHTS_DIGEST = _tag("fm_mlflow.weights_digest", "SHA-256", "the trained weights, in hex")
+SAVED_DIGEST = _tag(
+    "fm_mlflow.saved_digest",
+    "SHA-256",
+    "on the logged model: path, size and SHA-256 of each file as it was saved; without `MLmodel`, "
+    "requirements and environments",
+)
 COMPILER = _tag(
     "fm_mlflow.compiler",
     "text",
@@ -197,6 +203,9 @@ OUTPUT_FILE = _benchmark("output.log", "text", "a training's run: what its proce
 
 # A version in the model registry
 VERIFIED_AT = _version("fm_mlflow.verified_at", "ISO 8601, UTC", "when the model was verified")
+MODEL_DIGEST = _version(
+    "fm_mlflow.model_digest", "SHA-256", "all files verified: path, size and SHA-256 of each"
+)
 MEMORY_LOAD = _version(
     "memory/load_rss_mib", "MiB", "peak in loading the model and a first prediction - just before"
 )

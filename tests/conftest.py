@@ -5,6 +5,7 @@ Neither this file nor what it imports loads MLflow or TensorFlow: `pytest -m fas
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
+from fm_mlflow.process.file_lock import FileLock
 
 pytest_plugins = ["tests.selection"]
 
@@ -26,19 +28,41 @@ if TYPE_CHECKING:
     from tests.trained import Finished
 
 
-def pytest_configure() -> None:
+SHARED = "FM_MLFLOW_TESTS_FOLDER"
+"""Names the folder of what all workers of pytest-xdist share: a migrated store, a server.
+
+It has a pipe, `alive`, that the process that starts the workers holds open until it ends, however
+it ends.
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Hear SIGINT, in the processes that tests start too.
 
     A shell starts its background jobs with SIGINT ignored; the command respects that, as every
     program should, but tests of Ctrl-C could then show nothing.
     """
+    if not hasattr(config, "workerinput"):  # it is not a worker, but starts them
+        folder = tempfile.mkdtemp(prefix="fm_mlflow-tests-")
+        os.environ[SHARED] = folder
+        os.mkfifo(f"{folder}/alive")
+        alive = os.open(f"{folder}/alive", os.O_RDWR)
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        config.add_cleanup(lambda: os.close(alive))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.set_threshold(50_000, 20, 100)  # TensorFlow's and MLflow's objects are many, and stay
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # for the fixtures of a whole session
     os.environ["FM_MLFLOW_JOURNAL_DIR"] = tempfile.mkdtemp(prefix="fm_mlflow-journals-")
 
 
 def pytest_unconfigure() -> None:
     """Leave no journals behind."""
     shutil.rmtree(os.environ["FM_MLFLOW_JOURNAL_DIR"], ignore_errors=True)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what the test files have imported."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +87,17 @@ def _no_open_run() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder() -> Path:
+    return Path(os.environ[SHARED])
+
+
+@pytest.fixture(scope="session")
+def store_template(shared_folder: Path) -> Path:
     """An empty, migrated store."""
     from tests.stores import make_template
 
-    return make_template(tmp_path_factory.mktemp("template"))
+    with FileLock(shared_folder / "template.lock"):
+        return make_template(shared_folder)
 
 
 @pytest.fixture
@@ -81,12 +111,12 @@ def store(store_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="session")
-def server(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A real MLflow tracking server."""
+def server(store_template: Path, shared_folder: Path) -> Store:
+    """A real MLflow tracking server, one for all workers."""
     from tests.stores import tracking_server
 
-    with tracking_server(store_template, tmp_path_factory.mktemp("server")) as started:
-        yield started
+    with FileLock(shared_folder / "server.lock"):
+        return tracking_server(store_template, shared_folder)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -44,8 +43,9 @@ class Store:
 
 def make_template(folder: Path) -> Path:
     """Make an empty, migrated store: migrating takes seconds, copying nothing."""
-    path = folder / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    path = folder / "template.db"
+    if not path.exists():
+        MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
 
 
@@ -86,15 +86,22 @@ def active_store(store: Store) -> Iterator[Store]:
         mlflow.set_tracking_uri(before)
 
 
-@contextmanager
-def tracking_server(template: Path, folder: Path) -> Iterator[Store]:
-    """Start a real MLflow tracking server on a free port of 127.0.0.1."""
+def tracking_server(template: Path, folder: Path) -> Store:
+    """Return the real MLflow tracking server of a folder, on a port of 127.0.0.1.
+
+    The first call starts it. It ends when nobody holds the folder's pipe `alive` open any more.
+    """
+    address = folder / "server.address"
+    if address.exists():
+        return Store(address.read_text(), folder)
     backend = make_store(template, folder)
     with sqlite3.connect(folder / "mlflow.db") as connection:
         # Artifacts through the server, as a team's clients see them.
         connection.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'")
     port = free_port()
+    # By SIGKILL, to the whole group: it ends slowly, and nothing of it is to last.
     command = [
+        *("sh", "-c", '(cat alive; kill -9 -$$) & exec "$@"', "sh"),
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
         *("--backend-store-uri", backend.uri, "--workers", "1"),
         *("--artifacts-destination", str(folder / "artifacts")),
@@ -110,12 +117,9 @@ def tracking_server(template: Path, folder: Path) -> Iterator[Store]:
             start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_it_answers(f"{url}/health", process, log)
-        yield Store(url, folder)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # nothing of it is to last; it ends slowly
-        process.wait(timeout=30)
+    wait_until_it_answers(f"{url}/health", process, log)
+    address.write_text(url)
+    return Store(url, folder)
 
 
 def fm_mlflow(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +9,8 @@ from pathlib import Path
 import pytest
 
 from fm_mlflow import __version__
-from fm_mlflow.cli import cli, main
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    captured = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, captured.out, captured.err
+from fm_mlflow.cli import cli
+from tests.processes import command_in_this_process
 
 
 @pytest.mark.parametrize(
@@ -36,14 +28,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     ],
 )
 def test_bad_input_is_one_line_and_starts_nothing(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    arguments: list[str],
-    says: str,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(capsys, *arguments)
+    code, out, err = command_in_this_process(*arguments)
     assert code == 2
     assert out == ""
     (line,) = [line for line in err.splitlines() if not line.startswith(("import", "load"))]
@@ -51,36 +39,19 @@ def test_bad_input_is_one_line_and_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "--version")
+def test_help_and_version() -> None:
+    code, out, _ = command_in_this_process("--version")
     assert (code, out) == (0, f"fm_mlflow {__version__}\n")
     for command in cli.commands:
-        code, out, _ = run(capsys, command, "--help")
+        code, out, _ = command_in_this_process(command, "--help")
         assert code == 0
         assert all(len(line) <= 80 for line in out.splitlines())
 
 
-def test_no_command_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys)
+def test_no_command_names_the_commands() -> None:
+    code, _, err = command_in_this_process()
     assert code == 2
     assert err.startswith("fm-mlflow: command: received '', accepted: one of train")
-
-
-def test_a_reader_who_has_gone_changes_nothing(tmp_path: Path) -> None:
-    environment = {**os.environ, "FM_MLFLOW_JOURNAL_DIR": str(tmp_path), "COLUMNS": "80"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fm_mlflow", "sync"],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
-    assert process.wait() == 0
 
 
 def test_the_installed_script_is_the_module() -> None:

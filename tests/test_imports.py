@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.processes import PROJECT
-from tests.simulated import Simulated, log_run
 from tests.stores import Store
 
 LOADED = """
@@ -56,19 +55,11 @@ def test_neither_tensorflow_nor_mlflow_nor_pandas_is_imported(code: str) -> None
 
 
 def test_tracking_runs_does_not_import_tensorflow() -> None:
+    # That these two are seen shows that the tests above would see them.
     assert loaded_by("import fm_mlflow.tracking.run") == ["mlflow", "pandas"]
 
 
-def test_comparing_does_not_import_tensorflow(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
-    log_run(store.client, Simulated())
-    assert loaded_by(COMMAND.format(["compare"])) == ["mlflow", "pandas"]
-    assert (store.folder / "comparison" / "report.html").exists()
-
-
-def test_benchmarking_does_not_import_tensorflow(
+def test_neither_benchmarking_nor_comparing_imports_tensorflow(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
@@ -80,13 +71,14 @@ from fm_mlflow.terminal.lines import SafeConsole
 from tests.cluster import Cluster
 print_benchmark(SafeConsole(), benchmark(seeds=1, dataset="digits", executor=Cluster()))
 """
-    assert loaded_by(code) == ["mlflow", "pandas"]
+    assert loaded_by(code + COMMAND.format(["compare"])) == ["mlflow", "pandas"]
+    assert (store.folder / "comparison" / "report.html").exists()
 
 
-def collect_fast(folder: Path, plugin: str) -> subprocess.CompletedProcess[str]:
+def collect_fast(folder: Path, plugin: str, *files: str) -> subprocess.CompletedProcess[str]:
     (folder / "plugin_of_a_test.py").write_text(plugin)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-m", "fast", "--collect-only", "-q"],
+        [sys.executable, "-m", "pytest", "-m", "fast", "--collect-only", "-q", *files],
         cwd=PROJECT,
         env={**os.environ, "PYTHONPATH": str(folder), "PYTEST_PLUGINS": "plugin_of_a_test"},
         capture_output=True,
@@ -100,13 +92,9 @@ def test_fast_tests_are_collected_without_tensorflow_and_mlflow(tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     files = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
     assert {"tests/analysis/test_verdicts.py", "tests/test_config.py"} <= files
-    refused = collect_fast(tmp_path, "import mlflow")
+    refused = collect_fast(tmp_path, "import mlflow", "tests/test_config.py")
     assert refused.returncode == pytest.ExitCode.USAGE_ERROR
     assert "ERROR: a file of the fast tests imports mlflow" in refused.stderr
-
-
-def test_the_check_sees_an_import() -> None:
-    assert loaded_by("import mlflow") == ["mlflow", "pandas"]
 
 
 def test_every_public_name_can_be_had() -> None:

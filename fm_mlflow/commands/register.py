@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from fm_mlflow import keys
@@ -18,6 +16,7 @@ from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.keys import Key
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import training_command, training_config
+from fm_mlflow.process.confined import scratch_folder
 from fm_mlflow.process.signals import guard
 from fm_mlflow.registration.checks import Verification, load_test_data, verify
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
@@ -37,6 +36,7 @@ from fm_mlflow.tracking.candidate import (
     find_training_run,
     seed_accuracies,
 )
+from fm_mlflow.tracking.model_files import ModelChangedError
 from fm_mlflow.tracking.registry import ChampionChangedError, Registry
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import tracking_uri
@@ -74,12 +74,14 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     """Verify a model, hold it against its gates, and make it the champion of the registry.
 
     The model is the best of the store by the rule of `compare`, or that of `run_id`. It is loaded
-    in a fresh process and measured again. Registering the same model again makes no second version.
+    and measured again in a fresh process, whose code is not trusted. Registering the same model
+    again makes no second version.
 
     Args:
         progress: Told each step; by default nothing is said.
         **settings: The fields of `RegisterConfig`: run_id, name, min_accuracy, tolerance, data_dir,
-            dry_run, and those of `compare` that choose and bound (experiment, cost, max_flops, …).
+            verify_timeout, dry_run, and those of `compare` that choose and bound (experiment, cost,
+            max_flops, …).
 
     Returns:
         What was checked and what was done.
@@ -102,8 +104,7 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     inherited = "MLFLOW_RUN_ID" in os.environ
     title = f"registration of {config.name}"
     run_context = TrackedRun(keys.KIND_REGISTRATION, title) if inherited else nullcontext()
-    with guard(), run_context, tempfile.TemporaryDirectory(prefix="fm_mlflow-") as path:
-        folder = Path(path)
+    with guard(), run_context, scratch_folder() as folder:
         registry = Registry(config.name)
         registry.versions()  # without a registry, say so before the work
         progress.stage("choosing the run")
@@ -113,7 +114,7 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
         progress.stage("loading the test set")
         dataset = load_test_data(candidate, config.data_dir, progress.download)
         progress.stage("verifying the model in a fresh process")
-        verification = verify(candidate, dataset, folder)
+        verification = verify(candidate, dataset, folder, config.verify_timeout)
         verified = _Verified(reason, candidate, dataset, verification)
         progress.stage("checking the gates")
         try:
@@ -125,13 +126,16 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
                 return again
             reason = f"version {again.champion} became the champion meanwhile; run it again"
             raise GateError(reason, replace(again, outcome="refused")) from None
+        except ModelChangedError as error:
+            raise GateError(str(error)) from error
 
 
 def rollback(*, name: str = RegisterConfig.model_fields["name"].default) -> Rollback:
     """Make the previous champion of a registered model the champion again, and vice versa.
 
     Raises:
-        GateError: Another process changed the champion at the same moment.
+        GateError: Another process changed the champion at the same moment, or the files of the
+            previous version are not those that were verified.
         InputError: There is no version to go back to.
         TrackingError: The store refused, did not answer or has no registry.
     """
@@ -142,6 +146,8 @@ def rollback(*, name: str = RegisterConfig.model_fields["name"].default) -> Roll
             now = registry.roll_back()
         except ChampionChangedError:
             raise GateError("another version became the champion meanwhile; see --list") from None
+        except ModelChangedError as error:
+            raise GateError(str(error)) from error
         champion, previous = now.champion or 0, now.previous or 0
         run_ids = {each.version: each.run_id for each in registry.versions()}
         return Rollback(config.name, champion, previous, run_ids[champion], tracking_uri())
@@ -201,7 +207,8 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
     if registration.failures:
         refused = replace(registration, outcome="refused")
         raise GateError("; ".join(registration.failures), refused)
-    if champion is not None and champion is own:
+    is_same = own is not None and own.tags.get(keys.MODEL_DIGEST) == verified.candidate.model_digest
+    if champion is not None and champion is own and is_same:
         return registration
     if config.dry_run:
         return replace(registration, outcome="dry run")
@@ -251,6 +258,7 @@ def _evidence(verified: _Verified) -> dict[str, str]:
         keys.MODEL: verified.run.model,
         keys.VERIFIED_AT: verified.verification.verified_at,
         keys.DATASET_DIGEST: verified.dataset.digest,
+        keys.MODEL_DIGEST: verified.candidate.model_digest,
         **({keys.WEIGHTS_DIGEST: weights_digest} if weights_digest else {}),
     }
 

@@ -87,10 +87,10 @@ def _config(
     settings = checkpoint.settings if checkpoint else found.settings
     if settings is None:
         raise TrackingError(
-            f"run {run_id} has no checkpoint, here or in its artifacts: it was interrupted before "
-            "its first epoch was over, or the journal of another machine has it; train it again"
+            f"run {run_id} has no whole checkpoint, here or in its artifacts: it was interrupted "
+            "before its first epoch was over, or another machine has its journal; train it again"
         )
-    folder = asked.data_dir or str(settings["data_dir"])
+    folder = asked.data_dir or str(settings.get("data_dir", ""))
     if not asked.data_dir and folder and not Path(folder).is_dir():
         folder = ""  # another machine: look where data are looked for
     return parse(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 
 from fm_mlflow.errors import InputError
+from fm_mlflow.process.garbage import rare_garbage_collection
 
 OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
 """With it, a session has threads of its own, which `fm_mlflow.fitting.cpu.parts` wants."""
@@ -39,7 +40,7 @@ def import_tensorflow() -> None:
         for name, value in _THREADS.items():
             os.environ.setdefault(name, value)
     is_quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"
-    with _stderr_held_back() if is_quiet else nullcontext():
+    with rare_garbage_collection(), _stderr_held_back() if is_quiet else nullcontext():
         import keras
         import tensorflow as tf
 

@@ -38,7 +38,9 @@ def redact(text: str) -> str:
         >>> redact("postgresql://ann:hunter22@db/mlflow")
         'postgresql://ann:***@db/mlflow'
     """
-    secrets = _environment_secrets(frozenset(os.environ.items()))
+    # Not `items()`: another thread may remove a variable meanwhile.
+    variables = frozenset((name, os.environ.get(name, "")) for name in os.environ)
+    secrets = _environment_secrets(variables)
     spans = sorted([*_copies(text, secrets), *_found(text)])
     parts, position = [], 0
     for start, end in spans:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,29 +10,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.data import fashion_mnist
-from fm_mlflow.data.dataset import Dataset, Subset, load_dataset
+from fm_mlflow.data.dataset import Dataset, load_dataset
+from fm_mlflow.data.probabilities import are_probabilities
 from fm_mlflow.errors import DataError, InputError
+from fm_mlflow.measure.machine import describe_machine
 from fm_mlflow.measure.measurement import MIB
+from fm_mlflow.process.confined import ConfinedError, ConfinedTimeoutError, Limits, run_confined
 from fm_mlflow.process.redaction import redact
-from fm_mlflow.registration import fresh_process
+from fm_mlflow.registration.figures import (
+    Figures,
+    check_files,
+    check_interface,
+    check_weights,
+    short_digest,
+    with_values,
+)
+from fm_mlflow.registration.findings import Findings, from_bytes, most_bytes
+from fm_mlflow.registration.scores import scores, to_probabilities
 from fm_mlflow.results.register import Check, GateError
 
 if TYPE_CHECKING:
     from fm_mlflow.tracking.candidate import Candidate
 
-_ELSEWHERE = 1e-4
-_ROUNDING = 1e-6
-_PROBABILITY_ELSEWHERE = 1e-3
-
 # HDF5 holds the weights' names, which lose the model's own name when it is loaded.
 _NAMES_MIB_A_WEIGHT = 2048 / MIB
 
 _NOT_COMPARED = frozenset({keys.MACHINE_LOAD, keys.MACHINE_MEMORY})
-_SHOWN_DIGITS = 12
+
+_PROGRAM = "fm_mlflow.registration.fresh_process"
+_IMAGES_FILE = "images.npy"
+# It has no store to ask, and nobody to tell.
+_VARIABLES = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+
+# Its limits: what the libraries take, drivers of a GPU included; twice what the training took; and
+# room for copies of the model.
+_LIBRARIES_BYTES = 4 * 1024**3
+_TIMES_PEAK = 2
+_TIMES_MODEL = 4
+_FILE_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,7 @@ class Verification:
     @property
     def metrics(self) -> dict[str, float]:
         """What has a value, by logged name."""
-        return _values(self.measurements)
+        return with_values(self.measurements)
 
 
 def load_test_data(
@@ -92,174 +109,112 @@ def load_test_data(
     digest = candidate.run.data_digest or "none"
     if dataset.digest != digest:
         raise DataError(
-            f"the data in {dataset.source} are not those of run {candidate.run.run_id}: digest "
-            f"{_short(dataset.digest)}, the run's is {_short(digest)}; --data-dir names another "
-            "folder"
+            f"the data in {dataset.source} are not those of run {candidate.run.run_id}: "
+            f"digest {short_digest(dataset.digest)}, the run's is {short_digest(digest)}; "
+            "--data-dir names another folder"
         )
     return dataset
 
 
-def verify(candidate: Candidate, dataset: Dataset, folder: Path) -> Verification:
-    """Measure a downloaded model again, in a fresh process, and hold it against its run.
+def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float) -> Verification:
+    """Have a downloaded model run and measured in a fresh process, and hold it against its run.
+
+    That process gets the model and the test images, and sends predictions and measurements. What
+    they prove is decided here: nothing of the model is loaded in this process, and no file of the
+    other one's folders is read after it was started.
 
     Args:
         candidate: The run and its files.
         dataset: What the run was tested on.
         folder: Workspace that holds the model's folder.
+        seconds: How long the other process may take.
 
     Raises:
-        GateError: The model cannot be loaded.
+        GateError: The model cannot be loaded and run within its limits, or is not the one that the
+            run saved; that is never run.
     """
-    workspace = folder / "verification"
-    workspace.mkdir()
-    candidate.model_folder.replace(workspace / "model")
-    np.savez(
-        workspace / fresh_process.TASK_FILE,
-        images=dataset.test.images,
-        labels=dataset.test.labels,
-        batch_size=int(candidate.run.config.get("batch_size", "1")),
-    )
-    found = _in_fresh_process(workspace)
+    files = check_files(candidate)
+    if files.passed is False:
+        raise GateError(
+            f"the files of {candidate.model_uri} are not those that its training saved: digest "
+            f"{files.measured}, it saved {files.logged}"
+        )
+    logged = _logged_predictions(candidate.predictions_file)
+    findings, outputs = _run_model(candidate, dataset, folder, seconds)
+    machine = {**describe_machine().tags(), str(keys.MACHINE_THREADS): findings.threads}
     same_machine = all(
         candidate.run.machine.get(name.removeprefix(keys.MACHINE_PREFIX)) == value
-        for name, value in found["machine"].items()
+        for name, value in machine.items()
         if name not in _NOT_COMPARED
     )
-    probabilities = np.load(workspace / fresh_process.PROBABILITIES_FILE)
-    measured = _values(found["measurements"])
+    gives_logits = not are_probabilities(outputs)
+    probabilities = to_probabilities(outputs) if gives_logits else outputs
+    measurements = {name: each.model_dump() for name, each in findings.measurements.items()}
+    measurements |= scores(findings, outputs, probabilities, gives_logits, dataset.test.labels)
+    measured = with_values(measurements)
     measured[keys.SIZE_MLFLOW_MODEL] = candidate.model_bytes / MIB
-    figures = _Figures(candidate.run.metrics, measured, same_machine)
+    figures = Figures(candidate.run.metrics, measured, same_machine)
+    names_mib = _NAMES_MIB_A_WEIGHT * findings.weights
     return Verification(
         checks=(
             figures.accuracy(),
             figures.loss(),
-            figures.predictions(candidate.predictions_file, dataset.test, probabilities),
-            _weights(candidate, found),
+            figures.predictions(logged, dataset.test, probabilities),
+            files,
+            check_weights(candidate, findings),
             figures.within(keys.PARAMETERS_TRAINABLE),
             figures.within(keys.PARAMETERS_NON_TRAINABLE),
             figures.within(keys.SIZE_PARAMETERS),
-            figures.within(keys.SIZE_INFERENCE, _NAMES_MIB_A_WEIGHT * found["weights"], " (names)"),
+            figures.within(keys.SIZE_INFERENCE, names_mib, " (names)"),
             figures.within(keys.SIZE_MLFLOW_MODEL),
-            figures.flops(candidate.measurements, found["measurements"]),
-            *_interface(dataset.class_names, found),
+            figures.flops(candidate.measurements, measurements),
+            *check_interface(candidate, dataset.class_names, findings),
             *map(figures.shown, (keys.LATENCY_P50, keys.MEMORY_LOAD)),
         ),
-        measurements=found["measurements"],
+        measurements=measurements,
         same_machine=same_machine,
-        input_shape=tuple(found["input_shape"]),
-        gives_logits=found["gives_logits"],
+        input_shape=candidate.input_shape,
+        gives_logits=gives_logits,
         verified_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
 
 
-def _in_fresh_process(workspace: Path) -> dict[str, Any]:
-    path = os.pathsep.join(filter(None, [str(fresh_process.ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path}
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):  # it must not join our run
-        environment.pop(name, None)
-    # An empty working directory, so that only the logged model brings the user's own modules.
-    (workspace / "empty").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "fm_mlflow.registration.fresh_process", str(workspace)],
-        cwd=workspace / "empty",
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
+def _run_model(
+    candidate: Candidate, dataset: Dataset, folder: Path, seconds: float
+) -> tuple[Findings, NDArray[Any]]:
+    """Return what a fresh process found of the model, and its outputs for the test images."""
+    workspace = folder / "verification"
+    workspace.mkdir()
+    candidate.model_folder.replace(workspace / "model")
+    np.save(workspace / _IMAGES_FILE, dataset.test.images)
+    images, classes = len(dataset.test), len(dataset.class_names)
+    peak = candidate.run.metrics.get(keys.MEMORY_PEAK, 0.0) * MIB
+    machine = psutil.virtual_memory().total
+    needed = _LIBRARIES_BYTES + _TIMES_MODEL * candidate.model_bytes
+    limits = Limits(
+        seconds=seconds,
+        memory=int(min(machine, needed + _TIMES_PEAK * min(max(0.0, peak), machine))),
+        file_size=max(_FILE_BYTES, _TIMES_MODEL * candidate.model_bytes),
+        answer=most_bytes(images, classes),
     )
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        cause = redact(lines[-1]) if lines else f"it ended with code {done.returncode}"
-        raise GateError(f"the logged model cannot be loaded and run by a fresh process: {cause}")
-    found: dict[str, Any] = json.loads(
-        (workspace / fresh_process.FOUND_FILE).read_text(encoding="utf-8")
-    )
-    return found
+    batch_size = candidate.run.config.get("batch_size", "1")
+    arguments = [str(workspace / "model"), str(workspace / _IMAGES_FILE), batch_size]
+    try:
+        message = run_confined(_PROGRAM, arguments, workspace, limits, _VARIABLES)
+        return from_bytes(message, images, classes)
+    except (ConfinedError, ValueError) as error:
+        cause = redact(str(error))
+        if isinstance(error, ConfinedTimeoutError):
+            cause += " (--verify-timeout)"
+        raise GateError(
+            f"the logged model cannot be loaded and run by a fresh process: {cause}"
+        ) from error
 
 
-def _values(measurements: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    values = {name: each["value"] for name, each in measurements.items()}
-    return {name: float(value) for name, value in values.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class _Figures:
-    """The figures of a run, and those that the fresh process measured, by logged name."""
-
-    logged: Mapping[str, float]
-    measured: Mapping[str, float]
-    same_machine: bool
-
-    def within(self, key: keys.Key, tolerance: float = 0.0, why: str = "") -> Check:
-        logged, measured = self.logged.get(key), self.measured.get(key)
-        if logged is None and measured is None:
-            return Check(str(key), None, None, "none: it cannot be measured", None)
-        passed = logged is not None and measured is not None and abs(measured - logged) <= tolerance
-        rule = f"within {tolerance:.1g}{why}" if tolerance else f"equal{why}"
-        return Check(str(key), logged, measured, rule, passed)
-
-    def shown(self, key: keys.Key, why: str = "measured again") -> Check:
-        return Check(str(key), self.logged.get(key), self.measured.get(key), f"none: {why}", None)
-
-    def accuracy(self) -> Check:
-        if self.same_machine:
-            return self.within(keys.TEST_ACCURACY)
-        return self.within(keys.TEST_ACCURACY, _ELSEWHERE, " (another machine)")
-
-    def loss(self) -> Check:
-        measured = self.measured.get(keys.TEST_LOSS)
-        if measured is None:
-            return self.shown(keys.TEST_LOSS, "it is not compiled when loaded")
-        share = _ROUNDING if self.same_machine else _ELSEWHERE
-        return self.within(keys.TEST_LOSS, share * max(1.0, abs(measured)))
-
-    def flops(self, *measurements: Mapping[str, Mapping[str, Any]]) -> Check:
-        key = keys.FLOPS_INFERENCE
-        if key not in self.logged:
-            return self.shown(key)
-        logged, measured = (each.get(key, {}).get("method") for each in measurements)
-        if logged and measured and logged != measured:  # earlier versions took keras-flops' figure
-            return self.shown(key, "the run counted by another method")
-        return self.within(key)
-
-    def predictions(self, file: Path, test: Subset, probabilities: NDArray[Any]) -> Check:
-        """The largest difference of a probability, logged and measured."""
-        name = str(keys.PREDICTIONS_FILE)
-        tolerance = _ROUNDING if self.same_machine else _PROBABILITY_ELSEWHERE
-        rule = f"no probability differs by more than {tolerance:g}"
-        try:
-            with np.load(file, allow_pickle=False) as logged_file:
-                labels, logged = logged_file["label"], logged_file["probability"]
-        except (OSError, ValueError, KeyError) as error:
-            return Check(name, f"unreadable ({type(error).__name__})", "probabilities", rule, False)
-        if logged.shape != probabilities.shape or not np.array_equal(labels, test.labels):
-            shapes = f"{logged.shape} of other images", f"{probabilities.shape}"
-            return Check(name, *shapes, rule, False)
-        difference = float(np.abs(logged.astype(np.float64) - probabilities).max())
-        measured = "identical" if difference == 0 else f"up to {difference:.2g} apart"
-        shown = f"{len(labels):,} x {logged.shape[1]}"
-        return Check(name, shown, measured, rule, difference <= tolerance)
-
-
-def _weights(candidate: Candidate, found: Mapping[str, Any]) -> Check:
-    name = keys.WEIGHTS_DIGEST.removeprefix("fm_mlflow.").replace("_", " ")
-    logged, measured = candidate.weights_digest, found["weights_digest"]
-    if logged is None:  # of a run before there was this tag
-        return Check(name, None, _short(measured), "none: the run has no digest", None)
-    return Check(name, _short(logged), _short(measured), "equal", logged == measured)
-
-
-def _interface(names: tuple[str, ...], found: Mapping[str, Any]) -> list[Check]:
-    images, example = f"images of {tuple(found['input_shape'])}", found["example"]
-    rule = "the input example is predicted"
-    counts, same = (f"{len(names)} names", f"{len(found['class_names'])} names"), [*names]
-    return [
-        Check("signature", images, example, rule, example == "predicted"),
-        Check("class names", *counts, "those of the data set", found["class_names"] == same),
-    ]
-
-
-def _short(digest: str) -> str:
-    return digest[:_SHOWN_DIGITS]
+def _logged_predictions(file: Path) -> tuple[NDArray[Any], NDArray[Any]] | str:
+    """Read labels and probabilities that a run logged; say in words why they cannot be."""
+    try:
+        with np.load(file, allow_pickle=False) as logged:
+            return logged["label"], logged["probability"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"unreadable ({type(error).__name__})"

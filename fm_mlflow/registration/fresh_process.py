@@ -1,17 +1,19 @@
-"""What `registration.checks` runs in a fresh process: load a logged model, measure it again.
+"""The process that loads and runs a logged model, and measures it: its code is not trusted.
 
-`python -m fm_mlflow.registration.fresh_process FOLDER` reads `model/` and `task.npz` there, and
-writes `probabilities.npy` and `found.json`.
+`registration.checks` runs `fm_mlflow.registration.fresh_process MODEL IMAGES BATCH_SIZE` by
+`process.confined`. It gets the model's folder, the test images in a .npy file without their
+labels, and the batch size that a training step is counted with. On its standard output it sends
+one message (`registration.findings`), with which nothing is decided here.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import site
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +24,21 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.process.quiet import import_tensorflow
+from fm_mlflow.registration.findings import (
+    ASKED,
+    TEXT_CHARACTERS,
+    TYPES,
+    Figure,
+    Findings,
+    labels_in_turn,
+    to_bytes,
+)
 
 if TYPE_CHECKING:
     from fm_mlflow.tracking.load_model import LoadedModel
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where our package lies, for Python to import it from."""
-
-TASK_FILE = "task.npz"
-FOUND_FILE = "found.json"
-PROBABILITIES_FILE = "probabilities.npy"
 
 _LOADING = "loading"
 _LATENCY_BATCH = 256
@@ -40,13 +47,17 @@ _MEMORY_METHOD = "highest resident memory of a fresh process - just before it lo
 
 
 def main() -> None:
-    """Measure the model of the folder that the command line names."""
+    """Measure the model that the command line names, and send what was found."""
     forget_where_we_came_from()
-    folder = Path(sys.argv[1])
+    model, images, batch_size = sys.argv[1:]
     # Whatever the model or a library prints is no result.
+    channel = os.dup(1)
     os.dup2(2, 1)
-    found = measure(folder)
-    (folder / FOUND_FILE).write_text(json.dumps(found), encoding="utf-8")
+    message = measure(Path(model), Path(images), int(batch_size))
+    with os.fdopen(channel, "wb") as file:
+        file.write(message)
+    # What the model's code registered for the end could only add to the message.
+    os._exit(0)
 
 
 def forget_where_we_came_from() -> None:
@@ -56,30 +67,29 @@ def forget_where_we_came_from() -> None:
         sys.path[:] = [place for place in sys.path if os.path.realpath(place or ".") != root]
 
 
-def measure(folder: Path) -> dict[str, Any]:
-    """Load the model in `folder` and measure it; plain values, by name.
+def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
+    """Load a model and measure it, as a training run does.
+
+    Args:
+        model_folder: The downloaded MLflow model.
+        images_file: Test images, grey levels 0-255, .npy.
+        batch_size: Images of a training step, for its FLOPs.
 
     Returns:
-        `measurements` (those that a training run logs, by name), `machine` (tags), `weights` (how
-        many), `weights_digest`, `class_names`, `input_shape`, `gives_logits` and `example`: how the
-        model took the logged input example.
+        The message: findings, and the model's outputs for the images.
 
     Raises:
-        InputError: There is no Keras model in it.
+        InputError: There is no Keras model in the folder.
     """
-    with np.load(folder / TASK_FILE) as task:
-        images, labels, batch_size = task["images"], task["labels"], int(task["batch_size"])
+    images = np.load(images_file, allow_pickle=False)
     import_tensorflow()
-    from scipy.special import softmax
-
-    from fm_mlflow.data.probabilities import are_probabilities
     from fm_mlflow.measure.machine import describe_machine
     from fm_mlflow.measure.size import weights_digest
     from fm_mlflow.tracking.load_model import load_model
 
     with MemoryMonitor() as memory:
         memory.phase(_LOADING)
-        loaded = load_model(str(folder / "model"))
+        loaded = load_model(str(model_folder))
         inputs = np.divide(images, 255, dtype=np.float32).reshape(-1, *loaded.input_shape)
         loaded.predict(inputs[:1])
     model = loaded.keras_model
@@ -87,42 +97,70 @@ def measure(folder: Path) -> dict[str, Any]:
         raise InputError("model", loaded.uri, "a logged Keras model")
     (loading,) = memory.phases
     outputs = loaded.predict(inputs)
-    gives_logits = not are_probabilities(outputs)
-    probabilities = softmax(outputs, axis=-1) if gives_logits else outputs
-    np.save(folder / PROBABILITIES_FILE, probabilities)
-    accuracy = float(np.mean(probabilities.argmax(axis=1) == labels))
-    measurements = [
-        Measurement.exact(keys.TEST_ACCURACY, accuracy, "most probable class v label"),
+    if outputs.dtype.name not in TYPES:
+        outputs = outputs.astype(np.float32)
+    loss = None
+    if model.compiled:
+        labels = labels_in_turn(len(inputs), loaded.classes)
+        logs = model.evaluate(inputs, labels, _EVALUATION_BATCH, verbose=0, return_dict=True)
+        loss = float(logs["loss"])
+    measured = [
         Measurement.single(
             keys.MEMORY_LOAD, loading.peak_rss_mib - loading.start_rss_mib, _MEMORY_METHOD
         ),
-        *_of_keras_model(model, inputs, labels, batch_size),
+        *_of_keras_model(model, inputs, batch_size),
     ]
+    findings = Findings(
+        measurements=_figures(measured),
+        threads=describe_machine().tags()[keys.MACHINE_THREADS],
+        weights=len(model.weights),
+        weights_digest=weights_digest(model),
+        example=_try_example(loaded)[:TEXT_CHARACTERS],
+        penalty=_penalty(model, inputs),
+        loss_of_turns=_finite(loss),
+        type=outputs.dtype.name,
+    )
+    return to_bytes(findings, outputs)
+
+
+def _figures(measured: Iterable[Measurement]) -> dict[str, Figure]:
     return {
-        "measurements": {each.name: asdict(each) for each in measurements},
-        "machine": describe_machine().tags(),
-        "weights": len(model.weights),
-        "weights_digest": weights_digest(model),
-        "class_names": list(loaded.class_names),
-        "input_shape": list(loaded.input_shape),
-        "gives_logits": gives_logits,
-        "example": _try_example(loaded),
+        each.name: Figure(
+            value=_finite(each.value),
+            method=each.method[:TEXT_CHARACTERS],
+            reason=each.reason and each.reason[:TEXT_CHARACTERS],
+            interval=each.interval and (float(each.interval[0]), float(each.interval[1])),
+        )
+        for each in measured
+        if each.name in ASKED
     }
 
 
-def _of_keras_model(model: Any, inputs: Any, labels: Any, batch_size: int) -> list[Measurement]:
-    """Loss, sizes, FLOPs and latency, as a training run measures them."""
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _of_keras_model(model: Any, inputs: Any, batch_size: int) -> list[Measurement]:
+    """Sizes, FLOPs and latency, as a training run measures them."""
     from fm_mlflow.measure import measure_latency, model_sizes, profile_flops
 
     found = model_sizes(model)
-    if model.compiled:
-        targets = labels.astype(np.int32)
-        logs = model.evaluate(inputs, targets, _EVALUATION_BATCH, verbose=0, return_dict=True)
-        found.append(Measurement.exact(keys.TEST_LOSS, float(logs["loss"]), "the compiled loss"))
     # Where the FLOPs cannot be counted, the run has none either, or the check fails.
     with suppress(Exception):
         found += profile_flops(model, batch_size, inputs=inputs[:1]).measurements()
     return [*found, *measure_latency(model, inputs[:_LATENCY_BATCH], batch_size=_LATENCY_BATCH)]
+
+
+def _penalty(model: Any, inputs: Any) -> float:
+    """Return what regularizers add to the loss, on average over the batches of an evaluation."""
+    total = 0.0
+    for start in range(0, len(inputs), _EVALUATION_BATCH):
+        batch = inputs[start : start + _EVALUATION_BATCH]
+        model(batch, training=False)
+        if not model.losses:
+            return 0.0
+        total += len(batch) * sum(float(each) for each in model.losses)
+    return total / len(inputs)
 
 
 def _try_example(loaded: LoadedModel) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
 
@@ -79,9 +79,14 @@ def render_model_card(
         ],
         validated_on=f"{len(held_out):,} held-out images" if held_out else "the test set",
         verification=verification,
-        verified=[check.figure for check in verification.checks if check.passed],
+        verified=_passed(verification, "us"),
+        measured=_passed(verification, "model"),
         where=where,
     )
+
+
+def _passed(verification: Verification, by: Literal["us", "model"]) -> list[str]:
+    return [each.figure for each in verification.checks if each.passed and each.by == by]
 
 
 def _seeds(accuracies: Sequence[float]) -> str:

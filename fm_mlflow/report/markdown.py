@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -30,6 +31,7 @@ def to_markdown(comparison: Comparison) -> str:
     )
 
 
+@cache
 def environment(shown: Callable[[str], str]) -> Environment:
     """Return templates that pass every text through `shown`, so that names inject no markup.
 

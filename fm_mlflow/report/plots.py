@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fm_mlflow import keys
 from fm_mlflow.analysis.images import confusion_counts
 from fm_mlflow.escaping import printable
+from fm_mlflow.report.drawing import lay_out
 
 # Okabe and Ito's palette: colour-blind readers can distinguish it.
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"
@@ -33,7 +34,7 @@ def save_learning_curve(history: Mapping[str, Sequence[float]], title: str, path
     """
     metrics = (("loss", keys.LOSS, keys.VAL_LOSS), ("accuracy", keys.ACCURACY, keys.VAL_ACCURACY))
     panels = [(label, names) for label, *names in metrics if not history.keys().isdisjoint(names)]
-    figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
+    figure = Figure(figsize=(4.5 * len(panels), 3.6), dpi=_DPI, layout="constrained")
     figure.suptitle(printable(title), parse_math=False)
     for index, (label, names) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), index)
@@ -46,7 +47,8 @@ def save_learning_curve(history: Mapping[str, Sequence[float]], title: str, path
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=_DPI)
+    lay_out(figure)
+    figure.savefig(path)
 
 
 def save_memory_timeline(
@@ -61,7 +63,7 @@ def save_memory_timeline(
         path: PNG file to write.
     """
     seconds, resident, _ = zip(*points, strict=True)
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), dpi=_DPI, layout="constrained")
     figure.suptitle(printable(title), parse_math=False)
     axes = figure.add_subplot()
     axes.fill_between(seconds, resident, color=_TRAINING, alpha=0.15, linewidth=0)
@@ -80,7 +82,8 @@ def save_memory_timeline(
     axes.set_ylabel("resident memory (MiB)")
     axes.grid(alpha=0.3)
     _mark_phases(axes, points)
-    figure.savefig(path, dpi=_DPI)
+    lay_out(figure)
+    figure.savefig(path)
 
 
 def _mark_phases(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
@@ -127,7 +130,7 @@ def save_confusion_matrix(
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     readable = len(class_names) <= _MOST_CLASSES_WITH_NUMBERS
     side = max(5.0, 1.5 + 0.6 * min(len(class_names), _MOST_CLASSES_WITH_NUMBERS))
-    figure = Figure(figsize=(side, side), layout="constrained")
+    figure = Figure(figsize=(side, side), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if readable:
@@ -148,4 +151,5 @@ def save_confusion_matrix(
             fontsize=8,
             color="white" if shares[row, column] > 0.5 else "black",
         )
-    figure.savefig(path, dpi=_DPI)
+    lay_out(figure)
+    figure.savefig(path)

@@ -17,6 +17,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from fm_mlflow.escaping import printable
+from fm_mlflow.report.drawing import lay_out
 
 SERIES = 7
 """Colours of series; the page's style sheet defines as many."""
@@ -86,6 +87,7 @@ def to_svg(figure: Figure, name: str, title: str = "", description: str = "") ->
         description: What it shows, for readers who cannot see it.
     """
     drawn = io.StringIO()
+    lay_out(figure)
     figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(drawn.getvalue())
     # The style element would apply to the whole page; the metadata only name matplotlib.

@@ -16,12 +16,15 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Front, Statistic
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import counted, listed, unit
+from fm_mlflow.report.drawing import lay_out
 from fm_mlflow.report.layout import MOST_NAMES, Groups
 from fm_mlflow.report.svg import FAINT, INK, PAGE, series_colour, style, to_svg
 from fm_mlflow.report.vector_plots import Plot, marker, new_axes
 
 _STEPS = (1, 2, 2.5, 5, 10)
 _LETTER_WIDTH, _LETTER_HEIGHT = 6.0, 9.0
+_OUTSIDE = 1000
+"""What a name outside the frame counts as, in covered area."""
 
 Box = tuple[float, float, float, float]
 
@@ -158,7 +161,7 @@ def _label(
     figure: Figure, axes: Axes, points: Mapping[str, _Point], line: Sequence[tuple[float, float]]
 ) -> None:
     """Write each name beside its point, where it covers the least of everything else."""
-    figure.draw_without_rendering()
+    lay_out(figure)
     taken = list(_obstacles(axes, points.values(), line))
     frame = axes.get_window_extent()
     for name, point in points.items():
@@ -171,11 +174,13 @@ def _label(
         covered = [
             sum(_overlap(box, other) for other in taken)
             # Outside the frame only where nothing else is left.
-            + 1000 * (box[0] < frame.x0 or box[2] > frame.x1)
-            + 1000 * (box[1] < frame.y0 or box[3] > frame.y1)
+            + _OUTSIDE * (box[0] < frame.x0 or box[2] > frame.x1)
+            + _OUTSIDE * (box[1] < frame.y0 or box[3] > frame.y1)
             for box in boxes
         ]
         best = covered.index(min(covered))
+        if covered[best] >= _OUTSIDE:
+            figure.set_layout_engine("constrained")  # once more, with room for the name
         taken.append(boxes[best])
         axes.annotate(name, point.at, places[best], textcoords="offset points", parse_math=False)
 

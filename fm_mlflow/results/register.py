@@ -23,6 +23,8 @@ class Check:
         measured: What the logged model shows in a fresh process, None where it shows nothing.
         rule: What is demanded of the two, in words.
         passed: Whether that holds; None where nothing is demanded.
+        by: Who found it: `us`, from files and predictions; or the `model` itself: the process that
+            ran its code, which could have said something else.
     """
 
     figure: str
@@ -30,6 +32,7 @@ class Check:
     measured: float | str | None
     rule: str
     passed: bool | None
+    by: Literal["us", "model"] = "us"
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
     console.print(Padding(result.reason, (0, 0, 1, 2)))
     checks: list[tuple[RenderableType, ...]] = [
         (
-            check.figure,
+            f"{check.figure} *" if check.by == "model" else check.figure,
             _value(check, check.logged),
             _value(check, check.measured),
             _VERDICTS[check.passed],
@@ -54,6 +54,8 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
         for check in result.checks
     ]
     console.print(_table(("verified", "logged", "found", ""), checks))
+    if any(check.by == "model" for check in result.checks):
+        print_line(console, "  * as measured in the process that ran the model's code", "dim")
     if result.gates:
         gates = [
             (each.name, each.bound, each.figure, _VERDICTS[each.passed]) for each in result.gates

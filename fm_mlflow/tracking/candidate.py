@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -20,16 +22,11 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.results.register import GateError
 from fm_mlflow.tracking.find_runs import find_runs
+from fm_mlflow.tracking.model_files import MODEL_FILE, ModelFiles, fetch_model
 from fm_mlflow.tracking.run_details import read_measurements
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
-# MLflow writes them after it has counted the model's size, or into each download.
-_NOT_COUNTED = frozenset(
-    {
-        *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"),
-        "registered_model_meta",
-    }
-)
+_MODEL_FILE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,11 @@ class Candidate:
         model_uri: The logged model, `models:/<id>`.
         model_folder: All its files, as downloaded.
         model_bytes: Their size, counted as MLflow counted it when the model was logged.
+        model_digest: Of all of them: what is verified, and what may be promoted.
+        own_digest: Of those that stay as the training saved them.
+        saved_digest: The same when it saved them; None where the logged model does not say.
+        input_shape: Of one image, as the model's signature says.
+        class_names: Those that travel with the model, in label order.
         predictions_file: The run's predictions on the test set.
         measurements: The run's `measurements.json` by metric name; empty where it has none.
         weights_digest: Of the trained weights; None where the run does not say.
@@ -50,6 +52,11 @@ class Candidate:
     model_uri: str
     model_folder: Path
     model_bytes: int
+    model_digest: str
+    own_digest: str
+    saved_digest: str | None
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
     predictions_file: Path
     measurements: Mapping[str, Mapping[str, Any]]
     weights_digest: str | None
@@ -101,12 +108,16 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
         TrackingError: The store does not answer.
     """
     check_reachable()
-    with store_errors("read the run"):
-        stored = MlflowClient().get_run(run.run_id)
     if run.model_uri is None:
         raise GateError(f"run {run.run_id} has no logged model")
+    with store_errors("read the run"):
+        stored = MlflowClient().get_run(run.run_id)
+        logged = MlflowClient().get_logged_model(run.model_uri.removeprefix("models:/"))
     predictions = _download(f"{run.artifact_uri}/{keys.PREDICTIONS_FILE}", folder / "run")
-    model_folder = _download(run.model_uri, folder / "model")
+    with _readable(run.model_uri):
+        model_folder = fetch_model(run.model_uri, folder / "model")
+        files = ModelFiles.of(model_folder)
+        input_shape, class_names = _interface(model_folder / MODEL_FILE)
     measurements = _download(f"{run.artifact_uri}/{keys.MEASUREMENTS_FILE}", folder / "run")
     try:
         costs = read_measurements(measurements)
@@ -116,11 +127,12 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
         run=run,
         model_uri=run.model_uri,
         model_folder=model_folder,
-        model_bytes=sum(
-            path.stat().st_size
-            for path in model_folder.rglob("*")
-            if path.is_file() and not (path.parent == model_folder and path.name in _NOT_COUNTED)
-        ),
+        model_bytes=files.counted_bytes,
+        model_digest=files.digest,
+        own_digest=files.saved_digest,
+        saved_digest=logged.tags.get(keys.SAVED_DIGEST),
+        input_shape=input_shape,
+        class_names=class_names,
         predictions_file=predictions,
         measurements=costs,
         weights_digest=stored.data.tags.get(keys.WEIGHTS_DIGEST),
@@ -130,11 +142,35 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
 
 def _download(uri: str, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    try:
+    with _readable(uri):
         return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+
+
+@contextmanager
+def _readable(uri: str) -> Iterator[None]:
+    try:
+        yield
     except (MlflowException, OSError) as error:
         check_reachable()  # a store that is down would make every file look missing
         raise GateError(f"{uri} is missing or cannot be read: {one_line(error)}") from error
+
+
+def _interface(file: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Read from a model's description the shape of an image, and the names of its classes."""
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_MODEL_FILE_BYTES + 1)
+        if len(text) > _MODEL_FILE_BYTES:
+            raise ValueError(f"over {_MODEL_FILE_BYTES:,} bytes")
+        described = yaml.safe_load(text)
+        (column,) = json.loads(described["signature"]["inputs"])
+        shape = tuple(int(size) for size in column["tensor-spec"]["shape"][1:])
+        names = (described.get("metadata") or {}).get("class_names") or ()
+        return shape, tuple(str(name) for name in names)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise GateError(f"the {MODEL_FILE} of the model is damaged: {one_line(error)}") from error
+    except yaml.YAMLError as error:
+        raise GateError(f"the {MODEL_FILE} of the model is not YAML") from error
 
 
 def _data_source(run: Run) -> str | None:

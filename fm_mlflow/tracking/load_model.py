@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.find_runs import model_uri
+from fm_mlflow.tracking.model_files import check_fetched, fetch_model
 from fm_mlflow.tracking.store import check_reachable
 from fm_mlflow.tracking.uris import check_literal
 
@@ -40,6 +42,7 @@ class LoadedModel:
         classes: Number of its outputs.
         class_names: In label order; numbers where the model has none.
         run_id: The run that trained it; None where the model does not say.
+        files: Its downloaded files, which are removed with it; None where it was a folder.
     """
 
     pyfunc: PyFuncModel
@@ -48,6 +51,7 @@ class LoadedModel:
     classes: int
     class_names: tuple[str, ...]
     run_id: str | None
+    files: TemporaryDirectory[str] | None = None
 
     @property
     def keras_model(self) -> Any | None:
@@ -80,7 +84,8 @@ class LoadedModel:
 
     def input_example(self) -> NDArray[np.float32] | None:
         """Return the input example that was logged with the model, if any."""
-        example = self.pyfunc.metadata.load_input_example(self.uri)
+        folder = self.files.name if self.files else self.uri
+        example = self.pyfunc.metadata.load_input_example(folder)
         return None if example is None else np.asarray(example, np.float32)
 
 
@@ -92,9 +97,11 @@ def load_model(given: str) -> LoadedModel:
 
     Raises:
         InputError: There is no such model, or it does not take images and give classes.
+        ModelChangedError: It is a version in the registry that says which files were verified, and
+            has others; nothing of them was run.
         TrackingError: The store does not answer.
     """
-    uri = given
+    uri, files = given, None
     if Path(given).is_dir():
         check_literal("model", Path(given))
     try:
@@ -102,7 +109,13 @@ def load_model(given: str) -> LoadedModel:
             uri = model_uri(MlflowClient().get_run(given)) or ""
             if not uri:
                 raise InputError("model", given, "a run with a logged model")
-        pyfunc = mlflow.pyfunc.load_model(uri)
+        if uri.lower().startswith("models:"):
+            files = TemporaryDirectory(prefix="fm_mlflow-")
+            fetched = fetch_model(uri, Path(files.name))
+            check_fetched(fetched)
+            pyfunc = mlflow.pyfunc.load_model(str(fetched))
+        else:
+            pyfunc = mlflow.pyfunc.load_model(uri)
     except (MlflowException, OSError) as error:
         check_reachable()
         accepted = f"a model's URI, or the id of a run, that can be loaded ({one_line(error)})"
@@ -124,4 +137,5 @@ def load_model(given: str) -> LoadedModel:
         classes=classes,
         class_names=tuple(str(name) for name in names),
         run_id=pyfunc.metadata.run_id,
+        files=files,
     )

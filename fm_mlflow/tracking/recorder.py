@@ -17,11 +17,12 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.process.atomic_file import sync_to_disk
 from fm_mlflow.process.redaction import redact_named
 from fm_mlflow.tracking.datasets import describe_dataset, short_digest
+from fm_mlflow.tracking.model_files import ModelFiles
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.params import same_value
-from fm_mlflow.tracking.save_model import save_model
+from fm_mlflow.tracking.save_model import MODEL_FILE, save_model
 from fm_mlflow.tracking.store import context_tags
 
 # MLflow's limits: longer values are refused by some stores.
@@ -182,16 +183,16 @@ class Recorder:
         """
         now = self._now()
         digest = short_digest(test_set) if test_set else None
-        points = [
+        points = tuple(
             records.Point(name, float(value), now, step, of_model, dataset_name, digest)
             for name, value in metrics.items()
             if (name, step) not in self._logged_points
-        ]
+        )
         self._append(records.Batch(points), durable=step > 0)
 
     def link_models(self, model_ids: Iterable[str]) -> None:
         """Record logged models as inputs of the run: it is about them."""
-        self._append(records.LinkedModels(list(model_ids)))
+        self._append(records.LinkedModels(tuple(model_ids)))
 
     @property
     def checkpoint_folder(self) -> Path:
@@ -239,8 +240,7 @@ class Recorder:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        _sync_files(folder)
-        self._append(records.Artifacts(name), durable=True)
+        self._append(records.Artifacts(name, _sync_files(folder)), durable=True)
 
     def _new_folder(self, kind: str) -> tuple[str, Path]:
         while True:  # a run that was resumed has some already
@@ -291,7 +291,8 @@ class Recorder:
             code_files=code_files,
             requirements=requirements,
         )
-        _sync_files(folder)
+        files = _sync_files(folder)
+        files.pop(MODEL_FILE, None)
         self._model_folder = str(folder)
         record = records.Model(
             time=self._now(),
@@ -299,7 +300,8 @@ class Recorder:
             size_bytes=size,
             step=self._model_step,
             params={key: redact_named(key, str(value)) for key, value in (params or {}).items()},
-            tags=context_tags(),
+            tags=context_tags({keys.SAVED_DIGEST: ModelFiles.of(folder).saved_digest}),
+            files=files,
         )
         self._model_record = self._append(record, durable=True)
         self._model = LoggedModel(self, size)
@@ -311,7 +313,11 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _sync_files(folder: Path) -> None:
+def _sync_files(folder: Path) -> dict[str, int]:
+    """Have the files of a folder survive a power cut; return their sizes in bytes, by path."""
+    sizes = {}
     for path in folder.rglob("*"):
         if path.is_file():
             sync_to_disk(path)
+            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return sizes

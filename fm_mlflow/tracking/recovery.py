@@ -16,11 +16,11 @@ from fm_mlflow.process.identity import (
     kernel_killed_for_memory,
     out_of_memory_kills,
 )
-from fm_mlflow.process.redaction import HIDDEN, redact
+from fm_mlflow.process.redaction import HIDDEN, one_line, redact
 from fm_mlflow.results.recovery import Delivered
 from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
 from fm_mlflow.tracking.outbox.journal import Journal, stored_run_id
-from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart
+from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart, Unreadable
 from fm_mlflow.tracking.uris import absolute_uri
 
 
@@ -41,22 +41,24 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
     journal: Journal | None = None
     try:
         journal = Journal.open(folder)
+        if journal.state.run_id is None:
+            _ = journal.header  # the run is to be created as it says
         uri = store or journal_uri(journal, f"sync {journal.journal_id}")
         _end_if_dead(journal)
     except (LockedError, FileNotFoundError):
         raise
-    except (TrackingError, OSError) as error:
+    except Exception as error:  # whatever it is, the other journals are to be delivered
         if journal is not None:
             journal.close()
-        return Delivered(folder.name, stored_run_id(folder) or "", "", 0, str(error))
+        return Delivered(folder.name, stored_run_id(folder) or "", "", 0, one_line(error))
     delivery = Delivery(journal, uri)
     delivery.final = True
     before = delivery.pending + len(journal.state.refused)
     failure: TrackingError | None = None
     try:
         delivery.deliver(retry_refused=True)
-    except TrackingError as error:
-        failure = error
+    except Exception as error:
+        failure = TrackingError(one_line(error))
     pending = what_is_pending(delivery, failure)
     left = delivery.pending + len(journal.state.refused)
     if delivery.complete:
@@ -103,12 +105,14 @@ def _end_if_dead(journal: Journal) -> None:
 
     It is KILLED, or FAILED where the fault was its own.
     """
-    start: RunStart | Reopen = journal.header
-    ended = not journal.header.owned
+    start: RunStart | Reopen | None = None
+    ended = False
     for record in journal.records:
-        if isinstance(record, Reopen):
-            start, ended = record, False
+        if isinstance(record, (RunStart, Reopen)):
+            start, ended = record, isinstance(record, RunStart) and not record.owned
         ended = ended or isinstance(record, End)
+    if start is None or isinstance(journal.records[-1], Unreadable):
+        return  # what cannot be read may say how it ended
     process = ProcessIdentity.from_tags(start.tags)
     if ended or process is None:
         return

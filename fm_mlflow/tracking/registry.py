@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import logging
 import random
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from socket import gethostname
 
 import mlflow
@@ -24,6 +26,7 @@ from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
 from fm_mlflow.results.register import RegisteredVersion
+from fm_mlflow.tracking.model_files import ModelChangedError, check_version
 from fm_mlflow.tracking.store import check_reachable, has_code, if_existing, pages, store_errors
 
 _log = logging.getLogger(__name__)
@@ -88,7 +91,8 @@ class Registry:
         """Make a model the champion; the champion until now becomes `previous`.
 
         A model that has a version already gets no second one. Evidence and description are the
-        given ones in either case.
+        given ones in either case. Where the evidence has the digest of the model's files, the
+        alias moves only to a version whose files in the store have it.
 
         Args:
             model_uri: The logged model, `models:/<id>`.
@@ -101,6 +105,7 @@ class Registry:
 
         Raises:
             ChampionChangedError: Somebody else promoted or brought back a version meanwhile.
+            ModelChangedError: The version's files are others; no alias was moved.
         """
         self._create()
         with self._turn(expected) as flag:
@@ -124,12 +129,17 @@ class Registry:
         Raises:
             InputError: There is no previous version to go back to.
             ChampionChangedError: Somebody else promoted or brought back a version meanwhile.
+            ModelChangedError: The files of the previous version are others than were verified.
         """
         before = self.aliases()
         if before.previous in (None, before.champion):
             accepted = "a model whose alias 'previous' is set, to a version before the champion"
             raise InputError("rollback", self.name, accepted)
-        with self._turn(before.champion):
+        with self._turn(before.champion) as flag:
+            for back in self.versions():
+                if back.version == before.previous:
+                    self._check_files(back.version, back.tags)
+            self._check_turn(flag, before.champion)
             with _registry_errors("move the aliases"):
                 self._point(CHAMPION, before.previous)
                 if before.champion is not None:
@@ -155,12 +165,23 @@ class Registry:
         tags: Mapping[str, str],
         existing: RegisteredVersion | None,
     ) -> int:
-        """Make a version, or give the model's own one the new evidence; return its number."""
+        """Make a version, or give the model's own one the new evidence; return its number.
+
+        Either only if its files in the store are those that the evidence speaks of.
+        """
         tags = {name: redact_named(name, value) for name, value in tags.items()}
         if existing is None:
             version = self._new_version(model_uri, tags)
+            try:
+                self._check_files(int(version), tags)
+            except ModelChangedError:
+                # Who may promote need not be allowed to delete; without an alias it harms nobody.
+                with suppress(MlflowException):
+                    self._client.delete_model_version(self.name, version)
+                raise
         else:
             version = str(existing.version)
+            self._check_files(existing.version, tags)
             for name, value in tags.items():
                 self._client.set_model_version_tag(self.name, version, name, value)
         self._client.update_model_version(self.name, version, redact(description))
@@ -180,6 +201,12 @@ class Registry:
 
     def _version_of(self, model_uri: str) -> RegisteredVersion | None:
         return next((each for each in self.versions() if each.model_uri == model_uri), None)
+
+    def _check_files(self, version: int, tags: Mapping[str, str]) -> None:
+        """Make sure, at the last moment, that a version's files in the store were verified."""
+        if (digest := tags.get(keys.MODEL_DIGEST)) is not None:
+            with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
+                check_version(self.name, version, digest, Path(folder))
 
     def _point(self, alias: str, version: int | None) -> None:
         self._client.set_registered_model_alias(self.name, alias, str(version))

@@ -23,6 +23,7 @@ from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.journal import Journal, open_journal
 from fm_mlflow.tracking.outbox.roots import confined, lock_folder
+from fm_mlflow.tracking.outbox.schema import excerpt
 from fm_mlflow.tracking.recovery import journal_uri
 from fm_mlflow.tracking.run import Resumption
 from fm_mlflow.tracking.running import judge
@@ -142,7 +143,7 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
             status = record.status
         elif isinstance(record, records.Reopen):
             status = keys.RUNNING
-    extended_at = int(tags.get(keys.EXTENDED_AT, 0))
+    extended_at = _whole(tags, keys.EXTENDED_AT) or 0
     points, model = _journaled(journaled, extended_at)
     if journal and model:
         confined(journal.folder, model[1].folder)
@@ -154,7 +155,6 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
     went_on_elsewhere = journal is None or tags.get(keys.JOURNAL) != journal.journal_id
     if run is not None and went_on_elsewhere:
         folders.append(_download(run.info.run_id, downloads))
-    extended = tags.get(keys.EXTENDED_EPOCHS)
     name = tags.get(keys.MLFLOW_RUN_NAME, header.name if header else "")
     return Resumable(
         Resumption(
@@ -170,9 +170,23 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
         settings=header.settings if header else None,
         folders=folders,
         finished=status == keys.FINISHED,
-        extended_epochs=int(extended) if extended else None,
-        parts=int(tags.get(keys.PARTS, 1)),
+        extended_epochs=_whole(tags, keys.EXTENDED_EPOCHS),
+        parts=_whole(tags, keys.PARTS) or 1,
     )
+
+
+def _whole(tags: Mapping[str, str], key: str) -> int | None:
+    """Return a tag's number; None where there is none.
+
+    Raises:
+        TrackingError: It is something else.
+    """
+    text = tags.get(key)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise TrackingError(f"the tag {key} of the run is {excerpt(text)}, no whole number")
+    return int(text)
 
 
 def _journaled(

@@ -209,7 +209,7 @@ class TrackedRun(Recorder):
     def _note_resumption(self, again: Resumption, tags: dict[str, str]) -> None:
         """Have the run reopened, and note what of it is logged already."""
         self._append(records.Batch(tags=tags))
-        now, points = self._now(), sorted(again.points)
+        now, points = self._now(), tuple(sorted(again.points))
         self._append(records.Reopen(now, tags, points, out_of_memory_kills()), durable=True)
         if again.model is not None:
             self._model_record, model = again.model

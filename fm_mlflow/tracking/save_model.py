@@ -18,6 +18,9 @@ from mlflow.entities import LoggedModel
 if TYPE_CHECKING:
     from mlflow.models import Model
 
+MODEL_FILE = "MLmodel"
+"""The file that describes a saved model."""
+
 
 def save_model(
     model: Any,
@@ -90,14 +93,14 @@ def sign_model(folder: Path, logged: LoggedModel, run_id: str) -> None:
     if model.model_id != logged.model_id:
         model.model_id = model.model_uuid = logged.model_id
         model.artifact_path, model.run_id = logged.artifact_location, run_id
-        model.save(str(folder / "MLmodel"))
+        model.save(str(folder / MODEL_FILE))
 
 
 def _model_in(folder: Path) -> Model:
     """Read what MLflow wrote; its own reader would take a folder `x%20y` for `x y`."""
     from mlflow.models import Model
 
-    return Model.from_dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
+    return Model.from_dict(yaml.safe_load((folder / MODEL_FILE).read_text(encoding="utf-8")))
 
 
 @contextmanager

@@ -11,19 +11,22 @@ from __future__ import annotations
 import json
 import logging
 import random
-import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
 
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.process.atomic_file import atomic_file
+from fm_mlflow.process.redaction import one_line
+from fm_mlflow.training.array_file import ArrayFile, open_arrays
 
 if TYPE_CHECKING:
     import keras
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1
+_LARGEST_META = 16 * 2**20
+_MOST_ARRAYS = 100_000
 _FILES = ("even.npz", "odd.npz")
 _META = "meta"
 
@@ -49,11 +54,11 @@ class Progress:
         parts: How many processes have trained so far.
     """
 
-    epoch: int = 0
+    epoch: Annotated[int, Field(ge=0, lt=2**31)] = 0
     history: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
     fit_seconds: float = 0.0
-    parts: int = 1
+    parts: Annotated[int, Field(ge=1, lt=2**31)] = 1
 
 
 @dataclass(frozen=True)
@@ -131,39 +136,94 @@ class Checkpoint:
         """Read a file.
 
         Raises:
-            OSError, ValueError, KeyError, zipfile.BadZipFile: It is missing, or damaged.
+            Exception: It is missing or damaged. What parsers raise at damage, no list is sure of.
         """
-        with np.load(path) as file:
-            meta = json.loads(bytes(file[_META]))
-            if meta["format"] != _FORMAT:
-                raise ValueError(f"format {meta['format']}")
-            split = meta["counts"][0]
-            arrays = [
-                file[f"{number:05}"].view(np.dtype(name))
-                for number, name in enumerate(meta["types"])
-            ]
-            return cls(
-                meta["settings"],
-                meta["dataset_digest"],
-                Progress(**meta["progress"]),
-                arrays[:split],
-                arrays[split:],
-                meta["random_state"],
-            )
+        with open_arrays(path) as file:
+            meta = _read_meta(file)
+            arrays = [_typed(file.read(f"{n:05}"), name) for n, name in enumerate(meta.types)]
+        split = meta.counts[0]
+        return cls(
+            meta.settings,
+            meta.dataset_digest,
+            meta.progress,
+            arrays[:split],
+            arrays[split:],
+            {"python": meta.random_state.python, "numpy": meta.random_state.numpy},
+        )
+
+
+_Word = Annotated[int, Field(ge=0, lt=2**32)]
+_Count = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+@dataclass(frozen=True)
+class _RandomState:
+    python: tuple[
+        Literal[3], Annotated[list[_Word], Field(min_length=625, max_length=625)], float | None
+    ]
+    numpy: tuple[
+        Literal["MT19937"],
+        Annotated[list[_Word], Field(min_length=624, max_length=624)],
+        Annotated[int, Field(ge=0, le=624)],
+        Literal[0, 1],
+        float,
+    ]
+
+
+@dataclass(frozen=True)
+class _Meta:
+    """What a file says beside its arrays."""
+
+    format: Literal[1]
+    settings: dict[str, Any]
+    dataset_digest: str
+    random_state: _RandomState
+    progress: Progress
+    counts: tuple[_Count, _Count]
+    types: Annotated[list[str], Field(max_length=_MOST_ARRAYS)]
+
+
+def _read_meta(file: ArrayFile) -> _Meta:
+    values = json.loads(file.read(_META, _LARGEST_META).tobytes())
+    meta: _Meta = TypeAdapter(_Meta).validate_python(values)
+    random.Random().setstate(
+        (meta.random_state.python[0], tuple(meta.random_state.python[1]), None)
+    )
+    if sum(meta.counts) != len(meta.types):
+        raise ValueError("it has another number of arrays than it says")
+    return meta
+
+
+def _typed(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return an array of the type that it was written as (`_plain`)."""
+    dtype = np.dtype(name)
+    if dtype.hasobject or dtype.itemsize != array.dtype.itemsize:
+        raise ValueError(f"{array.dtype} is no {dtype}")
+    return array.view(dtype)
 
 
 def newest(folders: Iterable[Path]) -> Checkpoint | None:
     """Return the checkpoint in these folders that is furthest on; damaged files do not count."""
-    found = []
-    for folder in folders:
-        for name in _FILES:
-            try:
-                found.append(Checkpoint.read(folder / name))
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                _log.warning("%s is damaged and left out: %s", folder / name, error)
-    return max(found, key=lambda each: each.progress.epoch, default=None)
+    paths = [path for folder in folders for name in _FILES if (path := folder / name).exists()]
+    found: list[tuple[int, Path]] = []
+    for path in paths:
+        with _damage_told(path), open_arrays(path) as file:
+            found.append((_read_meta(file).progress.epoch, path))
+    for _, path in sorted(found, reverse=True):
+        with _damage_told(path):
+            return Checkpoint.read(path)
+    if paths:
+        _log.warning("no checkpoint is left; what is resumed starts at its first epoch")
+    return None
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Leave out a file that cannot be read, whatever that raises, and say so."""
+    try:
+        yield
+    except Exception as error:
+        _log.warning("%s is damaged and left out: %s", path, one_line(error))
 
 
 @dataclass(frozen=True)
@@ -214,7 +274,8 @@ class CheckpointWriter:
         self._has_failed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fm_mlflow-checkpoint")
         for left in folder.glob(".*.part.npz"):  # by a process that was killed as it wrote
-            left.unlink(missing_ok=True)
+            with suppress(OSError):  # it does no harm where it is
+                left.unlink()
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Have a checkpoint written; returns at once."""

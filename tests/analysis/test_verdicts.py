@@ -22,7 +22,7 @@ def verdict_of(*each: object, details: object = None) -> Verdict:
 
 
 def simulate(gap: float, stores: int, monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
-    """Two models of five seeds each, 5,000 test images, `gap` in logits apart."""
+    """Two models of five seeds each, 10,000 test images, `gap` in logits apart."""
     # A coarser interval, for speed.
     monkeypatch.setattr(resampling, "_RESAMPLES", 500)
     random = np.random.default_rng(11)

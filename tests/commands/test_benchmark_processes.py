@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from tests.commands.test_train_processes import (
-    mlflow_run,
     project as project,  # a fixture
+    run_by_mlflow,
 )
 from tests.processes import wait_for
 from tests.stores import Store, fm_mlflow
@@ -43,19 +43,12 @@ def test_a_killed_training_is_done_again(store: Store, project: Path) -> None:
     (store.folder / "tiny.py").write_text(MODELS)
     (store.folder / "no-memory").touch()
     output = store.folder / "out"
-    command, path = mlflow_run(
+    done = run_by_mlflow(
+        store,
         project,
         f"models={store.folder}/tiny.py:build,{store.folder}/tiny.py:fragile",
         *("seeds=1", "jobs=2", "dataset=digits", "epochs=1", "measure=none", f"output={output}"),
         entry_point="benchmark",
-    )
-    done = subprocess.run(
-        command,
-        cwd=store.folder,
-        env=store.environment(PATH=path),
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode != 0
     runs = by_name(store)
@@ -150,6 +143,10 @@ def test_no_training_outlives_its_benchmark(store: Store, signum: signal.Signals
     again = f"fm-mlflow benchmark --resume {parent.info.run_id}"
     assert log.splitlines()[-1] == f"fm-mlflow: interrupted by SIGINT; go on with: {again}"
     assert "Traceback" not in log
-    output = store.client.download_artifacts(child.info.run_id, "output.log")
-    with open(output) as file:
-        assert "epoch      1/100000" in file.read()
+    # The training has heard the signal too.
+    assert child.data.metrics["loss"] > 0
+    assert store.client.download_artifacts(child.info.run_id, "model_summary.txt")
+    said = Path(store.client.download_artifacts(child.info.run_id, "output.log")).read_text()
+    assert "epoch      1/100000" in said
+    assert said.splitlines()[-1] == "fm-mlflow: interrupted by SIGINT"
+    assert "Traceback" not in said

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from fm_mlflow.commands import compare as comparing
 from fm_mlflow.commands.compare import choose
 from fm_mlflow.config import Choice
 from fm_mlflow.listeners import ProgressListener
+from fm_mlflow.results.compare import CompareResult
 from tests.limits import largest_file
 from tests.outages import Line, Way
+from tests.processes import command_in_this_process
 from tests.simulated import Simulated, log_run
-from tests.stores import Store, active_store, fm_mlflow as command
+from tests.stores import Store, active_store, make_store
 
 FILES = {"report.html", "report.md", "comparison.csv", "comparison.json"}
 GAP = [
@@ -36,20 +39,37 @@ def fill(store: Store, runs: list[Simulated]) -> list[str]:
     return [log_run(store.client, run) for run in runs]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The store of ten runs that several tests look at, and what comparing them returned."""
+
+    store: Store
+    run_ids: list[str]
+    result: CompareResult
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def compared(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    store = make_store(store_template, tmp_path_factory.mktemp("compared"))
+    run_ids = fill(store, GAP)
+    with active_store(store):
+        result = compare(output=str(store.folder / "out"))
+    return Compared(store, run_ids, result, store.folder / "out")
+
+
 def document(folder: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((folder / "comparison.json").read_text())
     return loaded
 
 
-def test_the_report_of_two_models(store: Store) -> None:
-    run_ids = fill(store, GAP)
-    result = compare(output="out")
-    comparison = result.comparison
+def test_the_report_of_two_models(compared: Compared) -> None:
+    comparison = compared.result.comparison
     assert comparison.best.model == "cnn"
-    assert comparison.best.run_id == run_ids[-1]
-    assert set(result.files) == FILES
+    assert comparison.best.run_id == compared.run_ids[-1]
+    assert set(compared.result.files) == FILES
 
-    contents = document(Path("out"))
+    contents = document(compared.folder)
     assert {model["model"]: len(model["run_ids"]) for model in contents["models"]} == {
         "cnn": 5,
         "mlp": 5,
@@ -66,29 +86,28 @@ def test_the_report_of_two_models(store: Store) -> None:
     assert set(contents["pareto"][keys.FLOPS_INFERENCE]) == {"mlp", "cnn"}
     assert contents["pareto"][keys.PARAMETERS_TRAINABLE] == ["cnn"]
 
-    with Path("out/comparison.csv").open() as file:
+    with (compared.folder / "comparison.csv").open() as file:
         assert [row["Model"] for row in csv.DictReader(file)] == ["cnn", "mlp"]
 
 
-def test_the_run_that_holds_the_report(store: Store) -> None:
-    run_ids = fill(store, GAP)
-    result = compare(output="out")
+def test_the_run_that_holds_the_report(compared: Compared) -> None:
+    store, result = compared.store, compared.result
     run = store.client.get_run(result.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags[keys.KIND] == keys.KIND_COMPARISON
     assert run.data.tags[keys.COMPARED_RUNS] == "10"
-    assert run.data.tags[keys.BEST_RUN] == run_ids[-1]
+    assert run.data.tags[keys.BEST_RUN] == compared.run_ids[-1]
     assert {file.path for file in store.client.list_artifacts(result.run_id)} == FILES
     for name in FILES:
         logged = Path(store.client.download_artifacts(result.run_id, name))
         assert logged.read_bytes() == Path(result.files[name]).read_bytes()
 
 
-def test_same_store_same_bytes(store: Store) -> None:
-    fill(store, GAP[3:7])
-    first, second = compare(output="first"), compare(output="second")
+def test_same_store_same_bytes(compared: Compared, tmp_path: Path) -> None:
+    with active_store(compared.store):
+        again = compare(output=str(tmp_path))
     for name in FILES:
-        assert Path(first.files[name]).read_bytes() == Path(second.files[name]).read_bytes()
+        assert Path(again.files[name]).read_bytes() == (compared.folder / name).read_bytes()
 
 
 def test_nothing_to_compare(store: Store) -> None:
@@ -197,33 +216,35 @@ def test_a_store_that_goes_away(
     assert len(server.client.search_runs([experiment])) == 2
 
 
-def test_choosing_follows_the_report(store: Store) -> None:
-    fill(store, GAP)
-    comparison = compare(output="out").comparison
-    run, reason = choose(Choice())
-    assert run.run_id == comparison.best.run_id
-    assert reason == comparison.best.reason
-    with pytest.raises(ComparisonError, match="no model qualifies"):
-        choose(Choice(max_parameters=1))
+def test_choosing_follows_the_report(compared: Compared) -> None:
+    best = compared.result.comparison.best
+    with active_store(compared.store):
+        run, reason = choose(Choice())
+        assert run.run_id == best.run_id
+        assert reason == best.reason
+        with pytest.raises(ComparisonError, match="no model qualifies"):
+            choose(Choice(max_parameters=1))
 
 
-def test_the_command(store: Store) -> None:
-    fill(store, GAP)
-    done = command("compare", "--output", "report", store=store)
-    assert done.returncode == 0, done.stderr
-    assert "cnn" in done.stdout
-    text, _, _ = done.stdout.partition("The whole report:")  # then commands, never wrapped
-    assert all(len(line) <= 80 for line in text.splitlines())
-    assert {path.name for path in (store.folder / "report").iterdir()} == FILES
+def test_the_command(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # A process of its own: tests/test_imports.py.
+    with active_store(compared.store):
+        code, out, err = command_in_this_process("compare", "--output", "report")
+        assert code == 0, err
+        assert "cnn" in out
+        text, _, _ = out.partition("The whole report:")  # then commands, never wrapped
+        assert all(len(line) <= 80 for line in text.splitlines())
+        assert {path.name for path in Path("report").iterdir()} == FILES
 
-    done = command("compare", "--json", "--max_flops", "1e6", store=store)
-    printed = json.loads(done.stdout)
-    assert printed["best"]["model"] == "mlp"
-    assert store.client.get_run(printed["run_id"]).info.status == "FINISHED"
+        _, out, _ = command_in_this_process("compare", "--json", "--max_flops", "1e6")
+        printed = json.loads(out)
+        assert printed["best"]["model"] == "mlp"
+        assert compared.store.client.get_run(printed["run_id"]).info.status == "FINISHED"
 
-    done = command("compare", "--experiment", "none", store=store)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("fm-mlflow: experiment: received 'none'")
+        code, _, err = command_in_this_process("compare", "--experiment", "none")
+        assert code == 2
+        assert err.splitlines()[-1].startswith("fm-mlflow: experiment: received 'none'")
 
 
 def test_the_public_names_are_there() -> None:

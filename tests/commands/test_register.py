@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import mlflow
+import numpy as np
 import pytest
 
 from fm_mlflow import (
@@ -16,20 +18,43 @@ from fm_mlflow import (
     TrainResult,
     keys,
     list_versions,
+    predict,
     register,
     rollback,
     train,
 )
+from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.registration import checks
 from fm_mlflow.registration.fresh_process import measure
+from fm_mlflow.tracking.model_files import ModelChangedError
 from tests.data.test_dataset import small_files, write
+from tests.processes import is_running
 from tests.stores import Store, active_store, copy_store, fm_mlflow, make_store
 from tests.trained import DIGITS
 
 SHORT = {**DIGITS, "epochs": 1}
 CUSTOM = """
+import atexit, os, subprocess, sys
+from pathlib import Path
 import keras
+import numpy as np
+
+if Path.cwd().name == "work":  # where it is verified
+    assert "MLFLOW_TRACKING_TOKEN" not in os.environ
+    def forge():
+        for descriptor in range(1, 20):
+            try:
+                os.write(descriptor, b"{}\\n")
+            except OSError:
+                pass
+    atexit.register(forge)
+    np.array_equal = lambda *_, **__: True
+    Path("../model/MLmodel").write_text("another model")
+    print("x" * 2**20)
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    Path("PID").write_text(str(child.pid))
+
 @keras.saving.register_keras_serializable("mine")
 class Twice(keras.layers.Layer):
     def call(self, inputs):
@@ -82,7 +107,23 @@ def copied(
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure without a fresh process, which spends 6 s on importing TensorFlow."""
-    monkeypatch.setattr(checks, "_in_fresh_process", measure)
+
+    def run(_program: str, arguments: list[str], *_: object) -> bytes:
+        model, images, batch_size = arguments
+        return measure(Path(model), Path(images), int(batch_size))
+
+    monkeypatch.setattr(checks, "run_confined", run)
+
+
+@pytest.fixture(autouse=True)
+def _short_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time fewer calls: what the latency is makes no difference here."""
+    from fm_mlflow.measure import latency
+
+    repeat = latency._repeat
+    monkeypatch.setattr(
+        latency, "_repeat", lambda call, seconds, *counts: repeat(call, seconds / 20, *counts)
+    )
 
 
 def registered(store: Store) -> dict[str, int]:
@@ -166,6 +207,7 @@ class TestTampering:
     def test_one_weight_that_no_prediction_depends_on(
         self, copied: Store, run: TrainResult
     ) -> None:
+        forget_saved_files(copied, run)
         (model,) = copied.folder.rglob("model.keras")
         # The first pixel of each digit is border: always 0.
         change_weight(model, row=0, by=1.0)
@@ -174,17 +216,37 @@ class TestTampering:
         assert "predictions" not in message
 
     def test_one_weight_that_matters(self, copied: Store, run: TrainResult) -> None:
-        copied.client.delete_tag(run.run_id, keys.WEIGHTS_DIGEST)  # as of an older run
+        forget_saved_files(copied, run)
+        copied.client.delete_tag(run.run_id, keys.WEIGHTS_DIGEST)
         (model,) = copied.folder.rglob("model.keras")
         change_weight(model, row=28 * 14 + 14, by=0.01)
         message = self.refused(copied, run.run_id)
         assert "predictions/test.npz: logged 360 x 10, found up to " in message
+
+    def test_any_file_of_the_model(
+        self, copied: Store, run: TrainResult, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(checks, "run_confined")  # nothing of it is run
+        (model,) = copied.folder.rglob("model.keras")
+        model.with_name("custom_objects.cloudpickle").write_bytes(b"cos\nsystem\n")
+        message = self.refused(copied, run.run_id)
+        assert re.fullmatch(
+            f"not promoted: the files of {run.model_uri} are not those that its training saved: "
+            r"digest \w{12}, it saved \w{12}",
+            message,
+        )
 
     def test_missing_predictions(self, copied: Store, run: TrainResult) -> None:
         (copied.folder / "mlruns/0" / run.run_id / "artifacts/predictions/test.npz").unlink()
         assert "predictions/test.npz is missing or cannot be read" in self.refused(
             copied, run.run_id
         )
+
+
+def forget_saved_files(store: Store, run: TrainResult) -> None:
+    """Make a run one of the time before a logged model had the digest of its files."""
+    model_id = run.model_uri.removeprefix("models:/")
+    store.client.delete_logged_model_tag(model_id, keys.SAVED_DIGEST)
 
 
 def change_weight(path: Path, *, row: int, by: float) -> None:
@@ -200,7 +262,54 @@ def change_weight(path: Path, *, row: int, by: float) -> None:
     shutil.rmtree(folder)
 
 
+class TestFilesThatChangeLater:
+    @pytest.fixture
+    def change(self, copied: Store) -> Callable[[], None]:
+        """Write into the model's folder in the store, as whoever may write there can."""
+        (model,) = copied.folder.rglob("model.keras")
+        return model.with_name("another").touch
+
+    def test_before_the_alias(
+        self,
+        copied: Store,
+        run: TrainResult,
+        monkeypatch: pytest.MonkeyPatch,
+        change: Callable[[], None],
+    ) -> None:
+        def run_then_change(_program: str, arguments: list[str], *_: object) -> bytes:
+            model, images, batch_size = arguments
+            message = measure(Path(model), Path(images), int(batch_size))
+            change()
+            return message
+
+        monkeypatch.setattr(checks, "run_confined", run_then_change)
+        with pytest.raises(GateError, match=r"of version 1 of .* are not those that were verified"):
+            register(run_id=run.run_id)
+        assert registered(copied) == {}
+        assert list_versions().versions == ()
+
+    @pytest.mark.usefixtures("in_this_process")
+    def test_after_it(
+        self, copied: Store, run: TrainResult, digits: Dataset, change: Callable[[], None]
+    ) -> None:
+        assert register(run_id=run.run_id).outcome == "registered"
+        images = str(copied.folder / "images.npy")
+        np.save(images, digits.test.images[:5])
+        champion = "models:/fashion-mnist-classifier@champion"
+        assert predict(model=champion, input=images).images == 5
+        change()
+        with pytest.raises(ModelChangedError, match=r"have the digest .{12}, not .{12}; `fm-mlf"):
+            predict(model=champion, input=images)
+        assert predict(model=run.run_id, input=images).images == 5  # nobody vouches for it
+        copied.client.set_registered_model_alias("fashion-mnist-classifier", "previous", "1")
+        copied.client.create_model_version("fashion-mnist-classifier", run.model_uri)
+        copied.client.set_registered_model_alias("fashion-mnist-classifier", "champion", "2")
+        with pytest.raises(GateError, match=r"of version 1 of .* are not those that were verified"):
+            rollback()
+
+
 def test_a_missing_model_file(copied: Store, run: TrainResult) -> None:
+    forget_saved_files(copied, run)
     (model,) = copied.folder.rglob("model.keras")
     model.unlink()
     with pytest.raises(GateError, match=r"cannot be loaded and run by a fresh process: .*model"):
@@ -208,12 +317,16 @@ def test_a_missing_model_file(copied: Store, run: TrainResult) -> None:
     assert copied.client.search_registered_models() == []
 
 
-def test_a_users_own_model_loads_without_its_source(store: Store) -> None:
-    source = store.folder / "mine.py"
-    source.write_text(CUSTOM)
+def test_a_users_own_model_loads_without_its_source_and_changes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, pid = store.folder / "mine.py", store.folder / "pid"
+    source.write_text(CUSTOM.replace("PID", str(pid)))
     run = train("mine.py:build", **SHORT)
     source.unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-secret")
     done = register(run_id=run.run_id)
+    assert not is_running(int(pid.read_text()))
     assert done.outcome == "registered"
     assert done.same_machine
     card = str(store.client.get_model_version(done.name, "1").description)

@@ -117,7 +117,11 @@ def test_from_the_artifacts_of_an_interrupted_run(
     store: Store, whole: dict[str, Any], root: Path
 ) -> None:
     run_id = interrupted(store, 3, measure="memory")
-    assert store.only_run().info.status == "KILLED"
+    with pytest.raises(InputError, match="the model that the run began with"):
+        resume(run_id, model=smaller)
+    with pytest.raises(InputError, match="epochs: received 1, accepted: from 4"):
+        resume(run_id, model=build, epochs=1)
+    assert store.only_run().info.status == "KILLED"  # as it was
     assert not list(root.glob("j-*"))  # nothing of it is left here: as on another machine
     result = resume(run_id, model=build)
     assert result.run_id == run_id
@@ -164,8 +168,29 @@ train(build, callbacks=[Killed()], **FOUR)
     assert not list(root.glob("j-*"))
 
 
-def test_more_epochs_extend_a_finished_run(store: Store, whole: dict[str, Any]) -> None:
-    first = train(build, **{**FOUR, "epochs": 2})
+class Resumes(keras.callbacks.Callback):  # type: ignore[misc]
+    """Tries to resume the run that is being trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals: list[str] = []
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        run = mlflow.active_run()
+        assert run is not None
+        with pytest.raises(TrackingError) as refused:
+            resume(run.info.run_id)
+        self.refusals.append(str(refused.value))
+
+
+def test_a_running_run_is_left_alone_and_more_epochs_extend_a_finished_one(
+    store: Store, whole: dict[str, Any]
+) -> None:
+    resumes = Resumes()
+    first = train(build, callbacks=[resumes], **{**FOUR, "epochs": 2})
+    (refusal,) = resumes.refusals
+    assert f"is in use: process {os.getpid()} holds" in refusal
+    assert store.only_run().info.status == "FINISHED"
     with pytest.raises(InputError, match="more than 2: it is finished"):
         resume(first.run_id, model=build)
     result = resume(first.run_id, model=build, epochs=4)
@@ -188,45 +213,23 @@ def test_more_epochs_extend_a_finished_run(store: Store, whole: dict[str, Any]) 
     assert compared.name.endswith("build, 4 epochs, seed 0")
 
 
-def test_a_run_that_runs_is_left_alone(store: Store) -> None:
-    refusals: list[str] = []
-
-    class Resumes(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-            run = mlflow.active_run()
-            assert run is not None
-            with pytest.raises(TrackingError) as refused:
-                resume(run.info.run_id)
-            refusals.append(str(refused.value))
-
-    train("mlp", callbacks=[Resumes()], **DIGITS)
-    assert f"is in use: process {os.getpid()} holds" in refusals[0]
-    assert store.only_run().info.status == "FINISHED"
-
-
 def test_what_cannot_be_resumed(store: Store) -> None:
     with pytest.raises(InputError, match="the id of a training run"):
         resume("0" * 32)
     other = store.client.create_run("0").info.run_id
     with pytest.raises(InputError, match="the id of a training run of fm_mlflow"):
         resume(other)
-    run_id = interrupted(store, 2)
-    with pytest.raises(InputError, match="the model that the run began with"):
-        resume(
-            run_id,
-            model=lambda: keras.Sequential(
-                [keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)]
-            ),
-        )
-    with pytest.raises(InputError, match="epochs: received 1, accepted: from 4"):
-        resume(run_id, model=build, epochs=1)
-    run = store.client.get_run(run_id)
-    assert run.info.status == "KILLED"  # as it was
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(
-    store: Store, whole: dict[str, Any], root: Path, caplog: pytest.LogCaptureFixture
+def test_a_full_disk_keeps_the_checkpoint_before_and_sync_delivers_it(
+    store: Store,
+    whole: dict[str, Any],
+    root: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("fm_mlflow.tracking.run._FLUSH_SECONDS_INTERRUPTED", 0)
+
     class FillsUp(keras.callbacks.Callback):  # type: ignore[misc]
         """From the second epoch on there is no room for a checkpoint, and the third is the last."""
 
@@ -242,7 +245,9 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     with pytest.raises(KeyboardInterrupt):
         train(build, callbacks=[FillsUp()], **FOUR)
     assert "cannot be written (File too large); the one before is kept" in caplog.text
+    assert sync().complete
     run_id = store.only_run().info.run_id
+    assert store.only_run().info.status == "KILLED"
     assert len(store.client.get_metric_history(run_id, "loss")) == 3
     result = resume(run_id, model=build)
     found = outcome(store, result)
@@ -311,13 +316,3 @@ class TestCheckpoint:
         assert found.progress.epoch == 7
         assert len(written) <= 8
         assert {path.name for path in (tmp_path / "new").iterdir()} <= {"even.npz", "odd.npz"}
-
-
-def test_sync_of_a_killed_run_leaves_it_resumable(
-    store: Store, whole: dict[str, Any], root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fm_mlflow.tracking.run._FLUSH_SECONDS_INTERRUPTED", 0)
-    run_id = interrupted(store, 3)
-    assert sync().complete
-    assert store.only_run().info.status == "KILLED"
-    assert outcome(store, resume(run_id, model=build)) == whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,26 +24,55 @@ from fm_mlflow import InputError, predict, train
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import DataError
 from fm_mlflow.listeners import ProgressListener
-from tests.processes import free_port, wait_until_it_answers
-from tests.stores import Store, active_store, fm_mlflow
+from tests.processes import command_in_this_process, free_port, wait_until_it_answers
+from tests.stores import Store, active_store
 from tests.trained import DIGITS
 
 CHAMPION = "models:/served@champion"
 
 
+MINE = """
+import keras
+from helper_of_my_net import UNITS
+
+@keras.saving.register_keras_serializable("mine")
+class Halve(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs / 2
+
+def build():
+    model = keras.Sequential([
+        keras.Input((28, 28, 1)), Halve(), keras.layers.Flatten(),
+        keras.layers.Dense(UNITS, activation="softmax"),
+    ])
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    return model
+"""
+
+
 @pytest.fixture(scope="module")
 def champion(server: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What the command said when it registered a model on the server."""
-    folder = tmp_path_factory.mktemp("champion")
+    """What the command said when it registered a model on the server.
+
+    It is a user's own, with a layer of its own and no accuracy metric. Its source is gone: who
+    loads it has what is logged and nothing else.
+    """
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "my_net.py").write_text(MINE)
+    (folder / "helper_of_my_net.py").write_text("UNITS = 10\n")
     with active_store(server):
-        run = train("cnn", **DIGITS)
-        done = fm_mlflow(
-            *("register", "--run-id", run.run_id, "--name", "served", "--json"),
-            store=server,
-            cwd=folder,
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            run = train("my_net.py:build", **DIGITS)
+        assert run.config.model == "my_net.py:build"
+        assert "accuracy" not in run.history
+        assert run.test_accuracy > 0.5
+        shutil.rmtree(folder)
+        code, out, err = command_in_this_process(
+            *("register", "--run-id", run.run_id, "--name", "served", "--json")
         )
-        assert done.returncode == 0, done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
+        assert code == 0, err
+        result: dict[str, Any] = json.loads(out)
         assert result["run_id"] == run.run_id
         yield result
 
@@ -62,10 +92,10 @@ def test_the_command_registered_on_a_server(champion: dict[str, Any], server: St
     }
     version = server.client.get_model_version_by_alias("served", "champion")
     assert version.run_id == champion["run_id"]
-    listed = fm_mlflow("register", "--list", "--name", "served", store=server)
-    assert listed.returncode == 0
-    assert "1  champion  cnn" in listed.stdout
-    assert all(len(line) <= 80 for line in listed.stdout.splitlines())
+    code, listed, _ = command_in_this_process("register", "--list", "--name", "served")
+    assert code == 0
+    assert "1  champion  my_net.py:build" in listed
+    assert all(len(line) <= 80 for line in listed.splitlines())
 
 
 def test_served_over_http_and_by_mlflow_models_predict(
@@ -75,17 +105,17 @@ def test_served_over_http_and_by_mlflow_models_predict(
     tmp_path: Path,
 ) -> None:
     port = free_port()
-    mlflow_models = [sys.executable, "-m", "mlflow", "models"]
-    model = ["-m", CHAMPION, "--env-manager", "local"]
     # The servers that MLflow starts look for their programs on the PATH.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = server.environment(PATH=path)
     log = tmp_path / "log"
     with log.open("w") as output:
         served = subprocess.Popen(
-            [*mlflow_models, "serve", *model, "--port", str(port), "--workers", "1"],
+            [
+                *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", CHAMPION),
+                *("--env-manager", "local", "--port", str(port), "--workers", "1"),
+            ],
             cwd=tmp_path,
-            env=environment,
+            env=server.environment(PATH=path),
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -93,14 +123,12 @@ def test_served_over_http_and_by_mlflow_models_predict(
     try:
         folder = mlflow.artifacts.download_artifacts(CHAMPION, dst_path=str(tmp_path / "model"))
         example = f"{folder}/serving_input_example.json"
-        subprocess.run(
-            [*mlflow_models, "predict", *model, "-i", example, "-t", "json", "-o", "out.json"],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            check=True,
+        out = tmp_path / "out.json"
+        # What `mlflow models predict` calls.
+        mlflow.models.predict(  # type: ignore[no-untyped-call]
+            CHAMPION, input_path=example, output_path=str(out), env_manager="local"
         )
-        predicted = json.loads((tmp_path / "out.json").read_text())["predictions"]
+        predicted = json.loads(out.read_text())["predictions"]
         expected = np.asarray(local.predict(digits.test.scaled[:2, ..., None]))
         assert np.array_equal(np.array(predicted, np.float32), expected)
 
@@ -158,18 +186,16 @@ class TestPredict:
         assert result.counts["3"] == table["class_name"].to_pylist().count("3")
 
     def test_by_run_id_and_as_a_command(
-        self, champion: dict[str, Any], server: Store, tmp_path: Path, digits: Dataset
+        self, champion: dict[str, Any], tmp_path: Path, digits: Dataset
     ) -> None:
-        images = saved(tmp_path / "images.npy", digits.test.images)
-        done = fm_mlflow(
-            *("predict", "--model", champion["run_id"], "--input", images, "--output", "p.csv"),
-            store=server,
-            cwd=tmp_path,
+        images, output = saved(tmp_path / "images.npy", digits.test.images), tmp_path / "p.csv"
+        code, out, err = command_in_this_process(
+            *("predict", "--model", champion["run_id"], "--input", images, "--output", str(output))
         )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr.splitlines() == ["loading the model", "360 of 360 images"]
-        assert "360 images classified" in done.stdout
-        assert (tmp_path / "p.csv").read_text().count("\n") == 361
+        assert code == 0, err
+        assert err.splitlines() == ["loading the model", "360 of 360 images"]
+        assert "360 images classified" in out
+        assert output.read_text().count("\n") == 361
 
     def test_interrupted_it_leaves_nothing(self, tmp_path: Path, digits: Dataset) -> None:
         class Interrupts(ProgressListener):

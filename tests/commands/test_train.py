@@ -19,6 +19,7 @@ from PIL import Image
 
 from fm_mlflow import InputError, Interrupted, TrainingError, keys, sync, train
 from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.tracking.run import TrackedRun
 from tests.outages import Line, Way
 from tests.stores import Store, active_store
 from tests.trained import DIGITS, MEASURED, Finished
@@ -241,29 +242,24 @@ def test_the_table_by_layer_adds_up(finished: Finished) -> None:
         assert sum(float(row[column] or 0) for row in rows) == pytest.approx(logged[name])
 
 
-@pytest.mark.parametrize("finished", ["mlp"], indirect=True)
-def test_parts_can_be_left_out_and_another_seed_is_another_run(
-    finished: Finished, store: Store
-) -> None:
-    done = Finished(store, train("mlp", measure="flops", dataset="digits", epochs=1, seed=1))
-    assert done.result.history["loss"][0] != finished.result.history["loss"][0]
-    groups = {name.partition("/")[0] for name in done.run.data.metrics}
-    assert {"flops", "size", "time"} <= groups
-    assert groups.isdisjoint({"latency", "memory", "utilization"})
-    document = json.loads(done.artifact("measurements.json").read_text())
-    left_out = {entry["name"] for entry in document["measurements"] if entry["value"] is None}
-    assert {"latency/p50_ms", "memory/peak_rss_mib"} <= left_out
-    for entry in document["measurements"]:
-        assert entry["value"] is not None or entry["reason"] == "left out by --measure"
-
-
 def test_every_logged_metric_has_a_key(finished: Finished) -> None:
     assert set(finished.run.data.metrics) <= set(keys.all_keys())
 
 
-def test_same_seed_same_run_bit_for_bit(finished: Finished, store: Store) -> None:
-    model = finished.result.config.model
-    again = Finished(store, train(model, **DIGITS))
+@pytest.fixture(scope="module")
+def on_server(server: Store) -> Finished:
+    """The settings of the finished MLP once more, on a server, with the FLOPs alone measured."""
+    with active_store(server):
+        return Finished(server, train("mlp", **{**MEASURED, "measure": "flops"}))
+
+
+def test_same_seed_same_run_bit_for_bit(
+    finished: Finished, store: Store, request: pytest.FixtureRequest
+) -> None:
+    if finished.result.config.model == "mlp":
+        again: Finished = request.getfixturevalue("on_server")
+    else:
+        again = Finished(store, train("cnn", **DIGITS))
     timed = "epoch_seconds"
     first = {name: v for name, v in finished.result.history.items() if name != timed}
     assert {name: v for name, v in again.result.history.items() if name != timed} == first
@@ -296,21 +292,29 @@ def test_held_out_images_the_optimizer_and_users_own_logging(store: Store, digit
     assert isinstance(model.optimizer, keras.optimizers.SGD)
 
 
+def test_parts_can_be_left_out(on_server: Finished) -> None:
+    groups = {name.partition("/")[0] for name in on_server.run.data.metrics}
+    assert {"flops", "size", "time"} <= groups
+    assert groups.isdisjoint({"latency", "memory", "utilization"})
+    document = json.loads(on_server.artifact("measurements.json").read_text())
+    left_out = {entry["name"] for entry in document["measurements"] if entry["value"] is None}
+    assert {"latency/p50_ms", "memory/peak_rss_mib"} <= left_out
+    for entry in document["measurements"]:
+        assert entry["value"] is not None or entry["reason"] == "left out by --measure"
+
+
 @pytest.mark.parametrize("finished", ["mlp"], indirect=True)
-def test_on_a_server_as_in_a_file(finished: Finished, server: Store) -> None:
-    local = finished.run.data
-    with active_store(server):
-        done = Finished(server, train("mlp", **{**MEASURED, "measure": "flops"}))
-    remote = done.run.data
-    assert done.run.info.status == "FINISHED"
+def test_on_a_server_as_in_a_file(finished: Finished, on_server: Finished) -> None:
+    local, remote = finished.run.data, on_server.run.data
+    assert on_server.run.info.status == "FINISHED"
     assert remote.params == local.params
     # One store or the other makes no difference to latency and memory, which take long.
     left_out = ("latency/", "memory/", "throughput/inference", "utilization/")
     assert set(remote.metrics) == {n for n in local.metrics if not n.startswith(left_out)}
     assert remote.metrics["test_loss"] == local.metrics["test_loss"]
-    assert done.artifact("measurements.json").stat().st_size > 0
-    assert done.artifact("plots/confusion_matrix.png").stat().st_size > 0
-    test_the_logged_model_is_complete(done)
+    assert on_server.artifact("measurements.json").stat().st_size > 0
+    assert on_server.artifact("plots/confusion_matrix.png").stat().st_size > 0
+    test_the_logged_model_is_complete(on_server)
 
 
 class TestEnds:
@@ -334,7 +338,7 @@ class TestEnds:
 
     def test_ctrl_c(self, store: Store) -> None:
         class Stops(keras.callbacks.Callback):  # type: ignore[misc]
-            def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -358,7 +362,7 @@ class TestEnds:
     @pytest.mark.parametrize("ends_it", [False, True], ids=["nested run", "ended run"])
     def test_a_callback_that_meddles_with_runs(self, store: Store, ends_it: bool) -> None:
         class Meddles(keras.callbacks.Callback):  # type: ignore[misc]
-            def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+            def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
                 if ends_it:
                     mlflow.end_run()
                 else:
@@ -413,7 +417,7 @@ class TestEnds:
         line = Line(server)
         line.set(Way.CUT)
         with active_store(Store(line.uri, tmp_path)):
-            result = train("mlp", flush_timeout=0, **MEASURED)
+            result = train("mlp", flush_timeout=0, **{**MEASURED, "measure": "flops,memory"})
             assert "`fm-mlflow sync` delivers them" in result.pending
             model = mlflow.tensorflow.load_model(result.model_uri)  # the saved one
             assert result.run_id.startswith("j-")
@@ -441,9 +445,12 @@ class TestEnds:
 class TestRunsOfOthers:
     """Joining a run that the caller opened."""
 
-    def test_the_callers_run_is_joined_and_left_open(self, store: Store) -> None:
+    @pytest.mark.parametrize("finished", ["mlp"], indirect=True)
+    def test_the_callers_run_is_joined_and_left_open(
+        self, store: Store, finished: Finished
+    ) -> None:
         with mlflow.start_run(run_name="my study") as mine:
-            result = train("mlp", **DIGITS)
+            result = train("mlp", **{**DIGITS, "epochs": 1, "seed": 1})
             assert mlflow.active_run() is not None
             mlflow.log_metric("afterwards", 1)
         run = store.only_run()
@@ -452,6 +459,7 @@ class TestRunsOfOthers:
         assert run.info.run_name == result.run_name == "my study"
         assert run.data.tags["fm_mlflow.kind"] == "training"
         assert {"afterwards", "test_accuracy"} <= set(run.data.metrics)
+        assert result.history["loss"][0] != finished.result.history["loss"][0]  # another seed
 
     def test_a_second_training_in_one_run_is_refused(self, store: Store) -> None:
         with mlflow.start_run():
@@ -475,15 +483,17 @@ class TestRunsOfOthers:
         assert run.data.tags.keys().isdisjoint({"fm_mlflow.error", "fm_mlflow.kind"})
 
     def test_a_name_that_looks_generated_is_kept(self, store: Store) -> None:
-        with mlflow.start_run(run_name="cnn-baseline-1"):
-            assert train("mlp", **DIGITS).run_name == "cnn-baseline-1"
+        with mlflow.start_run(run_name="cnn-baseline-1"), TrackedRun("training", "ours") as run:
+            assert run.name == "cnn-baseline-1"
+        assert store.only_run().info.run_name == "cnn-baseline-1"
 
-    def test_a_compiled_model_within_mlflow_run(
+    def test_a_compiled_model_within_mlflow_run_and_other_spellings_of_parameters(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = store.client.create_run("0")
-        for name, value in (("learning_rate", "0.001"), ("optimizer", "adam")):
-            store.client.log_param(run.info.run_id, name, value)  # the project's defaults
+        defaults = {"learning_rate": "1e-3", "optimizer": "adam"}  # the project's
+        for name, value in {**defaults, "epochs": "02", "data_dir": "''"}.items():
+            store.client.log_param(run.info.run_id, name, value)
         monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
 
         def build() -> keras.Model:
@@ -492,30 +502,22 @@ class TestRunsOfOthers:
             model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
             return model
 
-        train(build, **DIGITS)
-        params = store.only_run().data.params
-        assert (params["compiled/optimizer"], params["compiled/learning_rate"]) == ("sgd", "0.05")
-
-    def test_nested_runs(self, store: Store) -> None:
-        with mlflow.start_run() as parent, mlflow.start_run(nested=True):
-            result = train("mlp", **DIGITS)
-        child = store.client.get_run(result.run_id)
-        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert child.info.run_name == "mlp, 2 epochs, seed 0"
-
-    def test_other_spellings_of_a_parameter_are_accepted(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        run = store.client.create_run("0")
-        for name, value in (("learning_rate", "1e-3"), ("epochs", "02"), ("data_dir", "''")):
-            store.client.log_param(run.info.run_id, name, value)
-        monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-        result = train("mlp", learning_rate=0.001, **DIGITS)
+        result = train(build, learning_rate=0.001, **DIGITS)
         assert result.run_id == run.info.run_id
         joined = store.only_run()
         assert joined.info.status == "FINISHED"  # handed over, so it is ours to close
-        assert joined.data.params["learning_rate"] == "1e-3"
-        assert joined.data.params["batch_size"] == "64"
+        params = joined.data.params
+        assert (params["compiled/optimizer"], params["compiled/learning_rate"]) == ("sgd", "0.05")
+        assert (params["learning_rate"], params["epochs"]) == ("1e-3", "02")
+        assert params["batch_size"] == "64"
+
+    def test_nested_runs(self, store: Store) -> None:
+        with mlflow.start_run() as parent, mlflow.start_run(nested=True):
+            with TrackedRun("training", "ours") as run:
+                pass
+        child = store.client.get_run(run.run_id)
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.info.run_name == "ours"
 
     @pytest.mark.usefixtures("store")
     def test_another_value_of_a_parameter_is_refused(self) -> None:
@@ -530,7 +532,7 @@ def test_secrets_stay_out_of_the_store(store: Store, monkeypatch: pytest.MonkeyP
     message = "403 for wJalrXUtnFEMI at postgresql://ann:hunter22@db/mlflow"
 
     class Leaks(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
             raise RuntimeError(message)
 
     with pytest.raises(RuntimeError):

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import PROJECT, START_SECONDS, wait_for
+from tests.processes import PROJECT, command_in_this_process, wait_for
 from tests.stores import Store, fm_mlflow
 
 LONG = ["train", "--dataset", "digits", "--epochs", "100000"]
@@ -52,6 +52,23 @@ def test_json_is_all_of_stdout(store: Store) -> None:
     assert "\x1b" not in done.stderr
 
 
+def test_a_reader_who_has_gone_changes_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "FM_MLFLOW_JOURNAL_DIR": str(tmp_path), "COLUMNS": "80"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fm_mlflow", "sync"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+
+
 @contextmanager
 def training(store: Store, *command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A training process that has finished its first epoch."""
@@ -85,18 +102,18 @@ def training(store: Store, *command: str, **environment: str) -> Iterator[subpro
         process.wait()
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_is_killed(store: Store, signum: signal.Signals, code: int) -> None:
+def test_an_interrupted_run_is_killed(store: Store) -> None:
+    # By SIGINT: tests/commands/test_benchmark_processes.py.
     with training(store) as process:
-        process.send_signal(signum)
-        assert process.wait(timeout=30) == code
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 143
     run = store.only_run()
     assert run.info.status == "KILLED"
-    assert run.data.tags["fm_mlflow.error"] == f"interrupted by {signum.name}"
+    assert run.data.tags["fm_mlflow.error"] == "interrupted by SIGTERM"
     assert run.data.metrics["loss"] > 0
     assert store.client.download_artifacts(run.info.run_id, "model_summary.txt")
     log = (store.folder / "log").read_text()
-    assert log.splitlines()[-1] == f"fm-mlflow: interrupted by {signum.name}"
+    assert log.splitlines()[-1] == "fm-mlflow: interrupted by SIGTERM"
     assert "Traceback" not in log
 
 
@@ -110,6 +127,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def mlflow_run(project: Path, *parameters: str, entry_point: str = "main") -> tuple[list[str], str]:
+    """Return the command and the PATH of `mlflow run`."""
     command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", entry_point]
     for parameter in parameters:
         command += ["-P", parameter]
@@ -118,19 +136,27 @@ def mlflow_run(project: Path, *parameters: str, entry_point: str = "main") -> tu
     return [*command, "--env-manager", "local"], path
 
 
-def test_mlflow_run_is_joined(store: Store, project: Path) -> None:
-    command, path = mlflow_run(
-        project,
-        *("model=cnn", "dataset=digits", "epochs=1", "learning_rate=1e-3", "seed=3"),
-        "measure=flops,memory",
-    )
-    done = subprocess.run(
+def run_by_mlflow(
+    store: Store, project: Path, *parameters: str, entry_point: str = "main"
+) -> subprocess.CompletedProcess[str]:
+    """Run an entry point by `mlflow run` to its end."""
+    command, path = mlflow_run(project, *parameters, entry_point=entry_point)
+    return subprocess.run(
         command,
         cwd=store.folder,
         env=store.environment(PATH=path),
         capture_output=True,
         text=True,
         check=False,
+    )
+
+
+def test_mlflow_run_is_joined(store: Store, project: Path) -> None:
+    done = run_by_mlflow(
+        store,
+        project,
+        *("model=cnn", "dataset=digits", "epochs=1", "learning_rate=1e-3", "seed=3"),
+        "measure=flops,memory",
     )
     assert done.returncode == 0, done.stderr
     run = store.only_run()
@@ -147,32 +173,26 @@ def test_mlflow_run_is_joined(store: Store, project: Path) -> None:
     assert f"mlflow ui --backend-store-uri {store.uri}" in done.stdout
 
 
-REFUSED = {
-    "epochs=0": "epochs: received '0', accepted: a whole number from 1",
-    "momentum=0.9": "--momentum: received '--momentum', accepted: one of the options --model",
-}
-
-
 def test_bad_input_fails_the_run_that_mlflow_made(store: Store, project: Path) -> None:
-    started = {}
-    for parameter in REFUSED:  # together: each takes seconds to start
-        command, path = mlflow_run(project, "dataset=digits", parameter)
-        started[parameter] = subprocess.Popen(
-            command,
-            cwd=store.folder,
-            env=store.environment(PATH=path),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    for parameter, process in started.items():
-        _, log = process.communicate(timeout=START_SECONDS)
-        assert process.returncode != 0
-        assert f"fm-mlflow: {REFUSED[parameter]}" in log
-    runs = store.client.search_runs(["0"])
-    assert [run.info.status for run in runs] == ["FAILED", "FAILED"]
-    causes = sorted(run.data.tags["fm_mlflow.error"] for run in runs)
-    for cause, expected in zip(causes, sorted(REFUSED.values()), strict=True):
-        assert cause.startswith(expected)
+    done = run_by_mlflow(store, project, "dataset=digits", "momentum=0.9")
+    assert done.returncode != 0
+    says = "--momentum: received '--momentum', accepted: one of the options --model"
+    assert f"fm-mlflow: {says}" in done.stderr
+    run = store.only_run()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["fm_mlflow.error"].startswith(says)
+
+
+def test_a_bad_value_fails_the_run_that_mlflow_made(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", store.client.create_run("0").info.run_id)
+    code, _, err = command_in_this_process("train", "--dataset", "digits", "--epochs", "0")
+    says = "epochs: received '0', accepted: a whole number from 1"
+    assert (code, err) == (2, f"fm-mlflow: {says}\n")
+    run = store.only_run()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["fm_mlflow.error"] == says
 
 
 def test_the_death_of_mlflow_run_kills_the_run(store: Store, project: Path) -> None:

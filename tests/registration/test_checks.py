@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fm_mlflow import keys
-from fm_mlflow.registration.checks import _Figures
+from fm_mlflow.registration.figures import Figures
 
 COUNTED = "counted in the traced prediction"
 
@@ -24,6 +24,6 @@ def test_flops_are_compared_where_they_were_counted_by_the_same_method(
 ) -> None:
     key = str(keys.FLOPS_INFERENCE)
     logged = {key: {"value": figure, "method": method}} if method else {}
-    figures = _Figures({key: figure}, {key: 5.0}, same_machine=True)
+    figures = Figures({key: figure}, {key: 5.0}, same_machine=True)
     check = figures.flops(logged, {key: {"value": 5.0, "method": COUNTED}})
     assert (check.logged, check.measured, check.passed) == (figure, 5.0, passed)

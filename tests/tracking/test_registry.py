@@ -13,6 +13,12 @@ from mlflow.entities import LoggedModelStatus
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.tracking import registry as registry_module
+from fm_mlflow.tracking.model_files import (
+    ModelChangedError,
+    ModelFiles,
+    check_fetched,
+    fetch_model,
+)
 from fm_mlflow.tracking.registry import Aliases, ChampionChangedError, Registry
 from tests.processes import PROJECT
 from tests.stores import Store, active_store
@@ -79,6 +85,68 @@ def test_rollback_and_back(store: Store) -> None:
     registry.promote(*new_version(store), 1)
     assert registry.roll_back() == Aliases(champion=1, previous=2)
     assert registry.roll_back() == Aliases(champion=2, previous=1)
+
+
+def files(folder: Path, content: str) -> str:
+    """A folder of two files, and the digest of what is in it."""
+    (folder / "data").mkdir(parents=True)
+    (folder / "MLmodel").write_text("flavors: {}")
+    (folder / "data" / "model.keras").write_text(content)
+    return ModelFiles.of(folder).digest
+
+
+@pytest.mark.parametrize("where", ["store", "server"])
+def test_a_version_gets_the_alias_with_the_files_that_were_verified(
+    where: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    shared: Store = request.getfixturevalue(where)
+    name, other = "verified", {str(keys.MODEL_DIGEST): "0" * 64}
+    with active_store(shared):
+        registry = Registry(name)
+        uri, card, evidence = new_version(shared)
+        evidence[keys.MODEL_DIGEST] = files(tmp_path / "model", "weights")
+        shared.client.log_model_artifacts(uri[8:], str(tmp_path / "model"))
+        with pytest.raises(ModelChangedError, match=f"^the files of version 1 of {name} are not"):
+            registry.promote(uri, card, {**evidence, **other}, None)
+        assert registry.versions() == []
+        version, is_new = registry.promote(uri, card, evidence, None)
+        assert (version.aliases, is_new, version.tags) == (("champion",), True, evidence)
+        loaded = fetch_model(f"models:/{name}@champion", tmp_path / "loaded")
+        check_fetched(loaded)
+        (loaded / "data" / "another").touch()
+        with pytest.raises(ModelChangedError, match=r"have the digest .{12}, not"):
+            check_fetched(loaded)
+
+
+def test_a_version_whose_files_changed_keeps_its_evidence(store: Store, tmp_path: Path) -> None:
+    registry = Registry(NAME)
+    uri, card, evidence = new_version(store)
+    evidence[keys.MODEL_DIGEST] = files(tmp_path / "verified", "weights")
+    store.client.log_model_artifacts(uri[8:], str(tmp_path / "verified"))
+    registry.promote(uri, card, evidence, None)
+    registry.promote(*new_version(store), 1)
+    (tmp_path / "verified" / "data" / "another").write_text("evil")
+    store.client.log_model_artifacts(uri[8:], str(tmp_path / "verified"))
+    better = {**evidence, str(keys.TEST_ACCURACY): "0.99"}
+    with pytest.raises(ModelChangedError, match=r"have the digest .{12}, not .{12}; `fm-mlflow"):
+        registry.promote(uri, "", better, 2)
+    with pytest.raises(ModelChangedError):
+        registry.roll_back()
+    assert registry.aliases() == Aliases(champion=2, previous=1)
+    assert registry.versions()[1].tags == evidence
+    assert store.client.get_registered_model(NAME).tags == {}
+
+
+def test_compiled_python_is_no_file_of_a_model_and_never_loaded(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    digest = files(folder, "weights")
+    (folder / "code" / "__pycache__").mkdir(parents=True)
+    (folder / "code" / "__pycache__" / "evil.cpython-311.pyc").write_bytes(b"")
+    fetched = fetch_model(str(folder), tmp_path / "fetched")
+    assert ModelFiles.of(fetched).digest == digest
+    (fetched / "data" / "link").symlink_to("/etc/passwd")
+    with pytest.raises(OSError, match="data/link is no regular file"):
+        ModelFiles.of(fetched)
 
 
 def test_a_turn_that_somebody_never_ended_does_not_block_for_ever(

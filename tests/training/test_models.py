@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -237,12 +235,6 @@ def test_metrics_of_a_users_own_and_an_early_stop(
     assert len(store.client.get_metric_history(result.run_id, "val_loss")) == 2
 
 
-def test_a_model_without_an_accuracy_metric(store: Store) -> None:
-    result = train(compiled, **DIGITS)
-    assert "accuracy" not in result.history
-    assert result.test_accuracy > 0.5
-
-
 @pytest.mark.parametrize(
     ("function", "says"),
     [
@@ -327,53 +319,6 @@ def test_a_function_that_cannot_be_had(
     with pytest.raises(ModelError, match=says) as refusal:
         build_model(TrainConfig(model=reference, dataset="digits"), digits)
     assert "\n" not in str(refusal.value)
-
-
-CUSTOM = """
-import keras
-from helper_of_my_net import UNITS
-
-@keras.saving.register_keras_serializable("mine")
-class Halve(keras.layers.Layer):
-    def call(self, inputs):
-        return inputs / 2
-
-def build():
-    return keras.Sequential([
-        keras.Input((28, 28)), Halve(), keras.layers.Flatten(),
-        keras.layers.Dense(UNITS, activation="softmax"),
-    ])
-"""
-
-STRANGER = """
-import sys, mlflow, numpy as np
-mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model(sys.argv[2])
-print(model.predict(np.zeros((1, 28, 28), np.float32)).shape)
-"""
-
-
-def test_a_users_file_with_a_layer_of_its_own(store: Store) -> None:
-    folder = store.folder / "mine"
-    folder.mkdir()
-    (folder / "my_net.py").write_text(CUSTOM)
-    (folder / "helper_of_my_net.py").write_text("UNITS = 10\n")
-    result = train(f"{folder}/my_net.py:build", **DIGITS)
-    assert result.config.model.endswith("my_net.py:build")
-    # A stranger, who has the model but not the folder, loads it in a fresh process elsewhere.
-    for file in folder.iterdir():
-        if file.is_file():
-            file.unlink()
-        else:
-            shutil.rmtree(file)
-    done = subprocess.run(
-        [sys.executable, "-c", STRANGER, store.uri, result.model_uri],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path("/"),
-    )
-    assert done.stdout.endswith("(1, 10)\n"), done.stderr
 
 
 def test_a_package_in_the_working_directory(store: Store) -> None:

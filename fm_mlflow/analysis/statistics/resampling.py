@@ -198,8 +198,13 @@ def _resampled_images(
     if not tables:
         return {}
     right = np.stack([table.sum(axis=0) for table in tables.values()], axis=1)
-    kinds, numbers = np.unique(right, axis=0, return_counts=True)
-    shares = kinds / np.array([len(table) for table in tables.values()])
+    runs = np.array([len(table) for table in tables.values()])
+    # Numbers in the order of the rows, because it takes 10 times as long to sort the rows.
+    codes = np.zeros(len(right), dtype=np.int64)
+    for column, most in zip(right.T, runs, strict=True):
+        codes = np.unique(codes * (most + 1) + column, return_inverse=True)[1]
+    _, firsts, numbers = np.unique(codes, return_index=True, return_counts=True)
+    shares = right[firsts] / runs
     count = len(right)
     means = [
         generator.multinomial(count, numbers / count, size=_AT_ONCE) @ shares / count

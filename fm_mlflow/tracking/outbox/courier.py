@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 
 from fm_mlflow.errors import TrackingError
+from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
 from fm_mlflow.tracking.outbox.journal import Journal
-from fm_mlflow.tracking.store import StoreUnavailableError
+from fm_mlflow.tracking.store import StoreRefusedError, StoreUnavailableError
+
+_log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 30.0
 _GATHER_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 15.0
+_LONGEST_RETRY_SECONDS_AT_THE_END = 2.0
 
 _THREAD_NAME = "fm_mlflow-courier"
 
@@ -28,7 +33,7 @@ class Courier:
 
     Nothing that the store does reaches the thread that trains: it appends to the journal and calls
     `wake`. The thread is a daemon, because MLflow may hold it for minutes; what it has in hand then
-    is in the journal.
+    is in the journal. Whatever is raised while it delivers, it says so once, and tries again.
 
     Args:
         journal: The open journal; closed, or removed when the store has all, by `finish`.
@@ -41,7 +46,7 @@ class Courier:
         self._delivery = Delivery(journal, uri)
         self._notice = notice
         self._changed = threading.Condition()
-        self._news = self._urgent = self._stopping = False
+        self._news = self._urgent = self._stopping = self._settled = False
         self._rounds = 0
         self._failure: TrackingError | None = None
         self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
@@ -81,11 +86,24 @@ class Courier:
                 self._stopping = True
                 self._changed.notify_all()
             self._thread.join(timeout=1)  # it may be within a call that lasts
+        if not self._thread.is_alive():
+            self._settle()
+        return what_is_pending(self._delivery, self._failure)
+
+    def _settle(self) -> None:
+        """Remove the journal where the store has everything, else close it; once.
+
+        The thread does it as the last thing when it is still delivering as `finish` returns. Where
+        the process ends before, the system frees the lock, and the journal says how far it was.
+        """
+        with self._changed:
+            if self._settled or not self._stopping:
+                return
+            self._settled = True
         if self._delivery.complete:
             self._journal.remove()
-        elif not self._thread.is_alive():
+        else:
             self._journal.close()
-        return what_is_pending(self._delivery, self._failure)
 
     def _wait(self, deadline: float) -> None:
         self._delivery.final = True
@@ -101,31 +119,41 @@ class Courier:
                 self._changed.wait(min(left, 1))
 
     def _run(self) -> None:
-        retry = _FIRST_RETRY_SECONDS
-        next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
         try:
-            while not self._stopping:
-                try:
-                    self._delivery.deliver()
-                    if time.monotonic() >= next_heartbeat:
-                        self._delivery.run.heartbeat()
-                        next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
-                except StoreUnavailableError as error:
-                    self._note(error)
-                    self._sleep(retry, for_news=False)
-                    retry = min(retry * 2, _LONGEST_RETRY_SECONDS)
-                else:
-                    self._note(None)
-                    retry = _FIRST_RETRY_SECONDS
-                    deferred = self._delivery.pending
-                    self._sleep(_FIRST_RETRY_SECONDS * 4 if deferred else HEARTBEAT_SECONDS)
-        except TrackingError as error:
-            self._note(error)
+            self._deliver_until_stopped()
+        except BaseException as error:
+            # Nobody waits for this thread: what ends it has to be told here.
+            self._note(error if isinstance(error, TrackingError) else _unavailable(error))
         finally:
-            if self._stopping and not self._delivery.complete:
-                self._journal.close()
+            self._settle()
             with self._changed:
                 self._changed.notify_all()
+
+    def _deliver_until_stopped(self) -> None:
+        retry = pace = _FIRST_RETRY_SECONDS
+        next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        while not self._stopping:
+            try:
+                self._delivery.deliver()
+                if time.monotonic() >= next_heartbeat:
+                    self._delivery.run.heartbeat()
+                    next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+            except StoreRefusedError:
+                raise
+            except Exception as error:
+                self._note(_unavailable(error))
+                self._sleep(retry, for_news=False)
+                retry = min(retry * 2, _LONGEST_RETRY_SECONDS)
+            else:
+                self._note(None)
+                retry = _FIRST_RETRY_SECONDS
+                is_end = self._delivery.final
+                longest = _LONGEST_RETRY_SECONDS_AT_THE_END if is_end else _LONGEST_RETRY_SECONDS
+                pace = min(pace * 2, longest)
+                again = self._delivery.retry_seconds(pace)
+                if math.isinf(again):
+                    pace = _FIRST_RETRY_SECONDS
+                self._sleep(min(again, next_heartbeat - time.monotonic()))
 
     def _sleep(self, seconds: float, *, for_news: bool = True) -> None:
         """Sleep until there is news, or something urgent; gather what comes at about one time."""
@@ -141,14 +169,27 @@ class Courier:
             self._news = self._urgent = False
 
     def _note(self, failure: TrackingError | None) -> None:
-        if failure is not None and self._failure is None:
-            self._notice(f"{failure}; the run goes on, and what it logs is kept in its journal")
-        elif failure is None and self._failure is not None:
-            self._notice("the tracking store answers again")
         with self._changed:
-            self._failure = failure
+            before, self._failure = self._failure, failure
             self._rounds += 1
             self._changed.notify_all()
+        text = ""
+        if failure is not None and before is None:
+            text = f"{failure}; the run goes on, and what it logs is kept in its journal"
+        elif failure is None and before is not None:
+            text = "the tracking store answers again"
+        try:
+            if text:
+                self._notice(text)
+        except (Exception, SystemExit):  # the terminal is gone, say: no reason to end this thread
+            _log.warning("%s", text)
+
+
+def _unavailable(error: BaseException) -> TrackingError:
+    """Return what ends an attempt, but not the thread."""
+    if isinstance(error, StoreUnavailableError):
+        return error
+    return StoreUnavailableError(f"the delivery failed: {one_line(error)}")
 
 
 def _not_of_the_courier(record: logging.LogRecord) -> bool:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 
 from mlflow.entities import Param, RunTag
 
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.tracking.outbox.journal import Journal
-from fm_mlflow.tracking.outbox.records import Batch, Checkpoint, Request, RunStart
+from fm_mlflow.tracking.outbox.records import (
+    Batch,
+    Checkpoint,
+    End,
+    Reopen,
+    Request,
+    RunStart,
+)
 from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun, only
 from fm_mlflow.tracking.outbox.roots import sync_command
+from fm_mlflow.tracking.outbox.schema import RecordError
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
     StoreFailedError,
@@ -19,6 +29,9 @@ from fm_mlflow.tracking.store import (
 )
 
 _CHECKPOINT_SECONDS = 60
+_SAVE_SECONDS = 1
+_MOST_FAILURES = 3
+_LONGEST_REASON = 500
 
 # MLflow's limits of one request.
 _MAX_ITEMS = 1000
@@ -37,6 +50,11 @@ class Delivery:
         self.journal = journal
         self.run = RemoteRun(journal.folder, journal.state, uri)
         self._next_checkpoint = 0.0
+        self._next_save = 0.0
+        self._failures: Counter[int] = Counter()
+        self._newest: dict[str, int] = {}
+        self._known = 0
+        self._is_repeated = True
         self.final = False
         """Nothing more will come: even a checkpoint that another one might replace is due."""
 
@@ -51,37 +69,69 @@ class Delivery:
         """Whether the store has everything."""
         return not self.pending and not self.journal.state.refused and not self.journal.damaged
 
+    def retry_seconds(self, pace: float) -> float:
+        """Return in how many seconds to try again what is deferred; infinite without such.
+
+        Args:
+            pace: How long to leave files that could not be stored.
+        """
+        waits = [self._waits(int(number)) for number in list(self.journal.state.deferred)]
+        if not waits:
+            return math.inf
+        return max(0.0, self._next_checkpoint - time.monotonic()) if all(waits) else pace
+
     def deliver(self, *, retry_refused: bool = False) -> None:
-        """Deliver all that can be delivered now.
+        """Deliver all that can be delivered now; without such, the store is not asked anything.
 
         Files that cannot be stored do not hold up what follows them: they are deferred, and tried
         again by the next call.
 
         Args:
-            retry_refused: Try once more what the store has refused.
+            retry_refused: Try once more what the store has refused; nobody calls again soon.
 
         Raises:
             StoreUnavailableError: The store does not answer.
             RunGoneError: The run was deleted: nothing more can be delivered.
             StoreRefusedError: The run cannot be created.
         """
-        self.run.connect()
         state = self.journal.state
+        self._is_repeated = not retry_refused
         if retry_refused:
             state.deferred.update(state.refused)
             state.refused.clear()
+        deferred = [number for number in map(int, state.deferred) if not self._waits(number)]
+        if state.run_id and state.position == len(self.journal.records) and not deferred:
+            return
+        self.run.connect()
         if state.run_id is None:
             state.bind(self.journal.header.open(self.run))
             state.position = 0
             self.journal.save_state()
-        deferred = sorted(state.deferred, key=int)
-        while state.position < len(self.journal.records):
-            self._deliver_next()
+        try:
+            while state.position < len(self.journal.records):
+                self._deliver_next()
+                self._save_now_and_then()
+            for number in sorted(deferred):
+                if self._deliver_record(number):
+                    del state.deferred[str(number)]
+                self._save_now_and_then()
+        finally:
             self.journal.save_state()
-        for number in deferred:
-            del state.deferred[number]
-            self._deliver_record(int(number))
+
+    def _save_now_and_then(self) -> None:
+        """Save the state at most once a second: an fsync takes as long as some deliveries."""
+        if time.monotonic() >= self._next_save:
             self.journal.save_state()
+            self._next_save = time.monotonic() + _SAVE_SECONDS
+
+    def _waits(self, number: int) -> bool:
+        """Tell whether a record is a checkpoint whose minute is not over: one comes each epoch."""
+        return (
+            isinstance(self.journal.records[number], Checkpoint)
+            and not self.final
+            and not self._is_superseded(number)
+            and time.monotonic() < self._next_checkpoint
+        )
 
     def _deliver_next(self) -> None:
         """Deliver the record at the position, and all batches that follow it in one request."""
@@ -104,64 +154,99 @@ class Delivery:
             self._deliver_record(state.position)
         state.position = max(end, alone)
 
-    def _deliver_record(self, number: int) -> None:
-        """Deliver one record; what the store refuses is noted, and so are files it cannot take."""
-        records = self.journal.records
-        record = records[number]
+    def _deliver_record(self, number: int) -> bool:
+        """Deliver one record; what the store refuses is noted, and so are files it cannot take.
+
+        Returns:
+            Whether that was all of it: False where it is to be tried again.
+        """
+        record = self.journal.records[number]
         if isinstance(record, RunStart):
             # A run that was joined, or created before it was heard of, has no tags yet.
             record = Batch(tags=record.tags)
         if isinstance(record, Batch):
-            self._bisect(number, self._items(number, record))
-        elif not any(each.TYPE == record.SUPERSEDED_BY for each in records[number + 1 :]):
-            self._deliver_request(number, record)
+            self._log(number, self._items(number, record))
+        elif isinstance(record, Request) and not self._is_superseded(number):
+            return self._deliver_request(number, record)
+        return True
 
-    def _deliver_request(self, number: int, record: Request) -> None:
-        deferred = self.journal.state.deferred
-        is_checkpoint = isinstance(record, Checkpoint)
-        # Another one comes each epoch.
-        if is_checkpoint and not self.final and time.monotonic() < self._next_checkpoint:
-            deferred[str(number)] = "checkpoints are stored once a minute"
-            return
+    def _is_superseded(self, number: int) -> bool:
+        """Tell whether a later record leaves nothing to be delivered of this one."""
+        records = self.journal.records
+        while self._known < len(records):
+            self._newest[records[self._known].TYPE] = self._known
+            self._known += 1
+        record = records[number]
+        by = record.SUPERSEDED_BY if isinstance(record, Request) else ""
+        if isinstance(record, Reopen) and number < self.journal.state.position:
+            by = End.TYPE  # it was refused when its turn came: the run has ended since
+        return by != "" and self._newest.get(by, -1) > number
+
+    def _deliver_request(self, number: int, record: Request) -> bool:
+        if self._waits(number):
+            return self._defer(number, "checkpoints are stored once a minute")
         try:
             with self.run.errors(record.ACTION):
                 record.deliver(self.run, number)
-        except StoreRefusedError as error:
+        except (StoreRefusedError, RecordError) as error:
             self.run.check()
-            self.journal.state.refused[str(number)] = str(error)
+            self._refuse(number, str(error))
         except StoreUnavailableError as error:
-            if not record.HAS_FILES or isinstance(error, StoreDeniedError):
+            is_failure = isinstance(error, StoreFailedError)
+            if isinstance(error, StoreDeniedError) or not (record.HAS_FILES or is_failure):
                 raise
             # Where the tracking server answers, it is the artifact store that does not.
             self.run.heartbeat()
-            deferred[str(number)] = str(error)
+            if record.HAS_FILES:
+                return self._defer(number, str(error))
+            self._be_patient(number, error)
+            self.run.check()
+            self._refuse(number, str(error))
         else:
-            if is_checkpoint:
+            if isinstance(record, Checkpoint):
                 self._next_checkpoint = time.monotonic() + _CHECKPOINT_SECONDS
+        return True
+
+    def _be_patient(self, number: int, error: TrackingError) -> None:
+        """Raise a failure of the store again, until it seems to be this record's own fault."""
+        self._failures[number] += 1
+        is_early = self._failures[number] < _MOST_FAILURES
+        if isinstance(error, StoreFailedError) and self._is_repeated and is_early:
+            raise error
+
+    def _defer(self, number: int, why: str) -> bool:
+        self.journal.state.deferred[str(number)] = why[:_LONGEST_REASON]
+        return False
+
+    def _refuse(self, number: int, why: str) -> None:
+        refused = self.journal.state.refused
+        texts = filter(None, [refused.get(str(number)), why])
+        refused[str(number)] = "; ".join(texts)[:_LONGEST_REASON]
 
     def _items(self, number: int, record: Batch) -> list[Item]:
         state = self.journal.state
         return record.items(state.run_id, state.model_before(number))
 
+    def _log(self, number: int, items: list[Item]) -> None:
+        size = len(items) if _fit(items) else _MAX_PARAMS
+        for start in range(0, len(items), size or 1):
+            self._bisect(number, items[start : start + size])
+
     def _bisect(self, number: int, items: list[Item]) -> None:
         """Log what the store takes, and note what it refuses."""
-        if not items:
-            return
-        chunk = items if _fit(items) else items[:_MAX_PARAMS]
         try:
-            self.run.log(chunk)
+            self.run.log(items)
         except (StoreRefusedError, StoreFailedError) as error:
             if isinstance(error, StoreFailedError):
                 self.run.heartbeat()  # it is well otherwise: then it is this very request
             self.run.check()
-            if len(chunk) > 1:
-                self._bisect(number, chunk[: len(chunk) // 2])
-                self._bisect(number, chunk[len(chunk) // 2 :])
-            elif not self.run.has(chunk[0]):
-                refused = self.journal.state.refused
-                reason = f"{chunk[0].key}: {error}"
-                refused[str(number)] = "; ".join(filter(None, [refused.get(str(number)), reason]))
-        self._bisect(number, items[len(chunk) :])
+            half = len(items) // 2
+            if half:
+                self._bisect(number, items[:half])
+                self._bisect(number, items[half:])
+            elif not self.run.has(items[0]):
+                self._be_patient(number, error)
+                self._refuse(number, f"{items[0].key}: {error}")
 
 
 def what_is_pending(delivery: Delivery, reason: TrackingError | None) -> str:
@@ -169,19 +254,22 @@ def what_is_pending(delivery: Delivery, reason: TrackingError | None) -> str:
     journal, state = delivery.journal, delivery.journal.state
     texts = []
     if delivery.pending:
-        why = str(reason) if reason else next(iter(state.deferred.values()), "no time was left")
+        why = str(reason) if reason else next(iter([*state.deferred.values()]), "no time was left")
         texts.append(
             f"{delivery.pending} records of run {state.run_id or journal.journal_id} are not in "
             f"the store yet; `{sync_command()}` delivers them from {journal.folder} ({why})"
         )
     if state.refused:
-        number, why = next(iter(state.refused.items()))
+        number, why = next(iter([*state.refused.items()]))
         texts.append(
             f"{len(state.refused)} records of run {state.run_id} were refused by the store, first "
             f"record {number}: {why}; they are kept in {journal.folder}"
         )
     if journal.damaged:
-        texts.append(f"{journal.damaged} lines of {journal.folder} are damaged and were left out")
+        texts.append(
+            f"{journal.damaged} records of {journal.folder} cannot be read and are kept there, "
+            f"first {journal.damage}"
+        )
     return "; ".join(texts)
 
 

@@ -1,20 +1,20 @@
 """The write-ahead journal: what a run logs, on the local disk before it is in the store.
 
-A journal is a folder. `journal.jsonl` is append-only: a line is the CRC-32 of a JSON record, a
-blank and that record. `state.json` says what of it the store has. Files to be delivered (artifacts,
-the model, checkpoints) lie beside them. The folder is removed when the store has everything.
+A journal is a folder. `journal.jsonl` is append-only: a record a line. `state.json` says what of it
+the store has. Files to be delivered (artifacts, the model, checkpoints) lie beside them. The folder
+is removed when the store has everything.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shutil
 import threading
-import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,17 @@ from typing import Any
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.file_lock import FileLock
-from fm_mlflow.tracking.outbox.records import Record, RecordError, RunStart, read_record
+from fm_mlflow.process.regular_file import open_regular
+from fm_mlflow.tracking.outbox.journal_file import encoded, read_records
+from fm_mlflow.tracking.outbox.records import Record, RunStart
 from fm_mlflow.tracking.outbox.roots import (
     RECORDS_FILE,
     UntrustedError,
     candidates,
     in_root,
 )
-from fm_mlflow.tracking.outbox.state import State
+from fm_mlflow.tracking.outbox.schema import RecordError
+from fm_mlflow.tracking.outbox.state import STATE_FILE, State
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +65,10 @@ class Journal:
         self._end = 0
         self._warned = False
         self.damaged = 0
-        """Lines within the journal, not at its end, that cannot be read."""
+        """Records within the journal, not at its end, that cannot be read."""
+        self.damage = ""
+        """Which was the first of them, and what is wrong with it."""
+        self._saved: dict[str, Any] = {}
 
     @classmethod
     def create(cls, journal_id: str, header: RunStart) -> Journal:
@@ -82,7 +88,7 @@ class Journal:
             folder.mkdir(mode=0o700)
             try:
                 with atomic_file(folder / RECORDS_FILE, durable=True) as temporary:
-                    temporary.write_bytes(_encoded(header))
+                    temporary.write_bytes(encoded(header, 0))
                 journal = cls(folder)
                 journal._open()
             except OSError:
@@ -99,40 +105,48 @@ class Journal:
         Raises:
             LockedError: Another process has it open: the run itself, `sync` or `resume`.
             FileNotFoundError: It has been removed.
-            RecordError: It holds records that this version cannot read.
+            TrackingError: It cannot be opened, is too large, or no journal at all.
         """
         if not (folder / RECORDS_FILE).exists():
             raise FileNotFoundError(folder)
         journal = cls(folder)
-        journal._open()
+        try:
+            journal._open()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            reason = error.strerror or error
+            raise TrackingError(f"the journal {folder} cannot be read: {reason}") from error
         return journal
 
     def _open(self) -> None:
-        self._lock.acquire()
         try:
-            path = self.folder / RECORDS_FILE
+            self._lock.acquire()
             # Opening must not touch it: its last change is when its run was last alive.
+            path = self.folder / RECORDS_FILE
+            open_regular(path).close()  # a pipe would have to be waited for
             self._file = path.open("r+b", buffering=0)
-            self._read()
-            self.state = State.read(self.folder)
+            found = read_records(self._file)
+            self.records, self._end = found.records, found.end
+            self.damaged, self.damage = found.damaged, found.damage
+            self._read_state()
+        except FileNotFoundError:
+            self.remove()  # the one that removed it could not remove the lock that we took
+            raise
         except BaseException:
             self.close()
             raise
 
-    def _read(self) -> None:
-        lines = (self.folder / RECORDS_FILE).read_bytes().splitlines(keepends=True)
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                break  # torn by a power cut: the next record is written over it
-            values = _decoded(line)
-            try:
-                if values is None:
-                    self.damaged += 1
-                else:
-                    self.records.append(read_record(values))
-            except RecordError as error:
-                raise RecordError(f"line {number} of journal {self.folder}: {error}") from error
-            self._end += len(line)
+    def _read_state(self) -> None:
+        try:
+            self.state = State.load(self.folder, len(self.records))
+        except RecordError as error:
+            _log.warning(
+                "what the store has of the journal %s is not known (%s); all of it is delivered "
+                "again, which changes nothing there",
+                self.folder,
+                error,
+            )
 
     @property
     def header(self) -> RunStart:
@@ -143,7 +157,13 @@ class Journal:
         """
         first = self.records[0] if self.records else None
         if not isinstance(first, RunStart):
-            raise TrackingError("the journal's first line is damaged: it does not say whose it is")
+            text = "the journal's first line is damaged: it does not say whose it is"
+            if self.state.run_id is not None:
+                text += (
+                    f"; `fm-mlflow sync {self.journal_id} --store URI` delivers the rest of it to "
+                    f"run {self.state.run_id} of the store that it names"
+                )
+            raise TrackingError(text)
         return first
 
     def append(self, record: Record, *, durable: bool = False) -> int:
@@ -156,9 +176,8 @@ class Journal:
         Returns:
             The record's number.
         """
-        line = _encoded(record)
         with self._guard:
-            self._unwritten.append(line)
+            self._unwritten.append(encoded(record, len(self.records)))
             try:
                 self._write(durable)
             except OSError as error:
@@ -191,23 +210,43 @@ class Journal:
         self._warned = True
 
     def save_state(self) -> None:
-        """Store `state`; after a crash it may be older than the truth, which does no harm."""
-        try:
-            self.state.write(self.folder)
-        except OSError as error:
-            self._complain(error)
+        """Store `state` if it has changed; after a crash an older one does no harm."""
+        now = asdict(self.state)
+        if now != self._saved:
+            try:
+                self.state.write(self.folder)
+                self._saved = now
+            except OSError as error:
+                self._complain(error)
 
     def close(self) -> None:
         """Close the file and free the lock."""
+        self._close_file()
+        self._lock.release()
+
+    def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._lock.release()
 
     def remove(self) -> None:
-        """Delete the journal, because the store has everything."""
+        """Delete the journal, because the store has everything.
+
+        The lock is held until no other process can take it for a journal. If this process is killed
+        meanwhile, what is left says that the store has everything.
+        """
+        self._close_file()  # Windows deletes only what is closed
+        last = [self.folder / RECORDS_FILE, self.folder / STATE_FILE]
+        with suppress(OSError):
+            for path in set(self.folder.iterdir()) - {*last, self.folder / _LOCK_FILE}:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+            for path in last:
+                path.unlink(missing_ok=True)
+        self._lock.release()
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.close()
 
 
 def journals() -> Iterator[Path]:
@@ -262,20 +301,3 @@ def _modified(folder: Path) -> float:
         return (folder / RECORDS_FILE).stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _encoded(record: Record) -> bytes:
-    # `default` is asked for the JSON object of a record, and of the points within it.
-    text = json.dumps(record, default=lambda each: each.to_json(), separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _decoded(line: bytes) -> dict[str, Any] | None:
-    checksum, _, text = line.removesuffix(b"\n").partition(b" ")
-    try:
-        if int(checksum, 16) != zlib.crc32(text):
-            return None
-        values = json.loads(text)
-    except ValueError:
-        return None
-    return values if isinstance(values, dict) else None

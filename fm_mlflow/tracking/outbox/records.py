@@ -6,56 +6,37 @@ left out where it holds that; fields that are unknown here are ignored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
 from mlflow import entities
-from typing_extensions import Self, override
+from pydantic import FailFast, StrictBool
+from typing_extensions import override
 
 from fm_mlflow import keys
-from fm_mlflow.errors import TrackingError
-from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun
-from fm_mlflow.tracking.save_model import sign_model
+from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun, check_sizes
+from fm_mlflow.tracking.outbox.schema import (
+    Number,
+    RecordError,
+    Sizes,
+    Stored,
+    Text,
+    Texts,
+    Whole,
+    excerpt,
+)
+from fm_mlflow.tracking.save_model import MODEL_FILE, sign_model
 from fm_mlflow.tracking.store import experiment_of
 
 
-class RecordError(TrackingError):
-    """A journal has a record of a type that is unknown here, or that lacks a field."""
+@dataclass(frozen=True)
+class Unreadable(Stored):
+    """Stands for a record that cannot be read, so that those after it keep their numbers."""
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """Values that are read from JSON and written to it."""
-
-    TYPE: ClassVar[str] = ""
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Self:
-        """Return what a JSON object holds.
-
-        Raises:
-            RecordError: A field is missing.
-        """
-        names = {each.name for each in fields(cls)}
-        try:
-            return cls(**{name: value for name, value in values.items() if name in names})
-        except TypeError as error:
-            raise RecordError(f"a record is not complete: {error}") from error
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object; values of it may be `_Stored` in turn."""
-        written = {"type": self.TYPE} if self.TYPE else {}
-        for each in fields(self):
-            factory = each.default_factory
-            value = getattr(self, each.name)
-            if value != (each.default if factory is MISSING else factory()):
-                written[each.name] = value
-        return written
-
-
-@dataclass(frozen=True)
-class RunStart(_Stored):
+class RunStart(Stored):
     """The header: which run it is.
 
     Attributes:
@@ -72,15 +53,15 @@ class RunStart(_Stored):
     """
 
     TYPE = "run"
-    uri: str
-    run_id: str | None
-    owned: bool
-    name: str
-    start_time: int
-    experiment_id: str | None
-    experiment_name: str | None
-    tags: Mapping[str, str]
-    out_of_memory_kills: int | None = None
+    uri: Text
+    run_id: Text | None
+    owned: StrictBool
+    name: Text
+    start_time: Whole
+    experiment_id: Text | None
+    experiment_name: Text | None
+    tags: Texts
+    out_of_memory_kills: Whole | None = None
     settings: Mapping[str, Any] | None = None
 
     def open(self, run: RemoteRun) -> entities.Run:
@@ -102,8 +83,8 @@ class RunStart(_Stored):
             return run.client.create_run(experiment, self.start_time, tags, self.name)
 
 
-@dataclass(frozen=True)
-class Point(_Stored):
+@dataclass(frozen=True, slots=True)
+class Point(Stored):
     """One value of a metric.
 
     Attributes:
@@ -116,29 +97,23 @@ class Point(_Stored):
         dataset_digest: The contents of that.
     """
 
-    key: str
-    value: float
-    timestamp: int
-    step: int
-    of_model: bool = False
-    dataset_name: str | None = None
-    dataset_digest: str | None = None
+    key: Text
+    value: Number
+    timestamp: Whole
+    step: Whole
+    of_model: StrictBool = False
+    dataset_name: Text | None = None
+    dataset_digest: Text | None = None
 
 
 @dataclass(frozen=True)
-class Batch(_Stored):
+class Batch(Stored):
     """Points, parameters and tags."""
 
     TYPE = "batch"
-    metrics: Sequence[Point] = ()
-    params: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    @override
-    def read(cls, values: Mapping[str, Any]) -> Self:
-        points = tuple(Point.read(each) for each in values.get("metrics", ()))
-        return super().read({**values, "metrics": points})
+    metrics: Annotated[tuple[Point, ...], FailFast()] = ()
+    params: Texts = field(default_factory=dict)
+    tags: Texts = field(default_factory=dict)
 
     def items(self, run_id: str | None, model_id: str | None) -> list[Item]:
         """Return what is to be logged.
@@ -166,7 +141,7 @@ class Batch(_Stored):
 
 
 @dataclass(frozen=True)
-class Request(_Stored):
+class Request(Stored):
     """A record that takes requests of its own; delivered again, it changes nothing."""
 
     ACTION: ClassVar[str] = ""
@@ -188,7 +163,7 @@ class Dataset(Request):
     TYPE = "dataset"
     ACTION = "log a data set"
     dataset: Mapping[str, Any]
-    context: str
+    context: Text
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
@@ -199,16 +174,24 @@ class Dataset(Request):
 
 @dataclass(frozen=True)
 class Artifacts(Request):
-    """A folder, by its path in the journal's, whose files become artifacts."""
+    """A folder whose files become artifacts.
+
+    Attributes:
+        folder: Its path in the journal's folder.
+        files: Bytes of each file, by its path in the folder; version 0.1.0 did not write it.
+    """
 
     TYPE = "artifacts"
     ACTION = "log artifacts"
     HAS_FILES = True
-    folder: str
+    folder: Text
+    files: Sizes = field(default_factory=dict)
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
-        run.client.log_artifacts(run.run_id, str(run.file(self.folder)))
+        folder = run.file(self.folder)
+        run.client.log_artifacts(run.run_id, str(folder))
+        check_sizes(folder, self.files)
 
 
 @dataclass(frozen=True)
@@ -218,13 +201,12 @@ class Checkpoint(Request):
     TYPE = SUPERSEDED_BY = "checkpoint"
     ACTION = "store a checkpoint"
     HAS_FILES = True
-    file: str
+    file: Text
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
         path = run.file(self.file)
-        if path.exists():
-            run.client.log_artifact(run.run_id, str(path), keys.CHECKPOINT_FOLDER)
+        run.client.log_artifact(run.run_id, str(path), keys.CHECKPOINT_FOLDER)
 
 
 @dataclass(frozen=True)
@@ -238,21 +220,25 @@ class Model(Request):
         step: 0; of a run that was extended, its epochs.
         params: Shown on the model's page.
         tags: Set on the model.
+        files: Bytes of each file but MLmodel, which is still to be signed; by its path in the
+            folder. Version 0.1.0 did not write it.
     """
 
     TYPE = "model"
     ACTION = "log the model"
     HAS_FILES = True
-    time: int
-    folder: str
-    size_bytes: int | None
-    step: int
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
+    time: Whole
+    folder: Text
+    size_bytes: Whole | None
+    step: Whole
+    params: Texts
+    tags: Texts
+    files: Sizes = field(default_factory=dict)
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
         folder = run.file(self.folder)
+        check_sizes(run.file(f"{self.folder}/{MODEL_FILE}").parent, self.files)
         model_id = run.find_or_create_model(number, self.params, self.tags)
         outputs = run.client.get_run(run.run_id).outputs
         linked = [each.model_id for each in outputs.model_outputs] if outputs else []
@@ -268,7 +254,7 @@ class KnownModel(Request):
     """A logged model that the store has, though this journal does not."""
 
     TYPE = "known_model"
-    model_id: str
+    model_id: Text
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
@@ -281,7 +267,7 @@ class LinkedModels(Request):
 
     TYPE = "models"
     ACTION = "link models"
-    model_ids: Sequence[str]
+    model_ids: Annotated[tuple[Text, ...], FailFast()]
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
@@ -302,10 +288,10 @@ class Reopen(Request):
 
     TYPE = "reopen"
     ACTION = "reopen the run"
-    time: int
-    tags: Mapping[str, str]
-    points: Sequence[tuple[str, int]]
-    out_of_memory_kills: int | None = None
+    time: Whole
+    tags: Texts
+    points: Annotated[tuple[tuple[Text, Whole], ...], FailFast()]
+    out_of_memory_kills: Whole | None = None
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
@@ -322,28 +308,28 @@ class End(Request):
     TYPE = "end"
     ACTION = "close the run"
     SUPERSEDED_BY = "reopen"
-    status: str
-    end_time: int
+    status: Text
+    end_time: Whole
 
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
         run.client.set_terminated(run.run_id, self.status, self.end_time)
 
 
-Record = RunStart | Batch | Request
+Record = RunStart | Batch | Request | Unreadable
 
 
 def read_record(values: Mapping[str, Any]) -> Record:
     """Return the record that a JSON object holds.
 
     Raises:
-        RecordError: Its type is unknown, or a field is missing.
+        RecordError: Its type is unknown, or a field is missing or of another type.
     """
     kinds: list[type[Record]] = [RunStart, Batch, *Request.__subclasses__()]
     for kind in kinds:
         if values.get("type") == kind.TYPE:
             return kind.read(values)
     raise RecordError(
-        f"a record has the unknown type {values.get('type')!r}; "
+        f"a record has the unknown type {excerpt(values.get('type'))}; "
         "a later version of fm_mlflow may know it"
     )

@@ -6,8 +6,8 @@ model whose creation was not acknowledged is found again by its tag `fm_mlflow.j
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,14 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
+from fm_mlflow.errors import TrackingError
+from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.tracking.outbox.roots import UntrustedError, confined, lock_folder
+from fm_mlflow.tracking.outbox.schema import RecordError, excerpt
 from fm_mlflow.tracking.outbox.state import State
 from fm_mlflow.tracking.params import same_value
 from fm_mlflow.tracking.store import (
+    StoreFailedError,
     StoreRefusedError,
     check_reachable,
     has_code,
@@ -55,9 +59,22 @@ class RemoteRun:
         self.state = state
         self._uri = uri
 
-    def errors(self, action: str) -> AbstractContextManager[None]:
-        """Give what this store raises one shape (`store_errors`)."""
-        return store_errors(action, self._uri)
+    @contextmanager
+    def errors(self, action: str) -> Iterator[None]:
+        """Give what this store raises one shape (`store_errors`).
+
+        What nobody could foresee counts as a store that failed at this very request: artifact
+        stores raise the errors of libraries that are not even installed here.
+        """
+        try:
+            with store_errors(action, self._uri):
+                yield
+        except TrackingError:
+            raise
+        except Exception as error:
+            raise StoreFailedError(
+                f"cannot {action} in {redact(self._uri)}: {one_line(error)}"
+            ) from error
 
     def connect(self) -> MlflowClient:
         """Return the client of the store, which answers."""
@@ -67,8 +84,8 @@ class RemoteRun:
     @cached_property
     def client(self) -> MlflowClient:
         """The client of the store, which MLflow opens in the making of it."""
-        prepare(self._uri, lock_folder())
         with self.errors("open the store"):
+            prepare(self._uri, lock_folder())
             return MlflowClient(tracking_uri=self._uri)
 
     @property
@@ -83,11 +100,15 @@ class RemoteRun:
 
         Raises:
             StoreRefusedError: It is not within the journal, or holds links: it is not sent.
+            RecordError: It is missing; MLflow would log nothing, and call it done.
         """
         try:
-            return confined(self.folder, name)
+            found = confined(self.folder, name)
         except UntrustedError as error:
             raise StoreRefusedError(str(error)) from error
+        if not found.exists():
+            raise RecordError(f"{excerpt(name)} is missing in the journal")
+        return found
 
     def heartbeat(self) -> None:
         """Tell the store that the run lives."""
@@ -175,6 +196,21 @@ class RemoteRun:
     def _params(self) -> dict[str, str]:
         with self.errors("read the run"):
             return dict(self.client.get_run(self.run_id).data.params)
+
+
+def check_sizes(folder: Path, files: Mapping[str, int]) -> None:
+    """Make sure that files are as they were recorded: bytes by path in the folder.
+
+    Raises:
+        RecordError: One is missing, or has another size.
+    """
+    for name, size in files.items():
+        try:
+            found = (folder / name).stat().st_size
+        except (OSError, ValueError):  # the latter: no file can have this name
+            raise RecordError(f"{excerpt(name)} is missing in {folder}") from None
+        if found != size:
+            raise RecordError(f"{excerpt(name)} in {folder} has {found} bytes and had {size}")
 
 
 def only(items: list[Item], kind: type[ItemT]) -> list[ItemT]:

@@ -12,6 +12,8 @@ from keras import layers
 from fm_mlflow.measure import profile_flops
 from fm_mlflow.measure.flops.table import LayerFlops
 
+pytestmark = pytest.mark.usefixtures("keras_flops_not_asked")
+
 BATCH = 2
 
 

@@ -19,6 +19,8 @@ from fm_mlflow.measure.flops.trace import trace_training_step
 from fm_mlflow.training.models import cnn
 from tests.measure.flops import hlo
 
+pytestmark = pytest.mark.usefixtures("keras_flops_not_asked")
+
 BATCH = 4
 STEPS = 6
 """Length of the sequences, and so trips of each loop."""

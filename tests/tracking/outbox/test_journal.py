@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import zlib
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from fm_mlflow import sync
 from fm_mlflow.process.file_lock import LockedError
 from fm_mlflow.tracking.outbox import state as state_module
 from fm_mlflow.tracking.outbox.journal import Journal, journals, open_journal
-from fm_mlflow.tracking.outbox.records import Batch, Point, RecordError, RunStart
+from fm_mlflow.tracking.outbox.records import Batch, Point, RunStart
 from tests.limits import largest_file
+from tests.stores import Store
 
 
 @pytest.fixture(autouse=True)
@@ -84,22 +84,29 @@ def test_a_damaged_line_is_counted_and_the_others_are_kept() -> None:
     path.write_bytes(path.read_bytes().replace(b'"number":"1"', b'"number":"7"'))
     journal = reopened(journal)
     assert numbers(journal) == ["0", "2"]
-    assert journal.damaged == 1
+    assert (len(journal.records), journal.damaged) == (4, 1)
+    assert journal.damage == "line 3: it is damaged"
 
 
-def test_a_record_of_a_later_version_is_named_with_its_journal() -> None:
+def test_a_record_of_a_later_version_is_named_and_the_others_are_delivered(store: Store) -> None:
     journal = new()
     journal.append(numbered(1))
     journal.close()
     text = b'{"type":"colour"}'
     with (journal.folder / "journal.jsonl").open("ab") as file:
         file.write(b"%08x %s\n" % (zlib.crc32(text), text))
-    says = f"line 3 of journal {journal.folder}: a record has the unknown type 'colour'"
-    with pytest.raises(RecordError, match=re.escape(says)):
-        Journal.open(journal.folder)
-    (told,) = sync().journals
-    assert (told.journal_id, told.records) == ("j-1", 0)
-    assert says in told.pending
+    journal = Journal.open(journal.folder)
+    journal.append(numbered(3))
+    journal.close()
+    (told,) = sync(store=store.uri).journals
+    assert (told.journal_id, told.records) == ("j-1", 4)
+    says = (
+        f"1 records of {journal.folder} cannot be read and are kept there, first line 3: a record "
+        "has the unknown type 'colour'; a later version of fm_mlflow may know it"
+    )
+    assert told.pending == says
+    assert journal.folder.exists()
+    assert store.only_run().data.tags["number"] == "3"
 
 
 def test_a_damaged_header() -> None:
@@ -132,6 +139,8 @@ def test_one_process_at_a_time(root: Path) -> None:
 
 def test_the_state_is_kept() -> None:
     journal = new()
+    for number in range(11):
+        journal.append(numbered(number))
     journal.state.run_id, journal.state.position = "abc", 7
     journal.state.models = {"3": "m-3", "10": "m-10"}
     journal.save_state()
@@ -160,4 +169,4 @@ def test_lines_are_json_with_a_checksum() -> None:
     _, line = (journal.folder / "journal.jsonl").read_text().splitlines()
     checksum, _, text = line.partition(" ")
     assert len(checksum) == 8
-    assert json.loads(text) == {"type": "batch", "tags": {"number": "1"}}
+    assert json.loads(text) == {"type": "batch", "tags": {"number": "1"}, "number": 1}

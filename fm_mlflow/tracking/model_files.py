@@ -1,0 +1,171 @@
+"""The files of a logged model: fetched for use, and known again by their contents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from fm_mlflow import keys
+from fm_mlflow.errors import TrackingError
+from fm_mlflow.process.redaction import one_line
+from fm_mlflow.tracking.store import check_reachable
+
+MODEL_FILE = "MLmodel"
+"""What MLflow says of a model, at the top of its files."""
+
+# MLflow writes into each download of a model of which version it is.
+_OF_THE_DOWNLOAD = "registered_model_meta"
+
+DESCRIPTIVE = frozenset(
+    {
+        *(MODEL_FILE, "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"),
+        _OF_THE_DOWNLOAD,
+    }
+)
+"""Files at the top of a model that MLflow may write after it was saved, and does not count."""
+
+_CACHE = "__pycache__"
+_PIECE = 1024**2
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What a model's folder holds: size in bytes and SHA-256 of each file, by relative path."""
+
+    files: Mapping[str, tuple[int, str]]
+
+    @classmethod
+    def of(cls, folder: Path) -> ModelFiles:
+        """Read every file of a folder.
+
+        Raises:
+            OSError: A file cannot be read, or is no regular file: a link, say, or a device.
+        """
+        files = {}
+        for path in folder.rglob("*"):
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                continue
+            if not stat.S_ISREG(mode):
+                raise OSError(f"{path.relative_to(folder).as_posix()} is no regular file")
+            name = path.relative_to(folder).as_posix()
+            if name != _OF_THE_DOWNLOAD:
+                files[name] = _size_and_hash(path)
+        return cls(files)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, over path, size and SHA-256 of every file."""
+        return _digest(self.files)
+
+    @property
+    def saved_digest(self) -> str:
+        """The same of the files that stay as the training wrote them."""
+        return _digest({name: each for name, each in self.files.items() if name not in DESCRIPTIVE})
+
+    @property
+    def counted_bytes(self) -> int:
+        """Their size, counted as MLflow counts it when a model is saved."""
+        return sum(size for name, (size, _) in self.files.items() if name not in DESCRIPTIVE)
+
+
+def fetch_model(uri: str, folder: Path) -> Path:
+    """Download a model's files, but for compiled Python, which loading would prefer to its source.
+
+    Args:
+        uri: Of the model, as MLflow takes it.
+        folder: Where they go; empty or missing. (Not given one, MLflow would hand out the store's
+            own files and write into them.)
+
+    Returns:
+        The folder that they are in.
+
+    Raises:
+        MlflowException, OSError: There is no such model, or it cannot be read.
+    """
+    folder.mkdir(exist_ok=True)
+    fetched = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    for cache in [*fetched.rglob(_CACHE)]:
+        shutil.rmtree(cache)
+    return fetched
+
+
+def check_version(name: str, version: int, digest: str, folder: Path) -> None:
+    """Make sure that the store's files of a version in the registry are those that were verified.
+
+    Args:
+        name: The registered model.
+        version: Its number.
+        digest: Of the files that were verified.
+        folder: Where they are downloaded to; empty or missing.
+
+    Raises:
+        ModelChangedError: They are others, or missing.
+        TrackingError: The store does not answer.
+    """
+    try:
+        # Where loading the version takes its files from, which need not be the logged model.
+        uri = MlflowClient().get_model_version_download_uri(name, str(version))
+        found = ModelFiles.of(fetch_model(uri, folder)).digest
+    except (MlflowException, OSError) as error:
+        check_reachable()
+        raise ModelChangedError(name, version, f"cannot be read ({one_line(error)})") from error
+    _compare(name, version, found, digest)
+
+
+def check_fetched(fetched: Path) -> None:
+    """Make sure that downloaded files were verified, where they are a version's that says so.
+
+    Raises:
+        ModelChangedError: They are others.
+        MlflowException, OSError: They cannot be read, or the store does not answer.
+    """
+    note = fetched / _OF_THE_DOWNLOAD
+    if not (fetched / MODEL_FILE).is_file() or not note.is_file():
+        return  # nothing that can be loaded, or MLflow did not write the note
+    named = yaml.safe_load(note.read_bytes())
+    name, version = named["model_name"], named["model_version"]
+    if name is None or version is None:
+        return
+    tags = MlflowClient().get_model_version(name, version).tags
+    if (digest := tags.get(keys.MODEL_DIGEST)) is not None:
+        _compare(name, int(version), ModelFiles.of(fetched).digest, digest)
+
+
+def _compare(name: str, version: int, found: str, verified: str) -> None:
+    if found != verified:
+        raise ModelChangedError(name, version, f"have the digest {found[:12]}, not {verified[:12]}")
+
+
+class ModelChangedError(TrackingError):
+    """The files of a version are not those that were verified."""
+
+    def __init__(self, name: str, version: int, how: str) -> None:
+        super().__init__(
+            f"the files of version {version} of {name} are not those that were verified: they "
+            f"{how}; `fm-mlflow register` verifies a model and promotes it"
+        )
+
+
+def _size_and_hash(path: Path) -> tuple[int, str]:
+    content, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            content.update(piece)
+            size += len(piece)
+    return size, content.hexdigest()
+
+
+def _digest(files: Mapping[str, tuple[int, str]]) -> str:
+    lines = [json.dumps([name, *files[name]]) for name in sorted(files)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,193 @@
+"""The thread that delivers: whatever it meets, and what it does not ask for."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from fm_mlflow import sync
+from fm_mlflow.process.file_lock import FileLock
+from fm_mlflow.tracking.outbox import delivery as delivery_module, remote_run
+from fm_mlflow.tracking.outbox.courier import Courier
+from fm_mlflow.tracking.outbox.delivery import Delivery
+from fm_mlflow.tracking.outbox.journal import Journal
+from fm_mlflow.tracking.outbox.records import Artifacts, Checkpoint, End, LinkedModels
+from fm_mlflow.tracking.run import TrackedRun
+from fm_mlflow.tracking.store import StoreFailedError, StoreUnavailableError
+from tests.processes import wait_for
+from tests.stores import Store
+from tests.tracking.outbox.test_damage import new, numbered, run_of
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FM_MLFLOW_JOURNAL_DIR", str(tmp_path / "journals"))
+    return tmp_path / "journals"
+
+
+class TestCourier:
+    """What the delivering thread meets."""
+
+    def start(self, store: Store, journal: Journal, notices: list[str]) -> Courier:
+        courier = Courier(journal, store.uri, notices.append)
+        courier.start()
+        return courier
+
+    def test_an_error_of_a_library_that_nobody_knows(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of an artifact store: told at the end; of the run: noted at once, and all arrives."""
+
+        class StrangeError(Exception):
+            pass
+
+        def fail(*_: object, **__: object) -> None:
+            raise StrangeError("a strange\nfailure")
+
+        journal = new(store)
+        (journal.folder / "artifacts" / "1").mkdir(parents=True)
+        monkeypatch.setattr(mlflow.MlflowClient, "log_artifacts", fail)
+        journal.append(Artifacts("artifacts/1"))
+        journal.append(End("FINISHED", 9))
+        notices: list[str] = []
+        pending = self.start(store, journal, notices).finish(3)
+        assert "cannot log artifacts in" in pending
+        assert "StrangeError: a strange" in pending
+        assert "\n" not in pending
+        assert run_of(store, "j-1").info.status == "FINISHED"
+
+    @pytest.mark.parametrize("method", ["log_batch", "create_run", "set_terminated"])
+    def test_one_that_goes_away(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        journal = new(store)
+        journal.append(End("FINISHED", 9))
+        original = getattr(mlflow.MlflowClient, method)
+        failures = iter([True, True])
+
+        def fail_at_first(*arguments: Any, **more: Any) -> Any:
+            if next(failures, False):
+                raise ZeroDivisionError
+            return original(*arguments, **more)
+
+        monkeypatch.setattr(mlflow.MlflowClient, method, fail_at_first)
+        notices: list[str] = []
+        courier = self.start(store, journal, notices)
+        assert courier.finish(20) == ""
+        assert run_of(store, "j-1").data.metrics["m5"] == 5
+        assert run_of(store, "j-1").info.status == "FINISHED"
+        assert not journal.folder.exists()
+
+    def test_the_store_does_not_answer_when_the_thread_is_dead(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def die(_: Delivery) -> None:
+            raise SystemExit("torn out")
+
+        monkeypatch.setattr(Delivery, "deliver", die)
+        notices: list[str] = []
+        journal = new(store)
+        courier = self.start(store, journal, notices)
+        wait_for(lambda: not courier.answers, "the thread's end", 10)
+        assert "SystemExit: torn out" in notices[0]
+        assert "torn out" in courier.finish(1)
+        assert not FileLock(journal.folder / "lock").is_held()
+        assert journal.folder.exists()
+
+    def test_a_notice_that_cannot_be_shown_ends_nothing(self, store: Store) -> None:
+        def closed_pipe(_: str) -> None:
+            raise SystemExit(1)
+
+        journal = new(store)
+        courier = Courier(journal, store.uri, closed_pipe)
+        courier.start(StoreUnavailableError("not yet"))
+        assert courier.finish(10) == ""
+        assert not journal.folder.exists()
+
+    def test_a_store_that_answers_after_the_flush_timeout(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        is_slow, may_go_on = threading.Event(), threading.Event()
+        original = mlflow.MlflowClient.log_batch
+
+        def slow(*arguments: Any, **more: Any) -> Any:
+            is_slow.set()
+            may_go_on.wait(30)
+            return original(*arguments, **more)
+
+        monkeypatch.setattr(mlflow.MlflowClient, "log_batch", slow)
+        with TrackedRun("training", "a run", flush_timeout=0) as run:
+            run.log_metrics({"loss": 1.0}, step=1)
+            folder = run.checkpoint_folder.parent
+            is_slow.wait(30)
+        assert "are not in the store yet" in run.pending
+        assert FileLock(folder / "lock").is_held()
+        may_go_on.set()
+        wait_for(lambda: not folder.exists(), "the removal of the journal", 20)
+        assert store.only_run().info.status == "FINISHED"
+
+    def test_a_failing_record_does_not_hold_up_the_others(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise StoreFailedError("internal error")
+
+        journal = new(store, batches=1)
+        journal.append(LinkedModels(("m-1",)))
+        journal.append(numbered(2))
+        journal.append(End("FINISHED", 9))
+        with monkeypatch.context() as patched:
+            patched.setattr(LinkedModels, "deliver", fail)
+            pending = self.start(store, journal, []).finish(20)
+        assert "were refused by the store, first record 2: internal error" in pending
+        assert run_of(store, "j-1").data.metrics["m2"] == 2
+        assert run_of(store, "j-1").info.status == "FINISHED"
+        assert sync().complete  # tried again
+        assert not journal.folder.exists()
+
+
+class TestCheckpointsThatWait:
+    """A checkpoint comes each epoch, and goes into the store once a minute."""
+
+    @pytest.fixture
+    def requests(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        asked: list[str] = []
+        monkeypatch.setattr(remote_run, "check_reachable", asked.append)
+        return asked
+
+    def test_meanwhile_nothing_is_asked_or_written(
+        self, store: Store, requests: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = new(store)
+        (journal.folder / "checkpoint").mkdir()
+        for name in ("even.npz", "odd.npz"):
+            (journal.folder / "checkpoint" / name).write_text(name)
+        delivery = Delivery(journal, store.uri)
+        journal.append(Checkpoint("checkpoint/even.npz"))
+        delivery.deliver()
+        journal.append(Checkpoint("checkpoint/odd.npz"))
+        delivery.deliver()
+        assert delivery.pending == 1
+        assert 0 < delivery.retry_seconds(2) <= 60
+        asked, written = len(requests), (journal.folder / "state.json").stat()
+        for _ in range(3):
+            delivery.deliver()
+        assert len(requests) == asked
+        after = (journal.folder / "state.json").stat()
+        assert (after.st_ino, after.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+        monkeypatch.setattr(delivery_module, "_CHECKPOINT_SECONDS", 0)
+        delivery._next_checkpoint = 0.0  # its minute is over
+        assert delivery.retry_seconds(2) == 2
+        delivery.deliver()
+        assert delivery.pending == 0
+        assert delivery.retry_seconds(2) == float("inf")
+        names = [
+            each.path
+            for each in store.client.list_artifacts(str(journal.state.run_id), "checkpoint")
+        ]
+        assert names == ["checkpoint/even.npz", "checkpoint/odd.npz"]
+        journal.close()
