@@ -347,10 +347,11 @@ def outages(
 @contextmanager
 def stores(kind: str, folder: Path) -> Iterator[Callable[[int], str]]:
     """Give the tracking URI of each round: a new database, or one server."""
-    from tests.team_server import postgres, team_server
+    from tests.team_server import DATABASE_PASSWORD, postgres, team_server
 
     if kind == "postgresql":
         with postgres() as database:
+            os.environ["PGPASSWORD"] = DATABASE_PASSWORD
             yield lambda number: new_database(database, f"round_{number}")
     elif kind == "team":
         with team_server(folder) as team:

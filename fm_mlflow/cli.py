@@ -322,12 +322,13 @@ def _run(
     print_result: Callable[[SafeConsole, Any], None],
     as_json: bool,
 ) -> None:
-    """Run a workflow, say on stderr how it goes on, and show its result."""
+    """Run a workflow, keep stdout for its result, say on stderr how it goes on."""
     from fm_mlflow.terminal.progress import console_progress
 
-    # What others print meanwhile goes to stderr too.
     with stdout_to_stderr(), console_progress(SafeConsole(stderr=True)) as progress:
         result = workflow(progress=progress, **config.model_dump())
+    if (asks := parent()) is not None and hasattr(result, "test_accuracy"):
+        asks.tell(Progress(event="result", metrics={"test_accuracy": result.test_accuracy}).line())
     _show(result, print_result, as_json)
 
 

@@ -20,15 +20,15 @@ class Progress(BaseModel, frozen=True):
     """One thing that a training in another process tells, sent as a line of JSON.
 
     Attributes:
-        event: A phase has begun, an epoch is over, something that a person should know, or why
-            the process fails.
+        event: A phase has begun, an epoch is over, something that a person should know, the
+            result, or why the process fails.
         text: The phase, the notice or the cause, in one line.
         epoch: The epoch that is over or, with a phase, under way; from 1, 0 outside of epochs.
         epochs: The last one.
-        metrics: What the epoch logged; None for what is no number.
+        metrics: What the epoch logged, or the result; None for what is no number.
     """
 
-    event: Literal["phase", "epoch", "notice", "error"]
+    event: Literal["phase", "epoch", "notice", "result", "error"]
     text: str = ""
     epoch: int = 0
     epochs: int = 0

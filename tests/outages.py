@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from enum import Enum
 from urllib.parse import urlsplit
@@ -22,13 +23,19 @@ class Way(Enum):
 
 
 class Line:
-    """Forwards the connections of a port of 127.0.0.1 to a server, as long as it is told to."""
+    """Forwards the connections of a port of 127.0.0.1 to a server, as long as it is told to.
 
-    def __init__(self, server: Store) -> None:
+    Args:
+        server: Where to.
+        tls: Clients come over TLS, and have to show what this context asks for.
+    """
+
+    def __init__(self, server: Store, tls: ssl.SSLContext | None = None) -> None:
         self._server = urlsplit(server.uri)
+        self._tls = tls
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.uri = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self._way = Way.OPEN
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -73,6 +80,9 @@ class Line:
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
+            if self._tls is not None:
+                client = self._tls.wrap_socket(client, server_side=True)
+                self._open.append(client)
             first = client.recv(65536)
             is_upload = (
                 first.startswith(b"PUT ") and b"/mlflow-artifacts/" in first.split(b"\r\n")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,16 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dotenv
 import pytest
 import yaml
 
 from tests.processes import PROJECT, free_port, wait_until_it_answers
 from tests.stores import NO_JOBS
 
-ADMIN_PASSWORD = "correct-horse-battery"
+DEPLOY = PROJECT / "deploy"
+SERVICES = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+
+# Each has what a URI, a shell or the file of settings might take for something else.
+ADMIN_PASSWORD = "correct:horse@battery/staple %41?"
+DATABASE_PASSWORD = """p@ss:w/rd %2F #1 "two" it's $HOME é"""
 BUCKET = "mlflow"
-COMPOSE = yaml.safe_load((PROJECT / "deploy" / "compose.yaml").read_text())["services"]["mlflow"]
-DATABASE_SCHEME = COMPOSE["environment"]["MLFLOW_BACKEND_STORE_URI"].partition(":")[0]
+S3_SECRET = """s3 @secret/key+$1%20#'"""
 
 
 @dataclass(frozen=True)
@@ -31,19 +37,17 @@ class TeamServer:
 
     Attributes:
         uri: Its tracking URI.
-        database: The URI of its database.
         s3: A client of its object store.
         log: What it wrote.
     """
 
     uri: str
-    database: str
     s3: Any
     log: Path
 
-    def credentials(self, password: str = ADMIN_PASSWORD) -> dict[str, str]:
+    def credentials(self, password: str = ADMIN_PASSWORD, user: str = "admin") -> dict[str, str]:
         """The environment of a client."""
-        return {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": password}
+        return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
 
 
 def postgres_programs() -> Path | None:
@@ -55,7 +59,7 @@ def postgres_programs() -> Path | None:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A PostgreSQL server of its own on a free port; gives the URI of an empty database."""
+    """A PostgreSQL server of its own, on a free port; gives its URI, without the password."""
     programs = postgres_programs()
     if programs is None:
         pytest.skip("PostgreSQL is not on this machine (Debian's package: postgresql)")
@@ -70,19 +74,23 @@ def postgres() -> Iterator[str]:
         subprocess.run(
             [str(programs / command[0]), *command[1:]],
             cwd=folder,
+            env={**os.environ, "PGPASSWORD": DATABASE_PASSWORD},
             check=True,
             stdout=subprocess.DEVNULL,
             **user,
         )
 
+    (folder / "password").write_text(DATABASE_PASSWORD, encoding="utf-8")
     data = str(folder / "data")
     options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off"
     try:
-        run("initdb", "-D", data, "-U", "mlflow", "--auth=trust", "--no-sync", "-E", "UTF8")
+        auth = ("--auth=scram-sha-256", f"--pwfile={folder / 'password'}")
+        run("initdb", "-D", data, "-U", "mlflow", *auth, "--no-sync", "-E", "UTF8")
         run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
         try:
             run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
-            yield f"{DATABASE_SCHEME}://mlflow@127.0.0.1:{port}/mlflow"
+            uri = SERVICES["mlflow"]["environment"]["MLFLOW_BACKEND_STORE_URI"]
+            yield uri.replace("postgres:5432", f"127.0.0.1:{port}")
         finally:
             run("pg_ctl", "-D", data, "-m", "immediate", "stop")
     finally:
@@ -105,7 +113,7 @@ def object_store() -> Iterator[tuple[str, Any]]:
             endpoint_url=address,
             region_name="us-east-1",
             aws_access_key_id="key",
-            aws_secret_access_key="s3-secret-key",
+            aws_secret_access_key=S3_SECRET,
         )
         client.create_bucket(Bucket=BUCKET)
         yield address, client
@@ -118,23 +126,25 @@ def team_server(folder: Path) -> Iterator[TeamServer]:
     """The server that `deploy/compose.yaml` describes, on this machine's ports."""
     with postgres() as database, object_store() as (s3_address, s3):
         port = free_port()
-        auth = (PROJECT / "deploy" / "auth.ini").read_text()
-        users = auth.replace("/var/lib/mlflow/", f"{folder}/")
-        (folder / "auth.ini").write_text(users)
-        ours = {
-            "MLFLOW_BACKEND_STORE_URI": database,
-            "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{BUCKET}",
-            "MLFLOW_S3_ENDPOINT_URL": s3_address,
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "s3-secret-key",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
-            "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN_PASSWORD,
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": "flask-secret-key",
-            "MLFLOW_SERVER_ALLOWED_HOSTS": "localhost:*,127.0.0.1:*",
+        settings = {
+            **dotenv.dotenv_values(DEPLOY / "example.env"),
+            **_as_written(
+                folder / "deploy.env",
+                POSTGRES_PASSWORD=DATABASE_PASSWORD,
+                MLFLOW_ADMIN_PASSWORD=ADMIN_PASSWORD,
+                FLASK_SECRET_KEY="flask-secret-key",
+                S3_ENDPOINT_URL=s3_address,
+                S3_ACCESS_KEY_ID="key",
+                S3_SECRET_ACCESS_KEY=S3_SECRET,
+                ALLOWED_HOSTS="localhost:*,127.0.0.1:*",
+            ),
         }
-        assert set(COMPOSE["environment"]) == set(ours), "the test is not of what is deployed"
-        command = [sys.executable, "-m", *_here(COMPOSE["command"], port)]
+        ours = interpolated(SERVICES["mlflow"]["environment"], settings)
+        ours["MLFLOW_BACKEND_STORE_URI"] = database
+        auth = (DEPLOY / "auth.ini").read_text().replace("/var/lib/mlflow/", f"{folder}/")
+        (folder / "auth.ini").write_text(auth)
+        ours["MLFLOW_AUTH_CONFIG_PATH"] = str(folder / "auth.ini")
+        command = [sys.executable, "-m", *_here(SERVICES["mlflow"]["command"], port)]
         log = folder / "server.log"
         with log.open("w") as output:
             process = subprocess.Popen(
@@ -148,11 +158,34 @@ def team_server(folder: Path) -> Iterator[TeamServer]:
         uri = f"http://127.0.0.1:{port}"
         try:
             wait_until_it_answers(f"{uri}/health", process, log)
-            yield TeamServer(uri, database, s3, log)
+            yield TeamServer(uri, s3, log)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, 15)
             process.wait(timeout=30)
+
+
+def interpolated(
+    environment: Mapping[str, str], settings: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Fill in `${NAME:?}` and `${NAME:-default}` as Docker Compose does: once, literally."""
+
+    def value(found: re.Match[str]) -> str:
+        name, otherwise, default = found.groups()
+        given = settings.get(name) or ""
+        assert given or otherwise == ":-", f"{name} must be set"
+        return given or default
+
+    pattern = re.compile(r"\$\{(\w+)(:[?-])([^}]*)\}")
+    return {name: pattern.sub(value, text) for name, text in environment.items()}
+
+
+def _as_written(path: Path, **settings: str) -> dict[str, str | None]:
+    """Return settings as they are read from a file that is written as `example.env` says."""
+    quoted = {name: value.replace("'", r"\'") for name, value in settings.items()}
+    lines = [f"{name}='{value}'" for name, value in quoted.items()]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return dotenv.dotenv_values(path, interpolate=False)
 
 
 def _here(command: list[str], port: int) -> list[str]:

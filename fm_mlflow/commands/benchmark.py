@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.commands.compare import check_output, compare
+from fm_mlflow.commands.sync import sync
 from fm_mlflow.config import BUILTIN_MODELS, BenchmarkConfig
 from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.errors import InputError, Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, LocalExecutor
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import benchmark_name, command_line
+from fm_mlflow.process.file_lock import LockedError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
@@ -89,7 +92,12 @@ def benchmark(
         kind = keys.KIND_BENCHMARK
         with (
             open_run(kind, config.resume) if config.resume else nullcontext(),
-            TrackedRun(kind, benchmark_name(config)) as run,
+            TrackedRun(
+                kind,
+                benchmark_name(config),
+                flush_timeout=config.flush_timeout,
+                notice=progress.notice,
+            ) as run,
         ):
             with _saying_how_to_go_on(config, run.run_id):
                 run.log_params(config.model_dump(exclude=_OF_THIS_CALL))
@@ -97,6 +105,11 @@ def benchmark(
                 with executor or LocalExecutor(config.jobs) as place:
                     trainings = Trainings(run, config, place, progress, before)
                     trainings.run_all()
+                if left := trainings.settle(_deliver, config.flush_timeout):
+                    raise TrackingError(
+                        f"the tracking store does not answer; {counted(left, 'training')} ended "
+                        "meanwhile, and `fm-mlflow sync` delivers what is pending"
+                    )
                 comparison = _compare(config, trainings, progress)
                 run.describe(describe_benchmark(config, trainings.outcomes, comparison))
             result = BenchmarkResult(
@@ -151,7 +164,12 @@ def _trainings_before(config: BenchmarkConfig, digest: str) -> Sequence[StoredRu
     if (there := parent.tags.get(keys.DATASET_DIGEST, digest)) != digest:
         raise InputError("dataset", digest, f"the data of benchmark {config.resume}: {there}")
     set_aside_handed_over_run(f"resume of {parent.name}")
-    return children_of(config.resume)
+    before = children_of(config.resume)
+    if not_ended := [each.run_id for each in before if not each.ended]:
+        for run_id in not_ended:
+            _deliver(run_id)
+        before = children_of(config.resume)
+    return before
 
 
 @contextmanager
@@ -173,6 +191,12 @@ def _again(config: BenchmarkConfig, run_id: str) -> str:
     return command_line("benchmark", again, leave_out=stored)
 
 
+def _deliver(run_id: str) -> None:
+    """Deliver the journal that a training left, if it is on this machine."""
+    with suppress(InputError, LockedError):
+        sync([run_id])
+
+
 def _compare(
     config: BenchmarkConfig, trainings: Trainings, progress: BenchmarkListener
 ) -> CompareResult | None:
@@ -180,7 +204,9 @@ def _compare(
     if all(outcome.error is not None for outcome in trainings.outcomes):
         return None
     from fm_mlflow.tracking.child_runs import open_run
+    from fm_mlflow.tracking.store import wait_until_reachable
 
+    wait_until_reachable(config.flush_timeout)
     runs = ",".join(trainings.run_ids)
     with open_run(keys.KIND_COMPARISON):
         return compare(progress=progress, runs=runs, cost=config.cost, output=config.output)

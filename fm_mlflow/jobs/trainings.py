@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import random
 import shlex
+import time
+import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from signal import SIGTERM
 
 import pydantic_core
@@ -30,15 +33,34 @@ from fm_mlflow.tracking.child_runs import (
     read_child,
 )
 from fm_mlflow.tracking.run import TrackedRun
+from fm_mlflow.tracking.store import StoreRefusedError, StoreUnavailableError
 
 _log = logging.getLogger(__name__)
 
 _LISTEN_SECONDS = 0.5
+_RETRY_SECONDS = 2.0
+_PATIENCE_SECONDS = 600.0
+"""How long a training that is to start waits for the store while no other one runs."""
+
 _ORPHANED = "its benchmark ended before it, and could not say so"
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a training's process ended, and what it told of its result."""
+
+    training: TrainConfig
+    cause: str | None
+    output: str
+    killed: bool
+    test_accuracy: float | None
 
 
 class Trainings:
     """The trainings of a benchmark: which are to do, which are on, what came of each.
+
+    A store that does not answer stops none of them: the next ones wait for it, and of those that
+    end meanwhile their own word is taken until `settle` can ask the store.
 
     Args:
         run: The parent run.
@@ -67,6 +89,11 @@ class Trainings:
         self._slots = min(executor.slots, len(self._pending))
         self._jobs = min(executor.jobs_per_machine, len(self._pending))
         self._running: dict[str, TrainConfig] = {}
+        self._told: dict[str, float | None] = {}
+        self._unsettled: dict[str, _End] = {}
+        self._away_since: float | None = None
+        self._next_try = 0.0
+        self._identity = uuid.uuid4().hex
 
     def _left_to_do(self, before: Sequence[StoredRun]) -> list[TrainConfig]:
         finished = {
@@ -97,11 +124,11 @@ class Trainings:
         self._progress.planned(list(self._pending), list(self.outcomes), self._slots)
         try:
             while self._pending or self._running:
-                while self._pending and len(self._running) < self._slots:
-                    self._start(self._pending.popleft())
+                while self._pending and len(self._running) < self._slots and self._start():
+                    pass
                 for event in self._executor.events(_LISTEN_SECONDS):
                     if isinstance(event, JobProgress):
-                        self._progress.told(self._running[event.job.key], event.progress)
+                        self._hear(event)
                         continue
                     with shield():  # it happens once, and is to be noted whole
                         self._end(event.job.key, event.cause, event.output, killed=False)
@@ -111,11 +138,56 @@ class Trainings:
             raise
         self._record()
 
-    def _start(self, training: TrainConfig) -> None:
+    def settle(self, deliver: Callable[[str], None], seconds: float) -> int:
+        """Ask the store for what came of those that ended while it did not answer.
+
+        Args:
+            deliver: Delivers what this machine still has of a run, by its id, as far as it can.
+            seconds: How long to wait for the store at most.
+
+        Returns:
+            Of how many trainings the store does not know the end.
+        """
+        if not self._unsettled:
+            return 0
+        deadline = time.monotonic() + seconds
+        for at, outcome in enumerate(self.outcomes):
+            while (end := self._unsettled.get(outcome.run_id)) is not None:
+                try:
+                    deliver(outcome.run_id)
+                    with shield():
+                        self.outcomes[at], _ = self._ask(outcome.run_id, end)
+                        del self._unsettled[outcome.run_id]
+                except StoreUnavailableError:
+                    if time.monotonic() >= deadline:
+                        return len(self._unsettled)
+                    time.sleep(_RETRY_SECONDS)
+        self._record()
+        return 0
+
+    def _hear(self, event: JobProgress) -> None:
+        if event.progress.event == "result":
+            self._told[event.job.key] = event.progress.metrics.get(keys.TEST_ACCURACY)
+        self._progress.told(self._running[event.job.key], event.progress)
+
+    def _start(self) -> bool:
+        """Start the next training; tell whether the store let us."""
+        if time.monotonic() < self._next_try:
+            return False
+        training = self._pending[0]
         name = training_name(training.model, training.seed)
         # A signal between the creation of the run and its start would leave it open for ever.
         with shield():
-            run_id = create_child(self._run, run_name(training), training.model, self._jobs)
+            try:
+                run_id = create_child(
+                    *(self._run, run_name(training), training.model, self._jobs),
+                    f"{self._identity}/{name}",
+                )
+            except StoreUnavailableError as failure:
+                self._wait(failure)
+                return False
+            self._away_since = None
+            self._pending.popleft()
             self.run_ids.append(run_id)
             self._running[run_id] = training
             environment = environment_to_join(run_id, self._run.experiment_id)
@@ -123,20 +195,46 @@ class Trainings:
             job = Job(run_id, name, tuple(shlex.split(command)[1:]), environment)
             self._executor.submit(job)
         self._progress.started(training)
+        return True
+
+    def _wait(self, failure: StoreUnavailableError) -> None:
+        """Have the next training wait for the store, while others run or patience lasts."""
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            self._progress.notice(f"{failure}; the next training waits for it")
+        if self._running:
+            self._away_since = now
+        elif now - self._away_since > _PATIENCE_SECONDS:
+            raise failure
+        self._next_try = now + _RETRY_SECONDS
 
     def _end(self, run_id: str, cause: str | None, output: str, *, killed: bool) -> None:
         """Note the end of a training, in its run too where its process could not."""
-        training = self._running.pop(run_id)
+        end = _End(self._running.pop(run_id), cause, output, killed, self._told.pop(run_id, None))
         try:
-            log_output(run_id, output)
-        except TrackingError as failure:  # it explains, no more
-            _log.warning("run %s: what its process wrote is not kept: %s", run_id, failure)
-        stored = read_child(run_id)
-        if cause is not None and not stored.finished:
-            stored = close_child(stored, cause, killed=killed)
-        outcome = _outcome(training, stored, cause)
+            outcome, settled = self._ask(run_id, end)
+        except StoreUnavailableError as failure:
+            self._progress.notice(f"{failure}; for now the training's own word counts")
+            outcome, settled = _as_told(run_id, end), False
+        if not settled:
+            self._unsettled[run_id] = end
         self.outcomes.append(outcome)
         self._progress.ended(outcome)
+
+    def _ask(self, run_id: str, end: _End) -> tuple[BenchmarkTraining, bool]:
+        """Return what the store says of a training that has ended, and whether it knows the end."""
+        try:
+            stored = read_child(run_id)
+        except StoreRefusedError as failure:  # it was deleted, say
+            return replace(_as_told(run_id, end), error=str(failure)), True
+        try:
+            log_output(run_id, end.output)
+        except TrackingError as failure:  # it explains, no more
+            _log.warning("run %s: what its process wrote is not kept: %s", run_id, failure)
+        if end.cause is not None and not stored.finished:
+            stored = close_child(stored, end.cause, killed=end.killed)
+        return _outcome(end.training, stored, end.cause), stored.ended
 
     def _stop(self, error: BaseException) -> None:
         """Stop what runs, and say truthfully in the store what came of it."""
@@ -151,12 +249,30 @@ class Trainings:
             self._record()
         except TrackingError as failure:
             _log.warning("benchmark %s: not all is recorded: %s", self._run.run_id, failure)
+        if self._unsettled:
+            left = ", ".join(self._unsettled)
+            _log.warning(
+                "the store has not heard of the end of %s: `fm-mlflow sync` tells it", left
+            )
 
     def _record(self) -> None:
         self._run.describe(describe_benchmark(self._config, self.outcomes))
         with self._run.artifacts() as folder:
             text = pydantic_core.to_json(self.outcomes, indent=2, inf_nan_mode="null") + b"\n"
             (folder / keys.TRAININGS_FILE).write_bytes(text)
+
+
+def _as_told(run_id: str, end: _End) -> BenchmarkTraining:
+    failed = keys.KILLED if end.killed else keys.FAILED
+    return BenchmarkTraining(
+        model=end.training.model,
+        seed=end.training.seed,
+        run_id=run_id,
+        status=keys.FINISHED if end.cause is None else failed,
+        test_accuracy=end.test_accuracy if end.cause is None else None,
+        seconds=None,
+        error=end.cause,
+    )
 
 
 def _outcome(training: TrainConfig, stored: StoredRun, cause: str | None) -> BenchmarkTraining:

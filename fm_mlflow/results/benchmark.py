@@ -17,6 +17,7 @@ class BenchmarkTraining:
 
     Attributes:
         status: FINISHED, FAILED, KILLED or, where the store has not heard of its end, RUNNING.
+            While the store does not answer, it is what the training's process said.
         test_accuracy: Share of the test images classified correctly; None if it did not finish.
         seconds: From the creation of its run to its end; None where that is not known.
         error: Why it did not finish, in one line; None if it did.

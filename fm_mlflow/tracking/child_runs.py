@@ -27,6 +27,7 @@ from fm_mlflow.tracking.store import (
     status_after,
     store_errors,
 )
+from fm_mlflow.tracking.uris import absolute_uri
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def read_run(run_id: str, parameter: str) -> StoredRun:
 
 def read_child(run_id: str) -> StoredRun:
     """Read a run."""
+    check_reachable()
     with store_errors("read a run"):
         return _stored(MlflowClient().get_run(run_id))
 
@@ -92,19 +94,27 @@ def children_of(run_id: str) -> list[StoredRun]:
         return [_stored(run) for run in runs if keys.JOBS in run.data.tags]
 
 
-def create_child(parent: TrackedRun, name: str, model: str, jobs: int) -> str:
+def create_child(parent: TrackedRun, name: str, model: str, jobs: int, identity: str) -> str:
     """Create a training's run within another, to be joined by another process; return its id.
 
-    It has the same source (commit, project, user) as its parent.
+    It has the same source (commit, project, user) as its parent. Called again with the same
+    identity, because the store's answer was lost, it returns the same run.
 
     Args:
         parent: The run of the benchmark.
         name: The child's name.
         model: What it trains.
         jobs: Trainings at a time.
+        identity: Unique; the tag `fm_mlflow.journal` until the training sets its own.
     """
+    check_reachable()
     client = MlflowClient()
     with store_errors("create a run"):
+        made = client.search_runs(
+            [parent.experiment_id], f"tags.`{keys.JOURNAL}` = '{identity}'", max_results=1
+        )
+        if made:
+            return str(made[0].info.run_id)
         inherited = client.get_run(parent.run_id).data.tags
         source = {
             name: value
@@ -118,6 +128,7 @@ def create_child(parent: TrackedRun, name: str, model: str, jobs: int) -> str:
                 keys.MLFLOW_PARENT_RUN_ID: parent.run_id,
                 keys.MODEL: redact(model),
                 keys.JOBS: str(jobs),
+                keys.JOURNAL: identity,
             },
             run_name=redact(name),
         )
@@ -128,7 +139,7 @@ def environment_to_join(run_id: str, experiment_id: str) -> dict[str, str | None
     """Return the variables by which a process joins a run, as `mlflow run` hands one over."""
     return {
         "MLFLOW_RUN_ID": run_id,
-        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        "MLFLOW_TRACKING_URI": absolute_uri(mlflow.get_tracking_uri()),
         "MLFLOW_EXPERIMENT_ID": experiment_id,
         "MLFLOW_EXPERIMENT_NAME": None,  # would contradict the id
     }
@@ -157,6 +168,7 @@ def close_child(run: StoredRun, cause: str, *, killed: bool) -> StoredRun:
 
 def log_output(run_id: str, text: str) -> None:
     """Keep what a run's process wrote as an artifact of the run."""
+    check_reachable()
     with store_errors("log artifacts"):
         MlflowClient().log_text(run_id, redact(text), keys.OUTPUT_FILE)
 

@@ -23,6 +23,7 @@ from fm_mlflow.tracking.find_runs import model_uri
 from fm_mlflow.tracking.model_files import check_fetched, fetch_model
 from fm_mlflow.tracking.run_details import MOST_CLASSES
 from fm_mlflow.tracking.store import check_reachable
+from fm_mlflow.tracking.uris import check_literal
 
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
@@ -101,6 +102,8 @@ def load_model(given: str) -> LoadedModel:
         TrackingError: The store does not answer.
     """
     uri, files = given, None
+    if Path(given).is_dir():
+        check_literal("model", Path(given))
     try:
         if _RUN_ID.fullmatch(given):
             uri = model_uri(MlflowClient().get_run(given)) or ""

@@ -21,7 +21,7 @@ from fm_mlflow.results.recovery import Delivered
 from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
 from fm_mlflow.tracking.outbox.journal import Journal, stored_run_id
 from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart, Unreadable
-from fm_mlflow.tracking.store import absolute_uri
+from fm_mlflow.tracking.uris import absolute_uri
 
 
 def deliver_journal(folder: Path, store: str = "") -> Delivered:

@@ -9,7 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
@@ -109,7 +109,7 @@ class Registry:
         """
         self._create()
         with self._turn(expected) as flag:
-            existing = next((each for each in self.versions() if each.model_uri == model_uri), None)
+            existing = self._version_of(model_uri)
             with _registry_errors("register the model"):
                 version = self._register(model_uri, description, tags, existing)
                 self._check_turn(flag, expected)
@@ -171,12 +171,13 @@ class Registry:
         """
         tags = {name: redact_named(name, value) for name, value in tags.items()}
         if existing is None:
-            with redirect_stderr(io.StringIO()):  # it tells a person what it does
-                version = str(mlflow.register_model(model_uri, self.name, tags=tags).version)
+            version = self._new_version(model_uri, tags)
             try:
                 self._check_files(int(version), tags)
             except ModelChangedError:
-                self._client.delete_model_version(self.name, version)
+                # Who may promote need not be allowed to delete; without an alias it harms nobody.
+                with suppress(MlflowException):
+                    self._client.delete_model_version(self.name, version)
                 raise
         else:
             version = str(existing.version)
@@ -185,6 +186,21 @@ class Registry:
                 self._client.set_model_version_tag(self.name, version, name, value)
         self._client.update_model_version(self.name, version, redact(description))
         return int(version)
+
+    def _new_version(self, model_uri: str, tags: dict[str, str]) -> str:
+        try:
+            with redirect_stderr(io.StringIO()):  # it tells a person what it does
+                return str(mlflow.register_model(model_uri, self.name, tags=tags).version)
+        except MlflowException as error:
+            # Of a model of somebody else's, MLflow makes the version, and then may not link it on
+            # the model's page.
+            made = self._version_of(model_uri) if has_code(error, codes.PERMISSION_DENIED) else None
+            if made is None:
+                raise
+            return str(made.version)
+
+    def _version_of(self, model_uri: str) -> RegisteredVersion | None:
+        return next((each for each in self.versions() if each.model_uri == model_uri), None)
 
     def _check_files(self, version: int, tags: Mapping[str, str]) -> None:
         """Make sure, at the last moment, that a version's files in the store were verified."""
@@ -216,14 +232,20 @@ class Registry:
             with shield():
                 self._check_turn(flag, champion)
                 yield flag
-        finally:
-            with shield(), _registry_errors("end the turn"):
-                self._lower(flag)
+        except BaseException:
+            with suppress(TrackingError):  # the first error says what is wrong
+                self._end_turn(flag)
+            raise
+        self._end_turn(flag)
+
+    def _end_turn(self, flag: str) -> None:
+        with shield(), _registry_errors("end the turn"):
+            self._lower(flag)
 
     def _wait_for_turn(self, flag: str) -> None:
         began = time.monotonic()
         first_seen: dict[str, float] = {}
-        with _registry_errors("take turns"):
+        with _registry_errors("promote"):
             while time.monotonic() - began < _PATIENCE_SECONDS:
                 if not self._others(flag, first_seen):
                     self._client.set_registered_model_tag(self.name, flag, gethostname())

@@ -30,7 +30,6 @@ from fm_mlflow.tracking.recorder import LoggedModel, Recorder
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
     StoreUnavailableError,
-    absolute_uri,
     check_reachable,
     context_tags,
     prepare,
@@ -38,6 +37,7 @@ from fm_mlflow.tracking.store import (
     status_after,
     store_errors,
 )
+from fm_mlflow.tracking.uris import absolute_uri
 
 _log = logging.getLogger(__name__)
 
@@ -149,6 +149,8 @@ class TrackedRun(Recorder):
         caller_run = mlflow.active_run()
         again = self._resumption
         uri = absolute_uri(mlflow.get_tracking_uri())
+        if uri.startswith("file:"):  # MLflow takes what follows a # or ? of the folder for no path
+            mlflow.set_tracking_uri(uri)
         run_id = caller_run.info.run_id if caller_run else os.environ.get("MLFLOW_RUN_ID")
         if again is not None:
             caller_run, run_id = None, again.run_id

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
+import yaml
 from mlflow.entities import LoggedModel
+
+if TYPE_CHECKING:
+    from mlflow.models import Model
 
 MODEL_FILE = "MLmodel"
 """The file that describes a saved model."""
@@ -45,7 +49,7 @@ def save_model(
         The bytes of all its files together, as MLflow counts them; None where it does not.
     """
     # Local, because they import TensorFlow: comparing and registering must not.
-    from mlflow.models import Model, infer_signature
+    from mlflow.models import infer_signature
 
     # By module, because TensorFlow's distribution goes by several names (tensorflow-cpu, …).
     modules = map(importlib.import_module, ("mlflow", "tensorflow", "keras", "numpy"))
@@ -68,7 +72,7 @@ def save_model(
         )
     for cache in folder.rglob("__pycache__"):
         shutil.rmtree(cache, ignore_errors=True)
-    size: int | None = Model.load(str(folder)).model_size_bytes
+    size: int | None = _model_in(folder).model_size_bytes
     return size
 
 
@@ -85,13 +89,18 @@ def _copies(folder: Path, files: tuple[Path, ...]) -> Iterator[list[str]]:
 
 def sign_model(folder: Path, logged: LoggedModel, run_id: str) -> None:
     """Write into a saved model which logged model of which run it is."""
-    from mlflow.models import Model
-
-    model = Model.load(str(folder))
+    model = _model_in(folder)
     if model.model_id != logged.model_id:
         model.model_id = model.model_uuid = logged.model_id
         model.artifact_path, model.run_id = logged.artifact_location, run_id
         model.save(str(folder / MODEL_FILE))
+
+
+def _model_in(folder: Path) -> Model:
+    """Read what MLflow wrote; its own reader would take a folder `x%20y` for `x y`."""
+    from mlflow.models import Model
+
+    return Model.from_dict(yaml.safe_load((folder / MODEL_FILE).read_text(encoding="utf-8")))
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,11 @@ from typing import Any, TypeVar
 import mlflow
 import requests
 from mlflow.entities import Run
+from mlflow.environment_variables import (
+    MLFLOW_TRACKING_CLIENT_CERT_PATH,
+    MLFLOW_TRACKING_INSECURE_TLS,
+    MLFLOW_TRACKING_SERVER_CERT_PATH,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
 from mlflow.store.entities import PagedList
@@ -28,10 +33,24 @@ from sqlalchemy.exc import (
 from fm_mlflow import keys
 from fm_mlflow.errors import FmMlflowError, InputError, TrackingError
 from fm_mlflow.process.redaction import one_line, redact
+from fm_mlflow.tracking.uris import check_literal, is_database, make_folder_of
 
 _PROBE_SECONDS = 5
+_PAUSE_SECONDS = 1
 _HTTP_STATUS = re.compile(r"failed with error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
-_TLS_REASON = re.compile(r"(certificate verify failed: [^(\"']+|[A-Z_]{8,})")
+_TLS_REASON = re.compile(
+    r"(?:\[SSL: CERTIFICATE_VERIFY_FAILED\] )?"
+    r"(certificate verify failed: [^(\"']+|[A-Z0-9_]{8,}|EOF occurred in violation|PEM lib)"
+)
+_TLS_SETTINGS: tuple[Any, ...] = (
+    MLFLOW_TRACKING_INSECURE_TLS,
+    MLFLOW_TRACKING_SERVER_CERT_PATH,
+    MLFLOW_TRACKING_CLIENT_CERT_PATH,
+)
+_CERTIFICATES = (
+    "MLFLOW_TRACKING_SERVER_CERT_PATH (its certificate authority) and "
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH (your certificate and key, if it wants one)"
+)
 _TRANSIENT_STATUS = {408, 425, 429}
 _TRANSIENT_CODES = (
     *(codes.TEMPORARILY_UNAVAILABLE, codes.REQUEST_LIMIT_EXCEEDED, codes.RESOURCE_EXHAUSTED),
@@ -75,51 +94,67 @@ def context_tags(tags: Mapping[str, str] | None = None) -> dict[str, str]:
 def check_reachable(uri: str | None = None) -> None:
     """Fail at once where MLflow would retry for minutes: nothing answers at the tracking URI.
 
+    The request has the certificates that MLflow's requests have, but no password.
+
     Args:
         uri: By default the active tracking URI.
 
     Raises:
+        InputError: The store is a database, and the working directory one that MLflow misreads.
         StoreUnavailableError: No answer.
-        StoreDeniedError: No trust: its TLS certificate is not accepted.
+        StoreDeniedError: No trust: a TLS certificate is not accepted, the server's or ours.
     """
     uri = uri or mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):
+        if is_database(uri):
+            # MLflow keeps the artifacts of new experiments in ./mlruns.
+            check_literal("working directory", Path.cwd())
         return
-    # What MLflow verifies a server's certificate against.
-    insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
-    verify = not insecure and (os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True)
+    insecure, authority, certificate = (each.get() for each in _TLS_SETTINGS)
     try:
         status = requests.head(
-            uri, timeout=_PROBE_SECONDS, allow_redirects=False, verify=verify
+            uri,
+            timeout=_PROBE_SECONDS,
+            allow_redirects=False,
+            verify=not insecure and (authority or True),
+            cert=certificate,
         ).status_code
     except requests.exceptions.SSLError as error:
         found = _TLS_REASON.search(str(error))
         reason = found[1].strip() if found else "TLS"
         raise StoreDeniedError(
-            f"the tracking server {redact(uri)} is not trusted ({reason}); set "
-            "MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority"
+            f"the tracking server {redact(uri)} is not trusted, or does not trust us ({reason}); "
+            f"check {_CERTIFICATES}"
         ) from error
     except requests.RequestException as error:
         raise StoreUnavailableError(
             f"the tracking server {redact(uri)} does not answer ({type(error).__name__}); "
             "check MLFLOW_TRACKING_URI and that the server runs"
         ) from error
+    except OSError as error:  # a certificate's file is missing
+        raise StoreDeniedError(
+            f"the tracking server {redact(uri)} cannot be asked: {one_line(error)}; "
+            f"check {_CERTIFICATES}"
+        ) from error
     if _is_transient(status):
         raise StoreUnavailableError(f"the tracking server {redact(uri)} answers {status}")
+
+
+def wait_until_reachable(seconds: float) -> None:
+    """Wait for the active store to answer; raise as `check_reachable` if it does not so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return check_reachable()
+        except StoreUnavailableError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 def tracking_uri() -> str:
     """The active tracking URI with any password hidden."""
     return redact(mlflow.get_tracking_uri())
-
-
-def absolute_uri(uri: str) -> str:
-    """Return a tracking URI that means the same from any working directory."""
-    for scheme in ("sqlite:///", "file:///"):
-        path = uri.removeprefix(scheme)
-        if uri.startswith(scheme) and not path.startswith("/") and ":" not in path and path:
-            return f"{scheme}{Path(path).absolute()}"
-    return uri if "://" in uri or uri == "databricks" else str(Path(uri).absolute())
 
 
 def has_code(error: BaseException | None, *allowed: int) -> bool:
@@ -248,6 +283,12 @@ def _is_transient(status: int) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    if has_code(error, codes.PERMISSION_DENIED):
+        return (
+            "not allowed (PERMISSION_DENIED): it is not this user's to change; "
+            "MLFLOW_EXPERIMENT_NAME names an experiment of one's own, and the server's "
+            "administrator grants more"
+        )
     if isinstance(error, MlflowException) and has_code(error, *_DENIED_CODES):
         return (
             f"not allowed ({error.error_code}); check MLFLOW_TRACKING_USERNAME and "
@@ -272,4 +313,5 @@ def prepare(uri: str, lock_folder: Path) -> None:
         return
     name = hashlib.sha256(uri.encode()).hexdigest()[:16]
     with FileLock(lock_folder / f".store-{name}.lock"), store_errors("open the store", uri):
+        make_folder_of(uri)
         MlflowClient(tracking_uri=uri).search_experiments(max_results=1)

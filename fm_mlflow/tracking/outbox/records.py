@@ -272,8 +272,7 @@ class LinkedModels(Request):
     @override
     def deliver(self, run: RemoteRun, number: int) -> None:
         if self.model_ids:
-            models = [entities.LoggedModelInput(model_id) for model_id in self.model_ids]
-            run.client.log_inputs(run.run_id, models=models)
+            run.link_models(self.model_ids)
 
 
 @dataclass(frozen=True)

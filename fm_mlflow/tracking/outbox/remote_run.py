@@ -6,14 +6,16 @@ model whose creation was not acknowledged is found again by its tag `fm_mlflow.j
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from mlflow.entities import LifecycleStage, Metric, Param, RunTag
+from mlflow.entities import LifecycleStage, LoggedModelInput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
@@ -27,6 +29,7 @@ from fm_mlflow.tracking.store import (
     StoreFailedError,
     StoreRefusedError,
     check_reachable,
+    has_code,
     prepare,
     store_errors,
 )
@@ -168,6 +171,21 @@ class RemoteRun:
                 )
             )
         return self.state.models.setdefault(str(number), str(model.model_id))
+
+    def link_models(self, model_ids: Sequence[str]) -> None:
+        """Link logged models as inputs of the run, but for those that MLflow does not let us.
+
+        On a server with permissions it takes the right to change a model, whose page names the run.
+        """
+        models = [LoggedModelInput(model_id) for model_id in model_ids]
+        try:
+            self.client.log_inputs(self.run_id, models=models)
+        except MlflowException as error:
+            if not has_code(error, PERMISSION_DENIED):
+                raise
+            if len(model_ids) > 1:
+                for model_id in model_ids:
+                    self.link_models([model_id])
 
     def has(self, item: Item) -> bool:
         """Tell whether the run holds a refused parameter already, maybe in another spelling."""
