@@ -187,9 +187,7 @@ class Selection(Settings):
     experiment: str = Field(
         "", description="Experiment; empty: the active one, or that of the runs."
     )
-    runs: Words = Field(
-        "", description="Ids of runs to compare, with commas; others' runs too."
-    )
+    runs: Words = Field("", description="Ids of runs to compare, with commas; others' runs too.")
     models: Words = Field("", description="Only these models, with commas.")
     dataset: str = Field(
         "",
