@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from fm_mlflow.errors import InputError
-from fm_mlflow.settings import Optional, Settings
+from fm_mlflow.settings import Optional, Settings, Words
 
 BUILTIN_MODELS = ("mlp", "cnn")
 """Names of the built-in models; `fm_mlflow.training.models` holds how each is built."""
@@ -50,6 +50,19 @@ _MODEL_ACCEPTED = (
 ModelName = Annotated[str, Field(json_schema_extra={"accepted": _MODEL_ACCEPTED})]
 
 
+MOST_EPOCHS = 1_000_000
+_LARGEST_BATCH = 1_000_000
+_LARGEST_SEED = 2**32 - 1
+
+_FLUSH_TIMEOUT: float = Field(
+    60.0,
+    ge=0,
+    le=604_800,
+    description="Seconds to wait at the end for a store that does not answer; what it lacks "
+    "then stays in the run's journal for `fm-mlflow sync`.",
+)
+
+
 class Protocol(Settings):
     """How a model is trained, on what, and what is measured; whichever model and seed.
 
@@ -57,8 +70,8 @@ class Protocol(Settings):
     the test set.
     """
 
-    epochs: int = Field(5, ge=1, description="Passes over the training images.")
-    batch_size: int = Field(64, ge=1, description="Images per training step.")
+    epochs: int = Field(5, ge=1, le=MOST_EPOCHS, description="Passes over the training images.")
+    batch_size: int = Field(64, ge=1, le=_LARGEST_BATCH, description="Images per training step.")
     learning_rate: float = Field(0.001, gt=0, description="Step size of the optimizer.")
     optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "sgd", "adagrad", "lion"] = Field(
         "adam", description="Keras optimizer, otherwise at its Keras defaults."
@@ -89,12 +102,7 @@ class Protocol(Settings):
         "auto",
         description="auto: compiled chunks of steps, several times as fast; keras: `model.fit`.",
     )
-    flush_timeout: float = Field(
-        60.0,
-        ge=0,
-        description="Seconds to wait at the end for a store that does not answer; what it lacks "
-        "then stays in the run's journal for `fm-mlflow sync`.",
-    )
+    flush_timeout: float = _FLUSH_TIMEOUT
 
     @property
     def measured_parts(self) -> frozenset[str]:
@@ -117,7 +125,7 @@ class _OneTraining(Settings):
         "mlp",
         description=f"Model to train: {_MODEL_ACCEPTED} (a function that returns a Keras model).",
     )
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of weights, order and dropout.")
+    seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Seed of weights, order and dropout.")
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
@@ -179,8 +187,8 @@ class Selection(Settings):
     experiment: str = Field(
         "", description="Experiment; empty: the active one, or that of the runs."
     )
-    runs: str = Field("", description="Ids of the runs to compare, with commas; others' runs too.")
-    models: str = Field("", description="Only these models, with commas.")
+    runs: Words = Field("", description="Ids of runs to compare, with commas; others' runs too.")
+    models: Words = Field("", description="Only these models, with commas.")
     dataset: str = Field(
         "",
         description="Only runs on this data set: its name, or how its digest begins; empty ranks "
@@ -212,7 +220,7 @@ class CompareConfig(Choice):
         le=1,
         description="Validation accuracy for the cost to reach it; empty takes one that all reach.",
     )
-    top: int = Field(10, ge=2, description="Most accurate models compared in pairs, with curves.")
+    top: int = Field(10, ge=2, le=1000, description="Most accurate models compared in pairs.")
     output: str = _OUTPUT
 
 
@@ -220,9 +228,9 @@ class _ManyTrainings(Settings):
     models: str = Field(
         ",".join(BUILTIN_MODELS), description=f"Models to train, with commas: {_MODEL_ACCEPTED}."
     )
-    seeds: int = Field(5, ge=1, description="Trainings of each model, with seeds from 0.")
-    jobs: int = Field(1, ge=1, description="Trainings at a time; more than 1 disturbs times.")
-    order_seed: int = Field(0, ge=0, description="Seed of the random order of the trainings.")
+    seeds: int = Field(5, ge=1, le=1000, description="Trainings of each model, with seeds from 0.")
+    jobs: int = Field(1, ge=1, le=1000, description="Trainings at a time; over 1 disturbs times.")
+    order_seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Seed of the random order.")
     resume: str = Field(
         "", description="Id of a benchmark's run: do what it has left undone, with its settings."
     )
@@ -313,13 +321,11 @@ class ResumeConfig(Settings):
     """Settings of `resume`. Frozen; unknown names are refused."""
 
     epochs: Optional[int] = Field(
-        None, ge=1, description="Passes over the training images in all; more extend the run."
+        None, ge=1, le=MOST_EPOCHS, description="Passes over the images in all; more extend it."
     )
     data_dir: str = Field("", description="Folder of the IDX files; empty: where the run had them.")
     store: str = Field("", description="Tracking URI of the run; empty: the active one.")
-    flush_timeout: float = Field(
-        60.0, ge=0, description=TrainConfig.model_fields["flush_timeout"].description
-    )
+    flush_timeout: float = _FLUSH_TIMEOUT
 
 
 class SyncConfig(Settings):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 from fm_mlflow.errors import InputError
@@ -16,7 +24,7 @@ T = TypeVar("T")
 _KINDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
-    str: "text",
+    str: "text: not blank, in characters that can be written as UTF-8, none of them NUL",
     bool: "true or false",
 }
 
@@ -26,12 +34,43 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_text(cls, value: object) -> object:
+        """Refuse text that is no name, id or path of anything; empty means not given."""
+        if isinstance(value, str) and value:
+            value.encode()
+            if value.isspace() or "\0" in value:
+                raise ValueError("blank, or with a NUL character")
+        return value
+
 
 Optional = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
 """A setting without a default; empty means not given, because `mlflow run` always gives it."""
 
 
+def _some_words(text: str) -> str:
+    if text and not text.replace(",", " ").strip():
+        raise ValueError("commas alone")
+    return text
+
+
+Words = Annotated[str, AfterValidator(_some_words)]
+"""Words with commas; empty means not given, and commas alone mean nothing at all."""
+
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+_ID = re.compile(r"[\w-]{1,256}", re.ASCII)
+
+
+def check_id(parameter: str, given: str) -> None:
+    """Refuse what can be no id of a run or a journal, before it is looked for or named a file.
+
+    Raises:
+        InputError: It can be none.
+    """
+    if not _ID.fullmatch(given):
+        raise InputError(parameter, given, "the id of a run or a journal")
 
 
 def parse(config_class: type[ConfigT], values: Mapping[str, object]) -> ConfigT:

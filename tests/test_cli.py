@@ -25,6 +25,15 @@ from tests.processes import command_in_this_process
         (["train", "extra"], "command line: received 'Got unexpected extra argument (extra)'"),
         (["trian"], "command: received 'trian', accepted: one of train"),
         (["train", "--data-dir", "nowhere"], "data_dir: received 'nowhere', accepted: a folder"),
+        (["train", "--dataset", "idx", "--data-dir", "x" * 5000], "data_dir: received 'xxx"),
+        (["train", "--seed", "9" * 4400], "seed: received '999"),
+        (["benchmark", "--seeds", "1000000000"], "seeds: received '1000000000', accepted: a whole"),
+        (["register", "--run-id", " "], "run_id: received ' ', accepted: text: not blank"),
+        (["resume", " "], "run: received ' ', accepted: the id of a run or a journal"),
+        (["resume", "../../run"], "run: received '../../run', accepted: the id of a run"),
+        (["compare", "--output", "x" * 5000], "output: received 'xxx"),
+        (["compare", "--output", "nul\0"], "output: received 'nul\\x00', accepted: text: not"),
+        (["predict", "--input", "x" * 5000], "input: received 'xxx"),
     ],
 )
 def test_bad_input_is_one_line_and_starts_nothing(

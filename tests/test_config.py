@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from fm_mlflow.config import TrainConfig
+from fm_mlflow.config import (
+    BenchmarkConfig,
+    CompareConfig,
+    PredictConfig,
+    RegisterConfig,
+    SyncConfig,
+    TrainConfig,
+)
 from fm_mlflow.errors import InputError
-from fm_mlflow.settings import parse
+from fm_mlflow.settings import Settings, check_id, parse
 
 
 def test_defaults_are_the_reference_protocol() -> None:
@@ -71,6 +78,48 @@ def test_refusal_says_what_was_received_and_what_is_accepted(
 def test_data_dir_and_dataset_must_fit(settings: dict[str, str]) -> None:
     with pytest.raises(InputError, match=r"^data_dir: received"):
         parse(TrainConfig, settings)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (BenchmarkConfig, {"seeds": "1000000000"}),
+        (BenchmarkConfig, {"jobs": "1000000000"}),
+        (BenchmarkConfig, {"order_seed": "9" * 4400}),
+        (TrainConfig, {"epochs": "99999999999999999999"}),
+        (TrainConfig, {"batch_size": str(2**63)}),
+        (TrainConfig, {"seed": str(2**64)}),
+        (TrainConfig, {"flush_timeout": "1e300"}),
+        (CompareConfig, {"top": str(2**63)}),
+        (RegisterConfig, {"run_id": " "}),
+        (RegisterConfig, {"name": "\t"}),
+        (CompareConfig, {"experiment": " "}),
+        (CompareConfig, {"runs": " , "}),
+        (CompareConfig, {"models": ","}),
+        (CompareConfig, {"output": "nul\0"}),
+        (PredictConfig, {"input": " "}),
+        (PredictConfig, {"input": "a", "model": "\n"}),
+        (SyncConfig, {"store": " "}),
+        (BenchmarkConfig, {"resume": "\u2003"}),
+        (TrainConfig, {"data_dir": "half a character: \udcff"}),
+    ],
+)
+def test_what_is_too_much_or_no_text_is_refused(
+    config: type[Settings], settings: dict[str, str]
+) -> None:
+    with pytest.raises(InputError) as refusal:
+        parse(config, settings)
+    message = str(refusal.value)
+    assert message.startswith(f"{[*settings][-1]}: received ")
+    assert len(message) < 1500
+
+
+@pytest.mark.parametrize("given", ["", " ", "../run", "a/b", "nul\0", "x" * 300, "a\n"])
+def test_what_can_be_no_id_is_refused(given: str) -> None:
+    with pytest.raises(InputError, match=r"^run: received .*accepted: the id of a run"):
+        check_id("run", given)
+    check_id("run", "0" * 32)
+    check_id("run", "j-0123")
 
 
 def test_config_is_frozen() -> None:

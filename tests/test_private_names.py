@@ -19,6 +19,7 @@ import keras
 import mlflow
 import pytest
 import tensorflow as tf
+from mlflow.tracking import MlflowClient
 
 from fm_mlflow import train
 from fm_mlflow.config import Choice
@@ -98,6 +99,11 @@ NAMES = [
         "MLFLOW_EXPERIMENT_ID, else MLflow's default experiment",
     ),
     Private(
+        "MlflowClient._tracking_client",
+        "tracking/run_details.py",
+        "MlflowClient.get_metric_history, which reads all points, however many",
+    ),
+    Private(
         "mlflow.tracking.context.registry.resolve_tags",
         "tracking/store.py",
         "a run without MLflow's tags for user, source and commit",
@@ -132,7 +138,14 @@ def owners() -> dict[str, Any]:
     adam.build(model.trainable_variables)
     graph = tf.function(lambda: tf.constant(0)).get_concrete_function().graph
     config = tf.compat.v1.ConfigProto()
-    return {"Adam": adam, "Model": model, "FuncGraph": graph, "ConfigProto": config}
+    client = MlflowClient(tracking_uri="http://127.0.0.1:1")  # nobody is asked yet
+    return {
+        "Adam": adam,
+        "Model": model,
+        "FuncGraph": graph,
+        "ConfigProto": config,
+        "MlflowClient": client,
+    }
 
 
 def resolve(name: str) -> Any:

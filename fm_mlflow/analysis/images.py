@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,7 @@ def match_images(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> 
             usable.append((run, predictions))
     if not usable:
         return TestImages(0, {}, inconsistent=tuple(inconsistent))
-    labels = [np.ascontiguousarray(each.label, dtype=np.int64).tobytes() for _, each in usable]
+    labels = [_digest(each.label) for _, each in usable]
     ((most, _),) = Counter(labels).most_common(1)
     fitting = [pair for pair, label in zip(usable, labels, strict=True) if label == most]
     return TestImages(
@@ -71,6 +72,10 @@ def match_images(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> 
         mismatched=tuple(r for (r, _), label in zip(usable, labels, strict=True) if label != most),
         inconsistent=tuple(inconsistent),
     )
+
+
+def _digest(labels: NDArray[np.integer]) -> bytes:
+    return hashlib.sha256(labels.astype(np.int64).tobytes()).digest()
 
 
 def class_names(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> tuple[str, ...]:
@@ -108,11 +113,9 @@ def by_class(
             and (predicted := details[run.run_id].predictions) is not None
         ]
         if predictions:
-            confusion = confusion_counts(
-                np.concatenate([each.label for each in predictions]),
-                np.concatenate([each.predicted for each in predictions]),
-                classes,
-            )
+            confusion = np.zeros((classes, classes), np.int64)
+            for each in predictions:
+                confusion += confusion_counts(each.label, each.predicted, classes)
             sizes = confusion.sum(axis=1)
             accuracy = tuple(
                 int(confusion[label, label]) / int(sizes[label]) if sizes[label] else math.nan

@@ -17,8 +17,8 @@ DIGEST_DIGITS = 8
 UNNAMED = ("idx",)
 """Values of the parameter `dataset` that do not say which data they are."""
 
-LARGEST = 1e150
-"""Beyond it, squares are not finite; neither are the values that a diverged run logs."""
+LARGEST = 1e60
+"""Beyond it, squares of variances are not finite, and no such value was measured."""
 
 
 def is_number(value: float) -> bool:
@@ -105,13 +105,13 @@ class Predictions:
         predicted: Most probable classes, shape (n,).
     """
 
-    label: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    label: NDArray[np.integer]
+    predicted: NDArray[np.integer]
 
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Whether each image was classified correctly, shape (n,)."""
-        return np.equal(self.predicted, self.label)
+        return np.asarray(self.predicted == self.label)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class RunDetails:
         predictions: On the test set; None where the run has none that can be read.
         class_names: In label order; empty where unknown.
         measurements: `measurements.json` by metric name: unit, method, interval, reason, …
-        layers: `flops/layers.csv`, one mapping a row, text as it stands there.
+        layer_types: The types of layers in `flops/layers.csv`; empty where it is not known.
         problems: What could not be read, in words.
     """
 
@@ -131,5 +131,5 @@ class RunDetails:
     predictions: Predictions | None = None
     class_names: tuple[str, ...] = ()
     measurements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    layers: Sequence[Mapping[str, str]] = ()
+    layer_types: Sequence[str] = ()
     problems: tuple[str, ...] = ()

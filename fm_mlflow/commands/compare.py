@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -73,11 +74,18 @@ def check_output(folder: str) -> Path:
     """Return the folder for the report; refuse what cannot be one.
 
     Raises:
-        InputError: It is a file.
+        InputError: It is a file, or what can be no path.
     """
-    if Path(folder).exists() and not Path(folder).is_dir():
-        raise InputError("output", folder, "a folder, there already or not")
-    return Path(folder)
+    path, accepted = Path(folder), "a folder, there already or not"
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        return path
+    except OSError as error:  # too long, a loop of links, beneath a file
+        raise InputError("output", folder, f"{accepted} ({error.strerror})") from error
+    if not is_folder:
+        raise InputError("output", folder, accepted)
+    return path
 
 
 def choose(choice: Choice) -> tuple[TrainingRun, str]:

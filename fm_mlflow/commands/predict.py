@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,9 @@ _BATCH = 1024
 
 _CHUNK = 16 * _BATCH
 """Images read, and rows written, at a time."""
+
+_CHUNK_VALUES = 2**24
+"""Fewer where they are large: two chunks are in memory, 64 MiB each as float32."""
 
 
 def predict(*, progress: ProgressListener | None = None, **settings: Any) -> PredictResult:
@@ -91,9 +95,9 @@ def _probabilities(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield probabilities, a chunk at a time, while the next chunk is being read."""
     gives_logits: bool | None = None
-    chunks = images.chunks(_CHUNK)
+    size = min(_CHUNK, images.count, max(1, _CHUNK_VALUES // math.prod(images.shape)))
+    chunks = images.chunks(size)
     # Two in turns, one being read and one predicted: new memory would cost a tenth of the time.
-    size = min(_CHUNK, images.count)
     buffers = cycle([np.empty((size, *loaded.input_shape), np.float32) for _ in range(2)])
 
     def read() -> NDArray[np.float32] | None:

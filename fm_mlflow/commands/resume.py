@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
@@ -16,7 +16,7 @@ from fm_mlflow.measure.machine import load_average
 from fm_mlflow.naming import run_name
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.train import TrainResult
-from fm_mlflow.settings import parse
+from fm_mlflow.settings import check_id, parse
 from fm_mlflow.training.checkpoint import Checkpoint, Start, newest
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def resume(
         TrackingError: The run is still in progress, or another process has resumed it.
     """
     started = time.perf_counter()
+    check_id("run", run_id)
     asked = parse(ResumeConfig, settings)
     from fm_mlflow.tracking.resumption import resumable
 
@@ -91,7 +92,7 @@ def _config(
             "before its first epoch was over, or another machine has its journal; train it again"
         )
     folder = asked.data_dir or str(settings.get("data_dir", ""))
-    if not asked.data_dir and folder and not Path(folder).is_dir():
+    if not asked.data_dir and folder and not os.path.isdir(folder):
         folder = ""  # another machine: look where data are looked for
     return parse(
         TrainConfig, {**settings, "data_dir": folder, "flush_timeout": asked.flush_timeout}

@@ -135,15 +135,20 @@ def load_dataset(
 
 def _idx(folder: Path) -> Dataset:
     """Load four IDX files by what their names say: train/test (or t10k), images/labels."""
+    accepted = "an existing folder with four IDX files"
     if not os.path.isdir(folder):
-        raise InputError("data_dir", str(folder), "an existing folder with four IDX files")
+        raise InputError("data_dir", str(folder), accepted)
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError("data_dir", str(folder), f"{accepted} ({error.strerror})") from error
     arrays = []
     for part, words in (("train", ("train",)), ("test", ("t10k", "test"))):
         for kind in ("images", "labels"):
             found = [
                 path
-                for path in sorted(folder.iterdir())
-                if path.is_file()
+                for path in paths
+                if os.path.isfile(path)
                 and kind in path.name
                 and any(word in path.name for word in words)
                 and path.name.removesuffix(".gz").endswith("ubyte")

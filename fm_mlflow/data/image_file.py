@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
+import math
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fm_mlflow.data.idx import GZIP, read_idx_header
+from fm_mlflow.data.bounded_file import Unpacked, open_unpacked
+from fm_mlflow.data.idx import read_idx_header
+from fm_mlflow.data.npy import read_npy_header
 from fm_mlflow.errors import DataError, InputError
 
-_NPY = b"\x93NUMPY"
 _ACCEPTED = "an IDX file of unsigned bytes, compressed or not, or a .npy array"
 
 
@@ -36,27 +38,41 @@ class ImageFile:
     count: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    stream: IO[bytes]
+    stream: BufferedIOBase
+
+    @property
+    def bytes_each(self) -> int:
+        """Bytes of an image."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def truncated(self, found: int) -> DataError:
+        """Return the error of a file with fewer images than its header says."""
+        text = f"truncated: {max(found, 0):,} of {self.count:,} images; replace it"
+        return DataError(f"{self.path} is {text}")
 
     def chunks(self, size: int) -> Iterator[NDArray[Any]]:
         """Yield the images in order, `size` at a time, shape (n, *shape).
 
         Raises:
-            DataError: The file is truncated or damaged.
+            DataError: The file is truncated, damaged, or holds more than its header says.
         """
-        bytes_each = int(np.prod(self.shape)) * self.dtype.itemsize
         for start in range(0, self.count, size):
             wanted = min(size, self.count - start)
-            try:
-                content = self.stream.read(wanted * bytes_each)
-            except (EOFError, zlib.error, OSError) as error:
-                raise DataError(f"{self.path} is damaged: {error}; replace it") from error
-            if len(content) < wanted * bytes_each:
-                found = start + len(content) // bytes_each
-                raise DataError(
-                    f"{self.path} is truncated: {found:,} of {self.count:,} images; replace it"
-                )
+            content = self._read(wanted * self.bytes_each)
+            if len(content) < wanted * self.bytes_each:
+                raise self.truncated(start + len(content) // self.bytes_each)
             yield np.frombuffer(content, self.dtype).reshape(wanted, *self.shape)
+        if self._read(1):  # at the end of a compressed file this also compares its checksum
+            raise DataError(
+                f"{self.path} is longer than its header says: more than {self.count:,} images; "
+                "replace it"
+            )
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self.stream.read(size)
+        except (EOFError, zlib.error, OSError) as error:
+            raise DataError(f"{self.path} is damaged: {error}; replace it") from error
 
 
 @contextmanager
@@ -64,46 +80,41 @@ def open_images(path: Path) -> Iterator[ImageFile]:
     """Open a file of images, whatever its name says.
 
     Raises:
-        InputError: There is no such file, or it is none of images.
+        InputError: There is no such file, it is none of images, or its header does not fit it.
     """
-    try:
-        with path.open("rb") as file:
-            is_compressed = file.read(2) == GZIP
-        with gzip.open(path) if is_compressed else path.open("rb") as stream:
-            yield _read_header(path, cast("IO[bytes]", stream))
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise InputError("input", str(path), f"{_ACCEPTED} ({error.strerror})") from error
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_unpacked(path))
+            images = _read_header(path, file)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError("input", str(path), f"{_ACCEPTED} ({reason})") from error
+        yield images
 
 
-def _read_header(path: Path, stream: IO[bytes]) -> ImageFile:
+def _read_header(path: Path, file: Unpacked) -> ImageFile:
+    stream = file.stream
     try:
         dtype: np.dtype[Any] = np.dtype(np.uint8)
         shape = read_idx_header(stream)
-        if shape is None:
+        if shape is not None:
+            declared = 4 + 4 * len(shape) + math.prod(shape)
+        else:
             stream.seek(0)
-            if stream.read(len(_NPY)) != _NPY:
-                raise InputError("input", str(path), _ACCEPTED)
-            stream.seek(0)
-            shape, dtype = _npy_header(stream)
-    except (ValueError, EOFError, zlib.error, OSError) as error:
+            header = read_npy_header(stream)
+            shape, dtype, declared = header.shape, header.dtype, header.total
+            if header.is_column_major or not (dtype == np.uint8 or dtype.kind == "f"):
+                order = "column by column" if header.is_column_major else "row by row"
+                accepted = "uint8 or floating-point, row by row"
+                raise InputError("input", f"{dtype} values, stored {order}", accepted)
+    except (ValueError, EOFError, zlib.error) as error:
         raise InputError("input", str(path), f"{_ACCEPTED} ({error})") from error
     if len(shape) not in (3, 4) or 0 in shape:
         raise InputError("input", f"an array of shape {shape}", "images: (count, height, width)")
-    return ImageFile(path, shape[0], shape[1:], dtype, stream)
-
-
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise InputError("input", f".npy of version {version}", "version 1 or 2")
-    shape, is_column_major, dtype = read(stream)
-    if is_column_major or not (dtype == np.uint8 or np.issubdtype(dtype, np.floating)):
-        order = "column by column" if is_column_major else "row by row"
-        raise InputError(
-            "input", f"{dtype} values, stored {order}", "uint8 or floating-point, row by row"
-        )
-    return shape, dtype
+    if file.length is None and declared > file.most:
+        accepted = f"a file that unpacks to at most {file.most:,} bytes; it says {declared:,}"
+        raise InputError("input", str(path), accepted)
+    images = ImageFile(path, shape[0], shape[1:], dtype, stream)
+    if file.length is not None and file.length < declared:
+        raise images.truncated(shape[0] - -(-(declared - file.length) // images.bytes_each))
+    return images

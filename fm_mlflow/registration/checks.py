@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fm_mlflow import keys
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
+from fm_mlflow.data.npy import LARGEST_PREDICTIONS, open_npz
 from fm_mlflow.data.probabilities import are_probabilities
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.measure.machine import describe_machine
@@ -214,7 +215,7 @@ def _run_model(
 def _logged_predictions(file: Path) -> tuple[NDArray[Any], NDArray[Any]] | str:
     """Read labels and probabilities that a run logged; say in words why they cannot be."""
     try:
-        with np.load(file, allow_pickle=False) as logged:
-            return logged["label"], logged["probability"]
-    except (OSError, ValueError, KeyError) as error:
+        with open_npz(file, {"label": "iu", "probability": "f"}, LARGEST_PREDICTIONS) as arrays:
+            return arrays["label"].read(), arrays["probability"].read()
+    except (OSError, ValueError) as error:
         return f"unreadable ({type(error).__name__})"

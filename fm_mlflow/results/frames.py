@@ -124,7 +124,8 @@ def _typed(values: pd.Series, dtype: str) -> pd.Series:
     if dtype in ("Int64", "float64"):
         values = pd.to_numeric(values, errors="coerce")
     if dtype == "Int64":
-        values = values.where(values % 1 == 0)
+        # Not beyond what a float64, as which it comes, holds exactly.
+        values = values.where((values % 1 == 0) & (values.abs() <= 2**53))
     if dtype.startswith("datetime64"):
-        values = pd.to_datetime(values, unit="ms", utc=True)
+        values = pd.to_datetime(values, unit="ms", utc=True, errors="coerce")
     return values.astype(pd.api.types.pandas_dtype(dtype))

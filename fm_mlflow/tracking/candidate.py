@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -18,15 +16,16 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.config import Choice
+from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_yaml
+from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.results.register import GateError
+from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.model_files import MODEL_FILE, ModelFiles, fetch_model
-from fm_mlflow.tracking.run_details import read_measurements
+from fm_mlflow.tracking.run_details import class_names, read_measurements
 from fm_mlflow.tracking.store import check_reachable, store_errors
-
-_MODEL_FILE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,8 @@ def find_training_run(run_id: str) -> TrainingRun:
         TrackingError: The store does not answer.
     """
     try:
+        if run_id.strip() != run_id or "," in run_id or not run_id:  # none, or several
+            raise InputError("run_id", run_id, "one id")
         found = find_runs(Choice(runs=run_id))
     except InputError as error:
         raise InputError("run_id", run_id, "the id of a training run in the store") from error
@@ -113,15 +114,15 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
     with store_errors("read the run"):
         stored = MlflowClient().get_run(run.run_id)
         logged = MlflowClient().get_logged_model(run.model_uri.removeprefix("models:/"))
-    predictions = _download(f"{run.artifact_uri}/{keys.PREDICTIONS_FILE}", folder / "run")
+    predictions = _artifact(run, keys.PREDICTIONS_FILE, folder, LARGEST_PREDICTIONS)
     with _readable(run.model_uri):
         model_folder = fetch_model(run.model_uri, folder / "model")
         files = ModelFiles.of(model_folder)
-        input_shape, class_names = _interface(model_folder / MODEL_FILE)
-    measurements = _download(f"{run.artifact_uri}/{keys.MEASUREMENTS_FILE}", folder / "run")
+        input_shape, names = _interface(model_folder / MODEL_FILE)
+    measurements = _artifact(run, keys.MEASUREMENTS_FILE, folder, LARGEST_TEXT)
     try:
         costs = read_measurements(measurements)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise GateError(f"{keys.MEASUREMENTS_FILE} of run {run.run_id} is damaged") from error
     return Candidate(
         run=run,
@@ -132,7 +133,7 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
         own_digest=files.saved_digest,
         saved_digest=logged.tags.get(keys.SAVED_DIGEST),
         input_shape=input_shape,
-        class_names=class_names,
+        class_names=names,
         predictions_file=predictions,
         measurements=costs,
         weights_digest=stored.data.tags.get(keys.WEIGHTS_DIGEST),
@@ -140,17 +141,16 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
     )
 
 
-def _download(uri: str, folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    with _readable(uri):
-        return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+def _artifact(run: TrainingRun, name: str, folder: Path, largest: int) -> Path:
+    with _readable(f"{run.artifact_uri}/{name}"):
+        return fetch_artifact(run.artifact_uri, name, str(folder), largest)
 
 
 @contextmanager
 def _readable(uri: str) -> Iterator[None]:
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, ValueError) as error:
         check_reachable()  # a store that is down would make every file look missing
         raise GateError(f"{uri} is missing or cannot be read: {one_line(error)}") from error
 
@@ -158,26 +158,19 @@ def _readable(uri: str) -> Iterator[None]:
 def _interface(file: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Read from a model's description the shape of an image, and the names of its classes."""
     try:
-        with file.open("rb") as opened:
-            text = opened.read(_MODEL_FILE_BYTES + 1)
-        if len(text) > _MODEL_FILE_BYTES:
-            raise ValueError(f"over {_MODEL_FILE_BYTES:,} bytes")
-        described = yaml.safe_load(text)
+        described = read_yaml(file)
         (column,) = json.loads(described["signature"]["inputs"])
         shape = tuple(int(size) for size in column["tensor-spec"]["shape"][1:])
-        names = (described.get("metadata") or {}).get("class_names") or ()
-        return shape, tuple(str(name) for name in names)
+        return shape, class_names(described)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GateError(f"the {MODEL_FILE} of the model is damaged: {one_line(error)}") from error
-    except yaml.YAMLError as error:
-        raise GateError(f"the {MODEL_FILE} of the model is not YAML") from error
 
 
 def _data_source(run: Run) -> str | None:
     for each in run.inputs.dataset_inputs if run.inputs else []:
         try:
             source = json.loads(each.dataset.source)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         uri = source.get("uri") if isinstance(source, dict) else None
         if isinstance(uri, str):

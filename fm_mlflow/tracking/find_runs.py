@@ -17,7 +17,7 @@ from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING, Selection
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.recovery import Verdict
-from fm_mlflow.tracking.params import unquoted
+from fm_mlflow.tracking.params import unquoted, whole_number
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
 from fm_mlflow.tracking.store import (
     OLDEST_FIRST,
@@ -30,6 +30,10 @@ from fm_mlflow.tracking.store import (
 )
 
 _MOST_NAMES_SHOWN = 10
+
+# Of the tags, parameters and metrics of one run; a training logs fewer than 100 of each.
+_MOST_VALUES = 1_000
+_MOST_CHARACTERS = 1_000_000
 
 # They do not shape the result, or make the group's identity in another way.
 _NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING, *keys.PARAMS_OF_STOP})
@@ -140,17 +144,35 @@ def _sorted_out(
             continue
         if choice.dataset and not record.is_on(choice.dataset):
             continue
-        reason = _reason_to_skip(run, record, named)
+        too_much = _too_much(run)
+        reason = too_much or _reason_to_skip(run, record, named)
         if reason is None:
             result.runs.append(record)
             continue
         result.skipped.append(SkippedRun(record.run_id, record.name, reason))
-        if run.info.lifecycle_stage == "active" and (kind or named):
+        if run.info.lifecycle_stage == "active" and (kind or named) and not too_much:
             result.unfinished.append(record)
     if choice.dataset and data_sets and not (result.runs or result.skipped):
         accepted = f"a data set of these runs: {', '.join(sorted(data_sets)[:_MOST_NAMES_SHOWN])}"
         raise InputError("dataset", choice.dataset, accepted)
     return result
+
+
+def _too_much(run: Run) -> str | None:
+    """Say that a run holds more than is read: one run should not take the memory of all."""
+    data = run.data
+    counts = {"tags": len(data.tags), "parameters": len(data.params), "metrics": len(data.metrics)}
+    for name, count in counts.items():
+        if count > _MOST_VALUES:
+            return f"it has {count:,} {name}; runs of up to {_MOST_VALUES:,} are read"
+    texts: list[str] = [*data.tags, *data.tags.values(), *data.params, *data.params.values()]
+    characters = sum(map(len, [run.info.run_name or "", *data.metrics, *texts]))
+    if characters > _MOST_CHARACTERS:
+        return (
+            f"its names and values have {characters:,} characters; runs of up to "
+            f"{_MOST_CHARACTERS:,} are read"
+        )
+    return None
 
 
 def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
@@ -177,7 +199,7 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
 def _record(run: Run, experiment: str) -> TrainingRun:
     tags, params = run.data.tags, run.data.params
     name = run.info.run_name or run.info.run_id
-    seed, jobs = _normal(params.get("seed", "")), tags.get(keys.JOBS, "")
+    seed = _normal(params.get("seed", ""))
     return TrainingRun(
         run_id=run.info.run_id,
         name=name,
@@ -191,7 +213,7 @@ def _record(run: Run, experiment: str) -> TrainingRun:
             for name, value in tags.items()
             if name.startswith(keys.MACHINE_PREFIX)
         },
-        jobs=int(jobs) if jobs.isdecimal() else 1,
+        jobs=whole_number(tags.get(keys.JOBS, ""), 1),
         version=tags.get(keys.VERSION),
         commit=tags.get(keys.MLFLOW_GIT_COMMIT),
         start_time=run.info.start_time or 0,

@@ -13,15 +13,15 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 from mlflow.tracking import MlflowClient
 from numpy.typing import NDArray
 
-from fm_mlflow.errors import InputError
+from fm_mlflow.errors import FmMlflowError, InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.find_runs import model_uri
 from fm_mlflow.tracking.model_files import check_fetched, fetch_model
+from fm_mlflow.tracking.run_details import MOST_CLASSES
 from fm_mlflow.tracking.store import check_reachable
 from fm_mlflow.tracking.uris import check_literal
 
@@ -116,7 +116,9 @@ def load_model(given: str) -> LoadedModel:
             pyfunc = mlflow.pyfunc.load_model(str(fetched))
         else:
             pyfunc = mlflow.pyfunc.load_model(uri)
-    except (MlflowException, OSError) as error:
+    except FmMlflowError:
+        raise
+    except Exception as error:  # Keras, a parser or the model's own code raise what they like
         check_reachable()
         accepted = f"a model's URI, or the id of a run, that can be loaded ({one_line(error)})"
         raise InputError("model", given, accepted) from error
@@ -129,7 +131,13 @@ def load_model(given: str) -> LoadedModel:
     except (AttributeError, TypeError, ValueError) as error:
         accepted = "a model whose signature is a tensor of images in, a tensor of classes out"
         raise InputError("model", given, accepted) from error
+    if not 0 < classes <= MOST_CLASSES:
+        accepted = f"a model of 1 to {MOST_CLASSES:,} classes; it has {classes:,}"
+        raise InputError("model", given, accepted)
     names = (pyfunc.metadata.metadata or {}).get("class_names") or range(classes)
+    if not isinstance(names, (list, tuple, range)) or len(names) != classes:
+        accepted = f"a model whose class_names are a list of as many as it has classes, {classes}"
+        raise InputError("model", given, accepted)
     return LoadedModel(
         pyfunc=pyfunc,
         uri=uri,

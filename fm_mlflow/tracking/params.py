@@ -15,6 +15,15 @@ def unquoted(logged: str) -> str:
         return logged
 
 
+def whole_number(text: str, otherwise: int, most: int = 2**53) -> int:
+    """Return the number from 0 that a tag or parameter holds; `otherwise` where it is none.
+
+    Anybody can write anything there: `int` refuses thousands of digits, and others overflow.
+    """
+    is_short = text.isdecimal() and len(text) <= len(str(most))
+    return number if is_short and (number := int(text)) <= most else otherwise
+
+
 def same_value(logged: str, ours: str) -> bool:
     """Tell whether two spellings mean one value: `1e-3` and `0.001`, `'a b'` and `a b`."""
     if ours in (logged, unquoted(logged)):

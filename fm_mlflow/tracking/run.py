@@ -25,6 +25,7 @@ from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.remote_run import utc_now
 from fm_mlflow.tracking.outbox.roots import lock_folder, sync_command
+from fm_mlflow.tracking.params import whole_number
 from fm_mlflow.tracking.recorder import LoggedModel, Recorder
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
@@ -121,7 +122,7 @@ class TrackedRun(Recorder):
             self._resumed = True
             self._logged_params, self._logged_points = resumption.params, resumption.points
             # Of several models of a run, the last counts.
-            self._model_step = int(resumption.tags.get(keys.EXTENDED_EPOCHS, 0))
+            self._model_step = whole_number(resumption.tags.get(keys.EXTENDED_EPOCHS, ""), 0)
         self._crash_trace: IO[str] | None = None
 
     def __enter__(self) -> TrackedRun:

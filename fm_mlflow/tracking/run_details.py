@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-from zipfile import BadZipFile
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-import yaml
-from mlflow.artifacts import download_artifacts
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import Predictions, RunDetails, TrainingRun
+from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_csv, read_text, read_yaml
+from fm_mlflow.data.npy import LARGEST_PREDICTIONS, open_npz
 from fm_mlflow.process.redaction import one_line
+from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
 _CURVES = (keys.LOSS, keys.ACCURACY, keys.VAL_LOSS, keys.VAL_ACCURACY, keys.EPOCH_SECONDS)
@@ -30,19 +29,23 @@ _CURVES = (keys.LOSS, keys.ACCURACY, keys.VAL_LOSS, keys.VAL_ACCURACY, keys.EPOC
 _THREADS = 8
 _MODEL_FILE = "MLmodel"
 
-_UNREADABLE = (
-    MlflowException,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    BadZipFile,
-    zlib.error,
-    yaml.YAMLError,
-    csv.Error,
-)
-"""What reading a file raises that is gone, cut off or of another kind."""
+MOST_CLASSES = 1_000
+"""Classes that are compared: a table of them, true by predicted, has the square of their number."""
+
+_LONGEST_NAME = 200
+_LONGEST_TEXT = 2_000
+_MOST_MEASUREMENTS = 1_000
+_MOST_LAYER_TYPES = 200
+
+# Of one run, and of all that are read together.
+_MOST_IMAGES, _MOST_IMAGES_OF_ALL = 250_000, 20_000_000
+_LARGEST_OF_ALL = 4 * 1024**3
+_MOST_POINTS, _MOST_POINTS_OF_ALL = 25_000, 2_000_000
+_LAST_STEP = 2**31
+"""Plots cannot tell apart what differs by less than a part in 10^15."""
+
+_UNREADABLE = (MlflowException, OSError, ValueError)
+"""What reading a file raises that is gone, damaged or too large."""
 
 _T = TypeVar("_T")
 
@@ -50,18 +53,31 @@ _T = TypeVar("_T")
 def load_details(runs: Iterable[TrainingRun]) -> dict[str, RunDetails]:
     """Read curves and artifacts of runs; what cannot be read is a problem in words, not an error.
 
+    Everything has a limit; many runs share those of their predictions, so that what is read of all
+    of them fits into memory.
+
     Returns:
         Details by run id.
 
     Raises:
         TrackingError: The store no longer answers.
     """
-    runs, load = list(runs), partial(_load, MlflowClient())
+    runs = list(runs)
+    images = min(_MOST_IMAGES, _MOST_IMAGES_OF_ALL // max(1, len(runs)))
+    size = min(LARGEST_PREDICTIONS, _LARGEST_OF_ALL // max(1, len(runs)))
+    points = min(_MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, len(runs) * len(_CURVES)))
+    predictions = partial(_predictions, most=images, largest=size)
+    load = partial(_load, MlflowClient(), points, predictions)
     with store_errors("read runs"), ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip((run.run_id for run in runs), pool.map(load, runs), strict=True))
 
 
-def _load(client: MlflowClient, run: TrainingRun) -> RunDetails:
+def _load(
+    client: MlflowClient,
+    points: int,
+    predictions: Callable[[Path], Predictions],
+    run: TrainingRun,
+) -> RunDetails:
     problems: list[str] = []
 
     def read(artifact: str, parse: Callable[[Path], _T], otherwise: _T) -> _T:
@@ -71,8 +87,9 @@ def _load(client: MlflowClient, run: TrainingRun) -> RunDetails:
                 model_id = str(run.model_uri).removeprefix("models:/")
                 root = client.get_logged_model(model_id).artifact_location
             with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
-                path = download_artifacts(artifact_uri=f"{root}/{artifact}", dst_path=folder)
-                return parse(Path(path))
+                is_text = artifact != keys.PREDICTIONS_FILE
+                largest = LARGEST_TEXT if is_text else LARGEST_PREDICTIONS
+                return parse(fetch_artifact(root, artifact, folder, largest))
         except _UNREADABLE as error:
             # Gone or damaged is a fact to report; a store that is down would make every
             # artifact look gone.
@@ -80,53 +97,86 @@ def _load(client: MlflowClient, run: TrainingRun) -> RunDetails:
             problems.append(f"its {artifact} cannot be read: {one_line(error)}")
             return otherwise
 
+    curves: dict[str, Sequence[tuple[int, float]]] = {}
+    for name in (name for name in _CURVES if name in run.metrics):
+        try:
+            curves[name] = _curve(client, run, name, points)
+        except ValueError as error:
+            problems.append(f"its points of {name} are not read: {error}")
     is_ours = run.version is not None
     none: Mapping[str, Mapping[str, Any]] = {}
     has_flops = keys.FLOPS_TRAINING in run.metrics
     return RunDetails(
-        curves={name: _curve(client, run, name) for name in _CURVES if name in run.metrics},
-        predictions=read(keys.PREDICTIONS_FILE, _predictions, None) if is_ours else None,
+        curves=curves,
+        predictions=read(keys.PREDICTIONS_FILE, predictions, None) if is_ours else None,
         class_names=read(_MODEL_FILE, _class_names, ()) if run.model_uri else (),
         measurements=read(keys.MEASUREMENTS_FILE, read_measurements, none) if is_ours else none,
-        layers=read(keys.FLOPS_LAYERS_FILE, _rows, ()) if has_flops else (),
+        layer_types=read(keys.FLOPS_LAYERS_FILE, _layer_types, ()) if has_flops else (),
         problems=tuple(problems),
     )
 
 
-def _curve(client: MlflowClient, run: TrainingRun, name: str) -> list[tuple[int, float]]:
+def _curve(client: MlflowClient, run: TrainingRun, name: str, most: int) -> list[tuple[int, float]]:
     """Return (epoch, value), epochs from 1; others count from 0, or log a step twice."""
-    history = client.get_metric_history(run.run_id, name)
+    history = _history(client, run.run_id, name, most + 1)
+    if len(history) > most:
+        raise ValueError(f"there are more than {most:,}")
     by_step = {each.step: each.value for each in sorted(history, key=lambda each: each.timestamp)}
-    first = min(by_step, default=1)
+    first, last = min(by_step, default=1), max(by_step, default=1)
+    if last - first > _LAST_STEP:
+        raise ValueError(f"their steps go from {first:,} to {last:,}")
     return [(step + 1 - first, by_step[step]) for step in sorted(by_step)]
 
 
-def _predictions(path: Path) -> Predictions:
-    with np.load(path, allow_pickle=False) as file:
-        label, probability = file["label"], file["probability"]
-    if label.ndim != 1 or probability.shape[:1] != label.shape or probability.ndim != 2:
-        raise ValueError(f"label of shape {label.shape}, probability of {probability.shape}")
-    label = label.astype(np.int64)
-    classes = probability.shape[1]
-    if label.size and not (label.min() >= 0 and label.max() < classes):
-        raise ValueError(f"labels {label.min()} to {label.max()} of {classes} classes")
-    return Predictions(label, probability.astype(np.float64).argmax(axis=1))
+def _history(client: MlflowClient, run_id: str, name: str, most: int) -> list[Metric]:
+    try:
+        store = client._tracking_client.store
+    except AttributeError:  # the client itself gets all there are, however many
+        return list(client.get_metric_history(run_id, name))
+    return list(store.get_metric_history(run_id, name, max_results=most))
+
+
+def _predictions(path: Path, most: int, largest: int) -> Predictions:
+    """Read predictions a few rows at a time: of an image only two numbers are kept."""
+    with open_npz(path, {"label": "iu", "probability": "biuf"}, largest) as arrays:
+        label, probability = arrays["label"], arrays["probability"]
+        shapes = label.header.shape, probability.header.shape
+        if [len(each) for each in shapes] != [1, 2] or shapes[0][0] != shapes[1][0]:
+            raise ValueError(f"label of shape {shapes[0]}, probability of {shapes[1]}")
+        count, classes = shapes[1]
+        if not (0 < count <= most and 0 < classes <= MOST_CLASSES):
+            raise ValueError(
+                f"{count:,} images of {classes:,} classes, 1 to {most:,} of 1 to "
+                f"{MOST_CLASSES:,} are compared"
+            )
+        kind = np.min_scalar_type(classes)
+        true = label.read()
+        if not (true.min() >= 0 and true.max() < classes):
+            raise ValueError(f"labels {true.min()} to {true.max()} of {classes} classes")
+        parts = [part.argmax(axis=1).astype(kind) for part in probability.chunks()]
+    return Predictions(true.astype(kind), np.concatenate(parts))
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    model = _mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
-    names = _mapping(model.get("metadata") or {}).get("class_names") or ()
-    return tuple(str(name) for name in names) if isinstance(names, (list, tuple)) else ()
+    return class_names(read_yaml(path))
 
 
-def read_measurements(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Read a run's `measurements.json` by metric name.
+def class_names(model: Any) -> tuple[str, ...]:
+    """Return the names of classes, in label order, that a model's description holds.
 
     Raises:
-        ValueError, KeyError, TypeError: It is damaged.
+        ValueError: They are too many, too long, or no names.
     """
-    document = _mapping(json.loads(path.read_text(encoding="utf-8")))
-    return {str(_mapping(each)["name"]): each for each in document["measurements"] or ()}
+    names = _mapping(_mapping(model).get("metadata") or {}).get("class_names") or ()
+    if not isinstance(names, (list, tuple)):
+        return ()
+    if len(names) > MOST_CLASSES:
+        raise ValueError(f"{len(names):,} class names, at most {MOST_CLASSES:,} are read")
+    if not all(isinstance(name, (str, int, float)) for name in names):
+        raise ValueError("class names that are neither text nor numbers")
+    if (longest := max((len(str(name)) for name in names), default=0)) > _LONGEST_NAME:
+        raise ValueError(f"a class name of {longest:,} characters, at most {_LONGEST_NAME}")
+    return tuple(map(str, names))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -135,6 +185,57 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _rows(path: Path) -> Sequence[Mapping[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+_Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
+
+
+class _Logged(BaseModel):
+    """What is used of the file; pydantic's parser itself refuses what is nested too deep."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Details(_Logged):
+    isolated: bool | None = None
+
+
+class _Measurement(_Logged):
+    name: _Text
+    value: float | None = None
+    unit: _Text = ""
+    method: _Text = ""
+    samples: int = 1
+    spread: float | None = None
+    reason: _Text | None = None
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    details: _Details = _Details()
+
+
+class _Measurements(_Logged):
+    measurements: Annotated[list[_Measurement], Field(max_length=_MOST_MEASUREMENTS)] | None
+
+
+def read_measurements(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Read a run's `measurements.json` by metric name.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is damaged or too large.
+    """
+    try:
+        document = _Measurements.model_validate_json(read_text(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(": ".join(filter(None, [place, first["msg"]]))) from None
+    return {each.name: each.model_dump() for each in document.measurements or ()}
+
+
+def _layer_types(path: Path) -> tuple[str, ...]:
+    """Return the types in the table of layers, each once."""
+    types = sorted({row.get("type", "") for row in read_csv(path)})
+    if len(types) > _MOST_LAYER_TYPES or any(len(each) > _LONGEST_NAME for each in types):
+        raise ValueError(
+            f"{len(types):,} types of layers, at most {_MOST_LAYER_TYPES} of up to "
+            f"{_LONGEST_NAME} characters are read"
+        )
+    return tuple(types)

@@ -92,9 +92,9 @@ def _of_process(process: ProcessIdentity, silent: float, dead_after: float) -> t
 def _last_seen(run: Run) -> int:
     try:
         seen = datetime.fromisoformat(run.data.tags[keys.HEARTBEAT]).timestamp() * 1000
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         seen = 0
-    return max(int(seen), int(run.info.start_time))
+    return max(int(seen), int(run.info.start_time or 0))
 
 
 def _duration(seconds: float) -> str:

@@ -106,8 +106,8 @@ def check_reference(reference: str) -> None:
             _existing_file(module)
         return
     package = module.partition(".")[0]
-    here = Path.cwd() / package
-    if here.is_dir() or here.with_suffix(".py").is_file():
+    # Unlike Path's, these take what can be no path: too long.
+    if os.path.isdir(package) or os.path.isfile(f"{package}.py"):
         return
     try:
         found = importlib.util.find_spec(package)

@@ -33,7 +33,7 @@ COSTS: dict[str, dict[str, Any]] = {
         keys.LATENCY_P50: [0.30, 0.31, 0.32, 0.33, 0.34],
     },
 }
-LAYERS = {"cnn": [{"type": "Conv2D"}, {"type": "Dense"}], "mlp": [{"type": "Dense"}]}
+LAYERS = {"cnn": ("Conv2D", "Dense"), "mlp": ("Dense",)}
 
 
 def store(
@@ -58,7 +58,7 @@ def store(
                     keys.EPOCH_SECONDS: [(epoch, 2.0) for epoch in range(1, 6)],
                 },
                 class_names=("right", "wrong", "unused"),
-                layers=LAYERS[model],
+                layer_types=LAYERS[model],
             )
     return each, details
 

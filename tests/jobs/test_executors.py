@@ -27,7 +27,7 @@ def test_jobs_run_side_by_side_and_their_ends_say_why(monkeypatch: pytest.Monkey
                 else:
                     told.append(event)
     assert ends["good"] == JobEnd(good, None, f"fm_mlflow {__version__}\n")
-    cause = "epochs: received '0', accepted: a whole number from 1"
+    cause = "epochs: received '0', accepted: a whole number from 1 to 1000000"
     assert told == [JobProgress(bad, Progress(event="error", text=cause))]
     assert ends["bad"] == JobEnd(bad, cause, f"fm-mlflow: {cause}\n")
 

@@ -215,7 +215,7 @@ def test_details_of_a_run(store: Store) -> None:
     assert epoch == 5
     assert reached == pytest.approx(0.8)
     assert details.measurements[keys.LATENCY_P50]["method"] == "chosen"
-    assert details.layers[0]["type"] == "Dense"
+    assert details.layer_types == ("Dense",)
     assert not details.problems
 
 

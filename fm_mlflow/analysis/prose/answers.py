@@ -273,9 +273,9 @@ def _why_convolution(
 def _is_convolutional(group: Group, details: Mapping[str, RunDetails]) -> bool | None:
     """Return whether a group's models have convolutions; None without a table of layers."""
     for run in group.runs:
-        layers = details[run.run_id].layers if run.run_id in details else ()
-        if layers:
-            return any("Conv" in layer.get("type", "") for layer in layers)
+        types = details[run.run_id].layer_types if run.run_id in details else ()
+        if types:
+            return any("Conv" in each for each in types)
     return None
 
 

@@ -16,7 +16,7 @@ from fm_mlflow.analysis.images import TestImages
 from fm_mlflow.analysis.statistics.intervals import Interval, t_quantile
 
 _RESAMPLES = 2000
-_AT_ONCE = 250
+_AT_ONCE, _MOST_AT_ONCE = 250, 2**22
 _SEED = 1803_09578
 
 
@@ -206,9 +206,12 @@ def _resampled_images(
     _, firsts, numbers = np.unique(codes, return_index=True, return_counts=True)
     shares = right[firsts] / runs
     count = len(right)
+    at_once = min(_AT_ONCE, max(1, _MOST_AT_ONCE // len(numbers)))
     means = [
-        generator.multinomial(count, numbers / count, size=_AT_ONCE) @ shares / count
-        for _ in range(_RESAMPLES // _AT_ONCE)
+        generator.multinomial(count, numbers / count, size=min(at_once, _RESAMPLES - done))
+        @ shares
+        / count
+        for done in range(0, _RESAMPLES, at_once)
     ]
     changes = np.concatenate(means) - numbers @ shares / count
     return {name: changes[:, index] for index, name in enumerate(tables)}

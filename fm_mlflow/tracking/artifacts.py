@@ -1,0 +1,52 @@
+"""Artifacts of a store as files of this machine: somebody else wrote them, so sizes come first."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mlflow.artifacts import download_artifacts, list_artifacts
+from mlflow.exceptions import MlflowException
+
+from fm_mlflow.process.redaction import one_line
+
+
+def fetch_artifact(root: str, name: str, folder: str, largest: int) -> Path:
+    """Return an artifact as a file, downloaded unless it is on this machine already.
+
+    Args:
+        root: URI of the folder of artifacts.
+        name: Its path there.
+        folder: Where a download goes.
+        largest: Bytes beyond which it is not downloaded; the store says how many it has.
+
+    Raises:
+        MlflowException, OSError: The store does not give it.
+        ValueError: It is too large, or no single file.
+    """
+    uri = f"{root}/{name}"
+    # One letter is a drive of Windows.
+    is_local = urlsplit(root).scheme == "file" or len(urlsplit(root).scheme) < 2
+    try:
+        if not is_local:
+            _check_listed(posixpath.dirname(uri), posixpath.basename(uri), largest)
+        # Without a folder MLflow gives the store's own file, which is only read.
+        return Path(download_artifacts(artifact_uri=uri, dst_path=None if is_local else folder))
+    except (MlflowException, OSError, ValueError):
+        raise
+    except Exception as error:
+        # The library of an artifact store raises what no import here can name, or is missing.
+        raise OSError(one_line(error)) from error
+
+
+def _check_listed(folder: str, name: str, largest: int) -> None:
+    for listed in list_artifacts(artifact_uri=folder):
+        if posixpath.basename(listed.path) == name:
+            if listed.is_dir:
+                raise ValueError("it is a folder")
+            # No size: a few kinds of stores do not say. Whoever reads the file looks again.
+            if listed.file_size is not None and listed.file_size > largest:
+                raise ValueError(f"it has {listed.file_size:,} bytes, at most {largest:,} are read")
+            return
+    raise ValueError("it is missing")
