@@ -22,6 +22,10 @@ from fm_mlflow import keys
 _TAGS = (keys.PROCESS_HOST, keys.PROCESS_PID, keys.PROCESS_BOOT, keys.PROCESS_START)
 
 
+_CLOCKS_APART = 1.0
+"""Seconds by which the clocks of the kernel's log and of its processes may differ."""
+
+
 class Presence(Enum):
     """What can be said of a process from here."""
 
@@ -121,12 +125,19 @@ def out_of_memory_kills() -> int | None:
     return int(found[1]) if found else None
 
 
-def kernel_killed_for_memory(pid: int) -> bool:
-    """Tell whether the kernel's log, where we may read it, says that it killed this process."""
-    with suppress(OSError):
+def kernel_killed_for_memory(process: ProcessIdentity) -> bool:
+    """Tell whether the kernel's log, where we may read it, says that it killed this process.
+
+    Args:
+        process: Of this boot. What was killed before it started had its pid before it.
+    """
+    killed = re.compile(rb"\d+,\d+,(\d+),.*Killed process %d \(" % process.pid)
+    with suppress(OSError, ValueError):
+        started = float(process.start) / os.sysconf("SC_CLK_TCK") - _CLOCKS_APART
         log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         with open(log, "rb", buffering=0) as lines:
             while line := lines.read(8192):  # a line each time; None: that was all of it
-                if re.search(rb"Killed process %d \(" % pid, line):
+                found = killed.match(line)  # its microseconds since the boot
+                if found and int(found[1]) / 1e6 >= started:
                     return True
     return False

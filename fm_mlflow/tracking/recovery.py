@@ -142,7 +142,7 @@ def cause_of_death(
     if presence is Presence.REBOOTED:
         return f"{process.host} was rebooted"
     name = f"process {process.pid} on {process.host}"
-    if kernel_killed_for_memory(process.pid):
+    if kernel_killed_for_memory(process):
         return f"out of memory: the kernel killed {name}"
     kills = out_of_memory_kills()
     if kills and memory_kills_before is not None and kills > memory_kills_before:

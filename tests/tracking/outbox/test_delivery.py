@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import re
@@ -22,7 +23,11 @@ import pytest
 from fm_mlflow import InputError, TrackingError, keys, reconcile, sync
 from fm_mlflow.data.dataset import Subset
 from fm_mlflow.process.file_lock import LockedError
-from fm_mlflow.process.identity import this_process
+from fm_mlflow.process.identity import (
+    ProcessIdentity,
+    kernel_killed_for_memory,
+    this_process,
+)
 from fm_mlflow.tracking.outbox import courier
 from fm_mlflow.tracking.outbox.remote_run import utc_now
 from fm_mlflow.tracking.run import TrackedRun
@@ -485,6 +490,9 @@ with TrackedRun("training", "a run"):
         assert done.pending == ""
         reason = self.reason(store, store.only_run().info.run_id)
         assert "out of memory: the kernel killed" in reason or "for want of memory" in reason
+        killed = ProcessIdentity.from_tags(store.only_run().data.tags)
+        assert killed is not None  # its pid may be another process's soon
+        assert not kernel_killed_for_memory(dataclasses.replace(killed, start=str(10**12)))
 
     def make_run(
         self, store: Store, changes: Mapping[keys.Key, str], start_time: int | None = None
