@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import pydantic_core
@@ -94,6 +96,17 @@ def whole_number(parameter: str, value: object) -> int:
     if number < 1 or isinstance(value, bool):
         raise InputError(parameter, value, "a whole number from 1")
     return number
+
+
+def positive_number(parameter: str, value: object) -> float:
+    """Return a positive, finite number.
+
+    Raises:
+        InputError: It is none; truth values are not.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+        raise InputError(parameter, value, "a positive number")
+    return float(value)
 
 
 def describe_error(error: BaseException) -> str:

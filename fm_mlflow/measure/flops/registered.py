@@ -50,11 +50,7 @@ def register_formula(
     if not isinstance(operation, str) or not _is_known(operation):
         accepted = "the type of an operation that TensorFlow knows, such as 'MatrixInverse'"
         raise InputError("operation", operation, accepted)
-    if (
-        operation in FORMULAS
-        or operation in FREE_KINDS
-        or operation in (*_STRUCTURE, "StatelessWhile")
-    ):
+    if operation in {*FORMULAS, *FREE_KINDS, *_STRUCTURE}:
         accepted = "an operation that fm_mlflow does not count itself"
         raise InputError("operation", operation, accepted)
     for name, function in (("flops", flops), ("macs", macs)):
