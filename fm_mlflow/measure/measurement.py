@@ -104,9 +104,11 @@ def positive_number(parameter: str, value: object) -> float:
     Raises:
         InputError: It is none; truth values are not.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    if not 0 < number < math.inf:
         raise InputError(parameter, value, "a positive number")
-    return float(value)
+    return number
 
 
 def describe_error(error: BaseException) -> str:
