@@ -12,8 +12,6 @@ import operator
 from fractions import Fraction
 from typing import Any
 
-from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
-
 from fm_mlflow.measure.flops.counters import shares_of_counters
 from fm_mlflow.measure.flops.nodes import FlatGraph, Node, Ref, Region
 from fm_mlflow.measure.flops.shapes import CallShapes
@@ -210,6 +208,8 @@ class _Builder:
         if hasattr(function, "graph"):
             return function.graph
         if function.name not in self._legacy:
+            from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
             self._legacy[function.name] = function_def_to_graph(function.definition)
         return self._legacy[function.name]
 
