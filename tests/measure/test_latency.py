@@ -165,13 +165,13 @@ def test_without_an_image_nothing_is_timed(example: Any, batch_size: int, says: 
 
 @pytest.mark.parametrize("batch_size", [2.5, math.nan, True, None])
 def test_batch_size_that_is_no_whole_number(batch_size: Any) -> None:
-    with pytest.raises(InputError, match="batch_size: received .*, accepted: a whole number"):
+    with pytest.raises(InputError, match=r"batch_size: received .*, accepted: a whole number"):
         measure_latency(mlp((28, 28), 10), IMAGES, batch_size=batch_size)
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, 0, -1, "1", None, True])
 def test_time_that_never_ends_is_refused(seconds: Any) -> None:
-    with pytest.raises(InputError, match="seconds: received .*, accepted: a positive number"):
+    with pytest.raises(InputError, match=r"seconds: received .*, accepted: a positive number"):
         measure_latency(mlp((28, 28), 10), IMAGES, seconds=seconds)
 
 
