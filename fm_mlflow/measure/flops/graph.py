@@ -101,13 +101,14 @@ class _Builder:
                 self.flat.identities.append(op)
             return inputs
         if op.type in _CALLS:
-            return self._add_call(self._function(op, graph, "f"), op, inputs, name, region)
+            body, prefix = self._function(op, graph, "f"), _call_name(op, name)
+            return self._add_call(body, op, inputs, prefix, region)
         if op.type in _LOOPS:
             return self._add_loop(op, graph, inputs, name, region)
         if op.type in _CONDITIONS:
             return self._add_condition(op, graph, inputs, name, region)
         if (legacy := self._find(graph, op.type)) is not None:
-            return self._add_call(self._body(legacy), op, inputs, name, region)
+            return self._add_call(self._body(legacy), op, inputs, f"{name}/", region)
         op = self._shapes.of_call(op, inputs)
         node = self._node(op.type, name, inputs, op.outputs, region, op)
         return [Ref(node, index) for index in range(len(op.outputs))]
@@ -118,10 +119,10 @@ class _Builder:
         return node
 
     def _add_call(
-        self, body: Any, op: Any, inputs: list[Ref], name: str, region: Region | None
+        self, body: Any, op: Any, inputs: list[Ref], prefix: str, region: Region | None
     ) -> list[Ref]:
         self._calls += 1
-        outputs = self.inline(body, inputs, _call_name(op, name), region)
+        outputs = self.inline(body, inputs, prefix, region)
         self._calls -= 1
         # A function that was differentiated since has more outputs, for its gradient.
         return outputs[: len(op.outputs)]
