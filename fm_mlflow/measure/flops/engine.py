@@ -17,7 +17,7 @@ from fm_mlflow.measure.flops.marks import BACKWARD_SCOPE, call_of
 from fm_mlflow.measure.flops.nodes import FlatGraph, Node, Region
 
 _BACKWARD = re.compile(rf"(^|/)(gradient_tape|gradients|{BACKWARD_SCOPE}(_[0-9]+)?)/")
-_SIDE_EFFECT = re.compile("Assert|Print|EagerPyFunc|PyFunc|.*Summary.*")
+_SIDE_EFFECT = re.compile("Assert|Print(V2)?|EagerPyFunc|PyFunc|.*Summary.*")
 """Operations that TensorFlow executes although nothing needs what they return."""
 
 

@@ -211,7 +211,10 @@ class _Builder:
         if function.name not in self._legacy:
             from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
-            self._legacy[function.name] = function_def_to_graph(function.definition)
+            with self._whole.as_default():  # which has the functions that this one calls
+                self._legacy[function.name] = function_def_to_graph(
+                    function.definition, include_library_functions=True
+                )
         return self._legacy[function.name]
 
 

@@ -120,7 +120,10 @@ def optimizers(model: keras.Model) -> dict[str, Any]:
     found: dict[str, Any] = {}
     inner = [row for row in layer_rows(model) if row.is_container and row.layer is not model]
     for path, owner in [("", model), *((f"{row.name}/", row.layer) for row in inner)]:
-        for attribute, value in vars(owner).items():
+        # What Keras and TensorFlow keep beside it comes last.
+        attributes = sorted(vars(owner), key=lambda each: (each != "optimizer", each[0] == "_"))
+        for attribute in attributes:
+            value = vars(owner)[attribute]
             values = value.values() if isinstance(value, dict) else value
             several = list(values) if isinstance(value, (list, tuple, dict)) else [value]
             for number, each in enumerate(several):

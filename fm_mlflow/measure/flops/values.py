@@ -93,6 +93,9 @@ class Values:
                     values[0], axis=axes, keepdims=node.attribute("keep_dims")
                 )
             return _FUNCTIONS[node.kind](*values)
+        if node.kind == "OptionalGetValue":
+            kept = _kept_value(node, ref.index)
+            return None if kept is None else self.of(kept)
         if node.kind == "TensorListPopBack" and ref.index == 1:
             pushed = _pushed_counter(node.inputs[0].node)
             return None if pushed is None else self.of(pushed)
@@ -170,6 +173,14 @@ def _is_countable(tensor: Any) -> bool:
     size = tensor.shape.num_elements()
     is_discrete = tensor.dtype.is_integer or tensor.dtype.is_bool
     return is_discrete and size is not None and size <= _LARGEST
+
+
+def _kept_value(node: Node, index: int) -> Ref | None:
+    """Find what one branch of a condition keeps for its gradient; the others keep nothing."""
+    source = node.inputs[0].node
+    sources = [ref.node for ref in source.inputs[1:]] if source.kind == "Merge" else [source]
+    kept = [each for each in sources if each.kind == "OptionalFromValue"]
+    return kept[0].inputs[index] if len(kept) == 1 else None
 
 
 def _pushed_counter(list_: Node) -> Ref | None:
