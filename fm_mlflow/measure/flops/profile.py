@@ -32,7 +32,7 @@ from fm_mlflow.measure.flops.trace import (
 )
 from fm_mlflow.measure.measurement import MIB, Measurement, describe_error, whole_number
 from fm_mlflow.measure.size import weight_bytes
-from fm_mlflow.process.garbage import rare_garbage_collection
+from fm_mlflow.process.garbage import own_garbage_collected
 
 CONVENTION = (
     "1 multiply-add = 2 FLOPs; floating-point arithmetic, comparisons and elementary functions 1 "
@@ -203,36 +203,12 @@ def profile_flops(
     if not model.built:
         raise FlopsError(f"the model {model.name!r} is not built", "call it once on an example")
     fixed = fixed_batch_size(model)
-    images = fixed or 1
-    few_images = input_specs(model, images, inputs)
-    with rare_garbage_collection():
-        marks = Marks()
-        prediction = trace_prediction(model, few_images, marks)
-        counted = _count(prediction)
-        inference = round(counted.total / images)
-        if not inference and not counted.integer:
-            raise FlopsError(f"the model {model.name!r} does no arithmetic", "check its layers")
-        figure, witness = None, Measurement.missing(keys.FLOPS_KERAS, _WITNESS, "it was not asked")
-        if keras_flops:
-            figure, witness = _ask_keras_flops(model, few_images, counted)
-        profile = FlopsProfile(
-            batch_size=batch_size,
-            inference=inference,
-            integer_ops={kind: number / images for kind, number in counted.integer.items()},
-            keras_flops=figure,
-            witness=witness,
-            layers=layer_table(marks.rows, counted, images),
-            inference_unsupported=counted.unsupported,
-            inference_coverage=counted.coverage,
-            aside=counted.aside,
-            registered=counted.registered,
-            inference_method=_INFERENCE.format(images),
-        )
+    with own_garbage_collected():
+        profile, outputs = _profile_prediction(model, batch_size, fixed, inputs, keras_flops)
         if not model.compiled:
             return profile
-        marks = Marks()
         x = input_specs(model, batch_size, inputs)
-        y = target_specs(model, prediction.structured_outputs, batch_size, targets)
+        y = target_specs(model, outputs, batch_size, targets)
         steps: dict[str, Structure] = {"(inputs, targets)": (x, y)}
         if data is not None:
             steps = {"what was passed as `data`": with_batch_size(data, batch_size)}
@@ -243,14 +219,55 @@ def profile_flops(
             weights = tf.TensorSpec((batch_size,), tf.float32)
             steps["(inputs, targets, weights)"] = (x, y, weights)
         try:
-            step, given = trace_training_step(model, steps, marks)
+            return _with_training(profile, model, steps)
         except FlopsError:
             if fixed in (None, batch_size):
                 raise
-            raise InputError(
-                "batch_size", batch_size, f"{fixed}, which the model is built for"
-            ) from None
-        counted = _count(step)
+            accepted = f"{fixed}, which the model is built for"
+            raise InputError("batch_size", batch_size, accepted) from None
+
+
+def _profile_prediction(
+    model: keras.Model, batch_size: int, fixed: int | None, inputs: Structure, keras_flops: bool
+) -> tuple[FlopsProfile, Structure]:
+    """Profile a prediction of one image, or of as many as the model takes; and its outputs."""
+    images = fixed or 1
+    few_images = input_specs(model, images, inputs)
+    marks = Marks()
+    prediction = trace_prediction(model, few_images, marks)
+    counted = _count(prediction)
+    inference = round(counted.total / images)
+    if not inference and not counted.integer:
+        raise FlopsError(f"the model {model.name!r} does no arithmetic", "check its layers")
+    figure, witness = None, Measurement.missing(keys.FLOPS_KERAS, _WITNESS, "it was not asked")
+    if keras_flops:
+        figure, witness = _ask_keras_flops(model, few_images, counted)
+    profile = FlopsProfile(
+        batch_size=batch_size,
+        inference=inference,
+        integer_ops={kind: number / images for kind, number in counted.integer.items()},
+        keras_flops=figure,
+        witness=witness,
+        layers=layer_table(marks.rows, counted, images),
+        inference_unsupported=counted.unsupported,
+        inference_coverage=counted.coverage,
+        aside=counted.aside,
+        registered=counted.registered,
+        inference_method=_INFERENCE.format(images),
+    )
+    # As specs, which do not hold the graph.
+    outputs = with_batch_size(prediction.structured_outputs, 1) if model.compiled else None
+    return profile, outputs
+
+
+def _with_training(
+    profile: FlopsProfile, model: keras.Model, steps: dict[str, Structure]
+) -> FlopsProfile:
+    """Add a training step to the profile of a prediction: the first that the model takes."""
+    marks = Marks()
+    step, given = trace_training_step(model, steps, marks)
+    counted = _count(step)
+    batch_size = profile.batch_size
     layers = layer_table(marks.rows, counted, batch_size)
     return replace(
         profile,
