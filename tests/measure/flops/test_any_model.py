@@ -491,7 +491,7 @@ def test_formula_of_a_user() -> None:
         register_formula("MatrixInverse", flops=lambda i, o: i[0][-1] * o[0][-1], macs=cubes)
         profile = profile_flops(inverse_model(), BATCH)
         assert profile.inference == 9 + 2 * 27
-        assert row_of(profile, "inverse").macs == 27
+        assert profile.layers[0].macs == 27
         assert profile.inference_unsupported == {}
         assert profile.registered == {"MatrixInverse": 1}
         assert profile.measurements()[0].details["own_formulas"] == {"MatrixInverse": 1}
