@@ -198,7 +198,7 @@ _REDUCTIONS = "BiasAddGrad Max Min Prod Sum"
 _FREE = (
     "Assert Assign AssignVariableOp BatchToSpaceND Bitcast BroadcastGradientArgs BroadcastTo Cast"
     " CheckNumerics CheckNumericsV2 Concat ConcatV2 Const DepthToSpace DestroyResourceOp Diag"
-    " DiagPart DynamicPartition DynamicStitch EmptyTensorList EnsureShape ExpandDims"
+    " DiagPart DynamicPartition DynamicStitch Empty EmptyTensorList EnsureShape ExpandDims"
     " ExtractImagePatches ExtractVolumePatches Fill Gather GatherNd GatherV2 Identity IdentityN If"
     " LoopVariable MatrixBandPart MatrixDiag MatrixDiagPartV3 MatrixDiagV3 MatrixSetDiagV3 Merge"
     " MirrorPad NoOp OneHot OnesLike OptionalFromValue OptionalGetValue OptionalHasValue"
