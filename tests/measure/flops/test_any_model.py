@@ -540,8 +540,8 @@ def test_profiles_keep_no_graphs() -> None:
 
     profile_flops(model, BATCH)
     gc.collect()
-    before = graphs()
+    before, frozen = graphs(), gc.get_freeze_count()
     for _ in range(2):
         profile_flops(model, BATCH)
     assert graphs() == before
-    assert not gc.get_freeze_count()
+    assert gc.get_freeze_count() <= frozen
