@@ -45,7 +45,7 @@ class Row:
         kind: Of damage.
         inputs: How many there were.
         seconds: Of the slowest, the delivery of the whole journal beside it included.
-        mib: The largest resident memory of the process, with everything that it has loaded.
+        mib: The largest resident memory that one of them added to the process.
         refused: How many were kept, or left out, with a line that says why.
         escaped: What must not be: an exception, a hang, too much memory; a whole journal or
             checkpoint that was not used, a line that was lost, anything twice in the store.
@@ -73,6 +73,7 @@ class Row:
     def input(self, memory: LinuxHighWater) -> Iterator[None]:
         """Measure one input, and note what escapes."""
         memory.reset()
+        before = memory.read() or 0  # everything that the process has loaded
         started = time.monotonic()
         signal.alarm(HANG_SECONDS)
         try:
@@ -81,7 +82,7 @@ class Row:
             self.note(f"{type(error).__name__}: {error}", True)
         finally:
             signal.alarm(0)
-            mib = (memory.read() or 0) >> 20
+            mib = max(0, (memory.read() or 0) - before) >> 20
             self.note(f"{mib} MiB", mib > MOST_MIB)
             self.inputs += 1
             self.seconds = max(self.seconds, round(time.monotonic() - started, 2))

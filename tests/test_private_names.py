@@ -74,6 +74,26 @@ NAMES = [
         "FLOPs are missing, with the reason (measure.training)",
     ),
     Private(
+        "tensorflow.python.framework.function_def_to_graph.function_def_to_graph",
+        "measure/flops/graph.py",
+        "FLOPs are missing where TensorFlow 1's functions are called, with the reason",
+    ),
+    Private(
+        "tensorflow.python.framework.ops.gradient_registry._registry",
+        "measure/flops/trace.py",
+        "the graphs of a profile stay in memory",
+    ),
+    Private(
+        "tensorflow.python.framework.ops.gradient_registry",
+        "measure/flops/trace.py",
+        "the graphs of a profile stay in memory",
+    ),
+    Private(
+        "tensorflow.python.framework.op_def_registry.get",
+        "measure/flops/registered.py",
+        "register_formula takes any name",
+    ),
+    Private(
         "tensorflow.python.framework.ops.RegisterStatistics",
         "measure/flops/keras_flops_compat.py",
         _KERAS_FLOPS,

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from fm_mlflow.process.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fm_mlflow.measure.flops import FlopsProfile as FlopsProfile, profile_flops as profile_flops
+    from fm_mlflow.measure.flops import (
+        FlopsProfile as FlopsProfile,
+        profile_flops as profile_flops,
+        register_formula as register_formula,
+    )
     from fm_mlflow.measure.latency import measure_latency as measure_latency
     from fm_mlflow.measure.measurement import Measurement as Measurement
     from fm_mlflow.measure.memory import MemoryMonitor as MemoryMonitor
@@ -21,6 +25,7 @@ _HOMES = {
     "measure_latency": "latency",
     "model_sizes": "size",
     "profile_flops": "flops",
+    "register_formula": "flops",
 }
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)

@@ -6,7 +6,8 @@ import statistics
 import sys
 import time
 import timeit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,12 @@ import tensorflow as tf
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError
 from fm_mlflow.keys import Key
-from fm_mlflow.measure.measurement import Measurement, describe_error
+from fm_mlflow.measure.measurement import (
+    Measurement,
+    describe_error,
+    positive_number,
+    whole_number,
+)
 from fm_mlflow.measure.quantiles import readings_needed, summarised
 
 _WARM_UP_CALLS = 20
@@ -48,19 +54,34 @@ def measure_latency(
         `throughput/inference_per_second`, in ms and images a second. Missing, with the reason,
         where the model fails or the sample does not support the figure. The first call, which
         traces the model, and `model.predict` on the same image are in the details of the first.
+        The states of a recurrent or random layer are as before.
 
     Raises:
-        InputError: There is no first row, or the batch size is not a positive number.
+        InputError: There is no first row, the batch size is not a positive whole number, or the
+            time is not a positive number.
     """
     shapes = [np.shape(array) for array in tf.nest.flatten(example)]
     if not shapes or not all(shape and shape[0] for shape in shapes):
         raise InputError("example", shapes, "arrays of shape (n, *input_shape), n from 1")
-    if batch_size < 1:
-        raise InputError("batch_size", batch_size, "a whole number from 1")
-    return [
-        *_latency(model, example, seconds),
-        _inference_throughput(model, example, batch_size, seconds / 3),
-    ]
+    batch_size = whole_number("batch_size", batch_size)
+    seconds = positive_number("seconds", seconds)
+    with _states_kept(model):
+        return [
+            *_latency(model, example, seconds),
+            _inference_throughput(model, example, batch_size, seconds / 3),
+        ]
+
+
+@contextmanager
+def _states_kept(model: keras.Model) -> Iterator[None]:
+    """Give a model's variables their values back: a prediction may change them."""
+    # What is read shares its memory with the variable until that is written.
+    before = [(variable, variable.value.read_value()) for variable in model.variables]
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)
 
 
 def training_throughput(images: int, epoch_seconds: Sequence[float]) -> Measurement:

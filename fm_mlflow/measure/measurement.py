@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import pydantic_core
 
+from fm_mlflow.errors import InputError
 from fm_mlflow.keys import Key
 from fm_mlflow.process.redaction import redact
 
@@ -77,6 +81,34 @@ def to_json(measurements: Iterable[Measurement], machine: Machine | Mapping[str,
     """Return the contents of `measurements.json`: every cost, and what it was measured on."""
     document = {"format": 1, "machine": machine, "measurements": list(measurements)}
     return pydantic_core.to_json(document, indent=2, inf_nan_mode="null").decode() + "\n"
+
+
+def whole_number(parameter: str, value: object) -> int:
+    """Return a whole number from 1, of Python's type or any other (NumPy's).
+
+    Raises:
+        InputError: It is none; truth values are not.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # what is none raises TypeError
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise InputError(parameter, value, "a whole number from 1")
+    return number
+
+
+def positive_number(parameter: str, value: object) -> float:
+    """Return a positive, finite number.
+
+    Raises:
+        InputError: It is none; truth values are not.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    if not 0 < number < math.inf:
+        raise InputError(parameter, value, "a positive number")
+    return number
 
 
 def describe_error(error: BaseException) -> str:

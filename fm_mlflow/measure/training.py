@@ -96,7 +96,7 @@ def training_costs(
         nonlocal profile
         batch_size = min(trained.batch_size, trained.images)
         inputs, targets = trained.inputs[:1], trained.labels[:1]
-        found = profile_flops(model, batch_size, inputs=inputs, targets=targets)
+        found = profile_flops(model, batch_size, inputs=inputs, targets=targets, keras_flops=True)
         measurements = found.measurements(trained.images, len(trained.training_seconds))
         profile = found
         return measurements

@@ -21,3 +21,22 @@ def rare_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+@contextmanager
+def own_garbage_collected() -> Iterator[None]:
+    """Collect at the end what was made inside and is garbage, and look at nothing else.
+
+    A graph of TensorFlow is a circle of ten thousands of objects, which otherwise stays until
+    Python happens to go through all objects of the process.
+    """
+    is_first = not gc.get_freeze_count()
+    if is_first:
+        gc.freeze()
+    try:
+        with rare_garbage_collection():
+            yield
+    finally:
+        gc.collect()
+        if is_first:
+            gc.unfreeze()

@@ -147,7 +147,8 @@ def _of_keras_model(model: Any, inputs: Any, batch_size: int) -> list[Measuremen
     found = model_sizes(model)
     # Where the FLOPs cannot be counted, the run has none either, or the check fails.
     with suppress(Exception):
-        found += profile_flops(model, batch_size, inputs=inputs[:1]).measurements()
+        profile = profile_flops(model, batch_size, inputs=inputs[:1], keras_flops=True)
+        found += profile.measurements()
     return [*found, *measure_latency(model, inputs[:_LATENCY_BATCH], batch_size=_LATENCY_BATCH)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from typing import Any
@@ -160,6 +161,43 @@ def test_model_that_fails_is_missing_and_says_why() -> None:
 def test_without_an_image_nothing_is_timed(example: Any, batch_size: int, says: str) -> None:
     with pytest.raises(InputError, match=says):
         measure_latency(mlp((28, 28), 10), example, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [2.5, math.nan, True, None])
+def test_batch_size_that_is_no_whole_number(batch_size: Any) -> None:
+    with pytest.raises(InputError, match=r"batch_size: received .*, accepted: a whole number"):
+        measure_latency(mlp((28, 28), 10), IMAGES, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, 0, -1, "1", None, True])
+def test_time_that_never_ends_is_refused(seconds: Any) -> None:
+    with pytest.raises(InputError, match=r"seconds: received .*, accepted: a positive number"):
+        measure_latency(mlp((28, 28), 10), IMAGES, seconds=seconds)
+
+
+class Remembers(layers.Layer):  # type: ignore[misc]  # keras is untyped
+    """Adds up what it is given, and draws numbers whatever the mode."""
+
+    def build(self, _: Any) -> None:
+        self.sum = self.add_weight(shape=(), trainable=False, name="sum")
+        self.random = keras.random.SeedGenerator(1)
+
+    def call(self, x: Any) -> Any:
+        self.sum.assign(self.sum + keras.ops.sum(x))
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.random)
+
+
+@pytest.mark.parametrize("layer", [layers.SimpleRNN(2, stateful=True), Remembers()])
+def test_states_are_as_before(layer: keras.layers.Layer) -> None:
+    model = keras.Sequential([keras.Input(batch_shape=(1, 3, 4)), layer])
+    image = np.ones((1, 3, 4), np.float32)
+    model(image)
+    before = [variable.numpy().copy() for variable in model.variables]
+    found = measure_latency(model, image, batch_size=1, seconds=0.02)
+    assert value_of(by_name(found)[keys.LATENCY_P50]) > 0
+    assert before
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
 
 
 def test_measuring_changes_nothing() -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
 
 from fm_mlflow.errors import FlopsError
 from fm_mlflow.measure.flops import formulas
+from fm_mlflow.measure.flops.counters import UPDATE
 from fm_mlflow.measure.flops.formulas import Cost, UnknownShapeError
-from fm_mlflow.measure.flops.marks import call_of
+from fm_mlflow.measure.flops.marks import BACKWARD_SCOPE, call_of
 from fm_mlflow.measure.flops.nodes import FlatGraph, Node, Region
 
-_BACKWARD = re.compile(r"(^|/)(gradient_tape|gradients)/")
-_UPDATE = re.compile(
-    r"^(Assign.*VariableOp|Resource(Apply|SparseApply|Scatter).*|.*StridedSliceAssign)$"
-)
+_BACKWARD = re.compile(rf"(^|/)(gradient_tape|gradients|{BACKWARD_SCOPE}(_[0-9]+)?)/")
+_SIDE_EFFECT = re.compile("Assert|Print(V2)?|EagerPyFunc|PyFunc|.*Summary.*")
+"""Operations that TensorFlow executes although nothing needs what they return."""
 
 
 class Phase(Enum):
@@ -38,6 +39,7 @@ class Counted:
         phase: What it is there for.
         core: FLOPs in matrix products and convolutions, all executions of it together.
         other: All its other FLOPs.
+        integer: Operations on integers in products and convolutions.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class Counted:
     phase: Phase
     core: Fraction
     other: Fraction
+    integer: Fraction = Fraction()
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,16 @@ class Count:
         operations: Those that cost something.
         unsupported: Operations without a count: why and how often they occur, by type.
         coverage: Of the operations that do arithmetic, the share that is counted, 0 to 1.
+        aside: FLOPs that only an assertion, a print or another side effect needs, by its type; they
+            are in no other figure.
+        registered: Operations that are counted by a formula of the user, by type.
     """
 
     operations: list[Counted]
     unsupported: dict[str, int]
     coverage: float
+    aside: dict[str, int]
+    registered: dict[str, int]
 
     @property
     def core(self) -> Fraction:
@@ -71,6 +79,15 @@ class Count:
         """All FLOPs."""
         return sum((counted.core + counted.other for counted in self.operations), Fraction())
 
+    @property
+    def integer(self) -> dict[str, int]:
+        """Operations on integers in products and convolutions, by type."""
+        found: Counter[str] = Counter()
+        for counted in self.operations:
+            if counted.integer:
+                found[counted.kind] += round(counted.integer)
+        return dict(found)
+
 
 def count(flat: FlatGraph) -> Count:
     """Count what executes: what the outputs or the update of a variable need.
@@ -78,12 +95,36 @@ def count(flat: FlatGraph) -> Count:
     Raises:
         FlopsError: The shape of a matrix product or convolution is unknown.
     """
-    live = _live(flat)
-    origins = _origins(live)
-    reached = _reached_calls(live, origins)
-    costs: dict[Node, Cost] = {}
+    live = _needed_by(
+        [ref.node for ref in flat.outputs]
+        + [node for node in flat.nodes if UPDATE.match(node.kind)]
+    )
+    in_order = [node for node in flat.nodes if node in live]
+    origins = _origins(in_order)
+    reached = _reached_calls(in_order, origins)
     missing: Counter[str] = Counter()
-    for node in live:
+    costs = _costs(in_order, missing)
+    if flat.endless:
+        missing["While (unknown number of trips)"] = len(flat.endless)
+    runs = _runs(flat, costs)
+    operations = []
+    for node, cost in costs.items():
+        if times := runs[node.region]:
+            origin = origins[node]
+            phase = _phase(origin, reached[node])
+            spent = (times * flops for flops in (cost.core, cost.other, cost.integer))
+            operations.append(Counted(node.kind, origin.row, phase, *spent))
+    aside = _aside(flat, live, runs, missing)
+    arithmetic = len(costs) + missing.total()
+    coverage = len(costs) / arithmetic if arithmetic else 1.0
+    registered = Counter(node.kind for node in costs if node.kind in formulas.REGISTERED)
+    return Count(operations, dict(missing.most_common()), coverage, aside, dict(registered))
+
+
+def _costs(nodes: Iterable[Node], missing: Counter[str]) -> dict[Node, Cost]:
+    """What each of the operations that cost something costs; notes those without a count."""
+    costs: dict[Node, Cost] = {}
+    for node in nodes:
         try:
             cost = formulas.cost(node)
         except UnknownShapeError:
@@ -98,36 +139,45 @@ def count(flat: FlatGraph) -> Count:
             missing[node.kind] += 1
         elif cost != formulas.FREE:
             costs[node] = cost
-    if flat.endless:
-        missing["While (unknown number of trips)"] = len(flat.endless)
-    runs = _runs(flat, costs)
-    operations = []
-    for node, cost in costs.items():
-        if times := runs[node.region]:
-            origin = origins[node]
-            phase = _phase(origin, reached[node])
-            operations.append(
-                Counted(node.kind, origin.row, phase, times * cost.core, times * cost.other)
-            )
-    arithmetic = len(costs) + missing.total()
-    coverage = len(costs) / arithmetic if arithmetic else 1.0
-    return Count(operations, dict(missing.most_common()), coverage)
+    return costs
 
 
-def _live(flat: FlatGraph) -> list[Node]:
-    """What the outputs and the updates of variables need, directly or not."""
-    waiting = [ref.node for ref in flat.outputs]
-    waiting += [node for node in flat.nodes if _UPDATE.match(node.kind)]
-    live: set[Node] = set()
+def _aside(
+    flat: FlatGraph,
+    live: set[Node],
+    runs: dict[Region | None, Fraction],
+    missing: Counter[str],
+) -> dict[str, int]:
+    """FLOPs that only side effects need, by the type of the first that needs them."""
+    found: Counter[str] = Counter()
+    seen = set(live)
+    for effect in flat.nodes:
+        if effect not in seen and _SIDE_EFFECT.fullmatch(effect.kind):
+            needed = _needed_by([effect], seen)
+            seen |= needed
+            if not effect.kind.endswith("PyFunc"):
+                needed.remove(effect)  # what it does is no arithmetic
+            unknown: Counter[str] = Counter()
+            for node, cost in _costs(needed, unknown).items():
+                found[effect.kind] += round(runs[node.region] * (cost.core + cost.other))
+            for kind, number in unknown.items():
+                missing[f"{kind} (for {effect.kind} only)"] += number
+    return {kind: flops for kind, flops in found.items() if flops}
+
+
+def _needed_by(nodes: list[Node], known: Container[Node] = ()) -> set[Node]:
+    """The nodes and what they need, directly or not, without what is known already."""
+    waiting = list(nodes)
+    needed: set[Node] = set()
     while waiting:
         node = waiting.pop()
-        if node in live:
+        if node in needed or node in known:
             continue
-        live.add(node)
+        needed.add(node)
         waiting += [ref.node for ref in node.inputs]
         if node.region is not None:
             waiting.append(node.region.owner)
-    return [node for node in flat.nodes if node in live]
+    return needed
 
 
 @dataclass(frozen=True)

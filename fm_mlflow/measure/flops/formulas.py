@@ -4,16 +4,19 @@ Convention: one addition, subtraction, multiplication, division, comparison or e
 (square root, exponential, tanh ...) of floating-point numbers is 1 FLOP, so that a multiply-add is
 2. *Core* FLOPs are those of matrix products and convolutions: 2 for each pair of numbers that is
 multiplied and summed. A convolution is counted by the positions of its output, in the backward
-passes too; a tap that falls on zero padding is counted like any other. Arithmetic on integers and
-truth values, moving, copying, selecting (so relu, too: a number or zero) and converting data, and
-drawing random numbers are not counted.
+passes too; a tap that falls on zero padding is counted like any other. Products and convolutions of
+integers are counted in the same way, but apart. Other arithmetic on integers and truth values,
+moving, copying, selecting (so relu, too: a number or zero) and converting data, and drawing random
+numbers are not counted.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,19 +29,23 @@ class UnknownShapeError(Exception):
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs of one execution.
+    """What one execution costs.
 
     Attributes:
-        core: In matrix products and convolutions.
-        other: Everything else.
+        core: FLOPs in matrix products and convolutions.
+        other: All other FLOPs.
+        integer: Operations on integers in products and convolutions, which are no FLOPs.
     """
 
     core: int = 0
     other: int = 0
+    integer: int = 0
 
 
 Formula = Callable[["Node"], Cost]
 FREE = Cost()
+REGISTERED: dict[str, Formula] = {}
+"""Formulas of a user, by operation type (`fm_mlflow.measure.register_formula`)."""
 
 
 def known(shape: Shape) -> tuple[int, ...]:
@@ -66,8 +73,9 @@ def _elementwise(flops: int, index: int | None) -> Formula:
 
 
 def _broadcast(op: Node) -> Cost:
-    """One FLOP an element of the larger operand: an output may be a truth value or a variable."""
-    return Cost(other=max(_size(shape) for shape in op.input_shapes))
+    """One FLOP an element of what the operands are broadcast to."""
+    axes = zip_longest(*(reversed(known(shape)) for shape in op.input_shapes), fillvalue=1)
+    return Cost(other=math.prod(0 if 0 in sizes else max(sizes) for sizes in axes))
 
 
 def _reduction(op: Node) -> Cost:
@@ -190,7 +198,7 @@ _REDUCTIONS = "BiasAddGrad Max Min Prod Sum"
 _FREE = (
     "Assert Assign AssignVariableOp BatchToSpaceND Bitcast BroadcastGradientArgs BroadcastTo Cast"
     " CheckNumerics CheckNumericsV2 Concat ConcatV2 Const DepthToSpace DestroyResourceOp Diag"
-    " DiagPart DynamicPartition DynamicStitch EmptyTensorList EnsureShape ExpandDims"
+    " DiagPart DynamicPartition DynamicStitch Empty EmptyTensorList EnsureShape ExpandDims"
     " ExtractImagePatches ExtractVolumePatches Fill Gather GatherNd GatherV2 Identity IdentityN If"
     " LoopVariable MatrixBandPart MatrixDiag MatrixDiagPartV3 MatrixDiagV3 MatrixSetDiagV3 Merge"
     " MirrorPad NoOp OneHot OnesLike OptionalFromValue OptionalGetValue OptionalHasValue"
@@ -247,6 +255,7 @@ FORMULAS: dict[str, Formula] = {
 
 FREE_KINDS = frozenset(_FREE.split())
 CORE_KINDS = frozenset(kind for kind in FORMULAS if "MatMul" in kind or "Conv" in kind) | {"Einsum"}
+_PRODUCT = re.compile("MatMul|Conv[0-9D]|Convolution|Dot|Einsum")
 
 
 def cost(op: Node) -> Cost | None:
@@ -255,7 +264,11 @@ def cost(op: Node) -> Cost | None:
     Raises:
         UnknownShapeError: There is a formula, but a size that it needs is unknown.
     """
-    if op.kind in FREE_KINDS or not op.is_floating:
+    if op.kind in FREE_KINDS:
         return FREE
-    formula = FORMULAS.get(op.kind)
-    return None if formula is None else formula(op)
+    formula = FORMULAS.get(op.kind) or REGISTERED.get(op.kind)
+    if op.is_floating or op.kind in REGISTERED:
+        return None if formula is None else formula(op)
+    if op.kind in CORE_KINDS and formula is not None:
+        return Cost(integer=formula(op).core)
+    return None if _PRODUCT.search(op.kind) and formula is None else FREE

@@ -21,6 +21,10 @@ import tensorflow as tf
 
 _MARK = re.compile(r"fmL(\d+)c(\d+)")
 
+OPTIMIZER = "(optimizer)"
+BACKWARD_SCOPE = "fmG"
+"""Name scope of what is traced while a tape computes gradients, forward passes done again too."""
+
 
 @dataclass
 class Row:
@@ -50,41 +54,84 @@ class Marks:
 
     @contextmanager
     def applied(self, model: keras.Model) -> Iterator[None]:
-        """Mark what is traced inside: layers, loss, optimizer, metrics."""
+        """Mark what is traced inside: layers, loss, optimizers, metrics, gradients."""
         with ExitStack() as stack:
             for row in layer_rows(model):
-                stack.enter_context(self._mark(row, row.layer, "call"))
+                # What is called in place of `call` once the layer is quantized.
+                is_quantized = getattr(row.layer, "quantization_mode", None) is not None
+                methods = ("call", "quantized_call") if is_quantized else ("call",)
+                stack.enter_context(self._mark(row, row.layer, *methods))
             if model.compiled:
                 stack.enter_context(self._mark(Row("(loss)", ""), model, "compute_loss"))
                 stack.enter_context(self._mark(Row("(metrics)", ""), model, "compute_metrics"))
-                if model.optimizer is not None:
-                    optimizer = Row("(optimizer)", type(model.optimizer).__name__)
-                    stack.enter_context(self._mark(optimizer, model.optimizer, "apply"))
+            for name, optimizer in optimizers(model).items():
+                row = Row(name, type(optimizer).__name__, is_container=True)
+                stack.enter_context(self._mark(row, optimizer, "apply"))
+            stack.enter_context(_marked_gradients())
             yield
 
     @contextmanager
-    def _mark(self, row: Row, owner: Any, method: str) -> Iterator[None]:
-        """Let a method of one object run in a name scope that says whose it is."""
+    def _mark(self, row: Row, owner: Any, *methods: str) -> Iterator[None]:
+        """Let methods of one object run in a name scope that says whose they are."""
         number = len(self.rows)
         self.rows.append(row)
-        original: Callable[..., Any] = getattr(owner, method)
 
-        @wraps(original)
-        def marked(*args: Any, **kwargs: Any) -> Any:
-            with tf.name_scope(f"fmL{number}c{next(self._calls)}"):
-                outputs = original(*args, **kwargs)
-            row.output_shape = row.output_shape or _shapes(outputs)
-            return outputs
+        def marked(original: Callable[..., Any]) -> Callable[..., Any]:
+            @wraps(original)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                with tf.name_scope(f"fmL{number}c{next(self._calls)}"):
+                    outputs = original(*args, **kwargs)
+                row.output_shape = row.output_shape or _shapes(outputs)
+                return outputs
+
+            return call
 
         # Not by setattr: Keras would take notice, and a class may define a slot of its own.
         attributes = vars(owner)
-        before = {method: attributes[method]} if method in attributes else {}
-        attributes[method] = marked
+        before = {name: attributes[name] for name in methods if name in attributes}
+        attributes.update({name: marked(getattr(owner, name)) for name in methods})
         try:
             yield
         finally:
-            del attributes[method]
+            for name in methods:
+                del attributes[name]
             attributes.update(before)
+
+
+@contextmanager
+def _marked_gradients() -> Iterator[None]:
+    """Name what tapes trace: a custom gradient or a forward pass done again has no other sign."""
+    original = tf.GradientTape.gradient
+
+    @wraps(original)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        with tf.name_scope(BACKWARD_SCOPE):
+            return original(*args, **kwargs)
+
+    tf.GradientTape.gradient = gradient
+    try:
+        yield
+    finally:
+        tf.GradientTape.gradient = original
+
+
+def optimizers(model: keras.Model) -> dict[str, Any]:
+    """The optimizers of a model and of the models in it, by the names of their rows."""
+    found: dict[str, Any] = {}
+    inner = [row for row in layer_rows(model) if row.is_container and row.layer is not model]
+    for path, owner in [("", model), *((f"{row.name}/", row.layer) for row in inner)]:
+        # What Keras and TensorFlow keep beside it comes last.
+        attributes = sorted(vars(owner), key=lambda each: (each != "optimizer", each[0] == "_"))
+        for attribute in attributes:
+            value = vars(owner)[attribute]
+            values = value.values() if isinstance(value, dict) else value
+            several = list(values) if isinstance(value, (list, tuple, dict)) else [value]
+            for number, each in enumerate(several):
+                is_new = all(each is not other for other in found.values())
+                if isinstance(each, keras.optimizers.Optimizer) and is_new:
+                    which = f"{path}{attribute}{f' {number}' if len(several) > 1 else ''}"
+                    found[OPTIMIZER if which == "optimizer" else f"(optimizer {which})"] = each
+    return found
 
 
 def call_of(name: str) -> tuple[int | None, int]:

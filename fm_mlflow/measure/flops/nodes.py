@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 Shape = tuple[int | None, ...] | None
@@ -37,7 +38,7 @@ class Node:
         kind: TensorFlow's type, or `LoopVariable`, `While`, `If` or `Merge`.
         name: Names of the calls that lead to it and its own, joined by "/".
         inputs: Where its data come from.
-        outputs: A tensor of TensorFlow for each output, which has its shape and type.
+        outputs: A tensor of TensorFlow, or its specification, for each output.
         region: The innermost loop or branch that it is in.
         op: The TensorFlow operation, where it stands for one.
         positions: Of a convolution's gradient: what stands for the shape of its third input.
@@ -68,7 +69,7 @@ class Node:
     def is_floating(self) -> bool:
         """Whether it takes or returns floating-point or complex numbers."""
         tensors = [*self.outputs, *(self.op.inputs if self.op is not None else [])]
-        return any(tensor.dtype.is_floating or tensor.dtype.is_complex for tensor in tensors)
+        return any(_is_floating(tensor.dtype) for tensor in tensors)
 
     def attribute(self, name: str) -> Any:
         """Value of an attribute of the TensorFlow operation."""
@@ -82,6 +83,11 @@ class Ref:
     node: Node
     index: int
 
+    @property
+    def tensor(self) -> Any:
+        """What has its shape and type: a tensor of TensorFlow, or its specification."""
+        return self.node.outputs[self.index]
+
 
 @dataclass
 class FlatGraph:
@@ -92,12 +98,20 @@ class FlatGraph:
         outputs: What the function returns.
         regions: All of them, outer before inner.
         endless: Loops whose number of trips is unknown; their bodies are taken to run once.
+        identities: TensorFlow's operations of the traced function itself that pass data on.
     """
 
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Ref] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
     endless: list[Node] = field(default_factory=list)
+    identities: list[Any] = field(default_factory=list)
+
+
+@cache
+def _is_floating(dtype: Any) -> bool:
+    # DType.is_floating does not know the float8 types.
+    return bool(dtype.is_complex or "float" in dtype.name)
 
 
 def _shapes(tensors: Sequence[Any]) -> list[Shape]:

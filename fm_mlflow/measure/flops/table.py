@@ -7,10 +7,9 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 
 from fm_mlflow.measure.flops.engine import Count, Counted, Phase
-from fm_mlflow.measure.flops.marks import Row
+from fm_mlflow.measure.flops.marks import OPTIMIZER, Row
 
-OPTIMIZER = "(optimizer)"
-_NO_FORWARD_PASS = ("(metrics)", OPTIMIZER, "(other)")
+_NO_FORWARD_PASS = ("(metrics)", OPTIMIZER[:-1], "(other)")
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,8 @@ class LayerFlops:
         other_flops: Optimizer, metrics.
         training_flops: The four before, together.
         training_core_flops: Of these, in matrix products and convolutions.
+        integer_ops: Operations on integers in products and convolutions (of a quantized layer);
+            they are no FLOPs.
         share_percent: Of all training_flops.
     """
 
@@ -43,6 +44,7 @@ class LayerFlops:
     other_flops: float
     training_flops: float
     training_core_flops: float
+    integer_ops: float
     share_percent: float
 
 
@@ -91,19 +93,21 @@ def _row(
         return float(flops / batch_size)
 
     forward, other = per_image(by_phase[Phase.FORWARD]), 0.0
-    if row.name in _NO_FORWARD_PASS:
+    has_forward_pass = row.layer is not None or not row.name.startswith(_NO_FORWARD_PASS)
+    if not has_forward_pass:
         forward, other = other, forward
     return LayerFlops(
         layer=row.name,
         type=row.kind,
         output_shape=row.output_shape if row.layer is not None else "",
         parameters=parameters,
-        macs=per_image(core[Phase.FORWARD] / 2),
+        macs=per_image(core[Phase.FORWARD] / 2) if has_forward_pass else 0.0,
         forward_flops=forward,
         weight_gradient_flops=per_image(by_phase[Phase.WEIGHT_GRADIENT]),
         input_gradient_flops=per_image(by_phase[Phase.INPUT_GRADIENT]),
         other_flops=other,
         training_flops=per_image(together),
         training_core_flops=per_image(sum(core.values(), Fraction())),
+        integer_ops=per_image(sum((counted.integer for counted in operations), Fraction())),
         share_percent=float(100 * together / total) if total else 0.0,
     )

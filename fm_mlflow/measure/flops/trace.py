@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from fm_mlflow.errors import FlopsError
-from fm_mlflow.measure.flops.marks import Marks
+from fm_mlflow.errors import FlopsError, InputError
+from fm_mlflow.measure.flops.marks import Marks, layer_rows
+from fm_mlflow.measure.flops.nodes import FlatGraph
 from fm_mlflow.measure.measurement import describe_error
 
 Structure = Any
 """A tensor, or tuples, lists and dictionaries of them."""
+
+
+def fixed_batch_size(model: keras.Model) -> int | None:
+    """Return the batch size that a model is built for, None where it takes any."""
+    shapes = [tensor.shape for tensor in keras.tree.flatten(getattr(model, "inputs", None) or [])]
+    for row in layer_rows(model):
+        if getattr(row.layer, "stateful", False):
+            shapes += [state.shape for state in getattr(row.layer, "states", None) or []]
+    return next((shape[0] for shape in shapes if shape and shape[0] is not None), None)
 
 
 def input_specs(model: keras.Model, batch_size: int, example: Structure = None) -> Structure:
@@ -33,7 +44,7 @@ def input_specs(model: keras.Model, batch_size: int, example: Structure = None) 
     Raises:
         FlopsError: The inputs, or a size of theirs, are unknown.
     """
-    specs = _with_batch_size(_declared_inputs(model) if example is None else example, batch_size)
+    specs = with_batch_size(_declared_inputs(model) if example is None else example, batch_size)
     for spec in keras.tree.flatten(specs):
         if not spec.shape.is_fully_defined():
             raise FlopsError(
@@ -52,8 +63,8 @@ def target_specs(
     output's shape.
     """
     if example is not None:
-        return _with_batch_size(example, batch_size)
-    specs = _with_batch_size(outputs, batch_size)
+        return with_batch_size(example, batch_size)
+    specs = with_batch_size(outputs, batch_size)
     flat = keras.tree.flatten(specs)
     if isinstance(specs, Mapping):
         names = sorted(specs)  # the order in which trees are flattened
@@ -72,14 +83,49 @@ def trace_prediction(model: keras.Model, inputs: Structure, marks: Marks) -> Any
 
 
 def trace_training_step(
-    model: keras.Model, inputs: Structure, targets: Structure, marks: Marks
-) -> Any:
-    """Trace one step of `fit`: loss, gradients, optimizer, metrics; a concrete function."""
+    model: keras.Model, steps: Mapping[str, Structure], marks: Marks
+) -> tuple[Any, str]:
+    """Trace one step of `fit`: loss, gradients, optimizer, metrics.
+
+    Args:
+        model: Compiled.
+        steps: What `train_step` may be given, by what it is; the first that it takes is traced.
+        marks: Of the table.
+
+    Returns:
+        A concrete function, and what the step is given.
+    """
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    return _trace(
-        lambda x, y: model.train_step((x, y)), (inputs, targets), model, marks, "training step"
-    )
+    first: FlopsError | None = None
+    for given, data in steps.items():
+        marks.rows.clear()
+        try:
+            traced = _trace(
+                lambda data: model.train_step(data), (data,), model, marks, "training step"
+            )
+        except FlopsError as error:
+            first = first or error
+        else:
+            return traced, given
+    raise first or FlopsError("there is no step", "pass what `train_step` gets as `data`")
+
+
+def forget(flat: FlatGraph) -> None:
+    """Let the traced graph go, which nothing else can reach.
+
+    TensorFlow keeps the gradient of every `tf.custom_gradient` that it traced, and with it the
+    graph: 40 MiB for a small net, as the sum of an optimizer's gradients over devices is one.
+    """
+    try:
+        from tensorflow.python.framework.ops import gradient_registry
+
+        kept = gradient_registry._registry
+    except (ImportError, AttributeError):
+        return  # another version of TensorFlow; the memory stays in use
+    for op in flat.identities:
+        with suppress(ValueError):  # it passes data on, and has no gradient of its own
+            kept.pop(op.get_attr("_gradient_op_type").decode(), None)
 
 
 def _trace(
@@ -99,7 +145,8 @@ def _trace(
     except Exception as error:  # whatever the model's own code raises
         raise FlopsError(
             f"the {what} cannot be traced: {describe_error(error)}",
-            "pass `inputs` and `targets` as `fit` gets them",
+            "pass `inputs` and `targets` as `fit` gets them, or all that `train_step` gets as "
+            "`data`",
         ) from error
     finally:
         random.setstate(state)
@@ -118,8 +165,12 @@ def _declared_inputs(model: keras.Model) -> Structure:
     return tensors[0] if len(tensors) == 1 and isinstance(structure, list) else structure
 
 
-def _with_batch_size(structure: Structure, batch_size: int) -> Structure:
+def with_batch_size(structure: Structure, batch_size: int) -> Structure:
+    """Return specs of arrays, tensors or specs, with another first size."""
+
     def spec(tensor: Any) -> tf.TensorSpec:
+        if not hasattr(tensor, "shape") or not hasattr(tensor, "dtype"):
+            raise InputError("an example", tensor, "arrays, tensors or specs: shape and dtype")
         dtype = keras.backend.standardize_dtype(tensor.dtype)
         return tf.TensorSpec((batch_size, *tensor.shape[1:]), dtype)
 

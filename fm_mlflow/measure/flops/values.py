@@ -6,7 +6,6 @@ Only what loop counters are made of is evaluated: small integers and truth value
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +81,7 @@ class Values:
         node = ref.node
         if node.op is None or not _is_countable(node.op.outputs[ref.index]):
             return None
-        if node.kind in _FUNCTIONS or node.kind in _WITH_AXES or node.kind == "Cast":
+        if self.computes(node):
             values = [self.of(source, known) for source in node.inputs]
             if any(value is None for value in values):
                 return None
@@ -94,6 +93,9 @@ class Values:
                     values[0], axis=axes, keepdims=node.attribute("keep_dims")
                 )
             return _FUNCTIONS[node.kind](*values)
+        if node.kind == "OptionalGetValue":
+            kept = _kept_value(node, ref.index)
+            return None if kept is None else self.of(kept)
         if node.kind == "TensorListPopBack" and ref.index == 1:
             pushed = _pushed_counter(node.inputs[0].node)
             return None if pushed is None else self.of(pushed)
@@ -112,7 +114,7 @@ class Values:
             known from then on: the gradient's loop runs as often as a counter of the forward one
             says that it did.
         """
-        needed = _counters(variables, proceed)
+        needed = self._counters(variables, proceed)
         starts: Known = {node: self.of(node.inputs[0]) for node in variables}
         state = {node: v for node, v in starts.items() if v is not None or node in needed}
         for trips in range(MAX_TRIPS):
@@ -126,36 +128,59 @@ class Values:
             state = {node: self.of(node.inputs[2], known) for node in state}
         return None
 
-    def truth(self, ref: Ref) -> list[Fraction | None]:
-        """How often a condition's two branches are taken: each 0 or 1, or every n-th time."""
-        value = self.of(ref)
-        share = self._every_nth(ref) if value is None else Fraction(bool(value))
-        return [share, None if share is None else 1 - share]
+    def _counters(self, variables: list[Node], proceed: Ref) -> list[Node]:
+        """The loop variables that decide how often it runs, directly or through each other."""
+        own = set(variables)
+        found: dict[Node, None] = {}
+        seen: set[Node] = set()
+        waiting = [proceed]
+        while waiting:
+            node = waiting.pop().node
+            if node in seen:
+                continue
+            seen.add(node)
+            if node in own:
+                found[node] = None
+                waiting.append(node.inputs[2])
+            elif self.computes(node):
+                waiting += node.inputs
+        return list(found)
 
-    def chosen(self, ref: Ref, count: int) -> list[Fraction | None]:
-        """How often each of several branches is taken: 0 or 1."""
-        value = self.of(ref)
+    def taken(
+        self, chooser: Ref, branches: int, is_index: bool, known: Known | None = None
+    ) -> int | None:
+        """Return which of a condition's branches is taken, None where that is unknown.
+
+        Args:
+            chooser: A truth value, which takes the first branch; or the number of a branch.
+            branches: How many there are; the last one is taken for a number that has none.
+            is_index: Whether it is a number.
+            known: Values of nodes to assume.
+        """
+        value = self.of(chooser, known)
         if value is None:
-            return [None] * count
-        index = int(value) if 0 <= value < count else count - 1
-        return [Fraction(branch == index) for branch in range(count)]
-
-    def _every_nth(self, ref: Ref) -> Fraction | None:
-        """Recognise `counter % n == r`: an optimizer that accumulates gradients asks that."""
-        if ref.node.kind != "Equal":
             return None
-        for remainder in ref.node.inputs:
-            if remainder.node.kind == "FloorMod":
-                divisor = self.of(remainder.node.inputs[1])
-                if divisor is not None and divisor > 0:
-                    return Fraction(1, int(divisor))
-        return None
+        if not is_index:
+            return 0 if value else 1
+        return int(value) if 0 <= value < branches else branches - 1
+
+    def computes(self, node: Node) -> bool:
+        """Whether it evaluates such a node from its inputs."""
+        return node.kind in _FUNCTIONS or node.kind in _WITH_AXES or node.kind == "Cast"
 
 
 def _is_countable(tensor: Any) -> bool:
     size = tensor.shape.num_elements()
     is_discrete = tensor.dtype.is_integer or tensor.dtype.is_bool
     return is_discrete and size is not None and size <= _LARGEST
+
+
+def _kept_value(node: Node, index: int) -> Ref | None:
+    """Find what one branch of a condition keeps for its gradient; the others keep nothing."""
+    source = node.inputs[0].node
+    sources = [ref.node for ref in source.inputs[1:]] if source.kind == "Merge" else [source]
+    kept = [each for each in sources if each.kind == "OptionalFromValue"]
+    return kept[0].inputs[index] if len(kept) == 1 else None
 
 
 def _pushed_counter(list_: Node) -> Ref | None:
@@ -172,22 +197,3 @@ def _pushed_counter(list_: Node) -> Ref | None:
             return pushed if is_inner else None
         list_ = list_.inputs[0].node
     return None
-
-
-def _counters(variables: list[Node], proceed: Ref) -> list[Node]:
-    """The loop variables that decide how often it runs, directly or through each other."""
-    own = set(variables)
-    found: dict[Node, None] = {}
-    seen: set[Node] = set()
-    waiting = [proceed]
-    while waiting:
-        node = waiting.pop().node
-        if node in seen:
-            continue
-        seen.add(node)
-        if node in own:
-            found[node] = None
-            waiting.append(node.inputs[2])
-        elif node.kind in _FUNCTIONS or node.kind in _WITH_AXES or node.kind == "Cast":
-            waiting += node.inputs
-    return list(found)

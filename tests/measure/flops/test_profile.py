@@ -35,7 +35,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def reference(name: str) -> FlopsProfile:
     model = REFERENCE[name][0]((28, 28), 10)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return profile_flops(model, BATCH)
+    return profile_flops(model, BATCH, keras_flops=True)
 
 
 def test_reference_figures(name: str, reference: FlopsProfile) -> None:
@@ -179,7 +179,7 @@ def test_layer_called_on_its_own_output() -> None:
 def test_keras_flops_is_missing_where_it_does_not_see_the_whole_model() -> None:
     x = keras.Input((7, 5))
     model = keras.Model(x, layers.LSTM(4)(x))
-    profile = profile_flops(model, 1)
+    profile = profile_flops(model, 1, keras_flops=True)
     assert profile.keras_flops is not None
     core = 7 * 2 * (5 + 4) * 4 * 4
     assert profile.keras_flops < core <= profile.inference < 1.4 * core
@@ -193,7 +193,7 @@ def test_keras_flops_is_missing_where_it_does_not_see_the_whole_model() -> None:
 def test_elementwise_operations_do_not_hide_a_loop_that_keras_flops_counts_once() -> None:
     scaled = [layers.Rescaling(2.0, 1.0) for _ in range(5)]
     model = keras.Sequential([keras.Input((10, 100)), *scaled, layers.LSTM(1)])
-    profile = profile_flops(model, 1)
+    profile = profile_flops(model, 1, keras_flops=True)
     core, elementwise = 10 * 2 * (100 + 1) * 4, 5 * 2 * 10 * 100
     # It exceeds the products alone, but has only a tenth of them.
     assert profile.keras_flops is not None
@@ -204,7 +204,7 @@ def test_elementwise_operations_do_not_hide_a_loop_that_keras_flops_counts_once(
 
 def test_where_keras_flops_fails_the_reason_says_how() -> None:
     model = keras.Sequential([keras.Input((7, 5)), layers.LSTM(4, dropout=0.2)])
-    profile = profile_flops(model, 1)
+    profile = profile_flops(model, 1, keras_flops=True)
     assert profile.keras_flops is None
     assert profile.inference > 7 * 2 * (5 + 4) * 4 * 4
     witness = profile.measurements()[-1]
@@ -217,7 +217,7 @@ def test_keras_flops_differs_by_the_einsums_of_an_attention() -> None:
     attended = layers.MultiHeadAttention(1, 2)(x, x)
     model = keras.Model(x, layers.Dense(512)(layers.add([layers.Dense(64)(x), attended])))
     model.compile("sgd", "mse")
-    profile = profile_flops(model, 4)
+    profile = profile_flops(model, 4, keras_flops=True)
     rows = [row for row in profile.layers if row.layer != "(loss)"]
     assert profile.inference == sum(row.forward_flops for row in rows)
     assert profile.keras_flops is not None
@@ -231,7 +231,7 @@ def test_keras_flops_differs_by_the_einsums_of_an_attention() -> None:
 
 def test_keras_flops_is_not_asked_about_a_large_model() -> None:
     wide = keras.Sequential([keras.Input((2048,)), layers.Dense(2100)])  # 16.4 MiB of weights
-    profile = profile_flops(wide, 1)
+    profile = profile_flops(wide, 1, keras_flops=True)
     assert profile.inference == (2 * 2048 + 1) * 2100
     assert profile.keras_flops is None
     assert profile.witness.reason == (
@@ -251,7 +251,7 @@ def test_whatever_the_import_of_keras_flops_raises_the_count_stands(
 
     monkeypatch.delitem(sys.modules, "keras_flops", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Breaks(), *sys.meta_path])
-    profile = profile_flops(mlp((28, 28), 10), BATCH)
+    profile = profile_flops(mlp((28, 28), 10), BATCH, keras_flops=True)
     assert profile.inference == 469_948
     assert profile.keras_flops is None
     assert profile.witness.value is None
@@ -259,13 +259,14 @@ def test_whatever_the_import_of_keras_flops_raises_the_count_stands(
 
 
 def test_model_that_is_not_compiled_has_no_training_figures() -> None:
-    profile = profile_flops(mlp((28, 28), 10), BATCH)
+    profile = profile_flops(mlp((28, 28), 10), BATCH, keras_flops=True)
     assert profile.inference == 469_948
     assert profile.training is profile.training_core is profile.fit_flops(10, 1) is None
     assert sum(row.macs for row in profile.layers) == 469_504 / 2
     assert sum(row.forward_flops for row in profile.layers) == 469_948
     inference, *others, witness = profile.measurements(10, 1)
     assert inference.value == witness.value == 469_948
+    assert profile_flops(mlp((28, 28), 10), BATCH).witness.reason == "it was not asked"
     assert [m.reason for m in others] == ["the model is not compiled"] * 3
 
 
@@ -408,7 +409,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 
 # These two fail when keras-flops is mended; its workaround can go then.
 def test_keras_flops_still_registers_twice() -> None:
-    profile_flops(fixed(5, 5, 1), 1)  # which imports it
+    profile_flops(fixed(5, 5, 1), 1, keras_flops=True)  # which imports it
     assert keras_flops_compat.REPEATED == ["AddV2"]
 
 

@@ -164,7 +164,7 @@ def executed_products(model: keras.Model, inputs: Any, targets: Any) -> list[str
 
 
 def counted_products(model: keras.Model, inputs: Any, targets: Any) -> list[str]:
-    step = trace_training_step(model, inputs, targets, Marks())
+    step, _ = trace_training_step(model, {"": (inputs, targets)}, Marks())
     return [op.kind for op in count(flatten(step.graph)).operations if op.core]
 
 
