@@ -519,7 +519,7 @@ with TrackedRun("training", "a run"):
         """It was finished there, and its first journal closed it as KILLED."""
         gone = {**this_process().tags(), keys.PROCESS_START: "1"}
         journal = Journal.create("j-1", RunStart(store.uri, None, True, "a", 1, None, None, gone))
-        tags = {keys.KIND: "training", keys.JOURNAL: "j-1"}
+        tags: dict[str, Any] = {keys.KIND: "training", keys.JOURNAL: "j-1"}
         run = store.client.create_run("0", tags=tags)
         journal.state.bind(run)
         journal.save_state()
