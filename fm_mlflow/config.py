@@ -333,8 +333,8 @@ class SyncConfig(Settings):
 
     store: str = Field(
         "",
-        description="Tracking URI to deliver to; empty: the active one, for the runs that were "
-        "started with it.",
+        description="Tracking URI to deliver to; empty: the active one. Without ids, only the runs "
+        "that were started with it.",
     )
 
 

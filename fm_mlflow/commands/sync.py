@@ -15,8 +15,8 @@ def sync(run_ids: Sequence[str] = (), **settings: Any) -> SyncResult:
     """Deliver pending journals into their runs: nothing lost, nothing doubled.
 
     A run whose process is gone is closed as KILLED or FAILED, with the cause where it is known.
-    Of other stores than the active one, and of folders that are not this user's alone, the result
-    only says what is pending and which command delivers it.
+    Of other stores than the active one, or than `store`, and of folders that are not this user's
+    alone, the result only says what is pending and which command delivers it.
 
     Args:
         run_ids: Ids of runs, or of journals (`j-…`); by default every journal of this user.
@@ -49,7 +49,7 @@ def sync(run_ids: Sequence[str] = (), **settings: Any) -> SyncResult:
             delivered.append(Delivered(folder.name, "", "", 0, pending))
             continue
         try:
-            delivered.append(deliver_journal(folder, config.store))
+            delivered.append(deliver_journal(folder, config.store, is_named=bool(run_ids)))
         except LockedError:
             if run_ids:
                 raise

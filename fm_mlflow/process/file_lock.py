@@ -25,7 +25,7 @@ _GLANCE_SECONDS = 0.2
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 _PID_DIGITS = 20
-_PID = re.compile(rb"\d* *")
+_PID = re.compile(rb"\d* *|\0*")  # the latter after a power cut
 
 
 class LockedError(TrackingError):
@@ -46,7 +46,7 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self, *, wait: bool = False) -> None:
-        """Take the lock.
+        """Take the lock, unless this object holds it already.
 
         Args:
             wait: Wait until it is free.
@@ -55,6 +55,8 @@ class FileLock:
             LockedError: It is not free.
             TrackingError: What is at the path is not a lock: a link, say. It is left as it is.
         """
+        if self._descriptor is not None:
+            return
         # Whoever only looks whether it is held (`is_held`) holds it for that moment.
         until = time.monotonic() + (math.inf if wait else _GLANCE_SECONDS)
         while self._descriptor is None:

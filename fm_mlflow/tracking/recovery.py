@@ -23,16 +23,19 @@ from fm_mlflow.tracking.outbox.journal import Journal, stored_run_id
 from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart, Unreadable
 from fm_mlflow.tracking.uris import absolute_uri
 
+_LONGEST_CRASH = 1000
 
-def deliver_journal(folder: Path, store: str = "") -> Delivered:
+
+def deliver_journal(folder: Path, store: str = "", *, is_named: bool = False) -> Delivered:
     """Deliver the journal of a run that is over, then remove it.
 
     A run whose process is gone and that has not ended in its journal is ended there first.
 
     Args:
         folder: The journal's.
-        store: Tracking URI to deliver to; by default the journal's own, where the environment
-            names that too.
+        store: Tracking URI to deliver to; by default the one that the environment names.
+        is_named: Whether a person named this very journal: then `store` may be another than its
+            own.
 
     Raises:
         LockedError: Another process has it open.
@@ -43,13 +46,14 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
         journal = Journal.open(folder)
         if journal.state.run_id is None:
             _ = journal.header  # the run is to be created as it says
-        uri = store or journal_uri(journal, f"sync {journal.journal_id}")
+        is_given = store and is_named
+        uri = store if is_given else journal_uri(journal, f"sync {journal.journal_id}", store)
         _end_if_dead(journal)
-    except (LockedError, FileNotFoundError):
-        raise
     except Exception as error:  # whatever it is, the other journals are to be delivered
         if journal is not None:
             journal.close()
+        elif isinstance(error, (LockedError, FileNotFoundError)):
+            raise
         return Delivered(folder.name, stored_run_id(folder) or "", "", 0, one_line(error))
     delivery = Delivery(journal, uri)
     delivery.final = True
@@ -70,8 +74,8 @@ def deliver_journal(folder: Path, store: str = "") -> Delivered:
     return Delivered(journal.journal_id, run_id, redact(uri), before - left, pending)
 
 
-def journal_uri(journal: Journal, command: str) -> str:
-    """Return the tracking URI of a journal, which must be the active one: it may have a password.
+def journal_uri(journal: Journal, command: str, store: str = "") -> str:
+    """Return the tracking URI of a journal, which a person must name too: it may have a password.
 
     Nothing is asked of another store, and so no password or token is sent to one that only a
     journal names.
@@ -79,6 +83,7 @@ def journal_uri(journal: Journal, command: str) -> str:
     Args:
         journal: Open.
         command: What a person calls for it, after `fm-mlflow`.
+        store: What a person named; by default the active one.
 
     Raises:
         TrackingError: It is another; says which command takes that one.
@@ -86,7 +91,7 @@ def journal_uri(journal: Journal, command: str) -> str:
     uri = journal.header.uri
     if not isinstance(uri, str) or not uri.isprintable():
         raise TrackingError(f"the journal {journal.folder} names no store: {uri!r}")
-    active = absolute_uri(mlflow.get_tracking_uri())
+    active = absolute_uri(store or mlflow.get_tracking_uri())
     if uri.rstrip("/") in (active.rstrip("/"), redact(active).rstrip("/")):
         return active
     if HIDDEN in uri:
@@ -95,8 +100,8 @@ def journal_uri(journal: Journal, command: str) -> str:
         name, _, arguments = command.partition(" ")
         remedy = f"if you trust it: `fm-mlflow {name} --store {shlex.quote(uri)} {arguments}`"
     raise TrackingError(
-        f"the journal {journal.folder} belongs to the store {uri}, and this environment names "
-        f"{redact(active)}; {remedy}"
+        f"the journal {journal.folder} belongs to the store {uri}, and "
+        f"{'--store' if store else 'this environment'} names {redact(active)}; {remedy}"
     )
 
 
@@ -156,7 +161,8 @@ def cause_of_death(
 def _crash(trace: Path) -> str:
     """Return the first line of what Python wrote when it crashed, if it did."""
     try:
-        lines = trace.read_text(encoding="utf-8", errors="replace").splitlines()
+        with trace.open(encoding="utf-8", errors="replace") as lines:
+            first = lines.readline(_LONGEST_CRASH)
     except OSError:
         return ""
-    return lines[0].removeprefix("Fatal Python error: ") if lines else ""
+    return first.rstrip("\n").removeprefix("Fatal Python error: ")

@@ -68,7 +68,7 @@ def resumable(run_id: str, store: str = "") -> Iterator[Resumable]:
             not answer and this machine does not have the run's journal; or the journal names
             another store.
     """
-    name = hashlib.sha256(run_id.encode()).hexdigest()[:32]
+    name = hashlib.sha256(run_id.encode(errors="backslashreplace")).hexdigest()[:32]
     with ExitStack() as stack:
         lock = FileLock(lock_folder() / f".run-{name}.lock")
         try:

@@ -177,6 +177,8 @@ class TrackedRun(Recorder):
                 if again is None:
                     self._open_in_store(caller_run, run_id, tags)
                 elif run_id is not None:
+                    # At once: what an earlier journal of the run holds is not to be delivered.
+                    MlflowClient().set_tag(run_id, keys.JOURNAL, journal_id)
                     self._bind(start_run(run_id=run_id))
                     self._active = True
         except StoreDeniedError:

@@ -84,6 +84,13 @@ def test_what_is_no_lock_is_left_as_it_is(path: Path, kind: str) -> None:
         assert path.read_text() == "dear diary"
 
 
+def test_one_that_a_power_cut_filled_with_zeros_is_taken(path: Path) -> None:
+    path.write_bytes(b"\0" * 20)
+    with FileLock(path):
+        assert path.read_text() == str(os.getpid()).ljust(20)
+    assert not path.exists()
+
+
 def test_a_lock_that_is_not_ours_any_more_is_not_removed(path: Path) -> None:
     lock = FileLock(path)
     lock.acquire()

@@ -91,7 +91,8 @@ class Delivery:
 
         Raises:
             StoreUnavailableError: The store does not answer.
-            RunGoneError: The run was deleted: nothing more can be delivered.
+            RunGoneError: The run was deleted, or another journal has taken it over: nothing more
+                can be delivered.
             StoreRefusedError: The run cannot be created.
         """
         state = self.journal.state
@@ -107,6 +108,8 @@ class Delivery:
             state.bind(self.journal.header.open(self.run))
             state.position = 0
             self.journal.save_state()
+        if retry_refused:
+            self.run.check_not_taken_over()
         try:
             while state.position < len(self.journal.records):
                 self._deliver_next()

@@ -86,12 +86,14 @@ class Journal:
         def write(root: Path) -> Journal:
             folder = root / journal_id
             folder.mkdir(mode=0o700)
+            journal = cls(folder)
             try:
+                journal._lock.acquire()  # before others can take it for one whose run is over
                 with atomic_file(folder / RECORDS_FILE, durable=True) as temporary:
                     temporary.write_bytes(encoded(header, 0))
-                journal = cls(folder)
                 journal._open()
             except OSError:
+                journal.close()
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
             return journal

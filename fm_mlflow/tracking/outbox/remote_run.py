@@ -39,7 +39,7 @@ ItemT = TypeVar("ItemT", Metric, Param, RunTag)
 
 
 class RunGoneError(StoreRefusedError):
-    """The run was deleted in the store."""
+    """The run was deleted in the store, or another journal has taken it over."""
 
 
 class RemoteRun:
@@ -130,6 +130,20 @@ class RemoteRun:
             raise RunGoneError(str(error)) from error
         if run.info.lifecycle_stage == LifecycleStage.DELETED:
             raise RunGoneError(f"run {self.run_id} was deleted in the store")
+
+    def check_not_taken_over(self) -> None:
+        """Make sure that no other process has resumed the run since, with a journal of its own.
+
+        Raises:
+            RunGoneError: One has: what this journal holds would undo what that one logged.
+        """
+        with self.errors("find the run"):
+            owner = self.client.get_run(self.run_id).data.tags.get(keys.JOURNAL, self.folder.name)
+        if owner != self.folder.name:
+            raise RunGoneError(
+                f"the run was resumed with the journal {excerpt(owner)}, and what this one holds "
+                f"would undo that; delete {self.folder} unless you need it"
+            )
 
     def log(self, items: list[Item]) -> None:
         """Log what fits into one request."""

@@ -195,10 +195,9 @@ def candidates() -> Iterator[tuple[Path, str]]:
     except OSError as error:
         raise UntrustedError(f"the journals' folder cannot be read: {error}") from error
     for folder in folders:
-        problem = what_is_wrong(folder)
-        if os.path.lexists(folder / RECORDS_FILE):
-            yield folder, problem or _wrong_within(folder)
-        elif problem and folder.name.startswith("j-"):  # nobody can look into another user's
+        problem = what_is_wrong(folder) or _wrong_within(folder)
+        # Into some folders nobody can look, another user's say.
+        if os.path.lexists(folder / RECORDS_FILE) or (problem and folder.name.startswith("j-")):
             yield folder, problem
 
 
@@ -206,10 +205,26 @@ def _wrong_within(folder: Path) -> str:
     if not _JOURNAL_NAME.fullmatch(folder.name):
         return "has a name that no journal has"
     try:
-        links = [path.name for path in folder.iterdir() if path.is_symlink()]
+        problems = (_wrong_entry(path) for path in list(folder.iterdir()))
+        return next(filter(None, problems), "")
     except FileNotFoundError:  # it has just been delivered
         return ""
-    return f"holds a link: {links[0]}" if links else ""
+    except OSError as error:
+        return f"cannot be looked into ({error.strerror})"
+
+
+def _wrong_entry(path: Path) -> str:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:  # its process has it open, and has just replaced it
+        return ""
+    if stat.S_ISLNK(found.st_mode):
+        return f"holds a link: {path.name}"
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        return f"holds {path.name}, which is no file"
+    if sys.platform != "win32" and found.st_uid != os.geteuid():
+        return f"holds another user's file: {path.name} (uid {found.st_uid})"
+    return ""
 
 
 def confined(folder: Path, name: str) -> Path:

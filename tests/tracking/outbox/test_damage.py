@@ -190,15 +190,12 @@ def test_what_is_no_journal(store: Store, what: str) -> None:
             path.write_bytes(b"\n" * 200_000)
     told = {each.journal_id: each.pending for each in sync().journals}
     reasons = {
-        "folder": "not a regular file",
-        "pipe": "not a regular file",
-        "large": "its 2048 MiB are more than 96",
-        "lines": "too much is damaged, first line 1: it is damaged",
+        "folder": "cannot be read: not a regular file",
+        "pipe": "is left alone: it holds journal.jsonl, which is no file",
+        "large": "cannot be read: its 2048 MiB are more than 96",
+        "lines": "cannot be read: too much is damaged, first line 1: it is damaged",
     }
-    assert told == {
-        "j-good": "",
-        "j-bad": f"the journal {path.parent} cannot be read: {reasons[what]}",
-    }
+    assert told == {"j-good": "", "j-bad": f"the journal {path.parent} {reasons[what]}"}
     assert not good.exists()
     assert path.exists()
 
@@ -214,7 +211,7 @@ def test_a_damaged_header_of_a_run_that_the_store_has(store: Store) -> None:
     assert "`fm-mlflow sync j-1 --store URI` delivers the rest of it to run" in told.pending
     with pytest.raises(TrackingError, match="the journal's first line is damaged"):
         resume(run_id)
-    (told,) = sync(store=store.uri).journals
+    (told,) = sync(["j-1"], store=store.uri).journals
     assert "1 records of" in told.pending
     assert sorted(store.client.get_run(run_id).data.metrics) == ["m1", "m2", "m3", "m4", "m5"]
 
@@ -225,7 +222,7 @@ def test_an_empty_journal_is_not_taken_for_a_delivered_one(store: Store) -> None
     journal.save_state()
     path = closed(journal) / "journal.jsonl"
     path.write_bytes(b"torn")
-    (told,) = sync(store=store.uri).journals
+    (told,) = sync(["j-1"], store=store.uri).journals
     assert "record 0 is missing" in told.pending
     assert path.exists()
 

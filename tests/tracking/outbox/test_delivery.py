@@ -29,8 +29,10 @@ from fm_mlflow.process.identity import (
     this_process,
 )
 from fm_mlflow.tracking.outbox import courier
+from fm_mlflow.tracking.outbox.journal import Journal
+from fm_mlflow.tracking.outbox.records import Batch, Point, RunStart
 from fm_mlflow.tracking.outbox.remote_run import utc_now
-from fm_mlflow.tracking.run import TrackedRun
+from fm_mlflow.tracking.run import Resumption, TrackedRun
 from tests.outages import Line, Way
 from tests.processes import START_SECONDS, wait_for
 from tests.stores import Store, active_store
@@ -512,6 +514,29 @@ with TrackedRun("training", "a run"):
         (closed,) = reconcile().closed
         assert closed.run_id == run_id
         assert "is gone without a word" in self.reason(store, run_id)
+
+    def test_a_run_that_was_resumed_elsewhere_meanwhile(self, store: Store) -> None:
+        """It was finished there, and its first journal closed it as KILLED."""
+        gone = {**this_process().tags(), keys.PROCESS_START: "1"}
+        journal = Journal.create("j-1", RunStart(store.uri, None, True, "a", 1, None, None, gone))
+        tags: dict[str, Any] = {keys.KIND: "training", keys.JOURNAL: "j-1"}
+        run = store.client.create_run("0", tags=tags)
+        journal.state.bind(run)
+        journal.save_state()
+        journal.append(Batch((Point("loss", 0.5, 5, 1),)))
+        journal.close()
+        run_id = run.info.run_id
+        again = Resumption(run_id, None, "a", {}, {}, set())
+        with TrackedRun("training", "a", resumption=again) as resumed:
+            resumed.log_metrics({"loss": 0.25}, step=1)
+        (told,) = reconcile().delivered
+        assert "the run was resumed with the journal 'j-" in told.pending
+        assert f"delete {journal.folder} unless you need it" in told.pending
+        found = store.client.get_run(run_id)
+        assert found.info.status == "FINISHED"
+        assert keys.ERROR not in found.data.tags
+        assert len(store.client.get_metric_history(run_id, "loss")) == 1
+        assert journal.folder.exists()
 
     def test_a_reboot(self, store: Store) -> None:
         boot = this_process().boot.partition(" ")[2]

@@ -35,7 +35,7 @@ def points(store: Store, run_id: str, key: str) -> list[tuple[int, float]]:
 
 
 def test_it_is_delivered(store: Store, journal: Path) -> None:
-    (done,) = sync(store=store.uri).journals
+    (done,) = sync([NAME], store=store.uri).journals
     assert (done.pending, done.records) == ("", 39)
     assert not journal.exists()
     run = store.only_run()
@@ -80,7 +80,7 @@ def test_its_files_are_delivered(store: Store, journal: Path) -> None:
         *((path, path.read_bytes()) for path in (journal / "artifacts" / "6").rglob("*.json")),
         *((path, path.read_bytes()) for path in (journal / "checkpoint").iterdir()),
     ]
-    sync(store=store.uri)
+    sync([NAME], store=store.uri)
     run = store.only_run()
     stored = Path(store.client.download_artifacts(run.info.run_id, ""))
     assert sorted(str(path.relative_to(stored)) for path in stored.rglob("*.*")) == [
@@ -115,7 +115,7 @@ def test_it_is_resumed(store: Store, journal: Path) -> None:
         for line in (journal / "journal.jsonl").read_text().splitlines()
     ]
     assert types.count("reopen") == 2
-    (done,) = sync(store=store.uri).journals
+    (done,) = sync([NAME], store=store.uri).journals
     assert done.pending == ""
     run = store.only_run()
     assert (run.info.status, run.info.run_name) == ("FINISHED", "tiny.py:build, 3 epochs, seed 0")

@@ -98,7 +98,7 @@ def test_a_record_of_a_later_version_is_named_and_the_others_are_delivered(store
     journal = Journal.open(journal.folder)
     journal.append(numbered(3))
     journal.close()
-    (told,) = sync(store=store.uri).journals
+    (told,) = sync(["j-1"], store=store.uri).journals
     assert (told.journal_id, told.records) == ("j-1", 4)
     says = (
         f"1 records of {journal.folder} cannot be read and are kept there, first line 3: a record "
@@ -114,7 +114,7 @@ def test_a_damaged_header() -> None:
     path = journal.folder / "journal.jsonl"
     path.write_bytes(path.read_bytes().replace(b"a run", b"a ram"))
     journal.close()
-    (told,) = sync(store="sqlite:///elsewhere.db").journals
+    (told,) = sync(["j-1"], store="sqlite:///elsewhere.db").journals
     assert told.pending.startswith("the journal's first line is damaged")
 
 

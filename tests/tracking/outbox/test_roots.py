@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from fm_mlflow import InputError, TrackingError, keys, reconcile, resume, sync
+from fm_mlflow.process import atomic_file
 from fm_mlflow.tracking.outbox import roots
 from fm_mlflow.tracking.outbox.journal import Journal, is_in_use, journals, open_journal
 from fm_mlflow.tracking.outbox.records import Artifacts, Batch, Checkpoint, End, Model, RunStart
@@ -254,6 +256,12 @@ class TestJournal:
             (lambda folder: (folder / "state.json").symlink_to("/etc/passwd"), "holds a link"),
             (lambda folder: (folder / "crash.txt").symlink_to("/etc/passwd"), "holds a link"),
             (lambda folder: (folder / "checkpoint").symlink_to("/etc"), "holds a link"),
+            (lambda folder: os.mkfifo(folder / "crash.txt"), "holds crash.txt, which is no file"),
+            pytest.param(
+                lambda folder: os.chown(folder / "journal.jsonl", 12345, -1),
+                r"holds another user's file: journal.jsonl (uid 12345)",
+                marks=as_root,
+            ),
             (lambda folder: folder.rename(folder.with_name("j-1' OR ''='")), "has a name"),
             pytest.param(lambda folder: folder.chmod(0o777), "written by others", marks=posix),
             pytest.param(lambda folder: folder.chmod(0o720), "written by others", marks=posix),
@@ -261,7 +269,18 @@ class TestJournal:
                 lambda folder: os.chown(folder, 12345, -1), "to another user", marks=as_root
             ),
         ],
-        ids=["link", "state", "crash", "checkpoint", "name", "0777", "0720", "owner"],
+        ids=[
+            "link",
+            "state",
+            "crash",
+            "checkpoint",
+            "pipe",
+            "file",
+            "name",
+            "0777",
+            "0720",
+            "owner",
+        ],
     )
     def test_one_that_is_not_this_users_alone(
         self,
@@ -285,6 +304,42 @@ class TestJournal:
         assert open_journal(told.journal_id) is None
         assert caplog.messages == [told.pending]
         assert sync([told.journal_id]).journals == [told]
+
+    @pytest.mark.parametrize("mode", [0o000, 0o300])
+    def test_one_that_cannot_be_looked_into(
+        self, store: Store, root: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spoilt, _ = ended(store.uri), ended(store.uri, name="j-2")
+        spoilt.chmod(mode)
+        if os.geteuid() == 0:  # who can look into any
+            real = Path.iterdir
+
+            def refused(path: Path) -> Iterator[Path]:
+                if path == spoilt:
+                    raise PermissionError(errno.EACCES, "Permission denied")
+                return real(path)
+
+            monkeypatch.setattr(Path, "iterdir", refused)
+        done = {each.journal_id: each.pending for each in reconcile().delivered}
+        says = f"the journal {spoilt} is left alone: it cannot be looked into (Permission denied)"
+        assert done == {"j-1": says, "j-2": ""}
+
+    def test_nobody_takes_it_while_it_is_made(
+        self, store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A `sync` beside it delivered and removed it, and the run could not begin."""
+        real, seen = atomic_file.sync_to_disk, []
+
+        def slow(path: Path) -> None:
+            real(path)
+            if path.is_dir():
+                seen.append(sync())
+
+        monkeypatch.setattr(atomic_file, "sync_to_disk", slow)
+        journal = new(store.uri)
+        assert [each.in_use for each in seen] == [["j-1"]]
+        assert journal.header.name == "a run"
+        journal.close()
 
     def test_a_lock_that_is_a_link(self, store: Store, secret: Path) -> None:
         folder = ended(store.uri)
@@ -511,6 +566,32 @@ class TestStore:
             assert done.pending == ""
         assert len(Store(uri, there).client.search_runs(["0"])) == 2
 
+    def test_a_store_that_is_named_gets_its_own_journals_only(
+        self, store: Store, store_template: Path, tmp_path: Path
+    ) -> None:
+        """The journals of all other stores were delivered there, and removed."""
+        other = make_store(store_template, _made(tmp_path / "other" / "x").parent)
+        ended(store.uri)
+        ended(other.uri, name="j-2")
+        done = {each.journal_id: each.pending for each in sync(store=other.uri).journals}
+        assert done.pop("j-2") == ""
+        assert f"and --store names {other.uri}; if you trust it: `fm-mlflow sync" in done["j-1"]
+        assert len(other.client.search_runs(["0"])) == 1
+
+    def test_a_working_directory_that_is_gone(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It was "nothing is pending"."""
+        ended(store.uri)
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        with active_store(Store("sqlite:///mlflow.db", tmp_path)):
+            (told,) = sync().journals
+            assert "No such file or directory" in told.pending
+        monkeypatch.chdir(tmp_path)
+        assert sync().complete
+
     def test_a_foreign_stores_place_for_artifacts(
         self, store: Store, store_template: Path, tmp_path: Path, secret: Path
     ) -> None:
@@ -526,7 +607,7 @@ class TestStore:
         assert "belongs to the store" in told.pending
         assert [path.name for path in secret.parent.rglob("*")] == ["id_rsa"]
         # In a store that is named, what the journal's state says of the place does not count.
-        (done,) = sync(store=store.uri).journals
+        (done,) = sync(["j-1"], store=store.uri).journals
         assert done.pending == ""
         assert artifacts_of(store) == {"id_rsa": "another's"}
         assert secret.read_text() == SECRET
