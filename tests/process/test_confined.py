@@ -201,7 +201,8 @@ from fm_mlflow.process.confined import ConfinedError, Limits, run_confined
 def run(program, seconds):
     folder = Path(program).parent
     try:
-        return run_confined(program, [str(os.getpid())], folder, Limits(seconds, 2**30, 2**20, 2**20))
+        limits = Limits(seconds, 2**30, 2**20, 2**20)
+        return run_confined(program, [str(os.getpid())], folder, limits)
     except ConfinedError as error:
         return str(error).encode()
 """
