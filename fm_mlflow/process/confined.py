@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fm_mlflow.process.linux import closed_to_others
+from fm_mlflow.process.linux import close_to_others, open_to_others
 from fm_mlflow.process.redaction import redact
 
 # Where programs and libraries are, how text is written, what decides how numbers are computed.
@@ -73,8 +73,8 @@ def run_confined(
     It runs as the same user, so this is no sandbox: it can reach what that user can, files and
     network. But it has an empty working directory, home and folder for temporary files, of the
     environment only what computing needs, no descriptor but its own standard streams, and limits.
-    What it started is ended with it. While it runs, it cannot read this process's memory or
-    environment (on Linux; root can).
+    What it started is ended with it. It cannot read this process's memory or environment (on Linux;
+    root can).
 
     Args:
         program: A module, or the path of a `.py` file.
@@ -92,24 +92,31 @@ def run_confined(
         *(sys.executable, "-m", "fm_mlflow.process.supervisor"),
         *(str(limits.memory), str(limits.file_size), program, *arguments),
     ]
-    process = subprocess.Popen(
-        command,
-        cwd=folder / "work",
-        env={**_environment(folder), **(variables or {})},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    with _Pipes(process, limits.answer) as pipes:
-        try:
-            with closed_to_others():
+    was_open, ended_orderly = close_to_others(), True
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=folder / "work",
+            env={**_environment(folder), **(variables or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        ended_orderly = False
+        with _Pipes(process, limits.answer) as pipes:
+            try:
                 process.wait(limits.seconds)
-        except subprocess.TimeoutExpired:
-            message = f"it did not end within {limits.seconds:g} s"
-            raise ConfinedTimeoutError(message) from None
-        finally:
-            _end(process)
+            except subprocess.TimeoutExpired:
+                message = f"it did not end within {limits.seconds:g} s"
+                raise ConfinedTimeoutError(message) from None
+            finally:
+                _end(process)
+                ended_orderly = process.returncode >= 0
+    finally:
+        # What escaped its supervisor may live, and look for as long as we do.
+        if was_open and ended_orderly:
+            open_to_others()
     if len(pipes.answer) > limits.answer:
         raise ConfinedError(f"it sent more than {limits.answer:,} bytes")
     if process.returncode != 0:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 _SET_PARENT_DEATH_SIGNAL = 1
 _GET_DUMPABLE, _SET_DUMPABLE = 3, 4
@@ -23,19 +21,22 @@ def adopt_orphans() -> None:
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
-@contextmanager
-def closed_to_others() -> Iterator[None]:
+def close_to_others() -> bool:
     """Keep processes of the same user from reading and writing this one's memory and environment.
 
     Those of root still can. Debuggers and core dumps are kept out as well.
+
+    Returns:
+        Whether it was open before.
     """
-    before = _prctl(_GET_DUMPABLE, 0)
+    was_open = _prctl(_GET_DUMPABLE, 0) == 1
     _prctl(_SET_DUMPABLE, 0)
-    try:
-        yield
-    finally:
-        if before == 1:
-            _prctl(_SET_DUMPABLE, 1)
+    return was_open
+
+
+def open_to_others() -> None:
+    """Undo `close_to_others`."""
+    _prctl(_SET_DUMPABLE, 1)
 
 
 def _prctl(option: int, value: int) -> int:

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import psutil
 
-from fm_mlflow.process.linux import adopt_orphans, closed_to_others, end_with_parent
+from fm_mlflow.process.linux import adopt_orphans, close_to_others, end_with_parent
 
 _TICK_SECONDS = 0.05
 _SCAN_SECONDS = 0.25
@@ -35,8 +35,8 @@ def main() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by our parent, it would hide ends
         child = os.fork()
         if child:
-            with closed_to_others():
-                os._exit(_supervise(child, int(memory)))
+            close_to_others()
+            os._exit(_supervise(child, int(memory)))
         _restrict(int(file_size))
     sys.argv[:] = [program, *arguments]
     if program.endswith(".py"):
@@ -67,14 +67,18 @@ if sys.platform != "win32":
         try:
             status, reason = _watch(child, memory)
         finally:
-            _end_descendants()
+            all_ended = _end_descendants()
         code = os.waitstatus_to_exitcode(status)
         if not reason and code < 0:
             names = {each.value: each.name for each in signal.Signals}
             reason = f"it ended by {names.get(-code, f'signal {-code}')}"
+        if not all_ended:
+            reason = "it started processes faster than they can be ended"
         if reason:
             with suppress(OSError):  # nobody reads it any more
                 os.write(2, f"\n{reason}\n".encode())
+        if not all_ended:
+            os.kill(os.getpid(), signal.SIGKILL)  # so that our parent knows what to expect
         return 1 if reason else code
 
     def _watch(child: int, memory: int) -> tuple[int, str]:
@@ -97,29 +101,40 @@ if sys.platform != "win32":
             next_scan = now + max(_SCAN_SECONDS, (now - began) / _SCAN_SHARE)
 
     def _descendants() -> list[psutil.Process]:
-        """Return all that lives of what was started, orphans included."""
-        found = []
-        for each in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):  # it ended meanwhile
-                if each.status() != psutil.STATUS_ZOMBIE:
-                    found.append(each)
-        return found
+        """Return all that was started, orphans and zombies included."""
+        return psutil.Process().children(recursive=True)
 
     def _resident_bytes() -> int:
         total = 0
         for each in _descendants():
             with suppress(psutil.Error):
-                total += each.memory_info().rss
+                total += each.memory_info().rss or _of_other_threads(each)
         return total
 
-    def _end_descendants() -> None:
-        """Kill them until there are none; those that start others meanwhile, too."""
+    def _of_other_threads(process: psutil.Process) -> int:
+        """Return the memory of a process whose main thread has ended, and which shows none."""
+        return max(
+            (psutil.Process(each.id).memory_info().rss for each in process.threads()), default=0
+        )
+
+    def _end_descendants() -> bool:
+        """Kill them until there are none; those that start others meanwhile, too.
+
+        A zombie is killed as well: other threads than its main one may continue.
+
+        Returns:
+            Whether none is left.
+        """
         until = time.monotonic() + _KILL_SECONDS
         while (left := _descendants()) and time.monotonic() < until:
             for each in left:
                 with suppress(psutil.Error):
                     each.kill()
-            time.sleep(0.01)
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            time.sleep(0.001)
+        return not left
 
 
 if __name__ == "__main__":

@@ -141,6 +141,8 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float)
             f"{files.measured}, it saved {files.logged}"
         )
     logged = _logged_predictions(candidate.predictions_file)
+    # It lies beside the other process's folder, and has the labels and the answers.
+    candidate.predictions_file.unlink(missing_ok=True)
     findings, outputs = _run_model(candidate, dataset, folder, seconds)
     machine = {**describe_machine().tags(), str(keys.MACHINE_THREADS): findings.threads}
     same_machine = all(
@@ -159,7 +161,7 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float)
     return Verification(
         checks=(
             figures.accuracy(),
-            figures.loss(),
+            figures.loss(findings.penalty),
             figures.predictions(logged, dataset.test, probabilities),
             files,
             check_weights(candidate, findings),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -52,13 +52,18 @@ class Figures:
             return self.within(keys.TEST_ACCURACY)
         return self.within(keys.TEST_ACCURACY, _ELSEWHERE, " (another machine)")
 
-    def loss(self) -> Check:
-        """The test loss, where it follows from predictions and labels."""
+    def loss(self, penalty: float) -> Check:
+        """The test loss, where it follows from predictions and labels.
+
+        Args:
+            penalty: What it includes that only the model's process can say.
+        """
         measured = self.measured.get(keys.TEST_LOSS)
         if measured is None:
             return self.shown(keys.TEST_LOSS, "only the model's code can compute its loss")
         share = _ROUNDING if self.same_machine else _ELSEWHERE
-        return self.within(keys.TEST_LOSS, share * max(1.0, abs(measured)))
+        check = self.within(keys.TEST_LOSS, share * max(1.0, abs(measured)))
+        return replace(check, by="model") if penalty else check
 
     def flops(self, *measurements: Mapping[str, Mapping[str, Any]]) -> Check:
         """The FLOPs of a prediction; given the two sets of measurements, with their methods."""

@@ -36,7 +36,7 @@ def scores(
     accuracy = float(np.mean(probabilities.argmax(axis=1) == labels))
     found = [Measurement.exact(keys.TEST_ACCURACY, accuracy, "most probable class v label")]
     loss = _loss(findings, outputs, labels, gives_logits)
-    if loss is not None:
+    if loss is not None and math.isfinite(loss):
         found.append(Measurement.exact(keys.TEST_LOSS, loss, "cross-entropy of the predictions"))
     return {each.name: asdict(each) for each in found}
 

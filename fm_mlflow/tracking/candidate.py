@@ -150,7 +150,7 @@ def _artifact(run: TrainingRun, name: str, folder: Path, largest: int) -> Path:
 def _readable(uri: str) -> Iterator[None]:
     try:
         yield
-    except (MlflowException, OSError, ValueError) as error:
+    except (MlflowException, OSError, ValueError, RecursionError) as error:
         check_reachable()  # a store that is down would make every file look missing
         raise GateError(f"{uri} is missing or cannot be read: {one_line(error)}") from error
 
@@ -162,7 +162,9 @@ def _interface(file: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
         (column,) = json.loads(described["signature"]["inputs"])
         shape = tuple(int(size) for size in column["tensor-spec"]["shape"][1:])
         return shape, class_names(described)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError),
+    ) as error:
         raise GateError(f"the {MODEL_FILE} of the model is damaged: {one_line(error)}") from error
 
 

@@ -35,6 +35,7 @@ DESCRIPTIVE = frozenset(
 """Files at the top of a model that MLflow may write after it was saved, and does not count."""
 
 _CACHE = "__pycache__"
+_PYC_FLAGS = slice(4, 8)
 _PIECE = 1024**2
 
 
@@ -91,11 +92,18 @@ def fetch_model(uri: str, folder: Path) -> Path:
         The folder that they are in.
 
     Raises:
-        MlflowException, OSError: There is no such model, or it cannot be read.
+        MlflowException, OSError: There is no such model, it cannot be read, or it has compiled
+            Python that others would load whatever its source says.
     """
     folder.mkdir(exist_ok=True)
     fetched = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     for cache in [*fetched.rglob(_CACHE)]:
+        for file in cache.rglob("*.pyc"):
+            with file.open("rb") as opened:
+                # Python's own caches name the time of their source; MLflow's serving would use one
+                # that names its contents, and that may say not to compare them.
+                if any(opened.read(_PYC_FLAGS.stop)[_PYC_FLAGS]):
+                    raise OSError(f"{file.name} is compiled Python that no import made")
         shutil.rmtree(cache)
     return fetched
 
@@ -117,7 +125,7 @@ def check_version(name: str, version: int, digest: str, folder: Path) -> None:
         # Where loading the version takes its files from, which need not be the logged model.
         uri = MlflowClient().get_model_version_download_uri(name, str(version))
         found = ModelFiles.of(fetch_model(uri, folder)).digest
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, RecursionError) as error:
         check_reachable()
         raise ModelChangedError(name, version, f"cannot be read ({one_line(error)})") from error
     _compare(name, version, found, digest)

@@ -121,6 +121,37 @@ def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     assert not is_running(int(run(tmp_path, DAEMON)))
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="so Linux shows such a process")
+def test_a_process_whose_main_thread_ended_is_counted_and_ended(tmp_path: Path) -> None:
+    code = """
+import ctypes, os, threading, time
+if os.fork() == 0:
+    os.setsid()
+    os.close(1)
+    os.close(2)
+    def work():
+        while open("/proc/self/stat").read().split()[2] != "Z":
+            time.sleep(0.01)
+        kept = b"x" * SIZE
+        with open("pid.new", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename("pid.new", "pid")
+        time.sleep(600)
+    threading.Thread(target=work).start()
+    ctypes.CDLL(None).pthread_exit(None)
+while not os.path.exists("pid"):
+    time.sleep(0.01)
+time.sleep(WAIT)
+print(open("pid").read())
+"""
+    for name in ("small", "large"):
+        (tmp_path / name).mkdir()
+    small = code.replace("SIZE", "1").replace("WAIT", "0")
+    assert not is_running(int(run(tmp_path / "small", small)))
+    large = code.replace("SIZE", "300 * 2**20").replace("WAIT", "600")
+    assert refused(tmp_path / "large", large) == "it took over 256 MiB of memory"
+
+
 def test_what_it_leaves_in_its_folder_does_not_stop_us() -> None:
     code = """
 import os
@@ -158,36 +189,101 @@ run_confined("{tmp_path}/program.py", [], Path("{tmp_path}"), Limits(60, 2**30, 
     wait_for(lambda: not is_running(int(file.read_text())), "its end", 30)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
-def test_it_cannot_look_into_the_process_that_judges_it(tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text("""
-import sys
-for name in ("environ", "mem"):
-    try:
-        open(f"/proc/{sys.argv[1]}/{name}", "rb").read(100)
-        print(name, "was read")
-    except OSError as error:
-        print(name, type(error).__name__)
-""")
-    # What only root may do is given up, where a test runs as root.
-    judge = f"""
+# What only root may do is given up, where a test runs as root.
+WITHOUT_CAPABILITIES = """
 import ctypes, os, sys
 if len(sys.argv) == 1:
     for capability in range(64):
         ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
     os.execv(sys.executable, [*sys.orig_argv, "again"])
 from pathlib import Path
-from fm_mlflow.process.confined import Limits, run_confined
-answer = run_confined("{tmp_path}/program.py", [str(os.getpid())], Path("{tmp_path}"),
-    Limits(60, 2**30, 2**20, 2**20))
-print(answer.decode(), end="")
-open("/proc/self/environ", "rb").close()  # as before
+from fm_mlflow.process.confined import ConfinedError, Limits, run_confined
+def run(program, seconds):
+    folder = Path(program).parent
+    try:
+        limits = Limits(seconds, 2**30, 2**20, 2**20)
+        return run_confined(program, [str(os.getpid())], folder, limits)
+    except ConfinedError as error:
+        return str(error).encode()
 """
+LOOK = """
+import sys
+def look():
+    for name in ("environ", "mem"):
+        try:
+            open(f"/proc/{sys.argv[1]}/{name}", "rb").read(100)
+            return True
+        except OSError:
+            pass
+    return False
+"""
+
+
+def judged(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", judge],
+        [sys.executable, "-c", WITHOUT_CAPABILITIES + code],
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
-    assert done.stdout == "environ PermissionError\nmem PermissionError\n", done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
+def test_it_cannot_look_into_the_process_that_judges_it(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(LOOK + "print(look())")
+    judge = f"""
+print(run("{tmp_path}/program.py", 60).decode(), end="")
+open("/proc/self/environ", "rb").close()  # as before
+"""
+    assert judged(judge) == "False\n"
+
+
+# It is looked for the moment at which the judge gives up.
+WAITS = """
+import signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
+while not look():
+    pass
+open("seen", "w").close()
+"""
+ESCAPES = """
+import os, signal, time
+if os.fork() == 0:
+    os.setsid()
+    os.close(1)
+    os.close(2)
+    if os.fork() == 0:
+        until = time.monotonic() + 5
+        while os.path.exists(f"/proc/{sys.argv[1]}") and time.monotonic() < until:
+            if look():
+                open("seen", "w").close()
+                break
+        open("over", "w").close()
+    os._exit(0)
+os.wait()
+os.kill(os.getppid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
+@pytest.mark.parametrize(
+    ("code", "seconds", "reason"),
+    [(WAITS, 1, "it did not end within 1 s"), (ESCAPES, 30, "it ended with code -9")],
+)
+def test_nor_when_the_judge_gives_up_or_it_escaped(
+    tmp_path: Path, code: str, seconds: int, reason: str
+) -> None:
+    (tmp_path / "program.py").write_text(LOOK + code)
+    judge = f"""
+import time
+print(run("{tmp_path}/program.py", {seconds}).decode())
+time.sleep(0.5)
+"""
+    assert judged(judge) == f"{reason}\n"
+    if code is ESCAPES:
+        wait_for((tmp_path / "work" / "over").exists, "the end of what escaped", 30)
+    assert not (tmp_path / "work" / "seen").exists()

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
+from fm_mlflow.registration.figures import Figures
 from fm_mlflow.registration.findings import (
     Figure,
     Findings,
@@ -124,3 +125,20 @@ def test_accuracy_and_loss_need_labels_that_only_the_judge_has(kind: str, penalt
     else:
         expected = cross_entropy(counted, labels) + penalty
         assert found["test_loss"]["value"] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("penalty", [0.0, -0.4])
+def test_a_loss_with_what_only_the_model_can_say_is_marked(penalty: float) -> None:
+    logged, measured = {keys.TEST_LOSS: 0.1}, {keys.TEST_LOSS: 0.1}
+    check = Figures(logged, measured, same_machine=True).loss(penalty)
+    assert (check.passed, check.by) == (True, "model" if penalty else "us")
+
+
+def test_a_loss_that_is_infinite_does_not_hold_for_any_other() -> None:
+    outputs = np.full((200, CLASSES), 1 / CLASSES)
+    labels = (labels_in_turn(200, CLASSES) + 1) % CLASSES
+    outputs[0, labels[0]] = 0.0
+    of_turns = cross_entropy(outputs, labels_in_turn(200, CLASSES))
+    findings = FINDINGS.model_copy(update={"penalty": 0.0, "loss_of_turns": of_turns})
+    with np.errstate(divide="ignore"):
+        assert "test_loss" not in scores(findings, outputs, outputs, False, labels)

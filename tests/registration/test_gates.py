@@ -81,6 +81,16 @@ def test_with_several_seeds_the_interval_decides() -> None:
     assert against(candidate, champion, tolerance=0.006) == [True, True]
 
 
+def test_what_other_runs_logged_does_not_make_up_for_the_model_itself() -> None:
+    champion = replace(CNN, seed_accuracies=(0.8904, 0.8880, 0.8912))
+    candidate = replace(CNN, accuracy=0.3, seed_accuracies=(0.3, *[1.0] * 200))
+    accuracy, _ = check_champion(
+        candidate, champion, version=3, tolerance=0.005, cost=keys.FLOPS_INFERENCE
+    )
+    assert not accuracy.passed
+    assert accuracy.figure.endswith("(201 v 3 seeds); these two: -59.04 points")
+
+
 def test_seeds_of_one_configuration_are_single_runs() -> None:
     seeds = (0.8904, 0.8880, 0.8912)
     champion, candidate = (
