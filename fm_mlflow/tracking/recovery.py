@@ -21,7 +21,7 @@ from fm_mlflow.results.recovery import Delivered
 from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
 from fm_mlflow.tracking.outbox.journal import Journal, stored_run_id
 from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart, Unreadable
-from fm_mlflow.tracking.uris import absolute_uri
+from fm_mlflow.tracking.uris import absolute_uri, is_same_store
 
 _LONGEST_CRASH = 1000
 
@@ -92,7 +92,7 @@ def journal_uri(journal: Journal, command: str, store: str = "") -> str:
     if not isinstance(uri, str) or not uri.isprintable():
         raise TrackingError(f"the journal {journal.folder} names no store: {uri!r}")
     active = absolute_uri(store or mlflow.get_tracking_uri())
-    if uri.rstrip("/") in (active.rstrip("/"), redact(active).rstrip("/")):
+    if is_same_store(uri, active) or is_same_store(uri, redact(active)):
         return active
     if HIDDEN in uri:
         remedy = "set MLFLOW_TRACKING_URI to it, with its password"

@@ -38,6 +38,22 @@ def absolute_uri(uri: str) -> str:
     return uri
 
 
+def is_same_store(one: str, other: str) -> bool:
+    """Tell whether two tracking URIs name one store, however they are spelt.
+
+    Raises:
+        InputError: `absolute_uri` says when.
+    """
+    return _canonical(one) == _canonical(other)
+
+
+def _canonical(uri: str) -> str:
+    uri = absolute_uri(uri)
+    if _scheme(uri) == "sqlite":  # a blank, say, may be encoded or not
+        return make_url(uri).render_as_string(hide_password=False)
+    return uri.rstrip("/")
+
+
 def is_database(uri: str) -> bool:
     """Tell whether a tracking URI names a database."""
     return _scheme(uri) in _DATABASES

@@ -215,9 +215,9 @@ def test_mlflow_run_is_joined_or_only_brings_the_message(
 
 
 def test_a_comparison_that_fails_says_so(store: Store) -> None:
-    Path("file").touch()
+    Path("out", keys.REPORT_HTML_FILE).mkdir(parents=True)
     with pytest.raises(ComparisonError, match="cannot write the report"):
-        benchmark(**{**SETTINGS, "output": "file/report"}, seeds=1, executor=Cluster())
+        benchmark(**{**SETTINGS, "output": "out"}, seeds=1, executor=Cluster())
     for kind in ("comparison", "benchmark"):
         run = only(store, kind)
         assert run.info.status == "FAILED"
@@ -234,6 +234,7 @@ def test_a_comparison_that_fails_says_so(store: Store) -> None:
         ({"models": "a,b.py:build"}, "several with commas, so no path may hold one"),
         ({"seeds": 0}, "seeds: received 0, accepted: a whole number from 1"),
         ({"output": __file__}, "accepted: a folder, there already or not"),
+        ({"output": f"{__file__}/report"}, "accepted: a folder, there already or not"),
         ({"dataset": "idx", "data_dir": "nowhere"}, "data_dir: received 'nowhere'"),
     ],
 )

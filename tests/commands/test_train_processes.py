@@ -188,7 +188,7 @@ def test_a_bad_value_fails_the_run_that_mlflow_made(
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", store.client.create_run("0").info.run_id)
     code, _, err = command_in_this_process("train", "--dataset", "digits", "--epochs", "0")
-    says = "epochs: received '0', accepted: a whole number from 1"
+    says = "epochs: received '0', accepted: a whole number from 1 to 1000000"
     assert (code, err) == (2, f"fm-mlflow: {says}\n")
     run = store.only_run()
     assert run.info.status == "FAILED"
