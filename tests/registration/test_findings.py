@@ -129,8 +129,8 @@ def test_accuracy_and_loss_need_labels_that_only_the_judge_has(kind: str, penalt
 
 @pytest.mark.parametrize("penalty", [0.0, -0.4])
 def test_a_loss_with_what_only_the_model_can_say_is_marked(penalty: float) -> None:
-    logged, measured = {keys.TEST_LOSS: 0.1}, {keys.TEST_LOSS: 0.1}
-    check = Figures(logged, measured, same_machine=True).loss(penalty)
+    figures: dict[str, float] = {keys.TEST_LOSS: 0.1}
+    check = Figures(figures, figures, same_machine=True).loss(penalty)
     assert (check.passed, check.by) == (True, "model" if penalty else "us")
 
 
