@@ -142,7 +142,8 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float)
         )
     logged = _logged_predictions(candidate.predictions_file)
     # It lies beside the other process's folder, and has the labels and the answers.
-    candidate.predictions_file.unlink(missing_ok=True)
+    if candidate.predictions_file.is_relative_to(folder):  # else it is the store's own
+        candidate.predictions_file.unlink()
     findings, outputs = _run_model(candidate, dataset, folder, seconds)
     machine = {**describe_machine().tags(), str(keys.MACHINE_THREADS): findings.threads}
     same_machine = all(

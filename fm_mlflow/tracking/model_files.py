@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
+from fm_mlflow.data.bounded_file import read_yaml
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.store import check_reachable
@@ -26,13 +27,16 @@ MODEL_FILE = "MLmodel"
 # MLflow writes into each download of a model of which version it is.
 _OF_THE_DOWNLOAD = "registered_model_meta"
 
-DESCRIPTIVE = frozenset(
+_DESCRIPTIVE = frozenset(
     {
         *(MODEL_FILE, "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"),
         _OF_THE_DOWNLOAD,
     }
 )
 """Files at the top of a model that MLflow may write after it was saved, and does not count."""
+
+# What `sign_model` writes.
+_SIGNED = frozenset({"model_id", "model_uuid", "artifact_path", "run_id"})
 
 _CACHE = "__pycache__"
 _PYC_FLAGS = slice(4, 8)
@@ -41,9 +45,15 @@ _PIECE = 1024**2
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What a model's folder holds: size in bytes and SHA-256 of each file, by relative path."""
+    """What a model's folder holds.
+
+    Attributes:
+        files: Size in bytes and SHA-256 of each file, by relative path.
+        described: What `MLmodel` says, but for which logged model of which run it is.
+    """
 
     files: Mapping[str, tuple[int, str]]
+    described: str
 
     @classmethod
     def of(cls, folder: Path) -> ModelFiles:
@@ -51,8 +61,9 @@ class ModelFiles:
 
         Raises:
             OSError: A file cannot be read, or is no regular file: a link, say, or a device.
+            ValueError: `MLmodel` is damaged.
         """
-        files = {}
+        files, described = {}, ""
         for path in folder.rglob("*"):
             mode = path.lstat().st_mode
             if stat.S_ISDIR(mode):
@@ -62,7 +73,9 @@ class ModelFiles:
             name = path.relative_to(folder).as_posix()
             if name != _OF_THE_DOWNLOAD:
                 files[name] = _size_and_hash(path)
-        return cls(files)
+            if name == MODEL_FILE:
+                described = _description(read_yaml(path))
+        return cls(files, described)
 
     @property
     def digest(self) -> str:
@@ -71,13 +84,14 @@ class ModelFiles:
 
     @property
     def saved_digest(self) -> str:
-        """The same of the files that stay as the training wrote them."""
-        return _digest({name: each for name, each in self.files.items() if name not in DESCRIPTIVE})
+        """The same as the training wrote them, before the store knew which logged model it is."""
+        files = {name: each for name, each in self.files.items() if name != MODEL_FILE}
+        return _digest({**files, MODEL_FILE: (0, self.described)})
 
     @property
     def counted_bytes(self) -> int:
         """Their size, counted as MLflow counts it when a model is saved."""
-        return sum(size for name, (size, _) in self.files.items() if name not in DESCRIPTIVE)
+        return sum(size for name, (size, _) in self.files.items() if name not in _DESCRIPTIVE)
 
 
 def fetch_model(uri: str, folder: Path) -> Path:
@@ -125,7 +139,7 @@ def check_version(name: str, version: int, digest: str, folder: Path) -> None:
         # Where loading the version takes its files from, which need not be the logged model.
         uri = MlflowClient().get_model_version_download_uri(name, str(version))
         found = ModelFiles.of(fetch_model(uri, folder)).digest
-    except (MlflowException, OSError, RecursionError) as error:
+    except (MlflowException, OSError, ValueError, RecursionError) as error:
         check_reachable()
         raise ModelChangedError(name, version, f"cannot be read ({one_line(error)})") from error
     _compare(name, version, found, digest)
@@ -172,6 +186,13 @@ def _size_and_hash(path: Path) -> tuple[int, str]:
             content.update(piece)
             size += len(piece)
     return size, content.hexdigest()
+
+
+def _description(described: object) -> str:
+    if not isinstance(described, dict):
+        raise ValueError(f"{MODEL_FILE} does not describe a model")
+    said = {str(name): each for name, each in described.items() if name not in _SIGNED}
+    return json.dumps(said, sort_keys=True, default=str)
 
 
 def _digest(files: Mapping[str, tuple[int, str]]) -> str:

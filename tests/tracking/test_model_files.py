@@ -9,7 +9,7 @@ import pytest
 
 from fm_mlflow.results.register import GateError
 from fm_mlflow.tracking.candidate import _interface
-from fm_mlflow.tracking.model_files import fetch_model
+from fm_mlflow.tracking.model_files import ModelFiles, fetch_model
 
 COLUMN = (
     r"""{signature: {inputs: '[{"type": "tensor", "tensor-spec": {"shape": [-1, %s]}}]'}, %s}"""
@@ -30,6 +30,21 @@ def test_compiled_python_is_left_behind_or_refused(
         return
     fetched = fetch_model(str(stored), tmp_path / "fetched")
     assert [path.name for path in fetched.rglob("*")] == ["mine.py"]
+
+
+def test_the_digest_of_what_was_saved_is_of_all_that_loading_reads(tmp_path: Path) -> None:
+    """Which logged model it is, MLflow writes later; which code loads it, nobody may."""
+
+    def saved(text: str, requirements: str = "keras") -> str:
+        (tmp_path / "MLmodel").write_text(text)
+        (tmp_path / "requirements.txt").write_text(requirements)
+        return ModelFiles.of(tmp_path).saved_digest
+
+    flavor = "flavors: {python_function: {loader_module: %s}}"
+    first = saved(flavor % "mlflow.keras")
+    assert saved("run_id: r\nmodel_id: m-1\n" + flavor % "mlflow.keras") == first
+    assert saved(flavor % "evil") != first
+    assert saved(flavor % "mlflow.keras", "evil") != first
 
 
 @pytest.mark.parametrize(
