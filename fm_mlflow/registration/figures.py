@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.data.dataset import Subset
-from fm_mlflow.registration.findings import ASKED, Findings
+from fm_mlflow.registration.findings import Findings, by
 from fm_mlflow.results.register import Check
 
 if TYPE_CHECKING:
@@ -36,15 +36,15 @@ class Figures:
         """Whether the two differ by no more than a tolerance."""
         logged, measured = self.logged.get(key), self.measured.get(key)
         if logged is None and measured is None:
-            return Check(str(key), None, None, "none: it cannot be measured", None, _by(key))
+            return Check(str(key), None, None, "none: it cannot be measured", None, by(key))
         passed = logged is not None and measured is not None and abs(measured - logged) <= tolerance
         rule = f"within {tolerance:.1g}{why}" if tolerance else f"equal{why}"
-        return Check(str(key), logged, measured, rule, passed, _by(key))
+        return Check(str(key), logged, measured, rule, passed, by(key))
 
     def shown(self, key: keys.Key, why: str = "measured again") -> Check:
         """The two, of which nothing is demanded."""
         logged, measured = self.logged.get(key), self.measured.get(key)
-        return Check(str(key), logged, measured, f"none: {why}", None, _by(key))
+        return Check(str(key), logged, measured, f"none: {why}", None, by(key))
 
     def accuracy(self) -> Check:
         """The test accuracy; other processors round differently."""
@@ -97,10 +97,6 @@ class Figures:
         measured = "identical" if difference == 0 else f"up to {difference:.2g} apart"
         shown = f"{len(labels):,} x {probabilities.shape[1]}"
         return Check(name, shown, measured, rule, difference <= tolerance)
-
-
-def _by(key: keys.Key) -> Literal["us", "model"]:
-    return "model" if key in ASKED else "us"
 
 
 def check_files(candidate: Candidate) -> Check:

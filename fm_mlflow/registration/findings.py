@@ -70,6 +70,11 @@ class Findings(_Strict):
     type: Literal[TYPES]  # type: ignore[valid-type]
 
 
+def by(key: str) -> Literal["us", "model"]:
+    """Say who measures a figure: this process, or the one that runs the model's code."""
+    return "model" if key in ASKED else "us"
+
+
 def labels_in_turn(images: int, classes: int) -> NDArray[np.int32]:
     """Return the labels 0, 1, 2, … over and over: a loss of them shows which loss it is."""
     return np.arange(images, dtype=np.int32) % np.int32(classes)

@@ -10,6 +10,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.prose.words import difference, difference_interval, in_row
 from fm_mlflow.config import RegisterConfig
+from fm_mlflow.registration.findings import by
 from fm_mlflow.results.register import Gate
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def check_bounds(config: RegisterConfig, metrics: Mapping[str, float]) -> list[G
         at_least = key == keys.TEST_ACCURACY
         demanded = f"at least {bound:g}" if at_least else f"at most {in_row(key, bound)}"
         passed = value is not None and (value >= bound if at_least else value <= bound)
-        gates.append(Gate(f"--{option.replace('_', '-')}", demanded, in_row(key, value), passed))
+        name = f"--{option.replace('_', '-')}"
+        gates.append(Gate(name, demanded, in_row(key, value), passed, by(key)))
     return gates
 
 
@@ -102,6 +104,7 @@ def check_champion(
             f"more accurate, or lower {cost}",
             f"{text}; {in_row(cost, ours)} v {in_row(cost, theirs)}",
             found.value > 0 or cheaper,
+            "us" if found.value > 0 else by(cost),
         ),
     ]
 

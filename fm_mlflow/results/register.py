@@ -44,12 +44,14 @@ class Gate:
         bound: What is demanded, in words.
         figure: What the model shows, in words.
         passed: Whether it holds.
+        by: Who measured: `us`, or the process that ran the model's code.
     """
 
     name: str
     bound: str
     figure: str
     passed: bool
+    by: Literal["us", "model"] = "us"
 
 
 @dataclass(frozen=True)

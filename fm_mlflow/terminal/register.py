@@ -37,6 +37,7 @@ _VERDICTS = {
 }
 _FIGURES = (keys.TEST_ACCURACY, keys.FLOPS_INFERENCE, keys.SIZE_INFERENCE, keys.LATENCY_P50)
 _PORT = 5001
+_BY_MODEL = "* measured by the process that ran the model's code, which could say otherwise"
 
 
 def print_registration(console: SafeConsole, result: Registration) -> None:
@@ -46,7 +47,7 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
     console.print(Padding(result.reason, (0, 0, 1, 2)))
     checks: list[tuple[RenderableType, ...]] = [
         (
-            f"{check.figure} *" if check.by == "model" else check.figure,
+            _marked(check.figure, check.by),
             _value(check, check.logged),
             _value(check, check.measured),
             _VERDICTS[check.passed],
@@ -54,13 +55,17 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
         for check in result.checks
     ]
     console.print(_table(("verified", "logged", "found", ""), checks))
-    if any(check.by == "model" for check in result.checks):
-        print_line(console, "  * as measured in the process that ran the model's code", "dim")
+    if any(check.passed is None for check in result.checks):
+        print_line(console, "  - shown, not compared", "dim")
     if result.gates:
         gates = [
-            (each.name, each.bound, each.figure, _VERDICTS[each.passed]) for each in result.gates
+            (_marked(each.name, each.by), each.bound, each.figure, _VERDICTS[each.passed])
+            for each in result.gates
         ]
         console.print(_table(("gate", "required", "found", ""), gates))
+    measured_by = [*(each.by for each in result.checks), *(each.by for each in result.gates)]
+    if "model" in measured_by:
+        print_line(console, f"  {_BY_MODEL}", "dim")
     print_line(console, _outcome(result), "bold", wrapped=False)
     if result.outcome in ("refused", "dry run"):
         return
@@ -71,6 +76,10 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
     pages = page_commands(result.tracking_uri, f"/#/models/{quote(result.name)}")
     commands = (*pages, ("Serve it", serve), ("Classify a file of images", classify))
     print_commands(console, commands)
+
+
+def _marked(name: str, by: str) -> str:
+    return f"{name} *" if by == "model" else name
 
 
 def print_versions(console: SafeConsole, listed: VersionList) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import stat
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from fm_mlflow.data.bounded_file import read_yaml
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.store import check_reachable
+
+_log = logging.getLogger(__name__)
 
 MODEL_FILE = "MLmodel"
 """What MLflow says of a model, at the top of its files."""
@@ -160,8 +163,20 @@ def check_fetched(fetched: Path) -> None:
     if name is None or version is None:
         return
     tags = MlflowClient().get_model_version(name, version).tags
-    if (digest := tags.get(keys.MODEL_DIGEST)) is not None:
+    if (digest := tags.get(keys.MODEL_DIGEST)) is None:
+        warn_of_no_digest(name, int(version))
+    else:
         _compare(name, int(version), ModelFiles.of(fetched).digest, digest)
+
+
+def warn_of_no_digest(name: str, version: int) -> None:
+    """Say that nobody can tell whether a version's files were verified."""
+    _log.warning(
+        "version %d of %s carries no digest of its files, so they are not compared with what was "
+        "verified",
+        version,
+        name,
+    )
 
 
 def _compare(name: str, version: int, found: str, verified: str) -> None:

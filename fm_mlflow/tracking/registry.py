@@ -26,7 +26,7 @@ from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
 from fm_mlflow.results.register import RegisteredVersion
-from fm_mlflow.tracking.model_files import ModelChangedError, check_version
+from fm_mlflow.tracking.model_files import ModelChangedError, check_version, warn_of_no_digest
 from fm_mlflow.tracking.store import check_reachable, has_code, if_existing, pages, store_errors
 
 _log = logging.getLogger(__name__)
@@ -204,7 +204,9 @@ class Registry:
 
     def _check_files(self, version: int, tags: Mapping[str, str]) -> None:
         """Make sure, at the last moment, that a version's files in the store were verified."""
-        if (digest := tags.get(keys.MODEL_DIGEST)) is not None:
+        if (digest := tags.get(keys.MODEL_DIGEST)) is None:
+            warn_of_no_digest(self.name, version)
+        else:
             with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
                 check_version(self.name, version, digest, Path(folder))
 

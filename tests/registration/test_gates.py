@@ -45,6 +45,8 @@ def test_each_bound(bound: str, metric: str, holds: float, breaks: float) -> Non
     assert passed(check_bounds(config, {metric: breaks})) == {option: False}
     (missing,) = check_bounds(config, {})
     assert (missing.passed, missing.figure) == (False, "not measured")
+    asked = metric not in (keys.TEST_ACCURACY, keys.MEMORY_PEAK)
+    assert missing.by == ("model" if asked else "us")
 
 
 def against(candidate: Contender, champion: Contender, tolerance: float = 0.005) -> list[bool]:

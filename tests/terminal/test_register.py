@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from fm_mlflow.results.register import Check, Registration
+from fm_mlflow.results.register import Check, Gate, Registration
 from fm_mlflow.terminal.lines import SafeConsole
 from fm_mlflow.terminal.register import print_registration
 
@@ -23,7 +23,7 @@ VERIFIED = Registration(
         Check("test_accuracy", 0.9, 0.9, "equal", True),
         Check("weights digest", "abc", "abc", "equal", True, "model"),
     ),
-    gates=(),
+    gates=(Gate("--max-latency-ms", "at most 1", "0.5", True, "model"),),
     tracking_uri="sqlite:///mlflow.db",
 )
 
@@ -35,5 +35,6 @@ def test_what_the_models_own_process_measured_is_marked() -> None:
     lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
     assert "test_accuracy 0.9000 0.9000 ok" in lines
     assert "weights digest * abc abc ok" in lines
-    assert "* as measured in the process that ran the model's code" in lines
+    assert "--max-latency-ms * at most 1 0.5 ok" in lines
+    assert "* measured by the process that ran the model's code, which could say otherwise" in lines
     assert [check["by"] for check in VERIFIED.to_dict()["checks"]] == ["us", "model"]
