@@ -30,6 +30,7 @@ def line(server: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A way to the server that can be cut; an experiment of the test's own there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", str(tmp_path))
+    monkeypatch.setenv("FM_MLFLOW_JOURNAL_DIR", str(tmp_path / "journals"))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(trainings, "_RETRY_SECONDS", 0.05)
     made = Line(server)
