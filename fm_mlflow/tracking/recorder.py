@@ -110,8 +110,10 @@ class Recorder:
     def model_uri(self) -> str:
         """`models:/<model id>`, or the folder of the saved model; empty without a model."""
         state, number = self._journal.state, str(self._model_record)
+        # In this order: the thread that delivers sets a record aside before it goes past it.
+        is_past = state.position > self._model_record
         lacking = number in state.deferred or number in state.refused
-        if self.model_id and state.position > self._model_record and not lacking:
+        if self.model_id and is_past and not lacking:
             return f"models:/{self.model_id}"
         return self._model_folder
 
