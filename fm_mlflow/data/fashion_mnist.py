@@ -6,6 +6,7 @@ Fashion-MNIST is Copyright Zalando SE, MIT licence, https://github.com/zalandore
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DOWNLOAD_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 """Where Keras downloads the same four files from; FM_MLFLOW_DATA_URL names a mirror."""
 
+_LARGEST_DOWNLOAD = 64 * 2**20
 _WHAT_TO_DO = (
     "put the four .gz files in a folder and name it with --data-dir or FM_MLFLOW_DATA_DIR, "
     "install Debian's package dataset-fashion-mnist, or use --dataset digits"
@@ -136,12 +138,14 @@ def _download(name: str, folder: Path, on_progress: DownloadProgress | None) -> 
         ):
             response.raise_for_status()
             length = response.headers.get("Content-Length")
-            total = int(length) if length else None
+            total = int(length) if length and re.fullmatch(r"[0-9]{1,12}", length) else None
             done = 0
             with partial.open("wb") as file:
                 for chunk in response.iter_content(1 << 18):
                     file.write(chunk)
                     done += len(chunk)
+                    if done > _LARGEST_DOWNLOAD:
+                        raise requests.RequestException("it is not one of the four files")
                     if on_progress:
                         on_progress(f"{name}.gz", done, total)
             read_idx(partial, repair=_REPAIR, expected_sha256=SHA256[name], shown_as=url)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     ByteArray = NDArray[np.uint8]
 
+_LARGEST_SHAPE = 2**40
 _READ_AT_ONCE = 1 << 20
 
 
@@ -96,6 +97,8 @@ def _read(file: Unpacked, shown: str) -> tuple[ByteArray, str]:
         return nothing, str(error)
     if shape is None or not 1 <= len(shape) <= 3:
         return nothing, "not an IDX file of unsigned bytes"
+    if math.prod(max(axis, 1) for axis in shape) > _LARGEST_SHAPE:  # NumPy refuses an empty one too
+        return nothing, "an IDX file with axes that no array has"
     header = 4 + 4 * len(shape)
     expected = header + math.prod(shape)
     if expected > file.most:

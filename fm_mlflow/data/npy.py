@@ -18,6 +18,8 @@ from fm_mlflow.data.bounded_file import check_size, damage_in_words
 from fm_mlflow.process.regular_file import open_regular
 
 _MAGIC = b"\x93NUMPY"
+_MOST_AXES = 32
+_LONGEST_AXIS = 2**48
 _LONGEST_HEADER = 10_000
 _LARGEST_READ = 256 * 1024
 """Of a zip file's directory, which is read as a whole, and of an array, which is not."""
@@ -71,8 +73,8 @@ def read_npy_header(stream: BufferedIOBase) -> NpyHeader:
     v1, v2 = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
     with damage_in_words():
         shape, column_major, dtype = (v1 if start[6] == 1 else v2)(BytesIO(length + text))
-    if any(axis < 0 for axis in shape):
-        raise ValueError(f"an array of shape {shape}")
+    if len(shape) > _MOST_AXES or any(not 0 <= axis < _LONGEST_AXIS for axis in shape):
+        raise ValueError("it has axes that no array has")  # perhaps of thousands of digits
     return NpyHeader(shape, dtype, column_major, len(start + length + text))
 
 
