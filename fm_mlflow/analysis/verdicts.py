@@ -103,12 +103,11 @@ def _by_ratio(a: Group, b: Group, cost: Cost) -> _Evidence | None:
     first, second = a.metrics[cost.key], b.metrics[cost.key]
     if cost.key not in MEASURED or min(*first.values, *second.values) <= 0:
         return None
-    if first.n == second.n == 1:
-        return _Evidence(a, b, "", 1.0, 0.0, ratio=ratio_of_means(first.values, second.values))
-    if first.is_constant and second.is_constant:
+    test = "" if first.n == second.n == 1 else "t-test on logarithms"
+    if test and first.is_constant and second.is_constant:
         return None  # no noise to hold the difference against
     ratio = ratio_of_means(first.values, second.values)
-    return _Evidence(a, b, "t-test on logarithms", ratio.p_value, 0.0, ratio=ratio)
+    return _Evidence(a, b, test, ratio.p_value, 0.0, ratio=ratio)
 
 
 def _judged_without_test(a: Group, b: Group, cost: Cost) -> Verdict | None:

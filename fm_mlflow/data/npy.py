@@ -132,7 +132,7 @@ def open_npz(path: Path, kinds: dict[str, str], largest: int) -> Iterator[dict[s
     with open_regular(path) as file:
         check_size(file, largest)
         with damage_in_words():
-            archive = zipfile.ZipFile(cast("IO[bytes]", _SmallReads(file)))
+            archive = zipfile.ZipFile(small_reads(file, _LARGEST_READ))
             arrays = {name: _open(archive, name, kinds[name]) for name in kinds}
         unpacked = sum(array.header.total for array in arrays.values())
         if unpacked > largest:
@@ -158,15 +158,24 @@ def _open(archive: zipfile.ZipFile, name: str, kinds: str) -> NpzArray:
     return NpzArray(header, stream)
 
 
-class _SmallReads:
-    """A file that refuses to read much at once: a zip file's directory can be of any size."""
+def small_reads(file: BufferedReader, largest: int) -> IO[bytes]:
+    """Return a file that refuses to read much at once: a zip file's directory can be of any size.
 
-    def __init__(self, file: BufferedReader) -> None:
+    Args:
+        file: Open.
+        largest: Bytes of a read; beyond them it raises ValueError.
+    """
+    return cast("IO[bytes]", _SmallReads(file, largest))
+
+
+class _SmallReads:
+    def __init__(self, file: BufferedReader, largest: int) -> None:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
         self._file = file
+        self._largest = largest
 
     def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size if 0 <= size <= _LARGEST_READ else _LARGEST_READ + 1)
-        if len(content) > _LARGEST_READ:
-            raise ValueError(f"its directory has more than {_LARGEST_READ:,} bytes")
+        content = self._file.read(size if 0 <= size <= self._largest else self._largest + 1)
+        if len(content) > self._largest:
+            raise ValueError(f"its directory has more than {self._largest:,} bytes")
         return content

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
-import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +10,10 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from fm_mlflow.process.regular_file import open_regular
+from fm_mlflow.data.npy import read_npy_header, small_reads
+from fm_mlflow.process.regular_file import open_regular, size_of
 
 _CHUNK = 2**20
 _LARGEST_DIRECTORY = 4 * 2**20
@@ -60,12 +58,12 @@ class ArrayFile:
             while whole.read(_CHUNK):
                 pass
         with self._archive.open(entry) as stream:
-            shape, is_column_major, dtype = _header(stream)
-            if dtype.kind not in _KINDS or any(length < 0 for length in shape):
-                raise ValueError(f"array {name} is of {dtype} and shape {shape}")
-            if math.prod(shape) * dtype.itemsize != entry.file_size - stream.tell():
+            header = read_npy_header(cast("io.BufferedIOBase", stream))
+            if header.dtype.kind not in _KINDS:
+                raise ValueError(f"array {name} is of {header.dtype}")
+            if header.total != entry.file_size:
                 raise ValueError(f"array {name} declares another size than it has")
-            values = np.empty(shape, dtype, "F" if is_column_major else "C")
+            values = np.empty(header.shape, header.dtype, "F" if header.is_column_major else "C")
             _fill(memoryview(cast("Any", values.reshape(-1, order="A").view(np.uint8))), stream)
         return values
 
@@ -77,31 +75,11 @@ def open_arrays(path: Path) -> Iterator[ArrayFile]:
     Raises:
         OSError, ValueError, zipfile.BadZipFile: It is missing, no regular file, or damaged.
     """
-    with open_regular(path) as file, zipfile.ZipFile(_ShortReads(file)) as archive:
-        yield ArrayFile(archive, os.fstat(file.fileno()).st_size)
-
-
-class _ShortReads(io.BufferedReader):
-    """A file of which no large part is read at once: a directory may declare any size."""
-
-    def __init__(self, file: io.BufferedReader) -> None:
-        super().__init__(file.raw)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        is_short = size is not None and 0 <= size <= _LARGEST_DIRECTORY
-        found = super().read(size if is_short else _LARGEST_DIRECTORY + 1)
-        if len(found) > _LARGEST_DIRECTORY:
-            raise ValueError(f"its directory has more than {_LARGEST_DIRECTORY} bytes")
-        return found
-
-
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(stream)
-    if version == (1, 0):
-        return npy.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return npy.read_array_header_2_0(stream)
-    raise ValueError(f"version {version} of NumPy's format")
+    with (
+        open_regular(path) as file,
+        zipfile.ZipFile(small_reads(file, _LARGEST_DIRECTORY)) as archive,
+    ):
+        yield ArrayFile(archive, size_of(file))
 
 
 def _fill(target: memoryview, stream: IO[bytes]) -> None:
