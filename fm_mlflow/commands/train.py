@@ -156,9 +156,9 @@ def run_training(
                 memory=memory,
             )
             costs, flops = training_costs(trained, config.measured_parts)
-            costs += clocks(fitted, logged, start.time - start.progress.seconds)
+            costs += clocks(fitted.seconds, logged, start.time - start.progress.seconds)
             measured = of_parts(costs, start.parts)
-            log_costs(run, whole, measured, flops, memory, machine)
+            log_costs(run, run_name(whole), measured, flops, memory, machine)
             metrics = {**outcome, **measurement.metrics(measured)}
             run.describe(describe_training(whole, dataset, metrics, fitted.stopped))
         return TrainResult(

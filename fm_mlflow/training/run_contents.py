@@ -25,6 +25,8 @@ from fm_mlflow.process.redaction import redact
 from fm_mlflow.report.describe import describe_training
 
 if TYPE_CHECKING:
+    import keras
+
     from fm_mlflow.fitting import FitResult, Stop
     from fm_mlflow.measure.flops import FlopsProfile
     from fm_mlflow.tracking.recorder import LoggedModel
@@ -47,13 +49,18 @@ def log_setting(
     for context, subset in contexts.items():
         if subset is not None:
             run.log_dataset(dataset.name, subset, context, dataset.source)
+    log_summary(run, built.model, built.source.files)
+
+
+def log_summary(run: TrackedRun, model: keras.Model, source_files: Sequence[Path] = ()) -> None:
+    """Log a model's layers, and which files of the user's own travel with it."""
     with run.artifacts() as folder:
         lines: list[str] = []
-        built.model.summary(print_fn=lambda line, **_: lines.append(line))
+        model.summary(print_fn=lambda line, **_: lines.append(line))
         summary = redact("\n".join(lines))
         (folder / keys.MODEL_SUMMARY_FILE).write_text(f"{summary}\n", encoding="utf-8")
-        if files := built.source.files:
-            listed = "".join(f"{printable(path.as_posix())}\n" for path in files)
+        if source_files:
+            listed = "".join(f"{printable(path.as_posix())}\n" for path in source_files)
             (folder / keys.SOURCE_FILES_FILE).write_text(listed, encoding="utf-8")
 
 
@@ -124,17 +131,24 @@ def _log_stop(run: TrackedRun, stopped: Stop) -> None:
     run.log_params(params, unless_logged=True)  # of the run before it was extended
 
 
-def clocks(fitted: FitResult, logged: LoggedModel, started: float) -> list[Measurement]:
-    """Return the size of the logged model and the times of the run as measurements."""
+def clocks(fit_seconds: float, logged: LoggedModel | None, started: float) -> list[Measurement]:
+    """Return the size of the logged model and the times of the run as measurements.
+
+    Args:
+        fit_seconds: Wall time of the fit.
+        logged: The model, if one was logged.
+        started: When the run began, by `time.perf_counter`.
+    """
     clock = "monotonic clock around"
     files = "files of the logged MLflow model, as MLflow counts them, / 1024²"
-    if logged.size_bytes is None:
-        size = Measurement.missing(keys.SIZE_MLFLOW_MODEL, files, "the store does not say")
+    if logged is None or logged.size_bytes is None:
+        reason = "no model was logged" if logged is None else "the store does not say"
+        size = Measurement.missing(keys.SIZE_MLFLOW_MODEL, files, reason)
     else:
         size = Measurement.exact(keys.SIZE_MLFLOW_MODEL, logged.size_bytes / MIB, files)
     return [
         size,
-        Measurement.single(keys.FIT_SECONDS, fitted.seconds, f"{clock} the fit, tracing included"),
+        Measurement.single(keys.FIT_SECONDS, fit_seconds, f"{clock} the fit, tracing included"),
         Measurement.single(
             keys.TOTAL_SECONDS,
             time.perf_counter() - started,
@@ -159,13 +173,22 @@ def of_parts(measurements: Sequence[Measurement], parts: int) -> list[Measuremen
 
 def log_costs(
     run: TrackedRun,
-    config: TrainConfig,
+    name: str,
     costs: Sequence[Measurement],
     flops: FlopsProfile | None,
     memory: MemoryMonitor | None,
     machine: Machine,
 ) -> None:
-    """Log every cost as metric and in `measurements.json`, with the tables and the plot."""
+    """Log every cost as metric and in `measurements.json`, with the tables and the plot.
+
+    Args:
+        run: The run.
+        name: What the plot is called.
+        costs: All of them, those that are missing included.
+        flops: The profile behind the FLOPs.
+        memory: The monitor of the run.
+        machine: What it was measured on.
+    """
     from fm_mlflow.report.plots import save_memory_timeline
 
     values = measurement.metrics(costs)
@@ -181,7 +204,7 @@ def log_costs(
             peak = values.get(keys.MEMORY_PEAK)
             if peak is not None:
                 plot = _file(folder, keys.MEMORY_PLOT_FILE)
-                save_memory_timeline(memory.timeline, peak, run_name(config), plot)
+                save_memory_timeline(memory.timeline, peak, name, plot)
     run.log_metrics(values, of_model=True)
 
 

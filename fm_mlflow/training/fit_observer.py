@@ -1,0 +1,206 @@
+"""What the training steps of a `model.fit` receive: how many examples, and arrays of which kind.
+
+Keras tells a callback none of that. It is read where it passes by, and no step is run differently
+for it: TensorFlow's compiled step counts in a variable; JAX and PyTorch are given each batch in
+Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import keras
+
+Structure = Any
+"""An array, or tuples, lists and dictionaries of them."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape and type of an array; None stands for a size that the step does not know."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class FitObserver:
+    """Observes the training steps of one fit.
+
+    Args:
+        model: Compiled.
+        on_first_step: Called after the first call of the compiled step.
+    """
+
+    def __init__(self, model: keras.Model, on_first_step: Callable[[], None]) -> None:
+        self._model = model
+        self._on_first_step = on_first_step
+        self._calls = 0
+        self._steps: _Steps | None = None
+        self._function: Callable[..., Any] | None = None
+
+    def attach(self) -> None:
+        """Begin to observe; call it in `on_train_begin`, when Keras has made its step."""
+        self._steps = steps = _KINDS[keras.backend.backend()].of(self._model)
+        function = self._model.train_function
+
+        def train_function(*arguments: Any) -> Any:
+            result = function(*steps.passing(arguments))
+            self._calls += 1
+            if self._calls == 1:
+                self._on_first_step()
+            return result
+
+        self._model.train_function, self._function = train_function, function
+
+    def detach(self) -> None:
+        """Give the model its compiled step back."""
+        if self._function is not None:
+            self._model.train_function, self._function = self._function, None
+
+    @property
+    def data(self) -> Structure:
+        """Specs of what a step receives, (inputs, targets, weights) as a rule; None before."""
+        return self._steps.data if self._steps and self._calls else None
+
+    @property
+    def batch_size(self) -> int | None:
+        """Examples of the first step; None before it."""
+        return self._steps.first if self._steps and self._calls else None
+
+    @property
+    def examples(self) -> int:
+        """Examples that the steps have received so far."""
+        return self._steps.examples if self._steps else 0
+
+
+class _Steps:
+    """The steps of a fit that are given their batches in Python: those of PyTorch.
+
+    Attributes:
+        data: Specs of the first batch.
+    """
+
+    def __init__(self) -> None:
+        self.data: Structure = None
+        self._first = 0
+        self._examples = 0
+
+    @classmethod
+    def of(cls, _model: keras.Model) -> _Steps:
+        """Return the steps of a fit of the model that begins now."""
+        return cls()
+
+    @property
+    def first(self) -> int:
+        return self._first
+
+    @property
+    def examples(self) -> int:
+        return self._examples
+
+    def passing(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the arguments of Keras' compiled step; note the batches that they hold."""
+        for batch in arguments[0]:
+            self.note(batch)
+        return arguments
+
+    def note(self, batch: Structure) -> None:
+        size = int(_leaf(batch).shape[0])
+        if self.data is None:
+            self.data, self._first = keras.tree.map_structure(_spec, batch), size
+        self._examples += size
+
+
+class _JaxSteps(_Steps):
+    """The steps of a fit on JAX: they draw their batches from an iterator of Python's."""
+
+    def passing(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        *state, batches = arguments
+        return (*state, self._noted(batches))
+
+    def _noted(self, batches: Iterator[Structure]) -> Iterator[Structure]:
+        for batch in batches:
+            self.note(batch)
+            yield batch
+
+
+class _TensorFlowSteps(_Steps):
+    """The steps of a fit on TensorFlow, counted by variables of the traced step."""
+
+    @classmethod
+    def of(cls, model: keras.Model) -> _TensorFlowSteps:
+        """Return those of an earlier fit, counting anew, while the model has the same function."""
+        known = _traced.get(model)
+        if known is not None and known._function is model.train_function:
+            known._counter.assign(0)
+            return known
+        # Another function may have been traced before anybody observed it.
+        _traced[model] = steps = cls(model)
+        return steps
+
+    def __init__(self, model: keras.Model) -> None:
+        import tensorflow as tf
+
+        super().__init__()
+        # Of all devices together, where the fit is distributed.
+        with model.distribute_strategy.scope():
+            self._counter, self._first_size = (
+                tf.Variable(
+                    0,
+                    trainable=False,
+                    dtype=tf.int64,
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.SUM,
+                )
+                for _ in range(2)
+            )
+        step = model.train_step
+
+        def train_step(data: Structure) -> Any:
+            if self.data is None or not tf.executing_eagerly():  # the last batch may be smaller
+                self.data = keras.tree.map_structure(_spec, data)
+            size = tf.shape(_leaf(data), out_type=tf.int64)[0]
+            is_first = tf.equal(self._counter, 0)
+            self._first_size.assign(tf.where(is_first, size, self._first_size))
+            self._counter.assign_add(size)
+            return step(data)
+
+        model.train_step = train_step
+        try:
+            model.make_train_function(force=True)
+        finally:
+            del model.train_step
+        self._function = model.train_function
+
+    @property
+    def first(self) -> int:
+        return int(self._first_size.numpy())
+
+    @property
+    def examples(self) -> int:
+        return int(self._counter.numpy())
+
+    def passing(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        return arguments
+
+
+_traced: WeakKeyDictionary[keras.Model, _TensorFlowSteps] = WeakKeyDictionary()
+
+_KINDS: dict[str, type[_Steps]] = {
+    "tensorflow": _TensorFlowSteps,
+    "jax": _JaxSteps,
+    "torch": _Steps,
+}
+
+
+def _spec(array: Any) -> Spec | None:
+    if array is None:
+        return None
+    return Spec(tuple(array.shape), keras.backend.standardize_dtype(array.dtype))
+
+
+def _leaf(data: Structure) -> Any:
+    return next(leaf for leaf in keras.tree.flatten(data) if leaf is not None)
