@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fm_mlflow.commands.resume import resume as resume
     from fm_mlflow.commands.runs import runs as runs
     from fm_mlflow.commands.sync import sync as sync
+    from fm_mlflow.commands.track import track as track
     from fm_mlflow.commands.train import train as train
     from fm_mlflow.config import (
         BenchmarkConfig as BenchmarkConfig,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     )
     from fm_mlflow.results.register import GateError as GateError, Registration as Registration
     from fm_mlflow.results.train import TrainResult as TrainResult
+    from fm_mlflow.scripts.cost_callback import CostCallback as CostCallback
 
 __version__ = "0.1.0"
 
@@ -72,7 +74,9 @@ _NAMES = {
     "commands.resume": "resume",
     "commands.runs": "runs",
     "commands.sync": "sync",
+    "commands.track": "track",
     "commands.train": "train",
+    "scripts.cost_callback": "CostCallback",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

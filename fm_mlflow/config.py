@@ -47,6 +47,15 @@ _MODEL_ACCEPTED = (
     f"{', '.join(BUILTIN_MODELS)}, package.module:function or path/to/file.py:function"
 )
 
+
+def measured_parts(text: str) -> frozenset[str]:
+    """Return the costs to measure that a setting names, of `MEASURED_PARTS`."""
+    parts = frozenset() if text == "none" else frozenset(text.split(","))
+    if not parts <= set(MEASURED_PARTS):
+        raise InputError("measure", text, _MEASURE_ACCEPTED)
+    return parts
+
+
 ModelName = Annotated[str, Field(json_schema_extra={"accepted": _MODEL_ACCEPTED})]
 
 
@@ -107,12 +116,11 @@ class Protocol(Settings):
     @property
     def measured_parts(self) -> frozenset[str]:
         """The costs to measure, of `MEASURED_PARTS`."""
-        return frozenset() if self.measure == "none" else frozenset(self.measure.split(","))
+        return measured_parts(self.measure)
 
     @model_validator(mode="after")
     def _check_protocol(self) -> Self:
-        if not self.measured_parts <= set(MEASURED_PARTS):
-            raise InputError("measure", self.measure, _MEASURE_ACCEPTED)
+        measured_parts(self.measure)
         if self.dataset == "idx" and not self.data_dir:
             raise InputError("data_dir", self.data_dir, "the folder of the four files of 'idx'")
         if self.dataset == "digits" and self.data_dir:

@@ -32,6 +32,7 @@ MODEL: Final = "model"
 FIRST_STEP: Final = "first step"
 TRAINING: Final = "training"
 EVALUATION: Final = "evaluation"
+AFTER_FIT: Final = "after the fit"
 
 _TRAINING_PHASES = (FIRST_STEP, TRAINING)
 

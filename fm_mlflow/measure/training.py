@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -65,6 +66,7 @@ class Trained:
         batch_size: Images a step.
         training_seconds: Wall time of each epoch's training steps; as many as there were epochs.
         memory: The monitor of the run, or None where memory is not measured.
+        data: A batch of all that the step gets, where that is not (inputs, labels).
     """
 
     model: keras.Model
@@ -74,6 +76,7 @@ class Trained:
     batch_size: int
     training_seconds: Sequence[float]
     memory: MemoryMonitor | None
+    data: Any = None
 
 
 def training_costs(
@@ -95,8 +98,14 @@ def training_costs(
     def flops() -> list[Measurement]:
         nonlocal profile
         batch_size = min(trained.batch_size, trained.images)
-        inputs, targets = trained.inputs[:1], trained.labels[:1]
-        found = profile_flops(model, batch_size, inputs=inputs, targets=targets, keras_flops=True)
+        found = profile_flops(
+            model,
+            batch_size,
+            inputs=trained.inputs,
+            targets=trained.labels,
+            data=trained.data,
+            keras_flops=True,
+        )
         measurements = found.measurements(trained.images, len(trained.training_seconds))
         profile = found
         return measurements

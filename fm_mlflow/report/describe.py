@@ -77,3 +77,21 @@ def describe_benchmark(
         row = (markdown(each.name), markdown(each.status), accuracy, markdown(each.error or ""))
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
+
+
+def describe_script(model: str, epochs: int, examples: int, metrics: Mapping[str, float]) -> str:
+    """Describe a training that a script of somebody's own did.
+
+    Args:
+        model: What was trained.
+        epochs: Epochs that were logged.
+        examples: Of an epoch; 0 where nobody counted them.
+        metrics: Values of the whole run, by logged name.
+    """
+    of = f" of {examples:,} examples" if examples else ""
+    lines = [f"**{markdown(model)}**, trained by a script: {epochs:,} epochs{of}.", "", "| | |"]
+    lines += ["|---|---|"]
+    lines += [f"| {label} | {text} |" for label, text in training_figures(metrics)]
+    lines += ["", "| | measured | rule of thumb |", "|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in measured_and_estimated(metrics)]
+    return "\n".join(lines)

@@ -20,6 +20,13 @@ def describe_dataset(name: str, subset: Subset, source: str) -> dict[str, Any]:
         subset: Its contents; only shape, type and digest are described.
         source: Folder or library that it came from.
     """
+    return describe_arrays(name, subset.images, subset.labels, short_digest(subset.digest), source)
+
+
+def describe_arrays(
+    name: str, inputs: Any, targets: Any, digest: str, source: str
+) -> dict[str, Any]:
+    """Return MLflow's description of arrays, or of mappings of arrays, as plain values."""
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.sources import (  # type: ignore[attr-defined]  # made at import time
         LocalArtifactDatasetSource,
@@ -27,17 +34,17 @@ def describe_dataset(name: str, subset: Subset, source: str) -> dict[str, Any]:
 
     path = Path(source)
     dataset = mlflow.data.from_numpy(  # type: ignore[attr-defined]  # set at import time
-        subset.images,
-        targets=subset.labels,
+        inputs,
+        targets=targets,
         source=LocalArtifactDatasetSource(str(path.resolve()))
         if path.is_dir()
         else CodeDatasetSource(tags={"source": source}),
         name=name,
-        digest=short_digest(subset),
+        digest=digest,
     )
     return dict(dataset.to_dict())
 
 
-def short_digest(subset: Subset) -> str:
+def short_digest(digest: str) -> str:
     """Return as much of a digest as MLflow takes."""
-    return subset.digest[:_MAX_DIGEST_LENGTH]
+    return digest[:_MAX_DIGEST_LENGTH]

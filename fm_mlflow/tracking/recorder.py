@@ -16,7 +16,7 @@ from fm_mlflow.data.dataset import Subset
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.atomic_file import sync_to_disk
 from fm_mlflow.process.redaction import redact_named
-from fm_mlflow.tracking.datasets import describe_dataset, short_digest
+from fm_mlflow.tracking.datasets import describe_arrays, describe_dataset, short_digest
 from fm_mlflow.tracking.model_files import ModelFiles
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
@@ -184,7 +184,7 @@ class Recorder:
             dataset_name: Name of that data set.
         """
         now = self._now()
-        digest = short_digest(test_set) if test_set else None
+        digest = short_digest(test_set.digest) if test_set else None
         points = tuple(
             records.Point(name, float(value), now, step, of_model, dataset_name, digest)
             for name, value in metrics.items()
@@ -232,6 +232,13 @@ class Recorder:
             source: Folder or library that it came from.
         """
         self._append(records.Dataset(describe_dataset(name, subset, source), context))
+
+    def log_arrays(
+        self, name: str, context: str, inputs: Any, targets: Any, digest: str, source: str
+    ) -> None:
+        """Log arrays of a script's own, or mappings of arrays, as an input of the run."""
+        described = describe_arrays(name, inputs, targets, short_digest(digest), source)
+        self._append(records.Dataset(described, context))
 
     @contextmanager
     def artifacts(self) -> Iterator[Path]:

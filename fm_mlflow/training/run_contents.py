@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,12 +73,12 @@ def log_outcome(
         The model as it is logged, and what it scored, by logged name.
     """
     from fm_mlflow.measure.size import weights_digest
-    from fm_mlflow.report.plots import save_confusion_matrix, save_learning_curve
+    from fm_mlflow.report.plots import save_confusion_matrix
 
     run.set_tags({keys.COMPILER: fitted.compiler})
     name = run_name(config, fitted.epochs_done)
     if fitted.stopped is not None:
-        _log_stop(run, fitted.stopped)
+        log_stop(run, fitted.stopped)
         if run.name == run_name(config):  # nobody gave it another
             run.rename(name)
     inputs, labels = built.inputs(dataset.test), dataset.test.labels.astype(np.int32)
@@ -106,8 +106,8 @@ def log_outcome(
     )
     run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
     run.set_tags({keys.WEIGHTS_DIGEST: weights_digest(built.model)})
+    log_curve(run, name, fitted.history)
     with run.artifacts() as folder:
-        save_learning_curve(fitted.history, name, _file(folder, keys.LEARNING_CURVE_FILE))
         save_confusion_matrix(
             dataset.test.labels,
             predicted,
@@ -120,7 +120,15 @@ def log_outcome(
     return model, outcome
 
 
-def _log_stop(run: TrackedRun, stopped: Stop) -> None:
+def log_curve(run: TrackedRun, name: str, history: Mapping[str, Sequence[float]]) -> None:
+    """Log the plot of losses and accuracies by epoch."""
+    from fm_mlflow.report.plots import save_learning_curve
+
+    with run.artifacts() as folder:
+        save_learning_curve(history, name, _file(folder, keys.LEARNING_CURVE_FILE))
+
+
+def log_stop(run: TrackedRun, stopped: Stop) -> None:
     """Log that a callback stopped the run early, where a reader of the runs table sees it."""
     done, best, reason = str(stopped.epoch), str(stopped.best_epoch), stopped.reason
     tags: dict[str, str] = {keys.EPOCHS_DONE: done, keys.BEST_EPOCH: best, keys.STOPPED_BY: reason}

@@ -169,7 +169,25 @@ def source_of(function: Callable[[], Any]) -> UserSource:
     model may be defined in any of its neighbours, and of packages the modules that are imported
     only later. What else lies in a package, data and settings above all, stays where it is.
     """
-    module = sys.modules[function.__module__]
+    return _source_of_module(sys.modules[function.__module__])
+
+
+def source_of_model(model: Any) -> UserSource:
+    """Return the user's own code that a model's classes come from; nothing for installed packages.
+
+    Args:
+        model: A Keras model, whose layers may be nested.
+    """
+    modules, layers = set(), [model]
+    while layers:
+        layer = layers.pop()
+        modules.add(type(layer).__module__)
+        layers += getattr(layer, "layers", ())
+    found = (_source_of_module(sys.modules[name]) for name in sorted(modules))
+    return next((source for source in found if source.files), UserSource())
+
+
+def _source_of_module(module: ModuleType) -> UserSource:
     file = getattr(module, "__file__", None)
     if file is None or module.__name__ == "__main__":  # MLflow pickles what is defined there
         return UserSource()

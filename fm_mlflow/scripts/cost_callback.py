@@ -1,0 +1,252 @@
+"""The Keras callback that logs what a `model.fit` of somebody's own costs."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import keras
+import numpy as np
+from typing_extensions import override
+
+from fm_mlflow import keys
+from fm_mlflow.errors import TrainingError
+from fm_mlflow.fitting.early_stop import stop
+from fm_mlflow.measure.measurement import describe_error
+from fm_mlflow.measure.memory import AFTER_FIT, FIRST_STEP, TRAINING
+from fm_mlflow.measure.training import Trained
+from fm_mlflow.scripts.fit_observer import FitObserver
+from fm_mlflow.scripts.fit_surroundings import (
+    callbacks_of_fit,
+    data_of_fit,
+    first_examples,
+    logs_to_mlflow,
+    made_up_examples,
+)
+from fm_mlflow.scripts.script_run import ScriptRun, ScriptSettings
+from fm_mlflow.settings import parse
+from fm_mlflow.training.run_contents import log_stop
+
+_log = logging.getLogger("fm_mlflow")
+
+Hook = TypeVar("Hook", bound=Callable[..., None])
+
+
+def _never_raising(hook: Hook) -> Hook:
+    """Keep what fails in a hook from the fit: say it once, and record no more of that fit."""
+
+    @functools.wraps(hook)
+    def guarded(self: CostCallback, *arguments: Any, **named: Any) -> None:
+        if self._gave_up:
+            return
+        try:
+            hook(self, *arguments, **named)
+        except Exception as error:
+            self._give_up(error)
+
+    return cast("Hook", guarded)
+
+
+class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
+    """Logs a `model.fit` to MLflow, with what it costs.
+
+    Into the active MLflow run, which stays open; else into a run of its own. Logged are loss and
+    metrics of each epoch, parameters, and, when the fit has ended, every cost that
+    `fm-mlflow train` logs, measured in the same way: FLOPs, memory, sizes, latency, throughput.
+    The steps run as without it, compiled and unobserved; nothing that fails here reaches the fit.
+
+    Beside `mlflow.keras.MlflowCallback` or MLflow's autologging it leaves to them what they log.
+
+    Args:
+        name: What is trained, as comparisons call it; by default the model's name.
+        seed: The seed that the script set; logged, so that runs are seeds of one model.
+        dataset: Name of the data.
+        measure: Costs to measure, of `flops`, `latency` and `memory`, with commas; or `none`.
+        params: Parameters of the script's own.
+        example: A few hundred inputs for the latency; by default the first of the training data.
+
+    Raises:
+        InputError: A parameter was refused.
+
+    Example:
+        >>> model.fit(x, y, epochs=5, callbacks=[fm_mlflow.CostCallback()])
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        seed: int | None = None,
+        dataset: str = "",
+        measure: str = "flops,latency,memory",
+        params: Mapping[str, Any] | None = None,
+        example: Any = None,
+        run: ScriptRun | None = None,
+    ) -> None:
+        super().__init__()
+        values = {"name": name, "seed": seed, "dataset": dataset, "measure": measure}
+        self._settings = parse(ScriptSettings, values)
+        self._own_params = dict(params or {})
+        self._example = example
+        self._shared = run
+        self._run: ScriptRun | None = run
+        self._gave_up = False
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forget the fit before: a callback may see several."""
+        self._observer: FitObserver | None = None
+        self._callbacks: list[keras.callbacks.Callback] = []
+        self._data: tuple[Any, Any, Any] | None = None
+        self._epoch_seconds: list[float] = []
+        self._fit_seconds = 0.0
+        self._losses: list[float] = []
+        self._examples_an_epoch = 0
+        self._first_step: int | None = None
+        self._is_training = False
+
+    @override
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._end_interrupted()  # a fit before
+        self._gave_up = False
+        self._begin()
+
+    @_never_raising
+    def _begin(self) -> None:
+        self._clear()
+        if self._shared is None:
+            self._run = ScriptRun(self._settings, self._own_params)
+            self._run.open()
+            atexit.register(self._end_interrupted)
+        run = self._opened
+        self._callbacks = [each for each in callbacks_of_fit() if each is not self]
+        self._data = data_of_fit(self.model)
+        run.begin(self.model, self.params.get("epochs"), alone=not self._is_logged_already)
+        run.phase(FIRST_STEP)
+        self._observer = FitObserver(self.model, lambda: run.phase(TRAINING))
+        self._observer.attach()
+        self._fit_began = time.perf_counter()
+
+    @property
+    def _is_logged_already(self) -> bool:
+        return any(logs_to_mlflow(each) for each in self._callbacks)
+
+    @override
+    @_never_raising
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self._first_step is None:  # a second fit may count its epochs from 1 again
+            done = self._opened.step
+            self._first_step = 1 + (done if epoch < done else 0)
+        self._is_training = True
+        self._epoch_began = time.perf_counter()
+
+    @override
+    @_never_raising
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._end_training_steps()
+
+    def _end_training_steps(self) -> None:
+        if self._is_training:
+            self._is_training = False
+            self._epoch_seconds.append(time.perf_counter() - self._epoch_began)
+
+    @override
+    @_never_raising
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._end_training_steps()
+        run, observer = self._opened, self._observer
+        if not self._examples_an_epoch and observer is not None:
+            self._examples_an_epoch = observer.examples
+            run.log_params({"batch_size": observer.batch_size})
+        metrics = run.names.logged(logs or {})
+        self._losses.append(metrics.get(keys.VAL_LOSS, math.nan))
+        if self._is_logged_already:
+            metrics = {}
+        rate = getattr(self.model.optimizer, "learning_rate", None)
+        if rate is not None:
+            metrics[keys.LEARNING_RATE] = float(str(np.float32(rate)))
+        metrics[keys.EPOCH_SECONDS] = time.perf_counter() - self._epoch_began
+        run.log_epoch(metrics, epoch + (self._first_step or 1))
+
+    @override
+    @_never_raising
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._fit_seconds = time.perf_counter() - self._fit_began
+        run = self._opened
+        run.phase(AFTER_FIT)
+        if self._observer is not None:
+            self._observer.detach()
+        if self.model.stop_training and 0 < len(self._epoch_seconds) < self.params["epochs"]:
+            own = [each for each in self._callbacks if not logs_to_mlflow(each)]
+            log_stop(run.run, stop(own, run.step, self._losses))
+        if self._shared is None:
+            self.log_costs()
+            self._close(None)
+
+    def log_costs(self) -> None:
+        """Measure and log what the fit that has ended cost; `track` does so at its end."""
+        if self._observer is None or not self._epoch_seconds:
+            return
+        batch_size = self._observer.batch_size or 1
+        inputs, targets, data, made_up = self._examples(self._observer.data)
+        if made_up:
+            self._opened.notice(made_up)
+        trained = Trained(
+            model=self.model,
+            inputs=inputs,
+            labels=targets,
+            images=self._examples_an_epoch,
+            batch_size=batch_size,
+            training_seconds=self._epoch_seconds,
+            memory=self._opened.memory,
+            data=data,
+        )
+        self._opened.log_costs(trained, self._fit_seconds)
+        self._observer = self._data = None
+
+    def _examples(self, specs: Any) -> tuple[Any, Any, Any, str]:
+        """Return inputs, targets and all that a step receives; and what is not real of them."""
+        batch = None if self._data is None else first_examples(*self._data)
+        said = ""
+        if batch is None:
+            batch = made_up_examples(specs)
+            said = "the data cannot be drawn from again: latency is measured on made-up inputs"
+        inputs = batch[0] if self._example is None else self._example
+        return inputs, batch[1] if len(batch) > 1 else None, batch, said
+
+    @property
+    def _opened(self) -> ScriptRun:
+        if self._run is None:
+            raise RuntimeError("no fit is under way")
+        return self._run
+
+    def _give_up(self, error: Exception) -> None:
+        self._gave_up = True
+        told = f"CostCallback records no more of this fit: {describe_error(error)}"
+        try:
+            if self._observer is not None:
+                self._observer.detach()
+            if self._shared is None and self._run is not None:
+                self._close(TrainingError(told))
+        except Exception as another:  # the fit continues whatever happens
+            told = f"{told}; {describe_error(another)}"
+        _log.warning("%s", told)
+
+    def _end_interrupted(self) -> None:
+        """Close the run of a fit that did not end: Keras does not tell callbacks of an error."""
+        if self._shared is None and self._run is not None:
+            # What ended the program, where that is why this is called.
+            cause = getattr(sys, "last_value", None)
+            self._close(cause or TrainingError("the fit did not end; its error was the caller's"))
+
+    def _close(self, error: BaseException | None) -> None:
+        atexit.unregister(self._end_interrupted)
+        run, self._run = self._run, None
+        if run is not None:
+            run.close(error)

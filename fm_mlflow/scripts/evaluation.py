@@ -1,0 +1,120 @@
+"""What a model of any kind scores on data of any kind, and what it predicts of each example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from fm_mlflow import keys
+from fm_mlflow.fitting.metric_names import MetricNames
+
+_TEST = "test_"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of `evaluate`.
+
+    Attributes:
+        metrics: `test_loss` and the model's own metrics, each with `test_` before its name.
+        predictions: Arrays of `predictions/test.npz`, a row an example: `label` and `probability`
+            of classes, `target` and `prediction` of numbers; empty where there are none.
+        why_not: Why there are none.
+    """
+
+    metrics: dict[str, float]
+    predictions: dict[str, NDArray[Any]]
+    why_not: str = ""
+
+
+def evaluate(
+    model: keras.Model, x: Any, y: Any, batch_size: int | None, names: MetricNames
+) -> Evaluation:
+    """Evaluate a compiled model, and have it predict.
+
+    Args:
+        model: Compiled.
+        x: What `model.evaluate` takes.
+        y: Targets, where `x` is arrays.
+        batch_size: Examples at a time, where `x` is arrays.
+        names: What the model's metrics are called.
+    """
+    results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
+    metrics = {_test_name(name): value for name, value in names.logged(results).items()}
+    targets = _targets(x) if y is None else y
+    if targets is None:
+        return Evaluation(metrics, {}, "the data give no targets apart from the inputs")
+    outputs = model.predict(x, batch_size=batch_size, verbose=0)
+    if not isinstance(outputs, np.ndarray) or isinstance(targets, (dict, list, tuple)):
+        return Evaluation(metrics, {}, "the model has several outputs")
+    targets = np.asarray(keras.ops.convert_to_numpy(targets))
+    if len(targets) != len(outputs):
+        why_not = f"{len(outputs)} predictions of {len(targets)} targets"
+        return Evaluation(metrics, {}, why_not)
+    predictions = _classes(model, targets, outputs)
+    if predictions is not None:
+        right = predictions["probability"].argmax(axis=1) == predictions["label"]
+        metrics[keys.TEST_ACCURACY] = float(np.mean(right))
+    elif targets.reshape(len(targets), -1).shape == outputs.reshape(len(outputs), -1).shape:
+        predictions = {"target": targets.reshape(outputs.shape), "prediction": outputs}
+    else:
+        why_not = f"targets of shape {targets.shape}, outputs of shape {outputs.shape}"
+        return Evaluation(metrics, {}, why_not)
+    return Evaluation(metrics, predictions)
+
+
+def _test_name(name: str) -> str:
+    prefix, slash, own = name.rpartition("/") if name.startswith("user/") else ("", "", name)
+    return f"{prefix}{slash}{_TEST}{own}"
+
+
+def _targets(x: Any) -> Any:
+    """Return the targets of batches, joined; None where a batch is inputs alone."""
+    batches = [x[index] for index in range(x.num_batches)] if hasattr(x, "num_batches") else x
+    parts = []
+    for batch in batches:
+        _, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        if y is None:
+            return None
+        if isinstance(y, (dict, list, tuple)):
+            return y
+        parts.append(np.asarray(keras.ops.convert_to_numpy(y)))
+    return np.concatenate(parts) if parts else None
+
+
+def _classes(
+    model: keras.Model, targets: NDArray[Any], outputs: NDArray[Any]
+) -> dict[str, NDArray[Any]] | None:
+    """Return labels and probabilities where the model's loss is one of classes."""
+    loss = model.loss
+    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
+    name = str(name).lower()
+    if "crossentropy" not in name or outputs.ndim != 2:
+        return None
+    takes_logits = bool(getattr(loss, "from_logits", False))
+    if "binary" in name:
+        if outputs.shape[1] != 1 or not np.isin(targets, (0, 1)).all():
+            return None  # several labels an example
+        one = _sigmoid(outputs[:, 0]) if takes_logits else outputs[:, 0]
+        label = targets.reshape(len(targets)).astype(np.int64)
+        return {"label": label, "probability": np.stack([1 - one, one], axis=1)}
+    probability = _softmax(outputs) if takes_logits else outputs
+    if "sparse" in name:
+        label = targets.reshape(len(targets)).astype(np.int64)
+    elif targets.shape == outputs.shape:
+        label = targets.argmax(axis=1)
+    else:
+        return None
+    return {"label": label, "probability": probability}
+
+
+def _softmax(outputs: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.softmax(outputs, axis=-1)))
+
+
+def _sigmoid(outputs: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.sigmoid(outputs)))

@@ -1,0 +1,124 @@
+"""What a running `model.fit` was given: its data and its other callbacks.
+
+Keras hands a callback neither. Both are read from the call that is under way; where it looks
+different, nothing is found and the callers say so.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+import keras
+import numpy as np
+
+Structure = Any
+"""An array, or tuples, lists and dictionaries of them."""
+
+_MADE_UP = 16
+_UNKNOWN_SIZE = 16
+
+
+def callbacks_of_fit() -> list[keras.callbacks.Callback]:
+    """Return all callbacks of the fit that calls a callback now; empty where they are not found."""
+    for frame in _frames():
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.CallbackList):
+            return list(caller.callbacks)
+    return []
+
+
+def logs_to_mlflow(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback is one of MLflow's, which its autologging adds too."""
+    return type(callback).__module__.partition(".")[0] == "mlflow"
+
+
+def data_of_fit(model: keras.Model) -> tuple[Any, Any, Any] | None:
+    """Return what the fit of a model that is under way was given: x, y and sample weights."""
+    for frame in _frames():
+        values = frame.f_locals
+        if frame.f_code.co_name == "fit" and values.get("self") is model and "x" in values:
+            return values["x"], values.get("y"), values.get("sample_weight")
+    return None
+
+
+def _frames() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def first_examples(x: Any, y: Any = None, weights: Any = None, count: int = 256) -> Structure:
+    """Return the first examples of data as `model.fit` takes them.
+
+    Args:
+        x: Arrays, tensors or data frames; structures of them; a tf.data.Dataset, a PyDataset or
+            a PyTorch DataLoader, whose first batch is drawn.
+        y: Targets, where `x` is arrays.
+        weights: Sample weights, likewise.
+        count: At most so many.
+
+    Returns:
+        (inputs,), (inputs, targets) or (inputs, targets, weights), each a structure of arrays; None
+        of a generator, which gives its batches once.
+    """
+    if isinstance(x, Iterator):
+        return None
+    if isinstance(x, keras.utils.PyDataset):
+        batch = x[0]
+    elif _is_batched(x):
+        batch = next(iter(x))
+    else:
+        batch = tuple(part for part in (x, y, weights) if part is not None)
+    if not isinstance(batch, (tuple, list)) or (_is_batched(x) and isinstance(batch, list)):
+        batch = tuple(batch) if isinstance(batch, list) else (batch,)
+    return tuple(
+        keras.tree.map_structure(lambda part: _rows(part, count), _plain(part))
+        for part in batch
+        if part is not None
+    )
+
+
+def made_up_examples(specs: Structure) -> Structure:
+    """Return examples of the shapes and types that a step received, where no real ones are left.
+
+    Numbers are drawn from the standard normal distribution, whole numbers are 1, texts one letter;
+    a size that the step did not know is 16.
+    """
+    random = np.random.default_rng(0)
+
+    def examples(spec: Any) -> Any:
+        shape = (_MADE_UP, *(_UNKNOWN_SIZE if size is None else size for size in spec.shape[1:]))
+        if spec.dtype == "string":
+            return np.full(shape, "a")
+        if "float" in spec.dtype:
+            return random.standard_normal(shape).astype(spec.dtype)
+        return np.ones(shape, spec.dtype)
+
+    parts = specs if isinstance(specs, (tuple, list)) else (specs,)
+    return tuple(keras.tree.map_structure(examples, part) for part in parts if part is not None)
+
+
+def _is_batched(x: Any) -> bool:
+    """Whether it gives batches when it is iterated over."""
+    names = {f"{each.__module__.partition('.')[0]}.{each.__name__}" for each in type(x).__mro__}
+    return not names.isdisjoint({"tensorflow.DatasetV2", "torch.DataLoader"})
+
+
+def _plain(part: Any) -> Any:
+    """Return a data frame or a series as an array; of a mapping, each."""
+    if isinstance(part, Mapping):
+        return {name: _plain(each) for name, each in part.items()}
+    return part.to_numpy() if hasattr(part, "to_numpy") else part
+
+
+def _rows(part: Any, count: int) -> Any:
+    rows = part[:count]
+    return rows if _is_string_tensor(rows) else np.asarray(keras.ops.convert_to_numpy(rows))
+
+
+def _is_string_tensor(part: Any) -> bool:
+    return str(getattr(part, "dtype", "")) in {"<dtype: 'string'>", "string", "object"}

@@ -1,0 +1,278 @@
+"""The tracked run of a training that somebody's own script does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from fm_mlflow import keys
+from fm_mlflow.config import MEASURED_PARTS, MOST_EPOCHS, measured_parts
+from fm_mlflow.data.array_digest import array_digest
+from fm_mlflow.errors import InputError
+from fm_mlflow.measure import measurement
+from fm_mlflow.measure.machine import describe_machine, load_average
+from fm_mlflow.measure.memory import EVALUATION, MemoryMonitor, resident_mib
+from fm_mlflow.report.describe import describe_script
+from fm_mlflow.settings import Optional, Settings
+from fm_mlflow.tracking.run import TrackedRun
+from fm_mlflow.training.run_contents import clocks, log_costs, log_curve, log_summary
+
+if TYPE_CHECKING:
+    import keras
+
+    from fm_mlflow.fitting.metric_names import MetricNames
+    from fm_mlflow.measure.training import Trained
+    from fm_mlflow.scripts.evaluation import Evaluation
+    from fm_mlflow.tracking.recorder import LoggedModel
+
+_log = logging.getLogger("fm_mlflow")
+_CONTEXTS = ("training", "validation", "test")
+_EXAMPLES_LOGGED = 2
+
+
+class ScriptSettings(Settings):
+    """What a script says of its training. Frozen; unknown names are refused."""
+
+    name: str = Field("", description="What is trained; empty takes the Keras model's name.")
+    seed: Optional[int] = Field(None, ge=0, le=2**32 - 1, description="Seed of the random state.")
+    dataset: str = Field("", description="Name of the data.")
+    measure: str = Field(
+        ",".join(MEASURED_PARTS), description="Costs to measure, with commas; or none."
+    )
+    flush_timeout: float = Field(
+        60.0, ge=0, description="Seconds that the end waits for a store that does not answer."
+    )
+
+    @field_validator("measure")
+    @classmethod
+    def _check_measure(cls, measure: str) -> str:
+        measured_parts(measure)
+        return measure
+
+
+class ScriptRun:
+    """A training of somebody's own under a tracked run: from `open` to `close`.
+
+    Args:
+        settings: What the script says of it.
+        params: Parameters of the script's own.
+        data: Arrays by context (`training`, `validation`, `test`), each inputs or (inputs,
+            targets): their digest is what tells data sets apart in a comparison.
+        notice: Called with what a person should know, in one line.
+    """
+
+    def __init__(
+        self,
+        settings: ScriptSettings,
+        params: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        notice: Callable[[str], None] = _log.warning,
+    ) -> None:
+        self.parts = measured_parts(settings.measure)
+        self.memory = MemoryMonitor() if "memory" in self.parts else None
+        self.notice = notice
+        self._settings = settings
+        self._params = dict(params or {})
+        self._data = _checked(data)
+        self._run: TrackedRun | None = None
+        self._started = time.perf_counter()
+        self._load = load_average()
+        self._model: LoggedModel | None = None
+        self._names: MetricNames | None = None
+        self._step = 0
+        self._history: dict[str, list[float]] = {}
+        self._metrics: dict[str, float] = {}
+        self._title = settings.name or "training"
+
+    @property
+    def run(self) -> TrackedRun:
+        """The tracked run, while it is open."""
+        if self._run is None:
+            raise RuntimeError("the run is open inside its `with` block only")
+        return self._run
+
+    @property
+    def run_id(self) -> str:
+        """The run's id in the store; the journal's, which `sync` takes, while it has none."""
+        return self.run.run_id
+
+    @property
+    def step(self) -> int:
+        """Epochs that have been logged."""
+        return self._step
+
+    def open(self) -> None:
+        """Open the run, or join the active one; log what is known already."""
+        settings = self._settings
+        if self.memory is not None:
+            self.memory.__enter__()
+        run = TrackedRun(
+            keys.KIND_TRAINING,
+            self._title,
+            flush_timeout=settings.flush_timeout,
+            notice=self.notice,
+        )
+        try:
+            run.__enter__()
+        except BaseException:
+            self._stop_memory()
+            raise
+        self._run = run
+        known = {"seed": settings.seed, "dataset": settings.dataset or None}
+        run.log_params({name: value for name, value in known.items() if value is not None})
+        run.log_params(self._params)
+        self._machine = describe_machine(self._load)
+        run.set_tags(self._machine.tags())
+        if settings.name:
+            run.set_tags({keys.MODEL: settings.name})
+        if self._data:
+            digest = array_digest(*self._data.values())
+            run.set_tags({keys.DATASET_DIGEST: digest})
+            for context, part in self._data.items():
+                inputs, targets = part if isinstance(part, tuple) else (part, None)
+                name, source = settings.dataset or "data", "arrays of a script"
+                run.log_arrays(name, context, inputs, targets, array_digest(part), source)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Close the run as it truly ended."""
+        run, self._run = self._run, None
+        if run is not None:
+            try:
+                run.__exit__(type(error), error, None)
+            finally:
+                self._stop_memory()
+
+    def _stop_memory(self) -> None:
+        if self.memory is not None:
+            self.memory.__exit__(None, None, None)
+            self.memory = None
+
+    def phase(self, name: str) -> None:
+        """Begin a phase of the memory's figures."""
+        if self.memory is not None:
+            self.memory.phase(name)
+
+    def begin(self, model: keras.Model, epochs: int | None, *, alone: bool = True) -> None:
+        """Log which model is trained, and how, before its first step.
+
+        Args:
+            model: Compiled, or trained by a loop of the script's own.
+            epochs: Where they are known.
+            alone: Whether nobody else logs the model's optimizer and summary to this run.
+        """
+        from fm_mlflow.fitting.metric_names import MetricNames
+        from fm_mlflow.training.model_description import compiled_params, plain_name
+
+        if self._names is not None:
+            return
+        self._names = MetricNames()
+        if not self._settings.name:
+            self._title = plain_name(model)
+            self.run.set_tags({keys.MODEL: self._title})
+            if self.run.name == "training":  # nobody gave it another
+                seed = self._settings.seed
+                self.run.rename(self._title + ("" if seed is None else f", seed {seed}"))
+        params = compiled_params(model) if model.compiled else {}
+        if alone:
+            log_summary(self.run, model)
+        else:
+            params = {name: value for name, value in params.items() if name == "loss"}
+        if epochs is not None and 0 < epochs <= MOST_EPOCHS:
+            params["epochs"] = epochs
+        self.run.log_params(params, unless_logged=True)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters, unless the run holds them already."""
+        self.run.log_params(params, unless_logged=True)
+
+    @property
+    def names(self) -> MetricNames:
+        """What the model's metrics are called in the store."""
+        from fm_mlflow.fitting.metric_names import MetricNames
+
+        if self._names is None:
+            self._names = MetricNames()
+        return self._names
+
+    def log_epoch(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log the metrics of an epoch, by logged name, and the memory that is resident now."""
+        self._step = self._step + 1 if step is None else step
+        if "memory" in self.parts:
+            metrics = {**metrics, keys.MEMORY_RSS: resident_mib()}
+        self.run.log_metrics(metrics, step=self._step)
+        for name, value in metrics.items():
+            self._history.setdefault(name, []).append(value)
+
+    def evaluate(
+        self, model: keras.Model, x: Any, y: Any = None, *, batch_size: int | None = None
+    ) -> Evaluation:
+        """Evaluate a compiled model on test data; log its scores and its predictions."""
+        from fm_mlflow.scripts.evaluation import evaluate
+
+        self.phase(EVALUATION)
+        found = evaluate(model, x, y, batch_size, self.names)
+        self.run.log_metrics(found.metrics, of_model=self._model is not None)
+        self._metrics |= found.metrics
+        if found.predictions:
+            with self.run.artifacts() as folder:
+                path = folder / keys.PREDICTIONS_FILE
+                path.parent.mkdir(exist_ok=True)
+                np.savez_compressed(path, allow_pickle=False, **found.predictions)
+        else:
+            self.notice(f"no {keys.PREDICTIONS_FILE}: {found.why_not}")
+        return found
+
+    def log_model(
+        self, model: keras.Model, example: Any, *, class_names: tuple[str, ...] = ()
+    ) -> LoggedModel:
+        """Log a model as `train` does: signature, input example, optimizer state."""
+        import keras
+
+        from fm_mlflow.training.user_source import source_of_model
+
+        example = keras.tree.map_structure(lambda part: part[:_EXAMPLES_LOGGED], example)
+        source = source_of_model(model)
+        outputs = keras.tree.map_structure(
+            keras.ops.convert_to_numpy, model(example, training=False)
+        )
+        self._model = self.run.log_model(
+            model,
+            input_example=example,
+            output_example=outputs,
+            class_names=class_names,
+            code_folder=source.folder,
+            code_files=source.files,
+            requirements=source.requirements,
+            params={"model": self._title, "epochs": self._step, "seed": self._settings.seed},
+        )
+        if self._metrics:
+            self.run.log_metrics(self._metrics, of_model=True)
+        return self._model
+
+    def log_costs(self, trained: Trained, fit_seconds: float) -> None:
+        """Measure what a training cost, now that it is over, and log that."""
+        from fm_mlflow.measure.training import training_costs
+
+        self.phase("measuring")
+        costs, flops = training_costs(trained, self.parts)
+        costs += clocks(fit_seconds, self._model, self._started)
+        log_costs(self.run, self.run.name, costs, flops, self.memory, self._machine)
+        self._metrics |= measurement.metrics(costs)
+        if not self._history.keys().isdisjoint({keys.LOSS, keys.VAL_LOSS}):
+            log_curve(self.run, self.run.name, self._history)
+        self.run.describe(describe_script(self._title, self._step, trained.images, self._metrics))
+
+
+def _checked(data: Mapping[str, Any] | None) -> dict[str, Any]:
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping) or not data or not set(data) <= set(_CONTEXTS):
+        given = sorted(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
+        accepted = f"a mapping from {', '.join(_CONTEXTS)} to inputs or (inputs, targets)"
+        raise InputError("data", given, accepted)
+    return dict(data)
