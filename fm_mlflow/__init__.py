@@ -9,6 +9,7 @@ from fm_mlflow.process.lazy import lazy_names
 if TYPE_CHECKING:
     from fm_mlflow.commands.benchmark import benchmark as benchmark
     from fm_mlflow.commands.compare import compare as compare
+    from fm_mlflow.commands.measure_model import measure_model as measure_model
     from fm_mlflow.commands.predict import predict as predict
     from fm_mlflow.commands.reconcile import reconcile as reconcile
     from fm_mlflow.commands.register import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         BenchmarkTraining as BenchmarkTraining,
     )
     from fm_mlflow.results.compare import CompareResult as CompareResult
+    from fm_mlflow.results.measure import Measurements as Measurements
     from fm_mlflow.results.predict import PredictResult as PredictResult
     from fm_mlflow.results.recovery import (
         ReconcileResult as ReconcileResult,
@@ -62,12 +64,14 @@ _NAMES = {
     "TrackingError TrainingError",
     "results.benchmark": "BenchmarkError BenchmarkResult BenchmarkTraining",
     "results.compare": "CompareResult",
+    "results.measure": "Measurements",
     "results.predict": "PredictResult",
     "results.recovery": "ReconcileResult SyncResult",
     "results.register": "GateError Registration",
     "results.train": "TrainResult",
     "commands.benchmark": "benchmark",
     "commands.compare": "compare",
+    "commands.measure_model": "measure_model",
     "commands.predict": "predict",
     "commands.reconcile": "reconcile",
     "commands.register": "list_versions register rollback",

@@ -87,7 +87,7 @@ def _fail(error: BaseException, arguments: list[str], inherited_run: str | None)
         listening.tell(Progress(event="error", text=one_line(error)).line())
     if inherited_run is not None:
         # `mlflow run` created the run before it called us; nobody else will tell it the cause.
-        from fm_mlflow.tracking.run import close_inherited_run
+        from fm_mlflow.tracking.callers_run import close_inherited_run
 
         try:
             close_inherited_run(inherited_run, error)

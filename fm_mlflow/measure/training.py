@@ -93,25 +93,13 @@ def training_costs(
         table by layer, where there is one.
     """
     model, memory = trained.model, trained.memory
+    batch_size = min(trained.batch_size, trained.images)
     profile: FlopsProfile | None = None
 
     def flops() -> list[Measurement]:
         nonlocal profile
-        batch_size = min(trained.batch_size, trained.images)
-        found = profile_flops(
-            model,
-            batch_size,
-            inputs=trained.inputs,
-            targets=trained.labels,
-            data=trained.data,
-            keras_flops=True,
-        )
-        measurements = found.measurements(trained.images, len(trained.training_seconds))
-        profile = found
-        return measurements
-
-    def latency() -> list[Measurement]:
-        return measure_latency(model, trained.inputs)
+        profile = _profile(model, trained.inputs, trained.labels, trained.data, batch_size)
+        return profile.measurements(trained.images, len(trained.training_seconds))
 
     def utilization() -> list[Measurement]:
         core, rate = profile.training_core if profile else None, speed.value
@@ -128,10 +116,48 @@ def training_costs(
         *_attempt(_ESTIMATE_KEYS, lambda: estimates(model)),
         *_attempt(_MEMORY_KEYS, memory.measurements if memory else None),
         speed,
-        *_attempt(_LATENCY_KEYS, latency if "latency" in parts else None),
+        *_latency(model, trained.inputs, parts),
         *_attempt([keys.MFU], utilization if "latency" in parts else None),
     ]
     return measurements, profile
+
+
+def model_costs(
+    model: keras.Model, inputs: Any, targets: Any, batch_size: int, parts: frozenset[str]
+) -> list[Measurement]:
+    """Measure a model whose training nobody watches; what fails is missing and says why.
+
+    Args:
+        model: Built; where it is compiled, its training step is profiled too.
+        inputs: A few hundred, as `model.predict` takes them.
+        targets: As `model.fit` takes them; None where they can be told from the outputs.
+        batch_size: Examples a training step.
+        parts: Which of `fm_mlflow.config.MEASURED_PARTS` to measure.
+    """
+
+    def flops() -> list[Measurement]:
+        return _profile(model, inputs, targets, None, batch_size).measurements()
+
+    names = [name for name in _FLOPS_KEYS if name != keys.FLOPS_TRAINING_TOTAL]
+    return [
+        *_attempt(_SIZE_KEYS, lambda: model_sizes(model)),
+        *_attempt(names, flops if "flops" in parts else None),
+        *_attempt(_ESTIMATE_KEYS, lambda: estimates(model)),
+        *_latency(model, inputs, parts),
+    ]
+
+
+def _profile(
+    model: keras.Model, inputs: Any, targets: Any, data: Any, batch_size: int
+) -> FlopsProfile:
+    return profile_flops(
+        model, batch_size, inputs=inputs, targets=targets, data=data, keras_flops=True
+    )
+
+
+def _latency(model: keras.Model, inputs: Any, parts: frozenset[str]) -> list[Measurement]:
+    measure = (lambda: measure_latency(model, inputs)) if "latency" in parts else None
+    return _attempt(_LATENCY_KEYS, measure)
 
 
 def _attempt(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fm_mlflow.analysis.prose.words import number
 from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.escaping import code_line, markdown
@@ -91,7 +92,10 @@ def describe_script(model: str, epochs: int, examples: int, metrics: Mapping[str
     of = f" of {examples:,} examples" if examples else ""
     lines = [f"**{markdown(model)}**, trained by a script: {epochs:,} epochs{of}.", "", "| | |"]
     lines += ["|---|---|"]
-    lines += [f"| {label} | {text} |" for label, text in training_figures(metrics)]
+    tested = [name for name in metrics if name.startswith("test_")]
+    lines += [f"| {markdown(name)} | {number(name, metrics[name])} |" for name in tested]
+    figures = dict(training_figures(metrics)).items()
+    lines += [f"| {label} | {text} |" for label, text in figures if not label.startswith("test ")]
     lines += ["", "| | measured | rule of thumb |", "|---|---|---|"]
     lines += [f"| {' | '.join(row)} |" for row in measured_and_estimated(metrics)]
     return "\n".join(lines)

@@ -31,6 +31,7 @@ from fm_mlflow.scripts.fit_surroundings import (
 )
 from fm_mlflow.scripts.script_run import ScriptRun, ScriptSettings
 from fm_mlflow.settings import parse
+from fm_mlflow.tracking.callers_run import end_active_run
 from fm_mlflow.training.run_contents import log_stop
 
 _log = logging.getLogger("fm_mlflow")
@@ -123,7 +124,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         if self._shared is None:
             self._run = ScriptRun(self._settings, self._own_params)
             self._run.open()
-            atexit.register(self._end_interrupted)
+            atexit.register(self._end_program)
         run = self._opened
         self._callbacks = [each for each in callbacks_of_fit() if each is not self]
         self._data = data_of_fit(self.model)
@@ -238,15 +239,25 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
             told = f"{told}; {describe_error(another)}"
         _log.warning("%s", told)
 
-    def _end_interrupted(self) -> None:
+    def _end_interrupted(self, cause: BaseException | None = None) -> None:
         """Close the run of a fit that did not end: Keras does not tell callbacks of an error."""
         if self._shared is None and self._run is not None:
-            # What ended the program, where that is why this is called.
-            cause = getattr(sys, "last_value", None)
             self._close(cause or TrainingError("the fit did not end; its error was the caller's"))
 
+    def _end_program(self) -> None:
+        """Close the run of a fit that the program did not survive, and an active run that has it.
+
+        MLflow would call the latter FINISHED.
+        """
+        if self._run is not None:
+            cause = getattr(sys, "last_value", None)  # the error that ended the program
+            run_id = self._run.run_id
+            self._end_interrupted(cause)
+            if cause is not None:
+                end_active_run(run_id, cause)
+
     def _close(self, error: BaseException | None) -> None:
-        atexit.unregister(self._end_interrupted)
+        atexit.unregister(self._end_program)
         run, self._run = self._run, None
         if run is not None:
             run.close(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fm_mlflow.data.array_digest import array_digest
 from fm_mlflow.errors import InputError
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.machine import describe_machine, load_average
+from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import EVALUATION, MemoryMonitor, resident_mib
 from fm_mlflow.report.describe import describe_script
 from fm_mlflow.settings import Optional, Settings
@@ -260,12 +262,20 @@ class ScriptRun:
 
         self.phase("measuring")
         costs, flops = training_costs(trained, self.parts)
-        costs += clocks(fit_seconds, self._model, self._started)
+        costs = [*map(_without_baseline, costs), *clocks(fit_seconds, self._model, self._started)]
         log_costs(self.run, self.run.name, costs, flops, self.memory, self._machine)
         self._metrics |= measurement.metrics(costs)
         if not self._history.keys().isdisjoint({keys.LOSS, keys.VAL_LOSS}):
             log_curve(self.run, self.run.name, self._history)
         self.run.describe(describe_script(self._title, self._step, trained.images, self._metrics))
+
+
+def _without_baseline(cost: Measurement) -> Measurement:
+    """Say what to do where memory lacks its baseline: a callback comes after the model."""
+    if cost.value is not None or cost.name not in (keys.MEMORY_BASELINE, keys.MEMORY_TRAINING):
+        return cost
+    reason = "nothing was read before the model was built; a script inside `fm_mlflow.track` has it"
+    return replace(cost, reason=reason)
 
 
 def _checked(data: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -321,18 +321,6 @@ class TrackedRun(Recorder):
         os.environ.pop("MLFLOW_RUN_ID", None)
 
 
-def close_inherited_run(run_id: str, error: BaseException) -> None:
-    """Close the run that `mlflow run` created, when we failed before we could join it."""
-    check_reachable()
-    with store_errors("close the run"):
-        client = MlflowClient()
-        run = client.get_run(run_id)
-        # A run with a kind is a TrackedRun's, maybe another process's: not ours to close.
-        if run.info.status not in keys.ENDED and keys.KIND not in run.data.tags:
-            client.set_tag(run_id, keys.ERROR, one_line(error))
-            client.set_terminated(run_id, status_after(error))
-
-
 def _is_generated(name: str | None) -> bool:
     """Tell whether MLflow named a run that nobody named: two words of its lists and a number."""
     words = (name or "").split("-")

@@ -81,6 +81,7 @@ class Marks:
             def call(*args: Any, **kwargs: Any) -> Any:
                 with tf.name_scope(f"fmL{number}c{next(self._calls)}"):
                     outputs = original(*args, **kwargs)
+                _give_batch_size(outputs, (args, kwargs))
                 row.output_shape = row.output_shape or _shapes(outputs)
                 return outputs
 
@@ -96,6 +97,24 @@ class Marks:
             for name in methods:
                 del attributes[name]
             attributes.update(before)
+
+
+def _give_batch_size(outputs: Any, inputs: Any) -> None:
+    """Let the outputs of a layer on texts have as many rows as there are texts.
+
+    TensorFlow forgets that when it splits texts into words. What is traced here is never run.
+    """
+    texts = (each for each in tf.nest.flatten(inputs) if _is_text(each))
+    rows = next((text.shape[0] for text in texts if text.shape.rank), None)
+    if rows is None:
+        return
+    for output in tf.nest.flatten(outputs):
+        if tf.is_tensor(output) and output.shape.rank and output.shape[0] is None:
+            output.set_shape((rows, *output.shape[1:]))
+
+
+def _is_text(each: Any) -> bool:
+    return isinstance(each, tf.Tensor) and each.dtype == tf.string
 
 
 @contextmanager

@@ -1,0 +1,52 @@
+"""`measure_model`: what a Keras model costs, without a training and without a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fm_mlflow.config import measured_parts
+from fm_mlflow.errors import InputError
+from fm_mlflow.results.measure import Measurements
+
+if TYPE_CHECKING:
+    import keras
+
+
+def measure_model(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    batch_size: int = 64,
+    measure: str = "flops,latency",
+) -> Measurements:
+    """Measure a built Keras model: sizes, FLOPs of a prediction and a training step, latency.
+
+    Nothing is logged, and the model is as before: weights, optimizer and random states.
+
+    Args:
+        model: Built; where it is compiled, its training step is profiled too.
+        x: Inputs as `model.predict` takes them, a few hundred at best; the latency is of the first.
+        y: Targets as `model.fit` takes them; needed where they cannot be told from the outputs.
+        batch_size: Examples a training step.
+        measure: `flops`, `latency`, both with a comma, or `none`, which leaves the sizes.
+
+    Returns:
+        Every cost with unit, method, samples and spread, or the reason why it is missing. It prints
+        as a table.
+
+    Raises:
+        InputError: A parameter was refused.
+
+    Example:
+        >>> print(fm_mlflow.measure_model(model, x_test[:256], batch_size=64))
+    """
+    parts = measured_parts(measure)
+    if "memory" in parts:
+        accepted = "flops, latency, both with a comma, or none; memory is measured of a training"
+        raise InputError("measure", measure, accepted)
+    from fm_mlflow.measure.measurement import whole_number
+    from fm_mlflow.measure.training import model_costs
+
+    batch_size = whole_number("batch_size", batch_size)
+    return Measurements(model_costs(model, x, y, batch_size, parts))
