@@ -110,15 +110,16 @@ def read_yaml(path: Path) -> Any:
     with damage_in_words():
         depth = 0
         for number, event in enumerate(yaml.parse(text, Loader=_Loader)):
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError("it has aliases")
-            # One long prefix, in each of thousands of tags.
-            if isinstance(event, yaml.DocumentStartEvent) and event.tags:
-                raise ValueError("it has %TAG directives")
-            # Of these PyYAML makes numbers, some in time that is quadratic; others stay text.
-            is_scalar = isinstance(event, yaml.ScalarEvent)
-            if is_scalar and not event.implicit[1] and len(event.value) > _LONGEST_VALUE:
-                raise ValueError(f"a value of more than {_LONGEST_VALUE:,} characters")
+            match event:
+                case yaml.AliasEvent():
+                    raise ValueError("it has aliases")
+                case yaml.DocumentStartEvent(tags=prefixes) if prefixes:
+                    # Thousands of tags may have one prefix of 200,000 characters.
+                    raise ValueError("it has %TAG directives")
+                case yaml.ScalarEvent(implicit=(_, False), value=value):
+                    # Not a quoted one: PyYAML may make a number of it, in quadratic time.
+                    if len(value) > _LONGEST_VALUE:
+                        raise ValueError(f"a value of more than {_LONGEST_VALUE:,} characters")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST or number > _MOST_NODES:
