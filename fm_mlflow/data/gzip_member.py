@@ -50,13 +50,11 @@ class GzipMember(RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer; with fewer bytes only at the end."""
+        """Put 1 byte or more into a buffer; none at the end."""
         target = memoryview(buffer)
-        done = 0
-        while done < len(target) and (content := self._next(len(target) - done)):
-            target[done : done + len(content)] = content
-            done += len(content)
-        return done
+        content = self._next(len(target)) if target else b""
+        target[: len(content)] = content
+        return len(content)
 
     def _next(self, most: int) -> bytes:
         """Unpack 1 to `most` bytes; none at the end."""
