@@ -22,6 +22,7 @@ _MOST_NODES = 50_000
 _DEEPEST = 50
 _MOST_ROWS = 10_000
 _LONGEST_VALUE = 10_000
+_LONGEST_REASON = 500
 
 # The C parser is some ten times as fast, where PyYAML was built with it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -31,17 +32,18 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def damage_in_words() -> Iterator[None]:
     """Raise ValueError for whatever a parser raises: given damage, parsers raise what they like.
 
-    An OSError stays what it is.
+    It says no more than the beginning of what they quote. An OSError stays what it is.
     """
     try:
         yield
-    except (OSError, ValueError):
+    except OSError:
         raise
     except Exception as error:
         text = " ".join(str(error).split())
-        raise ValueError(
-            f"{type(error).__name__}: {text}" if text else type(error).__name__
-        ) from error
+        if not isinstance(error, ValueError):
+            text = ": ".join(filter(None, [type(error).__name__, text]))
+        cut = f"{text[:_LONGEST_REASON]}…" if len(text) > _LONGEST_REASON else text
+        raise ValueError(cut) from error
 
 
 def check_size(file: BufferedReader, largest: int) -> None:

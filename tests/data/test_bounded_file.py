@@ -38,6 +38,14 @@ def test_it_is_refused(tmp_path: Path, text: str, says: str) -> None:
         read_yaml(path)
 
 
+def test_what_is_quoted_of_it_is_short(tmp_path: Path) -> None:
+    path = tmp_path / "MLmodel"
+    path.write_text(f"[!{'x' * 90_000} 1]")
+    with pytest.raises(ValueError, match=r"xxx…$") as refused:
+        read_yaml(path)
+    assert len(str(refused.value)) < 600
+
+
 def test_a_long_text_is_read(tmp_path: Path) -> None:
     """As the JSON of a signature with many columns is."""
     path = tmp_path / "MLmodel"
