@@ -102,8 +102,9 @@ def _read(file: Unpacked, shown: str, largest: int) -> tuple[ByteArray, str]:
     if file.length is not None and file.length < expected:
         return nothing, f"truncated: {file.length} bytes, {expected} expected"
     if expected > (most := min(largest, file.most)):
+        accepted = "a data set that fits into memory, packed 100 times at most"
         says = f"{shown} says {expected:,} bytes, at most {most:,} are read"
-        raise InputError("data_dir", shown, f"files that fit into memory, and their size; {says}")
+        raise InputError("data_dir", shown, f"{accepted}; {says}")
     try:
         array = np.empty(math.prod(shape), np.uint8)
     except MemoryError:

@@ -143,7 +143,7 @@ def test_a_sparse_file_of_a_terabyte_is_bad_input(tmp_path: Path, shape: tuple[i
     os.truncate(path, 16 + math.prod(shape))
     for part in ("train-labels", "t10k-images", "t10k-labels"):
         (tmp_path / f"{part}-ubyte").write_bytes(idx((2,), b"01"))
-    with little_memory(), pytest.raises(InputError, match=r"^data_dir: .* fit into memory"):
+    with little_memory(), pytest.raises(InputError, match=r"^data_dir: .* fits into memory"):
         load_dataset("idx", str(tmp_path))
 
 
