@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import __version__, keys
-from fm_mlflow.analysis.prose.words import counted
+from fm_mlflow.analysis.prose.words import counted, listed
 from fm_mlflow.config import Choice, CompareConfig
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.escaping import markdown
@@ -99,9 +99,14 @@ def choose(choice: Choice) -> tuple[TrainingRun, str]:
     with rare_garbage_collection():
         comparison = _analyse(parse(CompareConfig, choice.model_dump()), ProgressListener())
     best = comparison.best
-    for run in (run for group in comparison.groups for run in group.runs):
+    runs = [run for group in comparison.groups for run in group.runs]
+    for run in runs:
         if run.run_id == best.run_id:
-            return run, best.reason
+            others = {
+                each.data_set.exactly for each in runs if each.data_set.is_other_than(run.data_set)
+            }
+            more = f" Runs on {listed(sorted(others))} were not considered (--dataset)."
+            return run, best.reason + (more if others else "")
     raise ComparisonError(f"no model qualifies: {best.reason}")
 
 
