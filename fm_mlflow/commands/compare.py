@@ -25,7 +25,7 @@ from fm_mlflow.settings import parse
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.comparison import Comparison, Group, Repeat
-    from fm_mlflow.analysis.records import SkippedRun, TrainingRun
+    from fm_mlflow.analysis.records import DataSet, SkippedRun, TrainingRun
 
 _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
 _FLUSH_SECONDS = 10.0
@@ -102,12 +102,15 @@ def choose(choice: Choice) -> tuple[TrainingRun, str]:
     runs = [run for group in comparison.groups for run in group.runs]
     for run in runs:
         if run.run_id == best.run_id:
-            others = {
-                each.data_set.exactly for each in runs if each.data_set.is_other_than(run.data_set)
-            }
-            more = f" Runs on {listed(sorted(others))} were not considered (--dataset)."
-            return run, best.reason + (more if others else "")
+            return run, best.reason + _left_out(run.data_set, runs)
     raise ComparisonError(f"no model qualifies: {best.reason}")
+
+
+def _left_out(chosen: DataSet, runs: Sequence[TrainingRun]) -> str:
+    """Say which other data sets a choice among runs on one leaves out."""
+    others = {each.data_set for each in runs if each.data_set.is_other_than(chosen)}
+    names = {each.exactly if str(each) == str(chosen) else str(each) for each in others}
+    return f" Runs on {listed(sorted(names))} were left out (--dataset)." if names else ""
 
 
 def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:

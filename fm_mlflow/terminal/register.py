@@ -69,7 +69,7 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
         print_line(console, f"  {_BY_MODEL}", "dim")
     if result.dataset_note:
         print_line(console, result.dataset_note)
-    print_line(console, _outcome(result), "bold", wrapped=False)
+    print_line(console, _outcome(result), "bold")
     if result.outcome in ("refused", "dry run"):
         return
     store = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)}"
@@ -112,7 +112,7 @@ def print_rollback(console: SafeConsole, result: Rollback) -> None:
     name = f"{result.name}, on {_data_set(result)},"
     text = f"version {result.champion} of {name} is the {CHAMPION} again; "
     text += f"version {result.previous} is kept as {PREVIOUS}"
-    print_line(console, text, wrapped=False)
+    print_line(console, text)
 
 
 def _value(check: Check, value: float | str | None) -> RenderableType:

@@ -33,7 +33,7 @@ class OtherDataSetError(GateError):
 
     def __init__(self, name: str, owner: DataSet, what: str, found: DataSet, advice: str) -> None:
         super().__init__(
-            f"{name} belongs to the data set {owner.exactly}, and {what} is of {found.exactly}; "
+            f"{name} belongs to another data set: {owner.exactly}; {what} is of {found.exactly}; "
             f"{advice}"
         )
 
