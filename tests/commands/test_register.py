@@ -196,7 +196,8 @@ def test_a_registered_model_of_another_data_set_is_refused_before_anything_is_ru
     copied: Store, run: TrainResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(checks, "run_confined")
-    name, tags = "digits-classifier", {keys.DATASET: "digits", keys.DATASET_DIGEST: "f" * 64}
+    name = "digits-classifier"
+    tags = {str(keys.DATASET): "digits", str(keys.DATASET_DIGEST): "f" * 64}
     copied.client.create_registered_model(name, tags=tags)
     opened = copied.client.create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", opened)  # by `mlflow run . -e register`
