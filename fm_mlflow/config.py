@@ -300,7 +300,8 @@ class PredictConfig(Settings):
 
     model: str = Field(
         f"models:/{REGISTERED_MODEL}@{CHAMPION}",
-        description="A model's URI as MLflow takes it, or the id of a training run.",
+        description="A model's URI as MLflow takes it, such as models:/digits-classifier@champion, "
+        "or the id of a training run.",
     )
     input: str = Field("", description="Images: an IDX file, compressed or not, or a .npy array.")
     output: str = Field(
