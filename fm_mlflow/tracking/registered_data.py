@@ -47,8 +47,8 @@ def of_tags(tags: Mapping[str, str]) -> DataSet | None:
 
 def to_tags(data: DataSet) -> dict[str, str]:
     """Return the tags that speak of a data set."""
-    tags: dict[str, str] = {keys.DATASET: data.name[:_LONGEST_NAME]}
-    return {**tags, keys.DATASET_DIGEST: data.digest} if data.digest else tags
+    tags = {keys.DATASET: data.name[:_LONGEST_NAME], keys.DATASET_DIGEST: data.digest}
+    return {str(key): value for key, value in tags.items() if value}
 
 
 def owner(
@@ -69,7 +69,7 @@ def owner(
         return tagged, ""
     champion = [each for each in versions if CHAMPION in each.aliases]
     for version in [*champion, *versions[:1]]:
-        if data := _of_version(version):
+        if data := of_version(version):
             return (
                 data,
                 f"{model.name} has no record of its data set; version {version.version} has",
@@ -77,7 +77,7 @@ def owner(
     return None, f"{model.name} has no record of its data set; its first promotion decides"
 
 
-def _of_version(version: RegisteredVersion) -> DataSet | None:
+def of_version(version: RegisteredVersion) -> DataSet | None:
     """Return the data set of a version, by its evidence, and what that lacks by its run."""
     data = of_tags(version.tags)
     if data is None or not (data.name and data.digest):

@@ -29,6 +29,7 @@ from fm_mlflow.tracking.registered_data import (
     about,
     claim,
     of_tags,
+    of_version,
     owner,
     recorded,
 )
@@ -190,7 +191,7 @@ class Registry:
         """Refuse a version of another data set than the one that is recorded for the model."""
         with registry_errors("read"):
             owned = of_tags(self._client.get_registered_model(self.name).tags)
-        found = of_tags(version.tags)
+        found = of_version(version)
         if owned is not None and found is not None and owned.is_other_than(found):
             what, advice = f"version {version.version}", "nothing was changed"
             raise OtherDataSetError(self.name, owned, what, found, advice)

@@ -160,8 +160,9 @@ def test_a_name_that_somebody_chose_counts_until_the_contents_are_known(store: S
     assert store.client.get_registered_model(NAME).description == "Mine."
 
 
-def test_no_way_back_to_a_version_of_another_data_set(store: Store) -> None:
-    by_hand(store, tags=to_tags(FASHION))
+@pytest.mark.parametrize("evidence", [True, False])
+def test_no_way_back_to_a_version_of_another_data_set(store: Store, evidence: bool) -> None:
+    by_hand(store, **({"tags": to_tags(FASHION)} if evidence else {"data": FASHION}))
     store.client.set_registered_model_alias(NAME, "previous", "1")
     store.client.set_registered_model_tag(NAME, keys.DATASET, "digits")
     before = everything(store)
