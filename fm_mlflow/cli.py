@@ -244,18 +244,17 @@ def benchmark(config: BenchmarkConfig, as_json: bool) -> None:
 def register(config: RegisterConfig, as_json: bool, listed: bool, rollback: bool) -> None:
     """Put the best model into the registry: verified, gated, promoted to champion.
 
-    The logged model is loaded in a fresh process and must hold what its run says. Exit code 3:
-    it does not, or a bound is not kept; the registry is as before.
+    The logged model is loaded in a fresh process and must hold what its run says. Exit code 3: it
+    does not, a bound is not kept, or it is of another data set; the registry is as before.
     """
     from fm_mlflow.commands import register as registering
     from fm_mlflow.terminal import register as terminal
 
+    which = {"name": config.name, "dataset": config.dataset}
     if listed:
-        _show(registering.list_versions(name=config.name), terminal.print_versions, as_json)
-        return
+        return _show(registering.list_versions(**which), terminal.print_versions, as_json)
     if rollback:
-        _show(registering.rollback(name=config.name), terminal.print_rollback, as_json)
-        return
+        return _show(registering.rollback(**which), terminal.print_rollback, as_json)
     try:
         _run(registering.register, config, terminal.print_registration, as_json)
     except GateError as refused:

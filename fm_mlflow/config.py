@@ -30,7 +30,7 @@ configuration as one that does not have the setting."""
 _MEASURE_ACCEPTED = f"any of {', '.join(MEASURED_PARTS)}, separated by commas; or none"
 
 REGISTERED_MODEL = "fashion-mnist-classifier"
-"""Name of the model in the registry, unless told otherwise."""
+"""Name of the registered model of the default data set (`naming.registered_model_name`)."""
 
 CHAMPION = "champion"
 """Alias of the version in use."""
@@ -282,8 +282,8 @@ class RegisterConfig(Choice):
         "", description="Training run whose model to register; empty takes the best, as compare."
     )
     name: str = Field(
-        REGISTERED_MODEL,
-        description="Name of the registered model.",
+        "",
+        description="Name of the registered model; empty: by the data set, as digits-classifier.",
         json_schema_extra={"accepted": _NAME_ACCEPTED},
     )
     min_accuracy: Optional[float] = Field(None, ge=0, le=1, description="Lowest test accuracy.")
@@ -298,7 +298,7 @@ class RegisterConfig(Choice):
 
     @model_validator(mode="after")
     def _check(self) -> RegisterConfig:
-        if not re.fullmatch(r"""[^/:'"`]{1,200}""", self.name) or not self.name.strip():
+        if not re.fullmatch(r"""[^/:'"`]{0,200}""", self.name):
             raise InputError("name", self.name, _NAME_ACCEPTED)
         return self
 
@@ -308,7 +308,8 @@ class PredictConfig(Settings):
 
     model: str = Field(
         f"models:/{REGISTERED_MODEL}@{CHAMPION}",
-        description="A model's URI as MLflow takes it, or the id of a training run.",
+        description="A model's URI as MLflow takes it, such as models:/digits-classifier@champion, "
+        "or the id of a training run.",
     )
     input: str = Field("", description="Images: an IDX file, compressed or not, or a .npy array.")
     output: str = Field(

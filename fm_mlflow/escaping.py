@@ -42,6 +42,14 @@ def printable(text: str) -> str:
     return "".join(shown)
 
 
+def shortened(text: str, longest: int) -> str:
+    """Return a text with its middle left out, where it is too long; both ends identify it."""
+    if len(text) <= longest:
+        return text
+    tail = longest // 3
+    return f"{text[: longest - tail - 1]}…{text[-tail:]}"
+
+
 def indented(text: str) -> str:
     """Return a text of several lines for a log: no line after the first looks like a new record."""
     return "\n    ".join(map(printable, text.splitlines()))

@@ -206,6 +206,12 @@ VERIFIED_AT = _version("fm_mlflow.verified_at", "ISO 8601, UTC", "when the model
 MODEL_DIGEST = _version(
     "fm_mlflow.model_digest", "SHA-256", "all files verified: path, size and SHA-256 of each"
 )
+DATASET = _version(
+    "fm_mlflow.dataset",
+    "text",
+    "name of the data set; on the registered model, too, beside `fm_mlflow.dataset_digest`: the "
+    "one that it belongs to",
+)
 MEMORY_LOAD = _version(
     "memory/load_rss_mib", "MiB", "peak in loading the model and a first prediction - just before"
 )

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 
 from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
 from fm_mlflow.settings import Settings, parse
+
+UNNAMED = ("idx",)
+"""Names of data sets that do not say which data they are."""
+
+DIGEST_DIGITS = 8
+"""As many digits of a digest are shown, and tell data sets apart."""
+
+_LONGEST_REGISTERED = 100
 
 
 def training_name(model: str, seed: int) -> str:
@@ -91,6 +100,26 @@ def epochs_text(config: Protocol, done: int | None = None) -> str:
     """Say how many epochs a run has, and `done` of them where it was stopped early."""
     text = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
     return text if done is None else f"{done} of {text}"
+
+
+def registered_model_name(dataset: str, digest: str | None) -> str:
+    """Name the registered model that takes the models of a data set: `digits-classifier`.
+
+    Any text gives a name that every registry accepts. Two names may give the same; a registered
+    model takes one data set only.
+
+    Args:
+        dataset: The data set's name; foreign text.
+        digest: Of its contents, None where it is not known; names what has no name of its own.
+    """
+    named = "" if dataset in UNNAMED else _plain(dataset)
+    unnamed = _plain(f"idx {(digest or '')[:DIGEST_DIGITS]}")
+    return f"{named or unnamed}-classifier"
+
+
+def _plain(text: str) -> str:
+    """Keep the letters a-z and digits of a text, the others become hyphens."""
+    return re.sub("[^a-z0-9]+", "-", text.lower())[:_LONGEST_REGISTERED].strip("-")
 
 
 def dataset_title(dataset: str) -> str:

@@ -12,6 +12,7 @@ import json
 import random
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -78,12 +79,26 @@ def idx(shape: tuple[int, ...], values: bytes) -> bytes:
 _IDX = idx(IMAGES.shape, IMAGES.tobytes())
 _GZIP = gzip.compress(_IDX, mtime=0)
 _MOST = 2**32 - 1
+_MB = 1_000_000
 
 
 def gzip_bomb(total: int, start: bytes = b"") -> bytes:
-    """Return gzip members that unpack to `start` and then at least so many zeros, in no time."""
-    block = gzip.compress(bytes(1 << 24), mtime=0)
-    return gzip.compress(start, mtime=0) + block * -(-total // (1 << 24))
+    """Return a gzip file of `start` and then at least so many zeros, in no time.
+
+    It ends in a wrong checksum, if anybody comes so far.
+    """
+
+    def deflated(content: bytes) -> bytes:
+        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        return packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)
+
+    blocks = deflated(start) + deflated(bytes(1 << 24)) * -(-total // (1 << 24))
+    return GZIP_HEADER + blocks + EMPTY_BLOCK + bytes(8)
+
+
+GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+EMPTY_BLOCK = b"\x03\x00"
+"""The last one of a file."""
 
 
 def _flag(content: bytes, flags: int) -> bytes:
@@ -118,6 +133,14 @@ _GZIP_CASES: dict[str, Case] = {
     "3 GB of zeros behind a small header": lambda: gzip_bomb(3 << 30, _IDX),
     "3 GB of zeros behind their header": lambda: gzip_bomb(3 << 30, idx((4_000_000, 28, 28), b"")),
     "a size over int64": lambda: gzip.compress(idx((_MOST,) * 3, bytes(100))),
+    "zeros after its end": lambda: _GZIP + bytes(2 << 20),
+    "an empty member before it": lambda: gzip.compress(b"") + _GZIP,
+    "zeros that make it large": lambda: (
+        gzip_bomb(90 << 20, idx((90 << 10, 32, 32), b"")) + bytes(_MB)
+    ),
+    "a comment of 2 MB": lambda: _flag(_GZIP, 16)[:10] + b"x" * (2 * _MB) + b"\0" + _GZIP[10:],
+    "2 MB of empty blocks": lambda: GZIP_HEADER + b"\0\0\0\xff\xff" * (_MB // 2) + _GZIP[10:],
+    "packed twice": lambda: gzip.compress(_GZIP),
     "10,000 empty members": lambda: gzip.compress(_IDX) + gzip.compress(b"") * 10_000 + b"x",
 }
 
@@ -307,6 +330,10 @@ _YAML_CASES: dict[str, Case] = {
     "20,000 class names": lambda: b"metadata: {class_names: [" + b"a," * 20_000 + b"]}",
     "a name of 10,000": lambda: b"metadata: {class_names: [" + b"a" * 10_000 + b", b]}",
     "a number of 4,400 digits": lambda: b"metadata: {class_names: [" + DIGITS.encode() + b"]}",
+    "a number to base 60": lambda: b"metadata: {class_names: [" + b"1:" * 100_000 + b"1]}",
+    "a prefix of tags": lambda: (
+        b"%TAG !e! " + b"x" * 90_000 + b"\n---\n[" + b"!e!a 1," * 9000 + b"]"
+    ),
     "an object": lambda: b"metadata: !!python/object/apply:os.getpid []\n",
     "a date that is none": lambda: b"metadata: {class_names: [2020-99-99]}",
     "two documents": lambda: _MODEL + b"---\na: 1\n",

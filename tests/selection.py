@@ -32,6 +32,7 @@ FAST = (
     "training/test_user_source.py",
     "test_cli.py",
     "test_config.py",
+    "test_naming.py",
     "test_packaging.py",
 )
 """Folders and files of pure tests: they import neither MLflow nor TensorFlow, and take no time.

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS
-from fm_mlflow.analysis.prose.words import figure, shortened
+from fm_mlflow.analysis.prose.words import figure
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 from fm_mlflow.analysis.statistics.intervals import describe_groups
 from fm_mlflow.config import Bounds
+from fm_mlflow.escaping import shortened
 
 _UNKNOWN = "unknown"
 _SHORTEST_DIGEST = 8

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
+from fm_mlflow.escaping import shortened
+from fm_mlflow.naming import DIGEST_DIGITS, UNNAMED
 
-DIGEST_DIGITS = 8
-"""As many digits of a digest are shown, and tell data sets apart."""
-
-UNNAMED = ("idx",)
-"""Values of the parameter `dataset` that do not say which data they are."""
+_LONGEST_NAME = 60
 
 LARGEST = 1e60
 """Beyond it, squares of variances are not finite, and no such value was measured."""
@@ -24,6 +22,43 @@ LARGEST = 1e60
 def is_number(value: float) -> bool:
     """Return whether a logged value can be reckoned with; stores keep infinity as 1.8e308."""
     return abs(value) < LARGEST  # NaN is not
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Which data: contents decide, and the name where nobody recorded a digest of them.
+
+    Attributes:
+        name: As `--dataset` takes it; of a run of others any text, empty where it does not say.
+        digest: Of its contents, None where nobody recorded it.
+    """
+
+    name: str
+    digest: str | None
+
+    def __str__(self) -> str:
+        """What a reader calls it: the name, the start of the digest where need be."""
+        digest = (self.digest or "")[:DIGEST_DIGITS]
+        if self.name and self.name not in UNNAMED:
+            return shortened(self.name, _LONGEST_NAME)
+        return " ".join(filter(None, (self.name, f"data {digest}" if digest else "unknown data")))
+
+    @property
+    def exactly(self) -> str:
+        """The same, always with the start of the digest where there is one."""
+        text, digest = str(self), (self.digest or "")[:DIGEST_DIGITS]
+        return text if digest in text else f"{text}, data {digest}"
+
+    def is_meant_by(self, text: str) -> bool:
+        """Whether a text is its name, or how its digest begins."""
+        by_digest = len(text) >= DIGEST_DIGITS and (self.digest or "").startswith(text)
+        return by_digest or self.name == text
+
+    def is_other_than(self, another: DataSet) -> bool:
+        """Whether the two are known to be different."""
+        if self.digest and another.digest:
+            return self.digest != another.digest
+        return bool(self.name and another.name) and self.name != another.name
 
 
 @dataclass(frozen=True)
@@ -74,17 +109,9 @@ class TrainingRun:
     error: str | None = None
 
     @property
-    def data_set(self) -> str:
-        """What a reader calls its data set: the name, the start of the digest where need be."""
-        name, digest = self.config.get("dataset", ""), (self.data_digest or "")[:DIGEST_DIGITS]
-        if name and name not in UNNAMED:
-            return name
-        return " ".join(filter(None, (name, f"data {digest}" if digest else "unknown data")))
-
-    def is_on(self, data_set: str) -> bool:
-        """Whether its data set is meant by a name, or by the first digits of a digest."""
-        by_digest = len(data_set) >= DIGEST_DIGITS and (self.data_digest or "").startswith(data_set)
-        return by_digest or self.config.get("dataset") == data_set
+    def data_set(self) -> DataSet:
+        """What it was trained and tested on."""
+        return DataSet(self.config.get("dataset", ""), self.data_digest)
 
 
 @dataclass(frozen=True)

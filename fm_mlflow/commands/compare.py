@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import __version__, keys
-from fm_mlflow.analysis.prose.words import counted
+from fm_mlflow.analysis.prose.words import counted, listed
 from fm_mlflow.config import Choice, CompareConfig
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.escaping import markdown
@@ -25,7 +25,7 @@ from fm_mlflow.settings import parse
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.comparison import Comparison, Group, Repeat
-    from fm_mlflow.analysis.records import SkippedRun, TrainingRun
+    from fm_mlflow.analysis.records import DataSet, SkippedRun, TrainingRun
 
 _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
 _FLUSH_SECONDS = 10.0
@@ -99,10 +99,18 @@ def choose(choice: Choice) -> tuple[TrainingRun, str]:
     with rare_garbage_collection():
         comparison = _analyse(parse(CompareConfig, choice.model_dump()), ProgressListener())
     best = comparison.best
-    for run in (run for group in comparison.groups for run in group.runs):
+    runs = [run for group in comparison.groups for run in group.runs]
+    for run in runs:
         if run.run_id == best.run_id:
-            return run, best.reason
+            return run, best.reason + _left_out(run.data_set, runs)
     raise ComparisonError(f"no model qualifies: {best.reason}")
+
+
+def _left_out(chosen: DataSet, runs: Sequence[TrainingRun]) -> str:
+    """Say which other data sets a choice among runs on one leaves out."""
+    others = {each.data_set for each in runs if each.data_set.is_other_than(chosen)}
+    names = {each.exactly if str(each) == str(chosen) else str(each) for each in others}
+    return f" Runs on {listed(sorted(names))} were left out (--dataset)." if names else ""
 
 
 def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:

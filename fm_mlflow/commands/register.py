@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.records import TrainingRun
+from fm_mlflow.analysis.records import DataSet, TrainingRun
 from fm_mlflow.commands import compare
-from fm_mlflow.config import CHAMPION, PREVIOUS, Choice, RegisterConfig
+from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, Choice, RegisterConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.keys import Key
 from fm_mlflow.listeners import ProgressListener
-from fm_mlflow.naming import training_command, training_config
+from fm_mlflow.naming import registered_model_name, training_command, training_config
 from fm_mlflow.process.confined import scratch_folder
 from fm_mlflow.process.signals import guard
 from fm_mlflow.registration.checks import Verification, load_test_data, verify
@@ -37,7 +38,8 @@ from fm_mlflow.tracking.candidate import (
     seed_accuracies,
 )
 from fm_mlflow.tracking.model_files import ModelChangedError
-from fm_mlflow.tracking.registry import ChampionChangedError, Registry
+from fm_mlflow.tracking.registered_data import to_tags
+from fm_mlflow.tracking.registry import ChampionChangedError, Registry, known_data_sets
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import tracking_uri
 
@@ -49,6 +51,8 @@ _EVIDENCE: tuple[Key, ...] = (
     keys.LATENCY_P50,
     keys.MEMORY_PEAK,
 )
+
+_MOST_NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,11 @@ class _Verified:
         return self.candidate.run
 
     @property
+    def data_set(self) -> DataSet:
+        """What it was verified on."""
+        return DataSet(self.dataset.name, self.dataset.digest)
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The run's figures, and where they could be measured again, what was found."""
         return {**self.run.metrics, **self.verification.metrics}
@@ -79,7 +88,8 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
 
     Args:
         progress: Told each step; by default nothing is said.
-        **settings: The fields of `RegisterConfig`: run_id, name, min_accuracy, tolerance, data_dir,
+        **settings: The fields of `RegisterConfig`: run_id, name (by default that of the model's
+            data set: `digits-classifier`), min_accuracy, tolerance, data_dir,
             verify_timeout, dry_run, and those of `compare` that choose and bound (experiment, cost,
             max_flops, …).
 
@@ -87,8 +97,9 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
         What was checked and what was done.
 
     Raises:
-        GateError: A figure does not hold or a bound is not kept; nothing was changed. It has the
-            `Registration` with every check where it came that far.
+        GateError: A figure does not hold, a bound is not kept, or the registered model belongs to
+            another data set; nothing was changed. It has the `Registration` with every check where
+            it came that far.
         InputError: A setting was refused.
         ComparisonError: There is no run to choose from.
         DataError: The test set of the run cannot be had.
@@ -102,13 +113,17 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     progress = progress or ProgressListener()
     # The run that `mlflow run` opened for us is closed as the registration ended.
     inherited = "MLFLOW_RUN_ID" in os.environ
-    title = f"registration of {config.name}"
+    title = f"registration of {config.name or 'the best model'}"
     run_context = TrackedRun(keys.KIND_REGISTRATION, title) if inherited else nullcontext()
-    with guard(), run_context, scratch_folder() as folder:
-        registry = Registry(config.name)
-        registry.versions()  # without a registry, say so before the work
+    with guard(), run_context as tracked, scratch_folder() as folder:
+        Registry(config.name or REGISTERED_MODEL).versions()  # is there a registry at all?
         progress.stage("choosing the run")
         run, reason = _choose(config)
+        data = run.data_set
+        registry = Registry(config.name or registered_model_name(data.name, data.digest))
+        if tracked is not None and tracked.name == title:
+            tracked.rename(f"registration of {registry.name}")
+        registry.check_data_set(data)  # before the work, and again within the promotion's turn
         progress.stage(f"downloading the model of {run.name}")
         candidate = download_candidate(run, folder)
         progress.stage("loading the test set")
@@ -130,18 +145,23 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
             raise GateError(str(error)) from error
 
 
-def rollback(*, name: str = RegisterConfig.model_fields["name"].default) -> Rollback:
+def rollback(*, name: str = "", dataset: str = "") -> Rollback:
     """Make the previous champion of a registered model the champion again, and vice versa.
 
+    Args:
+        name: The registered model; by default the only one that belongs to a data set.
+        dataset: Where there are several: the data set, by name or by how its digest begins.
+
     Raises:
-        GateError: Another process changed the champion at the same moment, or the files of the
-            previous version are not those that were verified.
-        InputError: There is no version to go back to.
+        GateError: Another process changed the champion at the same moment, the files of the
+            previous version are not those that were verified, or it is of another data set than
+            its registered model.
+        InputError: There is no version to go back to, or several registered models could be meant.
         TrackingError: The store refused, did not answer or has no registry.
     """
-    config = parse(RegisterConfig, {"name": name})
+    config = parse(RegisterConfig, {"name": name, "dataset": dataset})
     with guard():
-        registry = Registry(config.name)
+        registry = Registry(config.name or _only_name(config.dataset))
         try:
             now = registry.roll_back()
         except ChampionChangedError:
@@ -150,17 +170,49 @@ def rollback(*, name: str = RegisterConfig.model_fields["name"].default) -> Roll
             raise GateError(str(error)) from error
         champion, previous = now.champion or 0, now.previous or 0
         run_ids = {each.version: each.run_id for each in registry.versions()}
-        return Rollback(config.name, champion, previous, run_ids[champion], tracking_uri())
+        return Rollback(
+            *(registry.name, *_data_set(registry), champion, previous),
+            run_ids[champion],
+            tracking_uri(),
+        )
 
 
-def list_versions(*, name: str = RegisterConfig.model_fields["name"].default) -> VersionList:
+def list_versions(*, name: str = "", dataset: str = "") -> VersionList:
     """Return the versions of a registered model, their aliases and their evidence, newest first.
 
+    Args:
+        name: The registered model; by default the only one that belongs to a data set.
+        dataset: Where there are several: the data set, by name or by how its digest begins.
+
     Raises:
+        InputError: Several registered models could be meant.
         TrackingError: The store refused, did not answer or has no registry.
     """
-    config = parse(RegisterConfig, {"name": name})
-    return VersionList(config.name, tuple(Registry(config.name).versions()), tracking_uri())
+    config = parse(RegisterConfig, {"name": name, "dataset": dataset})
+    registry = Registry(config.name or _only_name(config.dataset))
+    versions = tuple(registry.versions())
+    return VersionList(registry.name, *_data_set(registry), versions, tracking_uri())
+
+
+def _only_name(dataset: str) -> str:
+    """Return the registered model that is meant where neither it nor a run is named."""
+    known = known_data_sets()
+    meant = [name for name, data in known.items() if not dataset or data.is_meant_by(dataset)]
+    if dataset and not meant:
+        accepted = f"the data set of a registered model: {_some(map(str, known.values()))}"
+        raise InputError("dataset", dataset, accepted)
+    if len(meant) > 1:
+        raise InputError("name", "", f"one of {_some(meant)}")
+    return meant[0] if meant else REGISTERED_MODEL
+
+
+def _some(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names))[:_MOST_NAMES_SHOWN]) or "there is none yet"
+
+
+def _data_set(registry: Registry) -> tuple[str | None, str | None]:
+    data, _ = registry.data_set()
+    return (data.name, data.digest) if data is not None else (None, None)
 
 
 def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
@@ -181,6 +233,7 @@ def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
 def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> Registration:
     """Hold a verified model against its gates, and promote it if it may be."""
     run, uri = verified.run, verified.candidate.model_uri
+    note = registry.check_data_set(verified.data_set)
     versions = registry.versions()
     own = next((each for each in versions if each.model_uri == uri), None)
     aliased = {alias: each for each in versions for alias in each.aliases}
@@ -193,7 +246,10 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         run_id=run.run_id,
         run_name=run.name,
         model_uri=uri,
-        name=config.name,
+        name=registry.name,
+        dataset=verified.data_set.name,
+        dataset_digest=verified.dataset.digest,
+        dataset_note=note,
         version=own.version if own else None,
         outcome="unchanged",
         champion=champion.version if champion else None,
@@ -212,7 +268,7 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         return registration
     if config.dry_run:
         return replace(registration, outcome="dry run")
-    card, evidence = _card(config, verified, seeds), _evidence(verified)
+    card, evidence = _card(registry.name, verified, seeds), _evidence(verified)
     version, is_new = registry.promote(uri, card, evidence, registration.champion)
     return replace(
         registration,
@@ -257,7 +313,7 @@ def _evidence(verified: _Verified) -> dict[str, str]:
         **{key: _exact(metrics[key]) for key in _EVIDENCE if key in metrics},
         keys.MODEL: verified.run.model,
         keys.VERIFIED_AT: verified.verification.verified_at,
-        keys.DATASET_DIGEST: verified.dataset.digest,
+        **to_tags(verified.data_set),
         keys.MODEL_DIGEST: verified.candidate.model_digest,
         **({keys.WEIGHTS_DIGEST: weights_digest} if weights_digest else {}),
     }
@@ -267,12 +323,12 @@ def _exact(value: float) -> str:
     return str(int(value)) if value.is_integer() else repr(value)
 
 
-def _card(config: RegisterConfig, verified: _Verified, seeds: tuple[float, ...]) -> str:
+def _card(name: str, verified: _Verified, seeds: tuple[float, ...]) -> str:
     run = verified.run
     seed = {} if run.seed is None else {"seed": run.seed}
     trained = training_config(run.model, {**run.config, **seed})
     return render_model_card(
-        config.name,
+        name,
         verified.candidate,
         verified.dataset.hold_out(trained.validation_split),
         verified.verification,

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import csv
-import gzip
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedIOBase, BufferedReader, StringIO
+from io import BufferedReader, StringIO
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fm_mlflow.data.gzip_member import GZIP_MAGIC, GzipMember, most_unpacked
 from fm_mlflow.process.regular_file import open_regular, size_of
-
-_GZIP = b"\x1f\x8b"
 
 LARGEST_TEXT = 256 * 1024
 """Bytes of a JSON, YAML or CSV file. Those that a training logs have some 10,000."""
@@ -23,10 +21,8 @@ LARGEST_TEXT = 256 * 1024
 _MOST_NODES = 50_000
 _DEEPEST = 50
 _MOST_ROWS = 10_000
-_ALWAYS_UNPACKED = 64 * 1024**2
-_LARGEST_RATIO = 100
-"""How many times its size a gzip file may unpack to. Images reach 2 to 20; what deflate packs
-1,000 times is one value again and again."""
+_LONGEST_VALUE = 10_000
+_LONGEST_REASON = 500
 
 # The C parser is some ten times as fast, where PyYAML was built with it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -36,17 +32,18 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def damage_in_words() -> Iterator[None]:
     """Raise ValueError for whatever a parser raises: given damage, parsers raise what they like.
 
-    An OSError stays what it is.
+    It says no more than the beginning of what they quote. An OSError stays what it is.
     """
     try:
         yield
-    except (OSError, ValueError):
+    except OSError:
         raise
     except Exception as error:
         text = " ".join(str(error).split())
-        raise ValueError(
-            f"{type(error).__name__}: {text}" if text else type(error).__name__
-        ) from error
+        if not isinstance(error, ValueError):
+            text = ": ".join(filter(None, [type(error).__name__, text]))
+        cut = f"{text[:_LONGEST_REASON]}…" if len(text) > _LONGEST_REASON else text
+        raise ValueError(cut) from error
 
 
 def check_size(file: BufferedReader, largest: int) -> None:
@@ -69,7 +66,7 @@ class Unpacked:
         most: How many they may be in a file of its size.
     """
 
-    stream: BufferedIOBase
+    stream: BufferedReader
     length: int | None
     most: int
 
@@ -78,18 +75,17 @@ class Unpacked:
 def open_unpacked(path: Path) -> Iterator[Unpacked]:
     """Open a regular file, gzip-compressed or not.
 
+    Reading a compressed one raises ValueError where it is damaged (`GzipMember`).
+
     Raises:
         OSError: It cannot be read.
     """
     with open_regular(path) as file:
         size = size_of(file)
-        is_compressed = file.read(2) == _GZIP
-        file.seek(0)
-        if not is_compressed:
+        if file.peek(2).startswith(GZIP_MAGIC):
+            yield Unpacked(BufferedReader(GzipMember(file)), None, most_unpacked(size))
+        else:
             yield Unpacked(file, size, size)
-            return
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield Unpacked(unpacked, None, max(_ALWAYS_UNPACKED, size * _LARGEST_RATIO))
 
 
 def read_text(path: Path) -> str:
@@ -105,18 +101,27 @@ def read_text(path: Path) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a small YAML file of plain values, without aliases: a few lines of them are gigabytes.
+    """Read a small YAML file of plain values. Aliases and prefixes of tags make gigabytes of lines.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is none, too large or too deep, or has aliases.
+        ValueError: It is none, too large or too deep, has aliases, prefixes of tags, or a value of
+            too many characters.
     """
     text = read_text(path)
     with damage_in_words():
         depth = 0
         for number, event in enumerate(yaml.parse(text, Loader=_Loader)):
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError("it has aliases")
+            match event:
+                case yaml.AliasEvent():
+                    raise ValueError("it has aliases")
+                case yaml.DocumentStartEvent(tags=prefixes) if prefixes:
+                    # Thousands of tags may have one prefix of 200,000 characters.
+                    raise ValueError("it has %TAG directives")
+                case yaml.ScalarEvent(implicit=(_, False), value=value):
+                    # Not a quoted one: PyYAML may make a number of it, in quadratic time.
+                    if len(value) > _LONGEST_VALUE:
+                        raise ValueError(f"a value of more than {_LONGEST_VALUE:,} characters")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST or number > _MOST_NODES:

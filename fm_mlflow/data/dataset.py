@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.idx import read_idx
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fm_mlflow.data.idx import ByteArray
+
+_MEMORY_FOR_A_BYTE = 4
+"""Bytes of memory that the machine must have for each of a data set: a digest and a training hold
+copies. A constant would refuse large sets on large machines."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,7 @@ def _idx(folder: Path) -> Dataset:
     except OSError as error:
         raise InputError("data_dir", str(folder), f"{accepted} ({error.strerror})") from error
     arrays = []
+    left = psutil.virtual_memory().total // _MEMORY_FOR_A_BYTE
     for part, words in (("train", ("train",)), ("test", ("t10k", "test"))):
         for kind in ("images", "labels"):
             found = [
@@ -161,7 +167,8 @@ def _idx(folder: Path) -> Dataset:
                     f"{words[0]}-{kind}-idx{3 if kind == 'images' else 1}-ubyte, .gz or not "
                     f"(found: {', '.join(path.name for path in found) or 'none'})",
                 )
-            arrays.append(read_idx(found[0], repair="replace it"))
+            arrays.append(read_idx(found[0], repair="replace it", largest=left))
+            left -= arrays[-1].nbytes
     classes = tuple(str(n) for n in range(int(arrays[1].max(initial=0)) + 1))
     return _assemble("idx", arrays, classes, str(folder))
 

@@ -6,11 +6,11 @@ Fashion-MNIST is Copyright Zalando SE, MIT licence, https://github.com/zalandore
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fm_mlflow.data import download
 from fm_mlflow.data.idx import read_idx
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.process.atomic_file import atomic_file
@@ -43,7 +43,12 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DOWNLOAD_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 """Where Keras downloads the same four files from; FM_MLFLOW_DATA_URL names a mirror."""
 
-_LARGEST_DOWNLOAD = 64 * 2**20
+_LARGEST = 64 * 2**20
+"""Bytes of a file, downloaded or unpacked: the largest of the four has 47,040,016."""
+
+_LONGEST_SECONDS = 15 * 60
+"""A file may take to arrive: 30 kB a second are enough for the largest."""
+
 _WHAT_TO_DO = (
     "put the four .gz files in a folder and name it with --data-dir or FM_MLFLOW_DATA_DIR, "
     "install Debian's package dataset-fashion-mnist, or use --dataset digits"
@@ -67,11 +72,11 @@ def load_files(data_dir: str, on_download: DownloadProgress | None) -> tuple[lis
     """
     folder = find_folder(data_dir) or _download_all(on_download)
     arrays = []
-    for name, sha256 in SHA256.items():
+    for name in SHA256:
         path = _existing(folder, name)
         if path is None:  # deleted since the search
             raise DataError(f"{folder / name} is missing; {_WHAT_TO_DO}")
-        arrays.append(read_idx(path, repair=_REPAIR, expected_sha256=sha256))
+        arrays.append(_read(path, name, str(path)))
     return arrays, folder
 
 
@@ -126,42 +131,28 @@ def _download_all(on_progress: DownloadProgress | None) -> Path:
 
 
 def _download(name: str, folder: Path, on_progress: DownloadProgress | None) -> None:
-    import requests  # only a machine without the data needs it
-
     base = os.environ.get("FM_MLFLOW_DATA_URL", DOWNLOAD_URL).rstrip("/")
     url = f"{base}/{name}.gz"
     searched = ", ".join(str(place) for place in search_path())
+    done = 0
     try:
-        with (
-            atomic_file(folder / f"{name}.gz") as partial,
-            requests.get(url, stream=True, timeout=30) as response,
-        ):
-            response.raise_for_status()
-            length = response.headers.get("Content-Length")
-            total = int(length) if length and re.fullmatch(r"[0-9]{1,12}", length) else None
-            done = 0
+        with atomic_file(folder / f"{name}.gz") as partial:
             with partial.open("wb") as file:
-                for chunk in response.iter_content(1 << 18):
-                    file.write(chunk)
-                    done += len(chunk)
-                    if done > _LARGEST_DOWNLOAD:
-                        raise requests.RequestException("it is not one of the four files")
+                for content, total in download.pieces(url, _LARGEST, _LONGEST_SECONDS):
+                    file.write(content)
+                    done += len(content)
                     if on_progress:
                         on_progress(f"{name}.gz", done, total)
-            read_idx(partial, repair=_REPAIR, expected_sha256=SHA256[name], shown_as=url)
-    except requests.RequestException as error:
+            _read(partial, name, url)
+    except download.DownloadError as error:
         raise DataError(
             f"Fashion-MNIST is in none of {searched}, and {url} cannot be downloaded "
-            f"({_first_cause(error)}); {_WHAT_TO_DO}"
+            f"({error}); {_WHAT_TO_DO}"
         ) from error
 
 
-def _first_cause(error: BaseException) -> str:
-    """Return the innermost reason of a chain of network errors, on one line."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"HTTP {response.status_code}"
-    reason = error
-    while isinstance(inner := getattr(reason, "reason", None) or reason.__context__, BaseException):
-        reason = inner
-    return " ".join(str(reason).split()) or type(reason).__name__
+def _read(path: Path, name: str, shown_as: str) -> ByteArray:
+    """Read a file and compare its contents with those of Fashion-MNIST's file of that name."""
+    return read_idx(
+        path, repair=_REPAIR, largest=_LARGEST, expected_sha256=SHA256[name], shown_as=shown_as
+    )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 import struct
-import zlib
 from io import BufferedIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +45,12 @@ def read_idx_header(stream: BufferedIOBase) -> tuple[int, ...] | None:
 
 
 def read_idx(
-    path: Path, *, repair: str, expected_sha256: str | None = None, shown_as: str | None = None
+    path: Path,
+    *,
+    repair: str,
+    largest: int,
+    expected_sha256: str | None = None,
+    shown_as: str | None = None,
 ) -> ByteArray:
     """Read an IDX file of unsigned bytes, gzip-compressed or not.
 
@@ -56,6 +59,8 @@ def read_idx(
     Args:
         path: The file.
         repair: What to do about a damaged one, for the message.
+        largest: Bytes, unpacked, beyond which it is refused. The size of the file is no such limit:
+            a sparse one of a terabyte takes no disk.
         expected_sha256: Of the decompressed contents, where they are known.
         shown_as: What the message calls the file, if not its path.
 
@@ -64,23 +69,19 @@ def read_idx(
 
     Raises:
         DataError: It cannot be read, or is truncated, corrupted or not what is expected.
-        InputError: It declares more than a compressed file of its size may hold.
+        InputError: It declares more than `largest`, or than a compressed file of its size may hold.
     """
     shown = shown_as or str(path)
     try:
         with open_unpacked(path) as file:
-            array, problem = _read(file, shown)
-    except EOFError as error:
-        raise DataError(f"{shown} is truncated at {path.stat().st_size} bytes; {repair}") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{shown} is corrupted ({error}); {repair}") from error
+            array, problem = _read(file, shown, largest)
+    except ValueError as error:
+        raise DataError(f"{shown} is {error}; {repair}") from error
     except OSError as error:
         raise DataError(f"cannot read {shown}: {error.strerror}") from error
     if problem:
         raise DataError(f"{shown} is {problem}; {repair}")
-    digest = hashlib.sha256(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape))
-    digest.update(array.data)
-    if expected_sha256 and (actual := digest.hexdigest()) != expected_sha256:
+    if expected_sha256 and (actual := _sha256(array)) != expected_sha256:
         raise DataError(
             f"{shown} is not Fashion-MNIST's file: the SHA-256 of its contents is {actual[:12]}…, "
             f"expected {expected_sha256[:12]}…; {repair}, or use --dataset idx for data of your own"
@@ -88,25 +89,26 @@ def read_idx(
     return array
 
 
-def _read(file: Unpacked, shown: str) -> tuple[ByteArray, str]:
+def _read(file: Unpacked, shown: str, largest: int) -> tuple[ByteArray, str]:
     """Return the values, or what is wrong with the file."""
     nothing = np.empty(0, np.uint8)
-    try:
-        shape = read_idx_header(file.stream)
-    except ValueError as error:
-        return nothing, str(error)
+    shape = read_idx_header(file.stream)
     if shape is None or not 1 <= len(shape) <= 3:
         return nothing, "not an IDX file of unsigned bytes"
     if math.prod(max(axis, 1) for axis in shape) > _LARGEST_SHAPE:  # NumPy refuses an empty one too
         return nothing, "an IDX file with axes that no array has"
     header = 4 + 4 * len(shape)
     expected = header + math.prod(shape)
-    if expected > file.most:
-        if file.length is not None:
-            return nothing, f"truncated: {file.length} bytes, {expected} expected"
-        accepted = f"files that unpack to what fits their size; {shown} says {expected:,} bytes"
-        raise InputError("data_dir", shown, f"{accepted}, at most {file.most:,} are read")
-    array = np.empty(math.prod(shape), np.uint8)
+    if file.length is not None and file.length < expected:
+        return nothing, f"truncated: {file.length} bytes, {expected} expected"
+    if expected > (most := min(largest, file.most)):
+        accepted = "a data set that fits into memory, packed 100 times at most"
+        says = f"{shown} says {expected:,} bytes, at most {most:,} are read"
+        raise InputError("data_dir", shown, f"{accepted}; {says}")
+    try:
+        array = np.empty(math.prod(shape), np.uint8)
+    except MemoryError:
+        return nothing, f"too large: there is no memory for {expected:,} bytes"
     view, done = array.data, 0
     while count := file.stream.readinto(view[done : done + _READ_AT_ONCE]):
         done += count
@@ -117,3 +119,10 @@ def _read(file: Unpacked, shown: str) -> tuple[ByteArray, str]:
         return nothing, f"longer than its header says: {found} bytes, {expected} expected"
     array.flags.writeable = False
     return array.reshape(shape), ""
+
+
+def _sha256(array: ByteArray) -> str:
+    """Return the SHA-256, in hex, of the file that an array came from, unpacked."""
+    digest = hashlib.sha256(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape))
+    digest.update(array.data)
+    return digest.hexdigest()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow.data.bounded_file import Unpacked, open_unpacked
 from fm_mlflow.data.idx import read_idx_header
-from fm_mlflow.data.npy import read_npy_header
+from fm_mlflow.data.npy import NPY_MAGIC, read_npy_header
 from fm_mlflow.errors import DataError, InputError
 
 _ACCEPTED = "an IDX file of unsigned bytes, compressed or not, or a .npy array"
@@ -38,7 +37,7 @@ class ImageFile:
     count: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    stream: BufferedIOBase
+    stream: BufferedReader
 
     @property
     def bytes_each(self) -> int:
@@ -71,8 +70,10 @@ class ImageFile:
     def _read(self, size: int) -> bytes:
         try:
             return self.stream.read(size)
-        except (EOFError, zlib.error, OSError) as error:
+        except (OSError, ValueError) as error:
             raise DataError(f"{self.path} is damaged: {error}; replace it") from error
+        except MemoryError as error:
+            raise DataError(f"there is no memory for {size:,} bytes of {self.path}") from error
 
 
 @contextmanager
@@ -95,19 +96,19 @@ def open_images(path: Path) -> Iterator[ImageFile]:
 def _read_header(path: Path, file: Unpacked) -> ImageFile:
     stream = file.stream
     try:
-        dtype: np.dtype[Any] = np.dtype(np.uint8)
-        shape = read_idx_header(stream)
-        if shape is not None:
-            declared = 4 + 4 * len(shape) + math.prod(shape)
-        else:
-            stream.seek(0)
+        if stream.peek(len(NPY_MAGIC)).startswith(NPY_MAGIC):
             header = read_npy_header(stream)
             shape, dtype, declared = header.shape, header.dtype, header.total
             if header.is_column_major or not (dtype == np.uint8 or dtype.kind == "f"):
                 order = "column by column" if header.is_column_major else "row by row"
                 accepted = "uint8 or floating-point, row by row"
                 raise InputError("input", f"{dtype} values, stored {order}", accepted)
-    except (ValueError, EOFError, zlib.error) as error:
+        elif lengths := read_idx_header(stream):
+            shape, dtype = lengths, np.dtype(np.uint8)
+            declared = 4 + 4 * len(shape) + math.prod(shape)
+        else:
+            raise ValueError("it starts as neither")
+    except ValueError as error:
         raise InputError("input", str(path), f"{_ACCEPTED} ({error})") from error
     if len(shape) not in (3, 4) or 0 in shape:
         raise InputError("input", f"an array of shape {shape}", "images: (count, height, width)")

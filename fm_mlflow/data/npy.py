@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fm_mlflow.data.bounded_file import check_size, damage_in_words
 from fm_mlflow.process.regular_file import open_regular
 
-_MAGIC = b"\x93NUMPY"
+NPY_MAGIC = b"\x93NUMPY"
 _MOST_AXES = 32
 _LONGEST_AXIS = 2**48
 _LONGEST_HEADER = 10_000
@@ -60,7 +60,7 @@ def read_npy_header(stream: BufferedIOBase) -> NpyHeader:
         ValueError: It is no such header, of another version than 1 and 2, or too long.
     """
     start = stream.read(8)
-    if not start.startswith(_MAGIC):
+    if not start.startswith(NPY_MAGIC):
         raise ValueError("it is no .npy array")
     if len(start) < 8 or start[6] not in _LENGTH_BYTES or start[7]:
         version = ".".join(map(str, start[6:8]))

@@ -16,7 +16,6 @@ from fm_mlflow.analysis.prose.words import (
     listed,
     number,
     ratio,
-    shortened,
     unit,
 )
 from fm_mlflow.report.class_tables import accuracy_by_class, worst_mistakes
@@ -51,7 +50,6 @@ CURVES = {
 }
 """Learning curves by what a reader calls them, in order of interest."""
 
-_LONGEST_DATA_SET = 60
 _MOST_REASONS = 40
 _MOST_IDS = 20
 _ORDER = {str(key): position for position, key in enumerate(keys.all_keys())}
@@ -116,7 +114,7 @@ def _scope(groups: Sequence[Group]) -> str:
     """Say on what data how many models are compared, and how to compare those on others."""
     on: dict[str, list[Group]] = {}
     for group in groups:  # the ranked ones come first
-        on.setdefault(shortened(group.runs[0].data_set, _LONGEST_DATA_SET), []).append(group)
+        on.setdefault(str(group.runs[0].data_set), []).append(group)
     texts = {
         name: f"{counted(len(each), 'model')}, {counted(sum(len(g.runs) for g in each), 'run')}"
         for name, each in on.items()

@@ -90,6 +90,9 @@ class Registration(Result):
         run_id: The run whose model it is.
         model_uri: The logged model, `models:/<id>`.
         name: The registered model.
+        dataset: The data set that it belongs to, and that the model was verified on.
+        dataset_digest: SHA-256 of its contents.
+        dataset_note: What says that, where the registered model has no record of it.
         version: The model's version there; None where there is none (yet).
         outcome: What was done.
         champion: The version that `champion` points to now.
@@ -105,6 +108,9 @@ class Registration(Result):
     run_name: str
     model_uri: str
     name: str
+    dataset: str
+    dataset_digest: str
+    dataset_note: str
     version: int | None
     outcome: Outcome
     champion: int | None
@@ -135,9 +141,19 @@ def _failed(check: Check) -> str:
 
 @dataclass(frozen=True)
 class VersionList(Result):
-    """The versions of a registered model, newest first."""
+    """The versions of a registered model, newest first.
+
+    Attributes:
+        name: The registered model.
+        dataset: The data set that it belongs to; None where nothing says it.
+        dataset_digest: SHA-256 of its contents; None likewise.
+        versions: All of them.
+        tracking_uri: The store, any password hidden.
+    """
 
     name: str
+    dataset: str | None
+    dataset_digest: str | None
     versions: tuple[RegisteredVersion, ...]
     tracking_uri: str
 
@@ -148,6 +164,8 @@ class Rollback(Result):
 
     Attributes:
         name: The registered model.
+        dataset: The data set that it belongs to; None where nothing says it.
+        dataset_digest: SHA-256 of its contents; None likewise.
         champion: The version that is the champion again.
         previous: The version that was it before.
         run_id: The run that trained the champion.
@@ -155,6 +173,8 @@ class Rollback(Result):
     """
 
     name: str
+    dataset: str | None
+    dataset_digest: str | None
     champion: int
     previous: int
     run_id: str | None

@@ -13,6 +13,7 @@ from rich.table import Column
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.prose.words import in_row
+from fm_mlflow.analysis.records import DataSet
 from fm_mlflow.config import CHAMPION, PREVIOUS
 from fm_mlflow.results.register import (
     Check,
@@ -43,7 +44,7 @@ _BY_MODEL = "* measured by the process that ran the model's code, which could sa
 def print_registration(console: SafeConsole, result: Registration) -> None:
     """Show every check and gate, what was done, and what to do next."""
     console.print()
-    print_line(console, result.run_name, "bold")
+    print_line(console, f"{result.run_name} on {_data_set(result)}", "bold")
     console.print(Padding(result.reason, (0, 0, 1, 2)))
     checks: list[tuple[RenderableType, ...]] = [
         (
@@ -66,7 +67,9 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
     measured_by = [*(each.by for each in result.checks), *(each.by for each in result.gates)]
     if "model" in measured_by:
         print_line(console, f"  {_BY_MODEL}", "dim")
-    print_line(console, _outcome(result), "bold", wrapped=False)
+    if result.dataset_note:
+        print_line(console, result.dataset_note)
+    print_line(console, _outcome(result), "bold")
     if result.outcome in ("refused", "dry run"):
         return
     store = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)}"
@@ -87,7 +90,7 @@ def print_versions(console: SafeConsole, listed: VersionList) -> None:
     if not listed.versions:
         print_line(console, f"{listed.name}: no version yet")
         return
-    print_line(console, listed.name, "bold")
+    print_line(console, f"{listed.name}, on {_data_set(listed)}", "bold")
     heads = ("", "", "model", "accuracy", "FLOPs", "size", "latency", "verified")
     rows: list[tuple[RenderableType, ...]] = []
     for version in listed.versions:
@@ -106,9 +109,10 @@ def print_versions(console: SafeConsole, listed: VersionList) -> None:
 
 def print_rollback(console: SafeConsole, result: Rollback) -> None:
     """Show which version is the champion again."""
-    text = f"version {result.champion} of {result.name} is the {CHAMPION} again; "
+    name = f"{result.name}, on {_data_set(result)},"
+    text = f"version {result.champion} of {name} is the {CHAMPION} again; "
     text += f"version {result.previous} is kept as {PREVIOUS}"
-    print_line(console, text, wrapped=False)
+    print_line(console, text)
 
 
 def _value(check: Check, value: float | str | None) -> RenderableType:
@@ -120,8 +124,12 @@ def _value(check: Check, value: float | str | None) -> RenderableType:
     return repr(value) if check.passed is False else in_row(check.figure, value)
 
 
+def _data_set(result: Registration | VersionList | Rollback) -> str:
+    return str(DataSet(result.dataset or "", result.dataset_digest))
+
+
 def _outcome(result: Registration) -> str:
-    name = result.name
+    name = f"{result.name}, on {_data_set(result)},"
     match result.outcome:
         case "registered":
             text = f"version {result.version} of {name} is registered and is the {CHAMPION}"
@@ -132,9 +140,10 @@ def _outcome(result: Registration) -> str:
         case "dry run":
             new = result.version is None
             action = "register it as a new version" if new else f"make version {result.version}"
-            return f"dry run: nothing was changed; it would {action} and {CHAMPION} of {name}"
+            text = f"dry run: nothing was changed; it would {action} and {CHAMPION} of {name}"
+            return text.rstrip(",")
         case _:
-            return f"refused: nothing was changed in {name}"
+            return f"refused: nothing was changed in {name}".rstrip(",")
     kept = f"; version {result.previous} is kept as {PREVIOUS}" if result.previous else ""
     return text + kept
 

@@ -139,10 +139,10 @@ def _sorted_out(
         if run.info.run_id == own_run or kind not in (None, keys.KIND_TRAINING):
             continue
         record = _record(run, experiments[run.info.experiment_id])
-        data_sets.add(record.data_set)
+        data_sets.add(str(record.data_set))
         if models and record.model not in models:
             continue
-        if choice.dataset and not record.is_on(choice.dataset):
+        if choice.dataset and not record.data_set.is_meant_by(choice.dataset):
             continue
         too_much = _too_much(run)
         reason = too_much or _reason_to_skip(run, record, named)

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -153,12 +152,12 @@ def check_fetched(fetched: Path) -> None:
 
     Raises:
         ModelChangedError: They are others.
-        MlflowException, OSError: They cannot be read, or the store does not answer.
+        MlflowException, OSError, ValueError: They cannot be read, or the store does not answer.
     """
     note = fetched / _OF_THE_DOWNLOAD
     if not (fetched / MODEL_FILE).is_file() or not note.is_file():
         return  # nothing that can be loaded, or MLflow did not write the note
-    named = yaml.safe_load(note.read_bytes())
+    named = read_yaml(note)
     name, version = named["model_name"], named["model_version"]
     if name is None or version is None:
         return

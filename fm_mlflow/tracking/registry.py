@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import io
-import logging
-import random
 import tempfile
-import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from socket import gethostname
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -21,26 +16,32 @@ from mlflow.protos import databricks_pb2 as codes
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
-from fm_mlflow.config import CHAMPION, PREVIOUS
+from fm_mlflow.analysis.records import DataSet
+from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
 from fm_mlflow.results.register import RegisteredVersion
+from fm_mlflow.tracking import turns
 from fm_mlflow.tracking.model_files import ModelChangedError, check_version, warn_of_no_digest
-from fm_mlflow.tracking.store import check_reachable, has_code, if_existing, pages, store_errors
-
-_log = logging.getLogger(__name__)
-
-_TURN = f"{keys.PROMOTING}."
-_ABANDONED_SECONDS = 30.0
-_PATIENCE_SECONDS = 120.0
-_PAUSE_SECONDS = (0.02, 0.2)
-_NO_REGISTRY = "Model registry functionality is unavailable"
-_ABOUT = (
-    f"Classifies grey images. `{CHAMPION}` is the version in use, `{PREVIOUS}` the one before it; "
-    "both are moved by `fm-mlflow register`, which verifies a model first. "
-    "Each version's description is its model card."
+from fm_mlflow.tracking.registered_data import (
+    OtherDataSetError,
+    about,
+    claim,
+    of_tags,
+    of_version,
+    owner,
+    recorded,
 )
+from fm_mlflow.tracking.store import (
+    check_reachable,
+    has_code,
+    if_existing,
+    pages,
+    registry_errors,
+)
+
+_OTHER_NAME = "--name gives another registered model, --dataset chooses among other runs"
 
 
 class ChampionChangedError(Exception):
@@ -55,6 +56,17 @@ class Aliases:
     previous: int | None
 
 
+def known_data_sets() -> dict[str, DataSet]:
+    """Return the data sets that registered models belong to, by the model's name."""
+    check_reachable()
+    with registry_errors("read"):
+        found = recorded(MlflowClient())
+    if REGISTERED_MODEL not in found:  # earlier versions recorded nothing
+        data, _ = Registry(REGISTERED_MODEL).data_set()
+        found |= {REGISTERED_MODEL: data} if data else {}
+    return found
+
+
 class Registry:
     """One registered model, which need not exist yet.
 
@@ -67,12 +79,12 @@ class Registry:
     def __init__(self, name: str) -> None:
         check_reachable()
         self.name = name
-        with _registry_errors("open"):
+        with registry_errors("open"):
             self._client = MlflowClient()
 
     def versions(self) -> list[RegisteredVersion]:
         """Return all versions, newest first."""
-        with _registry_errors("read"):
+        with registry_errors("read"):
             model = self._model()
             if model is None:
                 return []
@@ -80,9 +92,32 @@ class Registry:
         records = [_record(version, model.aliases) for version in found]
         return sorted(records, key=lambda version: version.version, reverse=True)
 
+    def data_set(self) -> tuple[DataSet | None, str]:
+        """Return the data set that the model belongs to, and where no tag says so, what does.
+
+        None and no words where there is no such model yet.
+        """
+        with registry_errors("read"):
+            model = self._model()
+            return owner(model, self.versions()) if model is not None else (None, "")
+
+    def check_data_set(self, data: DataSet) -> str:
+        """Refuse a model of another data set than the registered model's.
+
+        Returns:
+            What says which that is, in words; none where a tag does, or there is no such model.
+
+        Raises:
+            OtherDataSetError: Names both data sets.
+        """
+        owned, words = self.data_set()
+        if owned is not None and owned.is_other_than(data):
+            raise OtherDataSetError(self.name, owned, "this model", data, _OTHER_NAME)
+        return words
+
     def aliases(self) -> Aliases:
         """Return where `champion` and `previous` point."""
-        with _registry_errors("read"):
+        with registry_errors("read"):
             return _aliases(self._model())
 
     def promote(
@@ -106,13 +141,17 @@ class Registry:
         Raises:
             ChampionChangedError: Somebody else promoted or brought back a version meanwhile.
             ModelChangedError: The version's files are others; no alias was moved.
+            OtherDataSetError: The registered model belongs to another data set by now.
         """
         self._create()
-        with self._turn(expected) as flag:
+        data = of_tags(tags)
+        with self._turn(expected, data) as flag:
             existing = self._version_of(model_uri)
-            with _registry_errors("register the model"):
+            with registry_errors("register the model"):
                 version = self._register(model_uri, description, tags, existing)
-                self._check_turn(flag, expected)
+                model = self._check_turn(flag, expected, data)
+                if data is not None:
+                    claim(self._client, model, data)
                 # In this order: what is left of a crash between the two is a champion as before.
                 if expected not in (None, version):
                     self._point(PREVIOUS, expected)
@@ -130,6 +169,7 @@ class Registry:
             InputError: There is no previous version to go back to.
             ChampionChangedError: Somebody else promoted or brought back a version meanwhile.
             ModelChangedError: The files of the previous version are others than were verified.
+            OtherDataSetError: The previous version is not of the model's data set.
         """
         before = self.aliases()
         if before.previous in (None, before.champion):
@@ -138,22 +178,32 @@ class Registry:
         with self._turn(before.champion) as flag:
             for back in self.versions():
                 if back.version == before.previous:
+                    self._check_version_data(back)
                     self._check_files(back.version, back.tags)
             self._check_turn(flag, before.champion)
-            with _registry_errors("move the aliases"):
+            with registry_errors("move the aliases"):
                 self._point(CHAMPION, before.previous)
                 if before.champion is not None:
                     self._point(PREVIOUS, before.champion)
             return self.aliases()
 
+    def _check_version_data(self, version: RegisteredVersion) -> None:
+        """Refuse a version of another data set than the one that is recorded for the model."""
+        with registry_errors("read"):
+            owned = of_tags(self._client.get_registered_model(self.name).tags)
+        found = of_version(version)
+        if owned is not None and found is not None and owned.is_other_than(found):
+            what, advice = f"version {version.version}", "nothing was changed"
+            raise OtherDataSetError(self.name, owned, what, found, advice)
+
     def _model(self) -> RegisteredModel | None:
         return if_existing(self._client.get_registered_model, self.name)
 
     def _create(self) -> None:
-        with _registry_errors("create the registered model"):
+        with registry_errors("create the registered model"):
             try:
                 if self._model() is None:
-                    self._client.create_registered_model(self.name, description=_ABOUT)
+                    self._client.create_registered_model(self.name, description=about())
             except MlflowException as error:
                 if not has_code(error, codes.RESOURCE_ALREADY_EXISTS):
                     raise  # else another process was faster
@@ -214,7 +264,7 @@ class Registry:
         self._client.set_registered_model_alias(self.name, alias, str(version))
 
     @contextmanager
-    def _turn(self, champion: int | None) -> Iterator[str]:
+    def _turn(self, champion: int | None, data: DataSet | None = None) -> Iterator[str]:
         """Let one process at a time change the aliases, whichever machine it runs on.
 
         The registry has no compare-and-set. But its tags are read back in the order in which they
@@ -224,15 +274,16 @@ class Registry:
 
         Args:
             champion: The expected one; with another, it is nobody's turn.
+            data: That of the model to promote; in a registered model of another likewise.
 
         Yields:
             The flag.
         """
-        flag = f"{_TURN}{uuid.uuid4().hex[:12]}"
+        flag = turns.new_flag()
         try:
-            self._wait_for_turn(flag)
+            turns.wait(self._client, self.name, flag)
             with shield():
-                self._check_turn(flag, champion)
+                self._check_turn(flag, champion, data)
                 yield flag
         except BaseException:
             with suppress(TrackingError):  # the first error says what is wrong
@@ -241,73 +292,26 @@ class Registry:
         self._end_turn(flag)
 
     def _end_turn(self, flag: str) -> None:
-        with shield(), _registry_errors("end the turn"):
-            self._lower(flag)
+        with shield(), registry_errors("end the turn"):
+            turns.lower(self._client, self.name, flag)
 
-    def _wait_for_turn(self, flag: str) -> None:
-        began = time.monotonic()
-        first_seen: dict[str, float] = {}
-        with _registry_errors("promote"):
-            while time.monotonic() - began < _PATIENCE_SECONDS:
-                if not self._others(flag, first_seen):
-                    self._client.set_registered_model_tag(self.name, flag, gethostname())
-                    if not self._others(flag, first_seen):
-                        return
-                    self._lower(flag)
-                time.sleep(random.uniform(*_PAUSE_SECONDS))
-        raise TrackingError(
-            f"others are promoting versions of '{self.name}' all the time; try again later"
-        )
-
-    def _check_turn(self, flag: str, champion: int | None) -> None:
-        """Make sure that the turn is still ours, and the champion the expected one."""
-        with _registry_errors("read"):
+    def _check_turn(
+        self, flag: str, champion: int | None, data: DataSet | None = None
+    ) -> RegisteredModel:
+        """Make sure that the turn is still ours, and data set and champion the expected ones."""
+        with registry_errors("read"):
             model = self._client.get_registered_model(self.name)
         if flag not in model.tags:
             raise TrackingError(
-                f"the promotion took longer than {_ABANDONED_SECONDS:.0f} s and lost its turn; "
-                "see --list, and run it again"
+                f"the promotion took longer than {turns.ABANDONED_SECONDS:.0f} s and lost its "
+                "turn; see --list, and run it again"
             )
+        owned = of_tags(model.tags)
+        if data is not None and owned is not None and owned.is_other_than(data):
+            raise OtherDataSetError(self.name, owned, "this model", data, _OTHER_NAME)
         if _aliases(model).champion != champion:
             raise ChampionChangedError
-
-    def _others(self, own: str, first_seen: dict[str, float]) -> bool:
-        """Tell whether other flags count; note since when each has been up without a break."""
-        tags = self._client.get_registered_model(self.name).tags
-        now = time.monotonic()
-        flags = [name for name in tags if name.startswith(_TURN) and name != own]
-        since = {flag: first_seen.get(flag, now) for flag in flags}
-        first_seen.clear()
-        for flag, seen in since.items():
-            if now - seen <= _ABANDONED_SECONDS:
-                first_seen[flag] = seen
-                continue
-            _log.warning(
-                "a promotion from %s has not ended for %.0f s; continuing without it",
-                *(tags[flag], _ABANDONED_SECONDS),
-            )
-            self._lower(flag)
-        return bool(first_seen)
-
-    def _lower(self, flag: str) -> None:
-        if_existing(self._client.delete_registered_model_tag, self.name, flag)
-
-
-@contextmanager
-def _registry_errors(action: str) -> Iterator[None]:
-    """As `store_errors`; says so where the store has no registry at all."""
-    try:
-        with store_errors(f"{action} (model registry)"):
-            yield
-    except TrackingError as error:
-        cause = error.__cause__
-        missing = has_code(cause, codes.FEATURE_DISABLED, codes.ENDPOINT_NOT_FOUND)
-        if missing or (isinstance(cause, MlflowException) and _NO_REGISTRY in str(cause)):
-            raise TrackingError(
-                f"there is no model registry at {redact(mlflow.get_registry_uri())}; use a "
-                "database or an MLflow server (MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI)"
-            ) from error
-        raise
+        return model
 
 
 def _aliases(model: RegisteredModel | None) -> Aliases:

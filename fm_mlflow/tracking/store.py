@@ -37,6 +37,7 @@ from fm_mlflow.tracking.uris import check_literal, is_database, make_folder_of
 
 _PROBE_SECONDS = 5
 _PAUSE_SECONDS = 1
+_NO_REGISTRY = "Model registry functionality is unavailable"
 _HTTP_STATUS = re.compile(r"failed with error code (\d{3}) !=|\b(\d{3}) (?:Client|Server) Error")
 _TLS_REASON = re.compile(
     r"(?:\[SSL: CERTIFICATE_VERIFY_FAILED\] )?"
@@ -186,6 +187,23 @@ def get_run(run_id: str, parameter: str, accepted: str) -> Run:
         if not has_code(error, codes.RESOURCE_DOES_NOT_EXIST, codes.INVALID_PARAMETER_VALUE):
             raise
         raise InputError(parameter, run_id, accepted) from error
+
+
+@contextmanager
+def registry_errors(action: str) -> Iterator[None]:
+    """As `store_errors`; says so where the store has no registry at all."""
+    try:
+        with store_errors(f"{action} (model registry)"):
+            yield
+    except TrackingError as error:
+        cause = error.__cause__
+        missing = has_code(cause, codes.FEATURE_DISABLED, codes.ENDPOINT_NOT_FOUND)
+        if missing or (isinstance(cause, MlflowException) and _NO_REGISTRY in str(cause)):
+            raise TrackingError(
+                f"there is no model registry at {redact(mlflow.get_registry_uri())}; use a "
+                "database or an MLflow server (MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI)"
+            ) from error
+        raise
 
 
 def pages(search: Callable[..., PagedList[_T]], *arguments: Any, **more: Any) -> Iterator[_T]:

@@ -226,6 +226,22 @@ def test_choosing_follows_the_report(compared: Compared) -> None:
             choose(Choice(max_parameters=1))
 
 
+@pytest.mark.parametrize(("name", "said"), [("digits", "digits"), ("", "fashion_mnist, data e{8}")])
+def test_choosing_names_the_data_sets_that_are_left_out(store: Store, name: str, said: str) -> None:
+    other = Simulated(
+        accuracy=0.99,
+        tags={keys.DATASET_DIGEST: "e" * 64},
+        params={"dataset": name} if name else {},
+        predictions=False,
+    )
+    fill(store, [Simulated(predictions=False), Simulated(seed=1, predictions=False), other])
+    run, reason = choose(Choice())
+    assert run.data_digest == "d" * 64
+    assert re.search(rf" Runs on {said} were left out \(--dataset\)\.$", reason)
+    assert "left out" not in choose(Choice(dataset="d" * 64))[1]
+    assert choose(Choice(dataset="e" * 8))[0].data_digest == "e" * 64
+
+
 def test_the_command(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # A process of its own: tests/test_imports.py.

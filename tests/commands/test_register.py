@@ -139,6 +139,7 @@ def registered(store: Store) -> dict[str, int]:
 def test_from_the_first_champion_to_the_rollback(two_runs: tuple[Store, str, str]) -> None:
     store, cnn, mlp = two_runs
     first = register(run_id=mlp)
+    assert (first.name, first.dataset) == ("digits-classifier", "digits")
     assert (first.outcome, first.champion, first.previous) == ("registered", 1, None)
     best = register()  # chosen as compare does
     assert best.run_id == cnn
@@ -164,7 +165,8 @@ def test_from_the_first_champion_to_the_rollback(two_runs: tuple[Store, str, str
     assert (moved.outcome, moved.version, moved.previous) == ("moved", 1, 2)
     back = rollback()
     assert (back.champion, back.previous, back.run_id) == (2, 1, cnn)
-    name = "fashion-mnist-classifier"
+    assert (back.name, back.dataset) == (first.name, "digits")
+    name = "digits-classifier"
     assert registered(store) == {f"{name}@champion": 2, f"{name}@previous": 1}
 
     two, one = list_versions().versions
@@ -172,7 +174,9 @@ def test_from_the_first_champion_to_the_rollback(two_runs: tuple[Store, str, str
     assert two.aliases == ("champion",)
     assert two.figure(keys.TEST_ACCURACY) == run.data.metrics["test_accuracy"]
     assert two.figure(keys.FLOPS_INFERENCE) == 1_442_332
-    assert two.tags[keys.DATASET_DIGEST] == run.data.tags[keys.DATASET_DIGEST]
+    digest = run.data.tags[keys.DATASET_DIGEST]
+    for tags in (two.tags, store.client.get_registered_model(name).tags):
+        assert (tags[keys.DATASET], tags[keys.DATASET_DIGEST]) == ("digits", digest)
     assert one.tags[keys.MODEL] == "mlp"
     card = str(store.client.get_model_version(name, "2").description)
     assert card.startswith("cnn on scikit-learn's digits: test accuracy 0.")
@@ -186,6 +190,26 @@ def test_from_the_first_champion_to_the_rollback(two_runs: tuple[Store, str, str
 def test_if_no_model_keeps_the_bounds_the_best_shows_why() -> None:
     with pytest.raises(GateError, match=r"--max-parameters: 56,714, required: at most 10$"):
         register(max_parameters=10, name="another")
+
+
+def test_a_registered_model_of_another_data_set_is_refused_before_anything_is_run(
+    copied: Store, run: TrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(checks, "run_confined")
+    name = "digits-classifier"
+    tags = {str(keys.DATASET): "digits", str(keys.DATASET_DIGEST): "f" * 64}
+    copied.client.create_registered_model(name, tags=tags)
+    opened = copied.client.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)  # by `mlflow run . -e register`
+    cause = f"{name} belongs to another data set: digits, data ffffffff; this model is of digits"
+    with pytest.raises(GateError, match=f"{cause}, data {run.dataset_digest[:8]}") as refused:
+        register()
+    assert refused.value.exit_code == 3
+    assert registered(copied) == {}
+    assert dict(copied.client.get_registered_model(name).tags) == tags
+    ended = copied.client.get_run(opened)
+    assert (ended.info.run_name, ended.info.status) == (f"registration of {name}", "FAILED")
+    assert cause in ended.data.tags[keys.ERROR]
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -295,15 +319,15 @@ class TestFilesThatChangeLater:
         assert register(run_id=run.run_id).outcome == "registered"
         images = str(copied.folder / "images.npy")
         np.save(images, digits.test.images[:5])
-        champion = "models:/fashion-mnist-classifier@champion"
+        champion = "models:/digits-classifier@champion"
         assert predict(model=champion, input=images).images == 5
         change()
         with pytest.raises(ModelChangedError, match=r"have the digest .{12}, not .{12}; `fm-mlf"):
             predict(model=champion, input=images)
         assert predict(model=run.run_id, input=images).images == 5  # nobody vouches for it
-        copied.client.set_registered_model_alias("fashion-mnist-classifier", "previous", "1")
-        copied.client.create_model_version("fashion-mnist-classifier", run.model_uri)
-        copied.client.set_registered_model_alias("fashion-mnist-classifier", "champion", "2")
+        copied.client.set_registered_model_alias("digits-classifier", "previous", "1")
+        copied.client.create_model_version("digits-classifier", run.model_uri)
+        copied.client.set_registered_model_alias("digits-classifier", "champion", "2")
         with pytest.raises(GateError, match=r"of version 1 of .* are not those that were verified"):
             rollback()
 
@@ -338,6 +362,7 @@ def test_the_test_set_is_found_again_and_known_by_its_contents(store: Store) -> 
     folder = write(store.folder / "data", small_files(), compressed=False)
     run_id = train("mlp", **{**SHORT, "dataset": "idx", "data_dir": str(folder)}).run_id
     planned = register(run_id=run_id, dry_run=True)
+    assert planned.name == f"idx-{planned.dataset_digest[:8]}-classifier"
     assert (planned.outcome, planned.version) == ("dry run", None)
     assert store.client.search_registered_models() == []
 

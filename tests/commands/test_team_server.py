@@ -108,7 +108,7 @@ def test_a_team(
     changes_nothing_of_others(bob, results[0], tmp_path)
 
     eve = user("eve")
-    registration = register(experiment="ann")  # verified by a process of its own
+    registration = register(experiment="ann", name=MODEL)  # verified by a process of its own
     assert (registration.outcome, registration.champion) == ("registered", 1)
     moves_no_champion(user("bob"), results)
     loaded = mlflow.tensorflow.load_model(f"models:/{MODEL}@champion")  # but may use it

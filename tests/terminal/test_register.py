@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-from fm_mlflow.results.register import Check, Gate, Registration
+import pytest
+
+from fm_mlflow.results.register import (
+    Check,
+    Gate,
+    RegisteredVersion,
+    Registration,
+    Rollback,
+    VersionList,
+)
 from fm_mlflow.terminal.lines import SafeConsole
-from fm_mlflow.terminal.register import print_registration
+from fm_mlflow.terminal.register import print_registration, print_rollback, print_versions
 
 VERIFIED = Registration(
     run_id="r",
     run_name="mlp, seed 0",
     model_uri="models:/m-0",
-    name="classifier",
+    name="digits-classifier",
+    dataset="digits",
+    dataset_digest="a" * 64,
+    dataset_note="",
     version=None,
     outcome="dry run",
     champion=None,
@@ -38,3 +53,46 @@ def test_what_the_models_own_process_measured_is_marked() -> None:
     assert "--max-latency-ms * at most 1 0.5 ok" in lines
     assert "* measured by the process that ran the model's code, which could say otherwise" in lines
     assert [check["by"] for check in VERIFIED.to_dict()["checks"]] == ["us", "model"]
+
+
+NOTE = "digits-classifier has no record of its data set; version 3 has"
+NAMED: list[tuple[Callable[[SafeConsole, Any], None], Any, list[str]]] = [
+    (print_registration, VERIFIED, ["mlp, seed 0 on digits", "digits-classifier, on digits"]),
+    (print_registration, replace(VERIFIED, dataset_note=NOTE), [NOTE]),
+    (
+        print_registration,
+        replace(VERIFIED, outcome="registered", version=2, previous=1),
+        ["version 2 of digits-classifier, on digits, is registered and is the champion; version 1"],
+    ),
+    (
+        print_registration,
+        replace(VERIFIED, outcome="unchanged", version=2, dataset="idx"),
+        ["version 2 of digits-classifier, on idx data aaaaaaaa, is this model"],
+    ),
+    (print_registration, replace(VERIFIED, outcome="refused"), ["in digits-classifier, on digits"]),
+    (
+        print_rollback,
+        Rollback("digits-classifier", "digits", "a", 1, 2, "r", ""),
+        ["version 1 of digits-classifier, on digits, is the champion again"],
+    ),
+    (
+        print_versions,
+        VersionList("v", "digits", "a", (RegisteredVersion(1, (), None, None, {}, 0),), ""),
+        ["v, on digits"],
+    ),
+    (
+        print_versions,
+        VersionList("v", None, None, (RegisteredVersion(1, (), None, None, {}, 0),), ""),
+        ["v, on unknown data"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("show", "result", "texts"), NAMED)
+def test_the_data_set_stands_on_every_line_of_a_promotion(
+    show: Callable[[SafeConsole, Any], None], result: Any, texts: list[str]
+) -> None:
+    stream = io.StringIO()
+    show(SafeConsole(file=stream, width=80), result)
+    said = " ".join(stream.getvalue().split())
+    assert all(text in said for text in texts)

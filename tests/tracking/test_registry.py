@@ -12,7 +12,7 @@ from mlflow.entities import LoggedModelStatus
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError, TrackingError
-from fm_mlflow.tracking import registry as registry_module
+from fm_mlflow.tracking import turns
 from fm_mlflow.tracking.model_files import (
     ModelChangedError,
     ModelFiles,
@@ -152,7 +152,7 @@ def test_compiled_python_is_no_file_of_a_model_and_never_loaded(tmp_path: Path) 
 def test_a_turn_that_somebody_never_ended_does_not_block_for_ever(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "_ABANDONED_SECONDS", 0.2)
+    monkeypatch.setattr(turns, "ABANDONED_SECONDS", 0.2)
     store.client.create_registered_model(NAME)
     store.client.set_registered_model_tag(NAME, f"{keys.PROMOTING}.gone", "another-host")
     registry = Registry(NAME)

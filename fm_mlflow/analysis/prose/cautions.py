@@ -13,7 +13,7 @@ from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS, LOAD, differences, machine_of
 from fm_mlflow.analysis.images import TestImages
 from fm_mlflow.analysis.prose.words import capitalised, counted, listed
-from fm_mlflow.analysis.records import DIGEST_DIGITS, RunDetails, TrainingRun
+from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from fm_mlflow.analysis.statistics.intervals import wilson
 
 _COARSE = 0.01
@@ -62,11 +62,9 @@ def _data(groups: Sequence[Group]) -> Iterator[str]:
     first = next((group.runs[0] for group in groups if group.ranked), None)
     main = first.data_digest if first else None
     if first is not None and other and main is not None:
-        digest = main[:DIGEST_DIGITS]
-        data = first.data_set if digest in first.data_set else f"{first.data_set}, data {digest}"
         yield (
             f"Not ranked, because their data are not, or not known to be, those of most runs "
-            f"({data}): {listed(other)}."
+            f"({first.data_set.exactly}): {listed(other)}."
         )
     elif other:
         yield f"Not ranked, because most runs do not say on what data they were: {listed(other)}."

@@ -116,14 +116,6 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def shortened(text: str, longest: int) -> str:
-    """Return a text with its middle left out, where it is too long; both ends identify it."""
-    if len(text) <= longest:
-        return text
-    tail = longest // 3
-    return f"{text[: longest - tail - 1]}…{text[-tail:]}"
-
-
 def capitalised(sentence: str) -> str:
     """Return a sentence with a capital first letter, the rest as it is."""
     return sentence[:1].upper() + sentence[1:]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.prose.words import figure, nearly_equal, number, shortened
+from fm_mlflow.analysis.prose.words import figure, nearly_equal, number
+from fm_mlflow.escaping import shortened
 
 
 @pytest.mark.parametrize(
