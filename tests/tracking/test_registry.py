@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import mlflow
@@ -20,7 +19,8 @@ from fm_mlflow.tracking.model_files import (
     fetch_model,
 )
 from fm_mlflow.tracking.registry import Aliases, ChampionChangedError, Registry
-from tests.processes import PROJECT
+from tests import forked
+from tests.processes import START_SECONDS, wait_for
 from tests.stores import Store, active_store
 
 NAME = "classifier"
@@ -161,28 +161,23 @@ def test_a_turn_that_somebody_never_ended_does_not_block_for_ever(
     assert store.client.get_registered_model(NAME).tags == {}
 
 
-# Each round, both processes saw the same champion and promote a model of their own.
-RACE = """
-import sys, time
-from pathlib import Path
-from fm_mlflow.tracking.registry import ChampionChangedError, Registry
-folder, models = Path(sys.argv[1]), sys.argv[2:]
-registry = Registry("classifier")
-for number, uri in enumerate(models):
-    champion = registry.aliases().champion
-    (folder / f"{uri[8:]}.ready").touch()
-    while len(list(folder.glob("*.ready"))) < 2 * (number + 1):
-        time.sleep(0.02)
-    try:
-        registry.promote(uri, "", {}, champion)
-        won = True
-    except ChampionChangedError:
-        won = False
-    print(won, flush=True)
-    (folder / f"{uri[8:]}.done").touch()
-    while len(list(folder.glob("*.done"))) < 2 * (number + 1):
-        time.sleep(0.02)
-"""
+def race(folder: Path, models: list[str]) -> None:
+    """Promote models of one's own, a round each, when both processes saw the same champion."""
+    registry = Registry(NAME)
+
+    def wait_for_both(done: str, number: int) -> None:
+        (folder / f"{models[number][8:]}.{done}").touch()
+        wait_for(lambda: len(list(folder.glob(f"*.{done}"))) >= 2 * (number + 1), "the other")
+
+    for number, uri in enumerate(models):
+        champion = registry.aliases().champion
+        wait_for_both("ready", number)
+        try:
+            registry.promote(uri, "", {}, champion)
+            print("won", flush=True)
+        except ChampionChangedError:
+            print("lost", flush=True)
+        wait_for_both("done", number)
 
 
 @pytest.mark.parametrize("where", ["store", "server"])
@@ -192,26 +187,23 @@ def test_of_two_promotions_at_once_one_wins(
     shared: Store = request.getfixturevalue(where)
     rounds = 3
     with active_store(shared):
+        outputs = [tmp_path / "one.log", tmp_path / "two.log"]
         processes = [
-            subprocess.Popen(
-                [
-                    *(sys.executable, "-c", RACE, str(tmp_path)),
-                    *(logged_model(shared) for _ in range(rounds)),
-                ],
-                cwd=tmp_path,
-                env=shared.environment(PYTHONPATH=str(PROJECT)),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
+            forked.start(
+                race,
+                tmp_path,
+                [logged_model(shared) for _ in range(rounds)],
+                environment=shared.environment(),
+                output=output,
             )
-            for _ in range(2)
+            for output in outputs
         ]
         outcomes = []
-        for process in processes:
-            out, err = process.communicate(timeout=120)
-            assert process.returncode == 0, err
-            outcomes.append([line == "True" for line in out.splitlines()])
-        assert [sum(both) for both in zip(*outcomes, strict=True)] == [1] * rounds
+        for process, output in zip(processes, outputs, strict=True):
+            process.join(START_SECONDS)
+            assert process.exitcode == 0, output.read_text()
+            outcomes.append(re.findall(r"^(won|lost)$", output.read_text(), re.MULTILINE))
+        assert [both.count("won") for both in zip(*outcomes, strict=True)] == [1] * rounds
         registry = Registry(NAME)
         # The losers left nothing behind.
         assert [each.version for each in registry.versions()] == list(range(rounds, 0, -1))
