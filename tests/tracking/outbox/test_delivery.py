@@ -8,8 +8,6 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -33,6 +31,7 @@ from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.records import Batch, Point, RunStart
 from fm_mlflow.tracking.outbox.remote_run import utc_now
 from fm_mlflow.tracking.run import Resumption, TrackedRun
+from tests import forked
 from tests.outages import Line, Way
 from tests.processes import START_SECONDS, wait_for
 from tests.stores import Store, active_store
@@ -332,6 +331,16 @@ def test_sync_of_what_is_not_there_or_in_use(store: Store, root: Path) -> None:
         sync(["nothing"])
 
 
+def one_of_many(number: int) -> None:
+    """Log a run when all are ready."""
+    Path(f"{number}.ready").touch()
+    wait_for(Path("go").exists, "the others")
+    with TrackedRun("training", f"run {number}") as run:
+        for epoch in range(1, 21):
+            run.log_metrics({"loss": 1 / epoch, "number": float(number)}, step=epoch)
+    assert run.pending == ""
+
+
 @pytest.mark.parametrize("where", ["a new database", "a server"])
 def test_many_at_once_on_a_store_that_does_not_exist_yet(
     where: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -340,16 +349,6 @@ def test_many_at_once_on_a_store_that_does_not_exist_yet(
 
     So would its making of the experiment, on a server.
     """
-    code = """
-import sys
-from fm_mlflow.tracking.run import TrackedRun
-print("ready", flush=True)
-sys.stdin.readline()
-with TrackedRun("training", f"run {sys.argv[1]}") as run:
-    for epoch in range(1, 21):
-        run.log_metrics({"loss": 1 / epoch, "number": float(sys.argv[1])}, step=epoch)
-sys.exit(run.pending or 0)
-"""
     is_new = where == "a new database"
     store = (
         Store(f"sqlite:///{tmp_path / 'new.db'}", tmp_path)
@@ -357,29 +356,24 @@ sys.exit(run.pending or 0)
         else request.getfixturevalue("server")
     )
     name = f"of {tmp_path.name}"
+    outputs = [tmp_path / f"{number}.log" for number in range(3)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(number)],
-            cwd=tmp_path,
-            env=store.environment(MLFLOW_EXPERIMENT_NAME=name),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        forked.start(
+            one_of_many,
+            number,
+            environment=store.environment(MLFLOW_EXPERIMENT_NAME=name),
+            output=output,
         )
-        for number in range(3)
+        for number, output in enumerate(outputs)
     ]
+    wait_for(lambda: len(list(tmp_path.glob("*.ready"))) == 3, "the processes")
+    (tmp_path / "go").touch()
     for process in processes:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    errors = [process.communicate(timeout=START_SECONDS)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], errors
+        process.join(START_SECONDS)
+    said = [output.read_text() for output in outputs]
+    assert [process.exitcode for process in processes] == [0, 0, 0], said
     if is_new:
-        assert sum("Creating initial MLflow database" in error for error in errors) == 1
+        assert sum("Creating initial MLflow database" in each for each in said) == 1
     experiment = store.client.get_experiment_by_name(name)
     assert experiment is not None
     runs = store.client.search_runs([experiment.experiment_id])
@@ -415,6 +409,20 @@ def little_memory() -> Iterator[Path]:
         group.rmdir()
 
 
+def die(signum: int) -> None:
+    """Die of a signal amid a run."""
+    with TrackedRun("training", "a run") as run:
+        run.log_metrics({"loss": 1.0}, step=1)
+        os.kill(os.getpid(), signum)
+
+
+def take_memory(group: Path) -> None:
+    """Take more memory than a control group has."""
+    with TrackedRun("training", "a run"):
+        group.write_text(str(os.getpid()))
+        bytearray(os.urandom(1024)) * 1024 * 512
+
+
 class TestReconcile:
     """Runs that the store calls RUNNING."""
 
@@ -435,22 +443,12 @@ class TestReconcile:
     def test_a_killed_run_is_closed_with_its_cause(
         self, store: Store, root: Path, way: str
     ) -> None:
-        code = f"""
-import os, signal
-from fm_mlflow.tracking.run import TrackedRun
-with TrackedRun("training", "a run") as run:
-    run.log_metrics({{"loss": 1.0}}, step=1)
-    os.kill(os.getpid(), signal.{way})
-"""
-        died = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=store.folder,
-            env=store.environment(),
-            stderr=subprocess.DEVNULL,
-            timeout=START_SECONDS,
-            check=False,
+        signum = signal.Signals[way]
+        died = forked.start(
+            die, signum, environment=store.environment(), output=store.folder / "log"
         )
-        assert died.returncode == -getattr(signal, way)
+        died.join(START_SECONDS)
+        assert died.exitcode == -signum
         ended = time.time() * 1000
         time.sleep(0.2)
         assert store.only_run().info.status == "RUNNING"
@@ -472,22 +470,11 @@ with TrackedRun("training", "a run") as run:
         assert not journal_folder.exists()
 
     def test_the_kernel_wanted_its_memory(self, store: Store, little_memory: Path) -> None:
-        code = f"""
-import os
-from pathlib import Path
-from fm_mlflow.tracking.run import TrackedRun
-with TrackedRun("training", "a run"):
-    Path({str(little_memory)!r}).write_text(str(os.getpid()))
-    bytearray(os.urandom(1024)) * 1024 * 512
-"""
-        died = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=store.folder,
-            env=store.environment(),
-            timeout=START_SECONDS,
-            check=False,
+        died = forked.start(
+            take_memory, little_memory, environment=store.environment(), output=store.folder / "log"
         )
-        assert died.returncode == -signal.SIGKILL
+        died.join(START_SECONDS)
+        assert died.exitcode == -signal.SIGKILL
         (done,) = reconcile().delivered
         assert done.pending == ""
         reason = self.reason(store, store.only_run().info.run_id)
