@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from fm_mlflow import InputError, TrackingError, TrainResult, keys, resume, sync
 from fm_mlflow.config import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.training.checkpoint import Checkpoint, CheckpointWriter, Progress, newest
+from tests import forked
 from tests.limits import largest_file
 from tests.processes import START_SECONDS, wait_for
 from tests.stores import Store, active_store, make_store
@@ -106,7 +105,7 @@ def interrupted(store: Store, epoch: int, **settings: Any) -> str:
 
 
 def test_the_fit_loop_is_that_of_the_run(store: Store) -> None:
-    run_id = interrupted(store, 3, fit_loop="keras")
+    run_id = interrupted(store, 2, epochs=2, fit_loop="keras")
     resume(run_id, model=build)
     run = store.only_run()
     assert run.data.params["fit_loop"] == "keras"
@@ -139,29 +138,23 @@ def test_from_the_artifacts_of_an_interrupted_run(
     assert result.metrics["time/fit_seconds"] > sum(each.value for each in seconds) * 0.5
 
 
+class Killed(keras.callbacks.Callback):  # type: ignore[misc]
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if epoch == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_until_killed() -> None:
+    train(build, callbacks=[Killed()], **FOUR)
+
+
 def test_killed_and_resumed_from_its_journal(
     store: Store, whole: dict[str, Any], root: Path
 ) -> None:
-    code = """
-import os, signal, keras
-from fm_mlflow import train
-from tests.commands.test_resume import FOUR, build
-class Killed(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-train(build, callbacks=[Killed()], **FOUR)
-"""
-    died = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[2],
-        env=store.environment(),
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-        check=False,
-    )
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    log = store.folder / "log"
+    died = forked.start(train_until_killed, environment=store.environment(), output=log)
+    died.join(START_SECONDS)
+    assert died.exitcode == -signal.SIGKILL, log.read_text()
     assert store.only_run().info.status == "RUNNING"
     result = resume(store.only_run().info.run_id, model=build)
     assert outcome(store, result) == whole
