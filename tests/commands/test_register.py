@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import mlflow
@@ -26,12 +27,15 @@ from fm_mlflow import (
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.registration import checks
-from fm_mlflow.registration.fresh_process import measure
 from fm_mlflow.tracking.model_files import ModelChangedError
 from tests.data.test_dataset import small_files, write
-from tests.processes import is_running
-from tests.stores import Store, active_store, copy_store, fm_mlflow, make_store
+from tests.processes import command_in_this_process, is_running
+from tests.stores import Store, active_store, copy_store, make_store
 from tests.trained import DIGITS
+from tests.verified import (
+    in_this_process as in_this_process,  # a fixture
+    run_in_this_process,
+)
 
 SHORT = {**DIGITS, "epochs": 1}
 CUSTOM = """
@@ -102,17 +106,6 @@ def copied(
     monkeypatch.chdir(tmp_path)
     with active_store(copy_store(one_run[0], tmp_path)) as made:
         yield made
-
-
-@pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure without a fresh process, which spends 6 s on importing TensorFlow."""
-
-    def run(_program: str, arguments: list[str], *_: object) -> bytes:
-        model, images, batch_size = arguments
-        return measure(Path(model), Path(images), int(batch_size))
-
-    monkeypatch.setattr(checks, "run_confined", run)
 
 
 @pytest.fixture(autouse=True)
@@ -300,9 +293,8 @@ class TestFilesThatChangeLater:
         monkeypatch: pytest.MonkeyPatch,
         change: Callable[[], None],
     ) -> None:
-        def run_then_change(_program: str, arguments: list[str], *_: object) -> bytes:
-            model, images, batch_size = arguments
-            message = measure(Path(model), Path(images), int(batch_size))
+        def run_then_change(*arguments: Any) -> bytes:
+            message = run_in_this_process(*arguments)
             change()
             return message
 
@@ -332,6 +324,7 @@ class TestFilesThatChangeLater:
             rollback()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_missing_model_file(copied: Store, run: TrainResult) -> None:
     forget_saved_files(copied, run)
     (model,) = copied.folder.rglob("model.keras")
@@ -394,7 +387,8 @@ def test_a_run_that_failed(store: Store) -> None:
 
 
 def test_an_empty_store_is_one_line(store: Store) -> None:
-    done = fm_mlflow("register", "--min-accuracy", "0.8", store=store)
-    assert done.returncode == 1
-    assert "fm-mlflow: nothing to compare: 'Default' has no finished training run" in done.stderr
+    # A process of its own: tests/commands/test_serving.py.
+    code, _, err = command_in_this_process("register", "--min-accuracy", "0.8")
+    assert code == 1
+    assert "fm-mlflow: nothing to compare: 'Default' has no finished training run" in err
     assert store.client.search_registered_models() == []

@@ -25,7 +25,7 @@ from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import DataError
 from fm_mlflow.listeners import ProgressListener
 from tests.processes import command_in_this_process, free_port, wait_until_it_answers
-from tests.stores import Store, active_store
+from tests.stores import Store, active_store, fm_mlflow
 from tests.trained import DIGITS
 
 CHAMPION = "models:/served@champion"
@@ -52,7 +52,7 @@ def build():
 
 @pytest.fixture(scope="module")
 def champion(server: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What the command said when it registered a model on the server.
+    """What the command said, in a process of its own, when it registered a model on the server.
 
     It is a user's own, with a layer of its own and no accuracy metric. Its source is gone: who
     loads it has what is logged and nothing else.
@@ -68,11 +68,10 @@ def champion(server: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         assert "accuracy" not in run.history
         assert run.test_accuracy > 0.5
         shutil.rmtree(folder)
-        code, out, err = command_in_this_process(
-            *("register", "--run-id", run.run_id, "--name", "served", "--json")
-        )
-        assert code == 0, err
-        result: dict[str, Any] = json.loads(out)
+        command = ("register", "--run-id", run.run_id, "--name", "served", "--json")
+        done = fm_mlflow(*command, store=server, cwd=tmp_path_factory.getbasetemp())
+        assert done.returncode == 0, done.stderr
+        result: dict[str, Any] = json.loads(done.stdout)
         assert result["run_id"] == run.run_id
         yield result
 

@@ -32,6 +32,7 @@ from tests.team_server import (
     team_server,
 )
 from tests.trained import DIGITS
+from tests.verified import in_this_process as in_this_process  # a fixture
 
 PASSWORD = """a colleague's: @/%41 #"$HOME"?"""
 
@@ -78,6 +79,7 @@ def artifacts(client: MlflowClient, result: TrainResult) -> dict[str, Any]:
     return {each.path: each.file_size for each in client.list_artifacts(result.run_id)}
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_team(
     team: TeamServer,
     user: Callable[..., MlflowClient],
@@ -108,7 +110,7 @@ def test_a_team(
     changes_nothing_of_others(bob, results[0], tmp_path)
 
     eve = user("eve")
-    registration = register(experiment="ann", name=MODEL)  # verified by a process of its own
+    registration = register(experiment="ann", name=MODEL)
     assert (registration.outcome, registration.champion) == ("registered", 1)
     moves_no_champion(user("bob"), results)
     loaded = mlflow.tensorflow.load_model(f"models:/{MODEL}@champion")  # but may use it
