@@ -18,8 +18,8 @@ from tests.commands.test_train_processes import (
     project as project,  # a fixture
     run_by_mlflow,
 )
-from tests.processes import wait_for
-from tests.stores import Store, fm_mlflow
+from tests.processes import command_in_this_process, wait_for
+from tests.stores import Store
 
 MODELS = """
 import os, pathlib, signal, keras
@@ -69,12 +69,12 @@ def test_a_killed_training_is_done_again(store: Store, project: Path) -> None:
 
     (store.folder / "no-memory").unlink()
     arguments = ["benchmark", "--resume", parent.info.run_id, "--output", str(output), "--json"]
-    resumed = fm_mlflow(*arguments, store=store)
-    assert resumed.returncode == 0, resumed.stderr
-    result = json.loads(resumed.stdout)
+    code, out, err = command_in_this_process(*arguments)
+    assert code == 0, err
+    result = json.loads(out)
     assert result["run_id"] == parent.info.run_id
     assert [each["status"] for each in result["trainings"]] == ["FINISHED"] * 2
-    assert [line.partition(":")[0] for line in resumed.stderr.splitlines()[:3]] == [
+    assert [line.partition(":")[0] for line in err.splitlines()[:3]] == [
         "checking the data",
         "1 training in random order; 1 done before",
         "1/1 tiny.py",

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,19 +103,45 @@ def training(store: Store, *command: str, **environment: str) -> Iterator[subpro
         process.wait()
 
 
-def test_an_interrupted_run_is_killed(store: Store) -> None:
-    # By SIGINT: tests/commands/test_benchmark_processes.py.
-    with training(store) as process:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 143
+@contextmanager
+def signalled(store: Store, signum: int) -> Iterator[None]:
+    """Send this process a signal when a training in it has finished its first epoch."""
+
+    ended = threading.Event()
+
+    def first_epoch() -> bool:
+        runs = store.client.search_runs(["0"])
+        return ended.is_set() or any("loss" in run.data.metrics for run in runs)
+
+    def send() -> None:
+        try:
+            wait_for(first_epoch, "the first epoch")
+        finally:
+            if not ended.is_set():
+                os.kill(os.getpid(), signum)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+@pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_killed(store: Store, signum: signal.Signals, exit_code: int) -> None:
+    # In a process of its own: tests/commands/test_benchmark_processes.py.
+    file = store.folder / f"interrupted_by_{signum.name}.py"  # imported once in this process
+    file.write_text(PRINTS)
+    with signalled(store, signum):
+        code, out, err = command_in_this_process(*LONG, "--model", f"{file}:build")
+    assert (code, out) == (exit_code, "")
     run = store.only_run()
     assert run.info.status == "KILLED"
-    assert run.data.tags["fm_mlflow.error"] == "interrupted by SIGTERM"
+    assert run.data.tags["fm_mlflow.error"] == f"interrupted by {signum.name}"
     assert run.data.metrics["loss"] > 0
     assert store.client.download_artifacts(run.info.run_id, "model_summary.txt")
-    log = (store.folder / "log").read_text()
-    assert log.splitlines()[-1] == "fm-mlflow: interrupted by SIGTERM"
-    assert "Traceback" not in log
+    assert err.splitlines()[-1] == f"fm-mlflow: interrupted by {signum.name}"
+    assert "Traceback" not in err
 
 
 @pytest.fixture
