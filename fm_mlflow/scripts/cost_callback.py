@@ -97,6 +97,8 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         self._example = example
         self._shared = run
         self._run: ScriptRun | None = run
+        self.run_id = ""
+        """The run that the last fit was logged to."""
         self._gave_up = False
         self._clear()
 
@@ -126,6 +128,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
             self._run.open()
             atexit.register(self._end_program)
         run = self._opened
+        self.run_id = run.run_id
         self._callbacks = [each for each in callbacks_of_fit() if each is not self]
         self._data = data_of_fit(self.model)
         run.begin(self.model, self.params.get("epochs"), alone=not self._is_logged_already)

@@ -262,20 +262,21 @@ class ScriptRun:
 
         self.phase("measuring")
         costs, flops = training_costs(trained, self.parts)
-        costs = [*map(_without_baseline, costs), *clocks(fit_seconds, self._model, self._started)]
+        costs = [*map(self._sound, costs), *clocks(fit_seconds, self._model, self._started)]
         log_costs(self.run, self.run.name, costs, flops, self.memory, self._machine)
         self._metrics |= measurement.metrics(costs)
         if not self._history.keys().isdisjoint({keys.LOSS, keys.VAL_LOSS}):
             log_curve(self.run, self.run.name, self._history)
         self.run.describe(describe_script(self._title, self._step, trained.images, self._metrics))
 
-
-def _without_baseline(cost: Measurement) -> Measurement:
-    """Say what to do where memory lacks its baseline: a callback comes after the model."""
-    if cost.value is not None or cost.name not in (keys.MEMORY_BASELINE, keys.MEMORY_TRAINING):
-        return cost
-    reason = "nothing was read before the model was built; a script inside `fm_mlflow.track` has it"
-    return replace(cost, reason=reason)
+    def _sound(self, cost: Measurement) -> Measurement:
+        """Leave out a memory of training that would say nothing, and say what helps."""
+        reason = ""
+        if cost.name == keys.MEMORY_TRAINING and self.memory and not self.memory.isolated:
+            reason = "this process had trained before; a process for each training measures it"
+        elif cost.name in (keys.MEMORY_BASELINE, keys.MEMORY_TRAINING) and cost.value is None:
+            reason = "the model was built before; a script inside `fm_mlflow.track` measures it"
+        return replace(cost, value=None, reason=reason) if reason else cost
 
 
 def _checked(data: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,0 +1,62 @@
+"""The programs in examples/, run as a user runs them."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+import pytest
+
+from tests.processes import PROJECT
+from tests.stores import Store
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    runpy.run_path(str(PROJECT / "examples" / f"{name}.py"), run_name="__main__")
+
+
+def test_each_example_is_short() -> None:
+    for path in (PROJECT / "examples").glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 60, path.name
+
+
+@pytest.mark.parametrize(
+    ("name", "inference", "training_core"),
+    [
+        # Dense of 64 x 32 and 32 x 10: forward, gradients of weights, of the second's inputs.
+        ("arrays", 2 * 2368 + 32 + 10 + 5 * 10, 2 * 2 * 2368 + 2 * 320),
+        ("own_loop", 2 * 2368 + 32 + 10, 2 * 2 * 2368 + 2 * 320),
+        # A mean of 16 words in 8 dimensions, one unit and its sigmoid.
+        ("text", 15 * 8 + 8 + 2 * 8 + 1 + 1, 3 * 2 * 8),
+    ],
+)
+def test_an_example_logs_figures_that_a_hand_can_check(
+    name: str,
+    inference: int,
+    training_core: int,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(name, monkeypatch)
+
+    logged = store.only_run()
+    assert logged.info.status == "FINISHED"
+    assert logged.data.metrics["flops/inference"] == inference
+    assert logged.data.metrics["flops/training_core"] == training_core
+    assert logged.data.metrics["latency/p50_ms"] > 0
+
+
+def test_the_regression_is_compared_over_its_seeds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("regression", monkeypatch, "2", "1")
+
+    runs = store.client.search_runs(["0"])
+    assert {each.info.status for each in runs} == {"FINISHED"}
+    assert [each.data.tags["fm_mlflow.model"] for each in runs] == 2 * ["width-64"] + 2 * [
+        "width-8"
+    ]
+    assert len({each.data.tags["fm_mlflow.dataset_digest"] for each in runs}) == 1
+    core = {each.data.metrics["flops/training_core"] for each in runs}
+    assert core == {2 * 2 * 10 * width + 3 * 2 * width for width in (8, 64)}
