@@ -4,8 +4,8 @@
 
 In one process that has TensorFlow warm, each round fits the reference models on Fashion-MNIST by
 plain `model.fit` twice, in turn: without a callback, and with `CostCallback`, which logs to a
-SQLite store. Prints one JSON object: seconds of each fit, the median over the rounds of their ratio, and
-the seconds that measuring took after the fit, which are not in the former.
+SQLite store. Prints one JSON object: seconds of each fit, the median over the rounds of their
+ratio, and the seconds that measuring took after the fit, which are not in the former.
 """
 
 from __future__ import annotations
