@@ -14,10 +14,13 @@ import mlflow
 import pytest
 
 import fm_mlflow
+from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import InputError
+from fm_mlflow.training.models import BUILDERS
 from tests.processes import PROJECT
 from tests.scripts.nets import Batches, X, Y, regression, texts, two_by_two
 from tests.stores import Store
+from tests.trained import Finished
 
 COUNTED: dict[str, Any] = {"measure": "flops"}
 NOTHING: dict[str, Any] = {"measure": "none"}
@@ -200,3 +203,21 @@ def test_a_program_that_is_interrupted_leaves_its_run_killed(store: Store) -> No
     run = store.only_run()
     assert run.info.status == "KILLED"
     assert run.data.tags["fm_mlflow.error"] == "KeyboardInterrupt"
+
+
+def test_the_figures_are_those_of_train(finished: Finished, digits: Dataset, store: Store) -> None:
+    """The reference models in a plain `model.fit`: the same counts, to the digit."""
+    build = BUILDERS[finished.result.config.model]
+    model = build(digits.image_shape, len(digits.class_names))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    images = digits.train.scaled.reshape(-1, *model.input_shape[1:])
+
+    fit(images, digits.train.labels, model=model, own=COUNTED, epochs=2, batch_size=64)
+
+    counted = ("flops/", "parameters/", "estimate/", "size/parameters")
+    by_train, own = (
+        {name: value for name, value in run.data.metrics.items() if name.startswith(counted)}
+        for run in (finished.run, store.only_run())
+    )
+    assert own == by_train
+    assert len(own) > 8
