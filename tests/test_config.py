@@ -27,7 +27,7 @@ def test_defaults_are_the_reference_protocol() -> None:
         "validation_split": 0.0,
         "dataset": "fashion_mnist",
         "data_dir": "",
-        "measure": "flops,latency,memory",
+        "measure": "flops,latency,memory,energy",
         "fit_loop": "auto",
         "flush_timeout": 60.0,
     }
