@@ -57,7 +57,11 @@ def test_text_is_converted() -> None:
         ("dataset", "mnist", "fashion_mnist, digits, idx"),
         ("model", "resnet", "mlp, cnn, package.module:function or path/to/file.py:function"),
         ("model", "", "mlp, cnn, package.module:function or path/to/file.py:function"),
-        ("measure", "flops,speed", "any of flops, latency, memory, separated by commas; or none"),
+        (
+            "measure",
+            "flops,speed",
+            "any of flops, latency, memory, energy, separated by commas; or none",
+        ),
         ("momentum", "0.9", "one of the parameters model, seed, epochs, "),
     ],
 )

@@ -32,7 +32,7 @@ def test_energy_decides_between_equals() -> None:
     assert round(pair(found).ratio, 2) == round((100 * 101 * 102 / 300 / 301 / 302) ** (1 / 3), 2)
     assert next(front for front in found.fronts if front.metric == ENERGY).on_front
     assert "2.98 times the energy to train" in next(
-        each.text for each in found.answers if "energy" in each.text
+        each.answer for each in found.answers if "energy" in each.answer
     )
 
 
