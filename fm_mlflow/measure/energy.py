@@ -154,12 +154,13 @@ class EnergyMonitor:
 
     def phase(self, name: str) -> None:
         """End the phase under way and begin another; a name may come more than once."""
-        if not self._is_counting:
-            return
+        trains = name in _TRAINING_PHASES
+        if trains == (self._started is not None) or not self._is_counting:
+            return  # a reading takes milliseconds: only where a training begins or ends
         now = self._read()
         if self._started is not None:
             self._trainings.append((self._started, now))
-        self._started = now if name in _TRAINING_PHASES else None
+        self._started = now if trains else None
 
     def training(self) -> list[Measurement]:
         """Return the joules of the phases of training, which must have ended."""
