@@ -19,7 +19,7 @@ def track(
     dataset: str = "",
     data: Mapping[str, Any] | None = None,
     params: Mapping[str, Any] | None = None,
-    measure: str = "flops,latency,memory",
+    measure: str = "flops,latency,memory,energy",
     flush_timeout: float = 60.0,
 ) -> AbstractContextManager[Tracked]:
     """Track a script: open it before the model is built, so that memory has its phases.
