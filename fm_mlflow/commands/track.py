@@ -34,7 +34,8 @@ def track(
         data: Arrays by context (`training`, `validation`, `test`), each inputs or (inputs,
             targets): logged as inputs of the run, by digest, which tells data sets apart.
         params: Parameters of the script's own.
-        measure: Costs to measure, of `flops`, `latency` and `memory`, with commas; or `none`.
+        measure: Costs to measure, any of `flops`, `latency`, `memory` and `energy`, with commas;
+            or `none`.
         flush_timeout: Seconds that the end waits for a store that does not answer.
 
     Raises:

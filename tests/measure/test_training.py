@@ -14,10 +14,10 @@ from fm_mlflow import keys
 from fm_mlflow.config import MEASURED_PARTS
 from fm_mlflow.measure import energy
 from fm_mlflow.measure.energy import EnergyMonitor
-from fm_mlflow.measure.energy_counters import EnergyCounters
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import EVALUATION, TRAINING, MemoryMonitor
 from fm_mlflow.measure.training import Trained, training_costs
+from tests.measure.counters import Counting
 
 FLOPS = frozenset({"flops"})
 DENSE = 2 * 3 * 5
@@ -69,23 +69,6 @@ def test_a_step_has_no_more_images_than_there_are() -> None:
     )
     assert larger.details["batch_size"] == 100
     assert larger.value == whole.value
-
-
-class Counting(EnergyCounters):
-    """A joule more at every reading."""
-
-    source = "made-up counters"
-
-    def __init__(self) -> None:
-        self.joules = 0.0
-
-    def open(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def read(self) -> dict[str, float]:
-        self.joules += 1
-        return {"package-0": self.joules}
 
 
 def test_energy_of_training_and_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
