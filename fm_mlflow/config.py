@@ -17,7 +17,7 @@ from fm_mlflow.settings import Optional, Settings, Words
 BUILTIN_MODELS = ("mlp", "cnn")
 """Names of the built-in models; `fm_mlflow.training.models` holds how each is built."""
 
-MEASURED_PARTS = ("flops", "latency", "memory")
+MEASURED_PARTS = ("flops", "latency", "memory", "energy")
 """Costs that take time to measure; sizes, times and counts are always there."""
 
 NOT_SHAPING = ("data_dir", "measure", "flush_timeout")
@@ -158,6 +158,10 @@ CostName = Literal[
     "size/inference_mib",
     "latency/p50_ms",
     "time/fit_seconds",
+    "energy/training_joules",
+    "energy/inference_joules_per_1000",
+    "energy/gpu_training_joules",
+    "energy/gpu_inference_joules_per_1000",
 ]
 """Costs that a comparison weighs accuracy against (`fm_mlflow.analysis.costs`)."""
 

@@ -168,6 +168,17 @@ MFU = _metric(
     "%",
     "`flops/training_core` x images/s over the machine's matmul rate",
 )
+_PACKAGES = "of all processor packages"
+_GPUS = "of all GPUs that the process may use"
+_JOULES = "joules by the hardware's counter"
+ENERGY_TRAINING = _metric("energy/training_joules", "J", f"the fit: {_JOULES} {_PACKAGES}")
+ENERGY_INFERENCE = _metric(
+    "energy/inference_joules_per_1000", "J", f"1,000 predictions: {_JOULES} {_PACKAGES}"
+)
+ENERGY_GPU_TRAINING = _metric("energy/gpu_training_joules", "J", f"the fit: {_JOULES} {_GPUS}")
+ENERGY_GPU_INFERENCE = _metric(
+    "energy/gpu_inference_joules_per_1000", "J", f"1,000 predictions: {_JOULES} {_GPUS}"
+)
 FIT_SECONDS = _metric("time/fit_seconds", "s", "wall time of the whole fit, tracing included")
 TOTAL_SECONDS = _metric("time/total_seconds", "s", "wall time up to the last logged artifact")
 

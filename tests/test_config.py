@@ -27,7 +27,7 @@ def test_defaults_are_the_reference_protocol() -> None:
         "validation_split": 0.0,
         "dataset": "fashion_mnist",
         "data_dir": "",
-        "measure": "flops,latency,memory",
+        "measure": "flops,latency,memory,energy",
         "fit_loop": "auto",
         "flush_timeout": 60.0,
     }
@@ -57,7 +57,11 @@ def test_text_is_converted() -> None:
         ("dataset", "mnist", "fashion_mnist, digits, idx"),
         ("model", "resnet", "mlp, cnn, package.module:function or path/to/file.py:function"),
         ("model", "", "mlp, cnn, package.module:function or path/to/file.py:function"),
-        ("measure", "flops,speed", "any of flops, latency, memory, separated by commas; or none"),
+        (
+            "measure",
+            "flops,speed",
+            "any of flops, latency, memory, energy, separated by commas; or none",
+        ),
         ("momentum", "0.9", "one of the parameters model, seed, epochs, "),
     ],
 )

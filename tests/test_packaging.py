@@ -31,8 +31,11 @@ ENTRY_POINTS = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points
 CONSTRAINTS = [Requirement(line) for line in (PROJECT / "constraints.txt").read_text().splitlines()]
 SUPPORTED_PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
-OTHER_NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+OTHER_NAMES = {"pynvml": "nvidia-ml-py", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 """Distributions that are not called as what they are imported as."""
+
+OPTIONAL = {"nvml"}
+"""Extras of users: what the package imports where it is installed."""
 
 ENTRY_POINT_COMMANDS: dict[str, tuple[str, type[BaseModel]]] = {
     "main": ("train", TrainConfig),
@@ -97,7 +100,9 @@ def test_imported_packages_and_declared_packages_are_the_same() -> None:
                 imported.add(node.module.partition(".")[0])
     imported -= {*sys.stdlib_module_names, "fm_mlflow"}
     names = {canonicalize_name(OTHER_NAMES.get(module, module)) for module in imported}
-    assert names == {canonicalize_name(Requirement(d).name) for d in PYPROJECT["dependencies"]}
+    of_users = {k: v for k, v in PYPROJECT["optional-dependencies"].items() if k in OPTIONAL}
+    groups = [PYPROJECT["dependencies"], *of_users.values()]
+    assert names == {canonicalize_name(Requirement(d).name) for each in groups for d in each}
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from fm_mlflow import keys
@@ -18,13 +18,15 @@ class Cost:
         key: Logged name, with unit and meaning.
         title: What a reader calls it.
         counted: It follows from model and settings alone: no run-to-run noise, any machine.
-        option: Name of the setting that bounds it.
+        option: Name of the setting that bounds it; empty: none does.
+        of_whole_machine: Few machines have a counter of it, and what else runs there is in it.
     """
 
     key: Key
     title: str
     counted: bool
     option: str
+    of_whole_machine: bool = False
 
 
 COSTS = (
@@ -35,6 +37,10 @@ COSTS = (
     Cost(keys.SIZE_INFERENCE, "size to predict", True, "max_size_mib"),
     Cost(keys.LATENCY_P50, "latency (median)", False, "max_latency_ms"),
     Cost(keys.FIT_SECONDS, "fit time", False, "max_fit_seconds"),
+    Cost(keys.ENERGY_TRAINING, "energy to train", False, "", True),
+    Cost(keys.ENERGY_INFERENCE, "energy to predict", False, "", True),
+    Cost(keys.ENERGY_GPU_TRAINING, "GPU energy to train", False, "", True),
+    Cost(keys.ENERGY_GPU_INFERENCE, "GPU energy to predict", False, "", True),
 )
 
 TITLES: dict[str, str] = {cost.key: cost.title for cost in COSTS}
@@ -44,7 +50,9 @@ LOWER_IS_BETTER = frozenset({cost.key for cost in COSTS} | {keys.TEST_LOSS})
 """Metrics in which less is better; in every other more is."""
 
 MEASURED = frozenset(
-    key for key in keys.all_keys() if key.is_metric and key.unit in {"ms", "s", "images/s", "MiB"}
+    key
+    for key in keys.all_keys()
+    if key.is_metric and key.unit in {"ms", "s", "images/s", "MiB", "J"}
 )
 """Metrics that are measured and positive: their noise is a share of them, so it is judged so."""
 
@@ -55,6 +63,11 @@ LOAD = "load"
 def cost_title(metric: str) -> str:
     """Return what a reader calls a cost; another metric by its logged name."""
     return TITLES.get(metric, metric)
+
+
+def shown_costs(measured: Collection[str]) -> tuple[Cost, ...]:
+    """Return the costs to speak of where these metrics are measured: energy only if it is."""
+    return tuple(each for each in COSTS if each.key in measured or not each.of_whole_machine)
 
 
 def machine_of(run: TrainingRun) -> frozenset[tuple[str, str]]:
@@ -80,6 +93,8 @@ def incomparable(cost: Cost, runs: Iterable[TrainingRun]) -> str:
     if differing := differences(runs):
         return f"it depends on the machine, and the runs differ in {', '.join(differing)}"
     jobs = {run.jobs for run in runs}
+    if cost.of_whole_machine and max(jobs, default=1) > 1:
+        return f"it is of the whole machine, and up to {max(jobs)} trainings ran there at a time"
     if len(jobs) > 1 and cost.key != keys.MEMORY_PEAK:  # a process' memory is its own
         return f"of the runs, some shared their machine with others (up to {max(jobs)} at a time)"
     return ""

@@ -212,7 +212,7 @@ def exceeded(group: Group, bounds: Bounds) -> str:
     """Say which bounds a group exceeds with the mean over its runs; empty if none."""
     reasons = []
     for cost in COSTS:
-        bound = getattr(bounds, cost.option)
+        bound = getattr(bounds, cost.option) if cost.option else None
         if bound is None:
             continue
         statistic = group.metrics.get(cost.key)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Front, Group
-from fm_mlflow.analysis.costs import COSTS, Cost, incomparable, machine_of
+from fm_mlflow.analysis.costs import Cost, incomparable, machine_of, shown_costs
 from fm_mlflow.analysis.records import RunDetails
 from fm_mlflow.analysis.statistics.intervals import Interval, wilson
 
@@ -29,7 +29,8 @@ def fronts(
         test_images: Size of the test set that the ranked groups share; 0 if unknown.
     """
     ranked = [group for group in groups if group.ranked]
-    return tuple(_front(ranked, details, test_images, cost) for cost in COSTS)
+    measured = {metric for group in ranked for metric in group.metrics}
+    return tuple(_front(ranked, details, test_images, cost) for cost in shown_costs(measured))
 
 
 def _front(

@@ -42,8 +42,8 @@ def measure_model(
         >>> print(fm_mlflow.measure_model(model, x_test[:256], batch_size=64))
     """
     parts = measured_parts(measure)
-    if "memory" in parts:
-        accepted = "flops, latency, both with a comma, or none; memory is measured of a training"
+    if not parts <= {"flops", "latency"}:
+        accepted = "flops, latency, both with a comma, or none; the rest is measured of a training"
         raise InputError("measure", measure, accepted)
     from fm_mlflow.measure.measurement import whole_number
     from fm_mlflow.measure.training import model_costs

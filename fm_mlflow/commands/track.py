@@ -19,7 +19,7 @@ def track(
     dataset: str = "",
     data: Mapping[str, Any] | None = None,
     params: Mapping[str, Any] | None = None,
-    measure: str = "flops,latency,memory",
+    measure: str = "flops,latency,memory,energy",
     flush_timeout: float = 60.0,
 ) -> AbstractContextManager[Tracked]:
     """Track a script: open it before the model is built, so that memory has its phases.
@@ -34,7 +34,8 @@ def track(
         data: Arrays by context (`training`, `validation`, `test`), each inputs or (inputs,
             targets): logged as inputs of the run, by digest, which tells data sets apart.
         params: Parameters of the script's own.
-        measure: Costs to measure, of `flops`, `latency` and `memory`, with commas; or `none`.
+        measure: Costs to measure, any of `flops`, `latency`, `memory` and `energy`, with commas;
+            or `none`.
         flush_timeout: Seconds that the end waits for a store that does not answer.
 
     Raises:

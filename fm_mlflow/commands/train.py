@@ -15,6 +15,7 @@ from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.errors import InputError, ModelError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.measure import measurement
+from fm_mlflow.measure.energy import EnergyMonitor
 from fm_mlflow.measure.machine import describe_machine, load_average
 from fm_mlflow.measure.memory import (
     EVALUATION,
@@ -104,9 +105,16 @@ def run_training(
 ) -> TrainResult:
     """Train a model under a tracked run, from the beginning or from a checkpoint."""
     progress = progress or ProgressListener()
-    monitor = MemoryMonitor() if "memory" in config.measured_parts else nullcontext()
-    with monitor as memory, rare_garbage_collection():
-        enter = memory.phase if memory else _unmeasured
+    parts = config.measured_parts
+    memory_monitor = MemoryMonitor() if "memory" in parts else nullcontext()
+    energy_monitor = EnergyMonitor() if "energy" in parts else nullcontext()
+    with memory_monitor as memory, energy_monitor as energy, rare_garbage_collection():
+
+        def enter(phase: str) -> None:
+            (memory.phase if memory else _unmeasured)(phase)
+            if energy:
+                energy.phase(phase)
+
         enter(LOADING)
         progress.stage("loading the data")
         with _loading(config, progress) as loaded:
@@ -154,8 +162,9 @@ def run_training(
                 batch_size=config.batch_size,
                 training_seconds=fitted.training_seconds,
                 memory=memory,
+                energy=energy,
             )
-            costs, flops = training_costs(trained, config.measured_parts)
+            costs, flops = training_costs(trained, parts)
             costs += clocks(fitted.seconds, logged, start.time - start.progress.seconds)
             measured = of_parts(costs, start.parts)
             log_costs(run, run_name(whole), measured, flops, memory, machine)

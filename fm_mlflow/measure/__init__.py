@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fm_mlflow.process.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from fm_mlflow.measure.energy import EnergyMonitor as EnergyMonitor
     from fm_mlflow.measure.flops import (
         FlopsProfile as FlopsProfile,
         profile_flops as profile_flops,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives; imported on first use, because most need TensorFlow.
 _HOMES = {
+    "EnergyMonitor": "energy",
     "FlopsProfile": "flops",
     "Measurement": "measurement",
     "MemoryMonitor": "memory",

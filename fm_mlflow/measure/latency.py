@@ -84,6 +84,16 @@ def _states_kept(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
+@contextmanager
+def batch_call(model: keras.Model, example: Any, batch_size: int) -> Iterator[Callable[[], object]]:
+    """Give a call that predicts a batch and waits for its output, as the throughput times it.
+
+    The states of a recurrent or random layer are as before when the context ends.
+    """
+    with _states_kept(model):
+        yield _traced_call(model, _batch(example, batch_size))
+
+
 def training_throughput(images: int, epoch_seconds: Sequence[float]) -> Measurement:
     """Compute `throughput/training_per_second` from what the epochs took.
 
@@ -145,15 +155,20 @@ def _inference_throughput(
     key = keys.THROUGHPUT_INFERENCE
     method = f"{batch_size} / median time of a call on {batch_size} images {_HOW}; {_ORDER}"
     try:
-        batch = tf.nest.map_structure(
-            lambda array: np.resize(array, (batch_size, *np.shape(array)[1:])), example
-        )
-        first, *warm = _time_calls(_traced_call(model, batch), seconds, at_least=1)
+        call = _traced_call(model, _batch(example, batch_size))
+        first, *warm = _time_calls(call, seconds, at_least=1)
     except Exception as error:  # also where the batch does not fit into memory
         return Measurement.missing(key, method, f"the call failed: {describe_error(error)}")
     rates = [batch_size / each for each in warm]
     details = {"batch_size": batch_size, "first_call_ms": first * 1000}
     return summarised(key, rates, 0.5, method, details)
+
+
+def _batch(example: Any, size: int) -> Any:
+    """Return so many inputs: those of the example, again and again."""
+    return tf.nest.map_structure(
+        lambda array: np.resize(array, (size, *np.shape(array)[1:])), example
+    )
 
 
 def _traced_call(model: keras.Model, inputs: Any) -> Callable[[], object]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.keys import Key
+from fm_mlflow.measure.energy import EnergyMonitor
 from fm_mlflow.measure.flops import FlopsProfile, profile_flops
-from fm_mlflow.measure.latency import measure_latency, training_throughput
+from fm_mlflow.measure.latency import batch_call, measure_latency, training_throughput
 from fm_mlflow.measure.measurement import Measurement, describe_error
 from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.measure.size import estimates, model_sizes
@@ -52,6 +53,9 @@ _MEMORY_KEYS = (
     keys.MEMORY_ALLOCATOR_PEAK,
     keys.MEMORY_DEVICE_PEAK,
 )
+_TRAINING_ENERGY_KEYS = (keys.ENERGY_TRAINING, keys.ENERGY_GPU_TRAINING)
+_INFERENCE_ENERGY_KEYS = (keys.ENERGY_INFERENCE, keys.ENERGY_GPU_INFERENCE)
+_ENERGY_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Trained:
         training_seconds: Wall time of each epoch's training steps; as many as there were epochs.
         memory: The monitor of the run, or None where memory is not measured.
         data: A batch of all that the step gets, where that is not (inputs, labels).
+        energy: The monitor of its energy, likewise; it still reads the counters.
     """
 
     model: keras.Model
@@ -77,6 +82,7 @@ class Trained:
     training_seconds: Sequence[float]
     memory: MemoryMonitor | None
     data: Any = None
+    energy: EnergyMonitor | None = None
 
 
 def training_costs(
@@ -86,13 +92,14 @@ def training_costs(
 
     Args:
         trained: The model and what is known of its training.
-        parts: Which of `fm_mlflow.config.MEASURED_PARTS` to measure; memory was measured meanwhile.
+        parts: Which of `fm_mlflow.config.MEASURED_PARTS` to measure; memory and energy have
+            monitors, which measured meanwhile.
 
     Returns:
         Every cost, those that are missing included; and the profile behind the FLOPs, with its
         table by layer, where there is one.
     """
-    model, memory = trained.model, trained.memory
+    model, memory, energy = trained.model, trained.memory, trained.energy
     batch_size = min(trained.batch_size, trained.images)
     profile: FlopsProfile | None = None
 
@@ -109,6 +116,10 @@ def training_costs(
         reason = "it takes the FLOPs and the speed of training, and one of them is missing"
         return [Measurement.missing(keys.MFU, method, reason)]
 
+    def inference_energy() -> list[Measurement]:
+        with batch_call(model, trained.inputs, _ENERGY_BATCH) as predict:
+            return energy.inference(predict, _ENERGY_BATCH) if energy else []
+
     speed = training_throughput(trained.images, trained.training_seconds)
     measurements = [
         *_attempt(_SIZE_KEYS, lambda: model_sizes(model)),
@@ -118,6 +129,8 @@ def training_costs(
         speed,
         *_latency(model, trained.inputs, parts),
         *_attempt([keys.MFU], utilization if "latency" in parts else None),
+        *_attempt(_TRAINING_ENERGY_KEYS, energy.training if energy else None),
+        *_attempt(_INFERENCE_ENERGY_KEYS, inference_energy if energy else None),
     ]
     return measurements, profile
 

@@ -16,7 +16,10 @@ from fm_mlflow.results.register import Gate
 if TYPE_CHECKING:
     from fm_mlflow.analysis.statistics.intervals import Interval
 
-_BOUNDS = [("min_accuracy", keys.TEST_ACCURACY), *((cost.option, cost.key) for cost in COSTS)]
+_BOUNDS = [
+    ("min_accuracy", keys.TEST_ACCURACY),
+    *((cost.option, cost.key) for cost in COSTS if cost.option),
+]
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         name: What is trained, as comparisons call it; by default the model's name.
         seed: The seed that the script set; logged, so that runs are seeds of one model.
         dataset: Name of the data.
-        measure: Costs to measure, of `flops`, `latency` and `memory`, with commas; or `none`.
+        measure: Costs to measure, any of `flops`, `latency`, `memory` and `energy`, with commas;
+            or `none`.
         params: Parameters of the script's own.
         example: A few hundred inputs for the latency; by default the first of the training data.
 
@@ -85,7 +86,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         *,
         seed: int | None = None,
         dataset: str = "",
-        measure: str = "flops,latency,memory",
+        measure: str = "flops,latency,memory,energy",
         params: Mapping[str, Any] | None = None,
         example: Any = None,
         run: ScriptRun | None = None,

@@ -16,6 +16,7 @@ from fm_mlflow.config import MEASURED_PARTS, MOST_EPOCHS, measured_parts
 from fm_mlflow.data.array_digest import array_digest
 from fm_mlflow.errors import InputError
 from fm_mlflow.measure import measurement
+from fm_mlflow.measure.energy import EnergyMonitor
 from fm_mlflow.measure.machine import describe_machine, load_average
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import EVALUATION, MemoryMonitor, resident_mib
@@ -77,6 +78,7 @@ class ScriptRun:
     ) -> None:
         self.parts = measured_parts(settings.measure)
         self.memory = MemoryMonitor() if "memory" in self.parts else None
+        self._energy = EnergyMonitor() if "energy" in self.parts else None
         self.notice = notice
         self._settings = settings
         self._params = dict(params or {})
@@ -113,6 +115,8 @@ class ScriptRun:
         settings = self._settings
         if self.memory is not None:
             self.memory.__enter__()
+        if self._energy is not None:
+            self._energy.__enter__()
         run = TrackedRun(
             keys.KIND_TRAINING,
             self._title,
@@ -122,7 +126,7 @@ class ScriptRun:
         try:
             run.__enter__()
         except BaseException:
-            self._stop_memory()
+            self._stop_monitors()
             raise
         self._run = run
         known = {"seed": settings.seed, "dataset": settings.dataset or None}
@@ -147,17 +151,22 @@ class ScriptRun:
             try:
                 run.__exit__(type(error), error, None)
             finally:
-                self._stop_memory()
+                self._stop_monitors()
 
-    def _stop_memory(self) -> None:
+    def _stop_monitors(self) -> None:
         if self.memory is not None:
             self.memory.__exit__(None, None, None)
             self.memory = None
+        if self._energy is not None:
+            self._energy.__exit__(None, None, None)
+            self._energy = None
 
     def phase(self, name: str) -> None:
-        """Begin a phase of the memory's figures."""
+        """Begin a phase of the figures of memory and energy."""
         if self.memory is not None:
             self.memory.phase(name)
+        if self._energy is not None:
+            self._energy.phase(name)
 
     def begin(self, model: keras.Model, epochs: int | None, *, alone: bool = True) -> None:
         """Log which model is trained, and how, before its first step.
@@ -261,6 +270,7 @@ class ScriptRun:
         from fm_mlflow.measure.training import training_costs
 
         self.phase("measuring")
+        trained = replace(trained, energy=self._energy)
         costs, flops = training_costs(trained, self.parts)
         costs = [*map(self._sound, costs), *clocks(fit_seconds, self._model, self._started)]
         log_costs(self.run, self.run.name, costs, flops, self.memory, self._machine)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES_LOGGED = 2
 _PREDICTION_BATCH = 1000
+_OF_ONE_PROCESS = (keys.ENERGY_TRAINING, keys.ENERGY_GPU_TRAINING)
 
 
 def log_setting(
@@ -166,7 +167,10 @@ def clocks(fit_seconds: float, logged: LoggedModel | None, started: float) -> li
 
 
 def of_parts(measurements: Sequence[Measurement], parts: int) -> list[Measurement]:
-    """Have times, speeds and memory say that several processes trained the run."""
+    """Have times, speeds and memory say that several processes trained the run.
+
+    The energy of its training is missing then: what the last process drew is only a part of it.
+    """
     if parts == 1:
         return list(measurements)
     last = f"of the last of {parts} processes that trained the run"
@@ -174,9 +178,19 @@ def of_parts(measurements: Sequence[Measurement], parts: int) -> list[Measuremen
     notes = {"memory/": last, "throughput/training": last, "utilization/": last, "time/": every}
     return [
         replace(each, method=f"{each.method}; {note}") if note else each
-        for each in measurements
+        for each in (_whole(measured, parts) for measured in measurements)
         for note in [next((text for name, text in notes.items() if each.name.startswith(name)), "")]
     ]
+
+
+def _whole(measured: Measurement, parts: int) -> Measurement:
+    if measured.value is None or measured.name not in _OF_ONE_PROCESS:
+        return measured
+    reason = (
+        f"{parts} processes trained the run; the last of them, whose counters were read, took "
+        f"{measured.value:.4g} {measured.unit}"
+    )
+    return replace(measured, value=None, samples=0, reason=reason)
 
 
 def log_costs(

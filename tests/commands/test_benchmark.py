@@ -40,7 +40,7 @@ def test_each_model_with_each_seed_under_one_parent(store: Store) -> None:
     assert len(order) == 6
     assert order not in (sorted(order), sorted(order, reverse=True))
     assert {(c.epochs, c.dataset, c.data_dir, c.measure) for c in cluster.started} == {
-        (2, "digits", "", "flops,latency,memory")
+        (2, "digits", "", "flops,latency,memory,energy")
     }
 
     parent = only(store, "benchmark")

@@ -204,6 +204,10 @@ def test_measurements_explain_every_cost(finished: Finished) -> None:
         else:
             assert entry["value"] == logged[name]
     assert {name for name in by_name if name not in logged} <= {
+        "energy/training_joules",
+        "energy/inference_joules_per_1000",
+        "energy/gpu_training_joules",
+        "energy/gpu_inference_joules_per_1000",
         "memory/allocator_peak_mib",
         "memory/device_peak_mib",
         "latency/p99_ms",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import keras
 import numpy as np
+import pytest
 from keras import layers, ops
 
 from fm_mlflow import keys
 from fm_mlflow.config import MEASURED_PARTS
+from fm_mlflow.measure import energy
+from fm_mlflow.measure.energy import EnergyMonitor
 from fm_mlflow.measure.measurement import Measurement
-from fm_mlflow.measure.memory import MemoryMonitor
+from fm_mlflow.measure.memory import EVALUATION, TRAINING, MemoryMonitor
 from fm_mlflow.measure.training import Trained, training_costs
+from tests.measure.counters import Counting
 
 FLOPS = frozenset({"flops"})
 DENSE = 2 * 3 * 5
@@ -64,6 +69,32 @@ def test_a_step_has_no_more_images_than_there_are() -> None:
     )
     assert larger.details["batch_size"] == 100
     assert larger.value == whole.value
+
+
+def test_energy_of_training_and_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "_LEAST_SECONDS", 0.05)
+    model = one_layer()
+    with EnergyMonitor(Counting()) as monitor:
+        for phase in (TRAINING, EVALUATION):
+            monitor.phase(phase)
+            time.sleep(0.01)
+        found = costs(model, frozenset({"energy"}), energy=monitor)
+    assert found[keys.ENERGY_TRAINING].value == 1
+    each = found[keys.ENERGY_INFERENCE]
+    assert each.value == pytest.approx(1000 / (each.details["calls"] * 256))
+    assert found[keys.FLOPS_TRAINING].reason == "left out by --measure"
+    left_out = costs(model)
+    assert left_out[keys.ENERGY_INFERENCE].reason == "left out by --measure"
+
+
+def test_a_model_that_cannot_predict_keeps_the_energy_of_its_training() -> None:
+    with EnergyMonitor(Counting()) as monitor:
+        for phase in (TRAINING, EVALUATION):
+            monitor.phase(phase)
+            time.sleep(0.01)
+        found = costs(Broken(), frozenset({"energy"}), energy=monitor)
+    assert found[keys.ENERGY_TRAINING].value == 1
+    assert "no output today" in (found[keys.ENERGY_INFERENCE].reason or "")
 
 
 class Broken(keras.Model):  # type: ignore[misc]  # keras is untyped

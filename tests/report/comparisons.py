@@ -22,7 +22,7 @@ from fm_mlflow.analysis.comparison import (
     Verdict,
     VerdictWord,
 )
-from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.costs import shown_costs
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 
 HOSTILE = "<script>alert(1)</script>"
@@ -175,7 +175,7 @@ def comparison(*groups: Group) -> Comparison:
         groups = (group("cnn"), group("mlp", "mlp"))
     detailed = [g for g in groups if g.detailed]
     pairs = [(a, b) for i, a in enumerate(detailed) for b in detailed[i + 1 :]]
-    metrics = [keys.TEST_ACCURACY, *(cost.key for cost in COSTS)]
+    metrics = [keys.TEST_ACCURACY, *(cost.key for cost in shown_costs(()))]
     first = groups[0]
     return Comparison(
         experiment="fashion",
@@ -186,7 +186,7 @@ def comparison(*groups: Group) -> Comparison:
         ),
         groups=groups,
         verdicts=tuple(verdict(a, b, metric) for metric in metrics for a, b in pairs),
-        fronts=tuple(_front(cost.key, groups) for cost in COSTS),
+        fronts=tuple(_front(cost.key, groups) for cost in shown_costs(())),
         best=Best(
             model=first.name,
             run_id=first.runs[0].run_id,
@@ -287,7 +287,9 @@ def bare() -> Comparison:
         summary="Only one model was compared, theirs. It has 1 run, so nothing can be said.",
         groups=(only,),
         verdicts=(),
-        fronts=tuple(Front(cost.key, (), {}, {"theirs": "not measured"}) for cost in COSTS),
+        fronts=tuple(
+            Front(cost.key, (), {}, {"theirs": "not measured"}) for cost in shown_costs(())
+        ),
         best=Best("theirs", "c" * 32, "The only one.", keys.FLOPS_INFERENCE, ("theirs",), {}),
         target_accuracy=None,
         targets=(),

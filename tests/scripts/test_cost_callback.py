@@ -16,7 +16,9 @@ import pytest
 import fm_mlflow
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import InputError
+from fm_mlflow.measure import energy
 from fm_mlflow.training.models import BUILDERS
+from tests.measure.counters import Counting
 from tests.processes import PROJECT
 from tests.scripts.nets import Batches, X, Y, regression, texts, two_by_two
 from tests.stores import Store
@@ -38,7 +40,11 @@ def measured(store: Store, run: mlflow.entities.Run) -> dict[str, Any]:
     return {each["name"]: each for each in found}
 
 
-def test_one_line_logs_epochs_parameters_and_costs(store: Store) -> None:
+def test_one_line_logs_epochs_parameters_and_costs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(energy, "RaplPackages", Counting)
+    monkeypatch.setattr(energy, "_LEAST_SECONDS", 0.01)
     fit(X, Y, epochs=2, batch_size=32, validation_split=0.2, own={"dataset": "made up", "seed": 3})
 
     run = store.only_run()
@@ -66,6 +72,8 @@ def test_one_line_logs_epochs_parameters_and_costs(store: Store) -> None:
     assert run.data.metrics["memory/peak_rss_mib"] > 100
     assert run.data.metrics["latency/p50_ms"] > 0
     assert run.data.metrics["throughput/training_per_second"] > 0
+    assert run.data.metrics["energy/training_joules"] == 1  # two readings
+    assert run.data.metrics["energy/inference_joules_per_1000"] > 0
     missing = measured(store, run)["memory/training_rss_mib"]
     assert missing["value"] is None
     assert "fm_mlflow.track" in missing["reason"]

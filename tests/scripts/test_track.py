@@ -165,5 +165,6 @@ def test_a_model_is_measured_without_a_store(tmp_path: Path, monkeypatch: Any) -
     assert "parameters/trainable" in str(costs)
     assert costs.to_frame().loc["flops/inference", "value"] == 217
     assert not list(tmp_path.iterdir())
-    with pytest.raises(InputError, match="memory is measured of a training"):
-        measure_model(regression(), X, measure="memory")
+    for part in ("memory", "energy"):
+        with pytest.raises(InputError, match="the rest is measured of a training"):
+            measure_model(regression(), X, measure=part)

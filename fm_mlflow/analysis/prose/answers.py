@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Answer, Best, ByClass, Group, Verdict
-from fm_mlflow.analysis.costs import COSTS, TITLES, Cost
+from fm_mlflow.analysis.costs import COSTS, TITLES, Cost, shown_costs
 from fm_mlflow.analysis.prose.words import figure, listed, nearly_equal, times
 from fm_mlflow.analysis.records import RunDetails
 
@@ -180,7 +180,7 @@ def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
     of_b: list[str] = []
     same: list[str] = []
     open_: list[str] = []
-    for cost in COSTS:
+    for cost in shown_costs(a.metrics.keys() | b.metrics.keys()):
         verdict = judged.get(cost.key)
         if verdict is None or not verdict.test:
             open_.append(cost.title)
