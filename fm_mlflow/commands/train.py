@@ -153,11 +153,11 @@ def run_training(
             progress.stage("measuring what it costs")
             from fm_mlflow.measure.training import Trained, training_costs
 
-            examples = built.examples(dataset.test.head(_EXAMPLES_MEASURED))
+            measured_on = dataset.test.head(_EXAMPLES_MEASURED)
             trained = Trained(
                 model=built.model,
-                inputs=examples.inputs,
-                labels=examples.labels,
+                inputs=built.inputs(measured_on),
+                labels=built.examples(measured_on).labels,
                 images=len(dataset.train),
                 batch_size=config.batch_size,
                 training_seconds=fitted.training_seconds,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fm_mlflow import keys
+from fm_mlflow.data.model_io import to_inputs
 from fm_mlflow.errors import InputError
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
@@ -90,7 +91,7 @@ def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
     with MemoryMonitor() as memory:
         memory.phase(_LOADING)
         loaded = load_model(str(model_folder))
-        inputs = np.divide(images, 255, dtype=np.float32).reshape(-1, *loaded.input_shape)
+        inputs = to_inputs(images, loaded.input_shape, loaded.input_type)
         loaded.predict(inputs[:1])
     model = loaded.keras_model
     if model is None:
