@@ -35,6 +35,7 @@ from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.settings import parse
 from fm_mlflow.training.checkpoint import Start
+from fm_mlflow.training.read_back import ReadBack
 from fm_mlflow.training.run_contents import (
     clocks,
     log_costs,
@@ -256,6 +257,8 @@ def _fit(
             is_first_step = False
             enter(TRAINING)
         progress.batch(epoch_now, epochs, done, total)
+        if reading_back is not None:
+            reading_back.check()
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         nonlocal epoch_now
@@ -267,8 +270,12 @@ def _fit(
         progress.epoch(epoch, epochs, metrics)
 
     training, validation = dataset.train, dataset.validation or dataset.test
-    enter(FIRST_STEP)
-    with closing(Checkpointing(run, built.model, config, dataset.digest, start)) as checkpoints:
+    reading_back = ReadBack(built, dataset, progress.notice) if built.is_own else None
+    with (
+        reading_back or nullcontext(),
+        closing(Checkpointing(run, built.model, config, dataset.digest, start)) as checkpoints,
+    ):
+        enter(FIRST_STEP)
         fitted = fit(
             built.model,
             built.examples(training),
@@ -283,4 +290,6 @@ def _fit(
             fit_loop=config.fit_loop,
             metric_names=built.metric_names,
         )
+        if reading_back is not None:
+            reading_back.finish(progress.stage)
     return checkpoints.whole(fitted)

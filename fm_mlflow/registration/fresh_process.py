@@ -12,7 +12,8 @@ import math
 import os
 import site
 import sys
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.process.quiet import import_tensorflow
+from fm_mlflow.process.redaction import one_line
 from fm_mlflow.registration.findings import (
     ASKED,
     TEXT_CHARACTERS,
@@ -51,10 +53,23 @@ def main() -> None:
     """Measure the model that the command line names, and send what was found."""
     forget_where_we_came_from()
     model, images, batch_size = sys.argv[1:]
+    answer_with(lambda: measure(Path(model), Path(images), int(batch_size)))
+
+
+def answer_with(answer: Callable[[], bytes]) -> None:
+    """Send what a function returns as the answer of this process, and end it.
+
+    Where the function raises, the last line of standard error says why.
+    """
     # Whatever the model or a library prints is no result.
     channel = os.dup(1)
     os.dup2(2, 1)
-    message = measure(Path(model), Path(images), int(batch_size))
+    try:
+        message = answer()
+    except Exception as error:  # of the model's own code
+        traceback.print_exc()
+        print(one_line(error), file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(1)
     with os.fdopen(channel, "wb") as file:
         file.write(message)
     # What the model's code registered for the end could only add to the message.

@@ -48,6 +48,7 @@ class BuiltModel:
         gives_logits: Its outputs are not probabilities; a softmax makes them so.
         params: What the run logs of it: optimizer, loss and, unless scheduled, learning rate.
         was_compiled: Its author compiled it: optimizer, loss and learning rate are the author's.
+        is_own: It is a user's own, no built-in one.
         source: What is needed to load it elsewhere.
         metric_names: What its metrics are called in the store.
     """
@@ -58,6 +59,7 @@ class BuiltModel:
     gives_logits: bool
     params: dict[str, Any]
     was_compiled: bool
+    is_own: bool
     source: UserSource
     metric_names: MetricNames
 
@@ -138,7 +140,8 @@ def build_model(
         tf.config.experimental.enable_op_determinism()
     source, names = UserSource(), MetricNames(dataset.class_names)
     with refused_as(config.model):
-        if function is None and config.model in BUILDERS:
+        is_own = function is not None or config.model not in BUILDERS
+        if not is_own:
             model = BUILDERS[config.model](dataset.image_shape, len(dataset.class_names))
         else:
             function = function or find_function(config.model)
@@ -162,7 +165,15 @@ def build_model(
             params = _compile(model, config, gives_logits)
         _check_saving(model)
     return BuiltModel(
-        model, input_shape, input_type, gives_logits, params, was_compiled, source, names
+        model=model,
+        input_shape=input_shape,
+        input_type=input_type,
+        gives_logits=gives_logits,
+        params=params,
+        was_compiled=was_compiled,
+        is_own=is_own,
+        source=source,
+        metric_names=names,
     )
 
 

@@ -203,7 +203,9 @@ OF_LOGITS = [
     {"out": CrossEntropy(from_logits=True)},
     functools.partial(CROSSENTROPY, from_logits=True),
     *(lambda y, p: CROSSENTROPY(y, p, from_logits=True), FocalOfLogits(), FocalOfLogits),
-    lambda y, p: tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(y, [-1]), p),
+    lambda y, p: tf.nn.sparse_softmax_cross_entropy_with_logits(
+        tf.cast(tf.reshape(y, [-1]), "int32"), p
+    ),
 ]
 
 
