@@ -28,6 +28,7 @@ def cause(message: str) -> str:
     """
     *before, last = _CAUSE_FOLLOWS.split(_STYLES.sub("", message))
     head = _first_paragraph(_CONFIGURATION.split(before[0])[0]) if before else ""
+    head = head.partition(". ")[0]  # what follows is advice of all kinds
     lines = [line.strip() for line in last.splitlines() if line.strip()]
     if lines and lines[0].endswith(":"):  # TensorFlow's "Graph execution error:" says why last
         reasons = [line for line in lines[1:] if not line.startswith(_TRACE_LINES)]
