@@ -25,9 +25,9 @@ _SCHEDULE = (
     "returns the arguments of its __init__"
 )
 _OPTIMIZER = (
-    "an optimizer that Keras can save and make again; a class of one's own ({}) needs get_config() "
-    "and @keras.saving.register_keras_serializable(), a learning rate is a number or a "
-    "LearningRateSchedule"
+    "an optimizer that Keras can save and make again, unlike this {}: its class and its schedule's "
+    "need get_config() and @keras.saving.register_keras_serializable(), a learning rate is a "
+    "number or a LearningRateSchedule"
 )
 
 

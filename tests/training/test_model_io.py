@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,12 +15,16 @@ import pytest
 import tensorflow as tf
 from keras import layers
 from mlflow.artifacts import download_artifacts
+from mlflow.pyfunc.scoring_server import parse_tf_serving_input
+from pyarrow import parquet
 
-from fm_mlflow import ModelError, train
+from fm_mlflow import ModelError, predict, train
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.measure import measure_latency
 from fm_mlflow.measure.measurement import metrics
+from fm_mlflow.registration.findings import from_bytes
+from fm_mlflow.registration.fresh_process import measure
 from fm_mlflow.training.compilation import loss_takes, params_of
 from fm_mlflow.training.models import BuiltModel, build_model
 from tests.stores import Store
@@ -277,12 +283,16 @@ def test_types_that_hold_no_grey_levels_are_refused(digits: Dataset, dtype: str)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])
-def test_anybody_can_read_what_such_a_model_leaves(store: Store, policy: str) -> None:
+def test_anybody_can_read_what_such_a_model_leaves(
+    store: Store, digits: Dataset, policy: str
+) -> None:
     dtype = "uint8" if policy == "mixed_bfloat16" else "float32"
     result = train(whole(dtype, policy) if dtype == "uint8" else floating(policy), **DIGITS)
+    # With images of 0 to 1 cut to 0, it was 0.1.
     assert result.test_accuracy > 0.7
     with np.load(store.client.download_artifacts(result.run_id, "predictions/test.npz")) as file:
-        assert file["probability"].dtype == "float32"
+        probabilities = file["probability"]
+    assert probabilities.dtype == "float32"
     loaded = mlflow.pyfunc.load_model(result.model_uri)
     signature = loaded.metadata.signature
     (given,), (gives,) = signature.inputs.inputs, signature.outputs.inputs
@@ -291,6 +301,31 @@ def test_anybody_can_read_what_such_a_model_leaves(store: Store, policy: str) ->
     example = loaded.metadata.load_input_example(download_artifacts(result.model_uri))
     assert np.asarray(example).dtype == dtype
     assert np.shape(loaded.predict(np.asarray(example))) == (2, 10)
+    # As JSON over HTTP, the type comes from the signature.
+    instances = {"instances": np.asarray(example).tolist()}
+    served = parse_tf_serving_input(instances, schema=signature.inputs)
+    assert served.dtype == dtype
+    json.dumps(loaded.predict(served).tolist())
+    # The process that verifies a model before its promotion, and `predict`, give it the same.
+    labels, outputs = verified(result.model_uri, digits, store.folder)
+    assert np.mean(outputs.argmax(axis=1) == labels) == result.test_accuracy
+    np.testing.assert_allclose(outputs, probabilities, atol=1e-6)
+    for images in (digits.test.images, digits.test.scaled):
+        np.save(store.folder / "images.npy", images)
+        file = store.folder / "out.parquet"
+        predict(model=result.model_uri, input=str(store.folder / "images.npy"), output=str(file))
+        table = parquet.read_table(file)
+        predicted = np.stack([table[f"probability_{n}"].to_numpy() for n in range(10)], axis=1)
+        np.testing.assert_allclose(predicted, probabilities, atol=2e-2)
+
+
+def verified(uri: str, digits: Dataset, folder: Path) -> tuple[Any, Any]:
+    """Return the test set's labels, and what the verifying process would send of a model."""
+    np.save(folder / "test.npy", digits.test.images)
+    message = measure(Path(download_artifacts(uri)), folder / "test.npy", 64)
+    findings, outputs = from_bytes(message, len(digits.test), 10)
+    assert findings.example == "predicted"
+    return digits.test.labels, outputs
 
 
 def floating(policy: str) -> Callable[[], keras.Model]:
