@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 from mlflow.artifacts import download_artifacts
-from mlflow.pyfunc.scoring_server import parse_tf_serving_input
+from mlflow.pyfunc import scoring_server
 from pyarrow import parquet
 
 from fm_mlflow import ModelError, predict, train
@@ -303,7 +303,9 @@ def test_anybody_can_read_what_such_a_model_leaves(
     assert np.shape(loaded.predict(np.asarray(example))) == (2, 10)
     # As JSON over HTTP, the type comes from the signature.
     instances = {"instances": np.asarray(example).tolist()}
-    served = parse_tf_serving_input(instances, schema=signature.inputs)
+    served = scoring_server.parse_tf_serving_input(  # type: ignore[attr-defined, no-untyped-call]
+        instances, schema=signature.inputs
+    )
     assert served.dtype == dtype
     json.dumps(loaded.predict(served).tolist())
     # The process that verifies a model before its promotion, and `predict`, give it the same.
