@@ -47,12 +47,14 @@ class Limits:
         memory: Resident bytes, of all its processes together. (Not on Windows.)
         file_size: Bytes of each file that it writes. (Not on Windows.)
         answer: Bytes that it may send.
+        idle: It runs only where a processor would idle.
     """
 
     seconds: float
     memory: int
     file_size: int
     answer: int
+    idle: bool = False
 
 
 class ConfinedError(Exception):
@@ -89,8 +91,8 @@ def run_confined(
         folder: An existing folder, in which its three folders are made.
         limits: What it may take.
         variables: More of its environment.
-        beside: It runs beside our own work, only where a processor would idle, and until this is
-            set. It is no stranger then: it may know what this process knows.
+        beside: It runs beside our own work until this is set. It is no stranger then: it may know
+            what this process knows.
 
     Raises:
         ConfinedError: It failed, or exceeded a limit.
@@ -99,7 +101,7 @@ def run_confined(
         (folder / name).mkdir()
     command = [
         *(sys.executable, "-m", "fm_mlflow.process.supervisor"),
-        *(str(limits.memory), str(limits.file_size), "idle" if beside else "normal"),
+        *(str(limits.memory), str(limits.file_size), "idle" if limits.idle else "normal"),
         *(program, *arguments),
     ]
     was_open, ended_orderly = close_to_others() if beside is None else False, True

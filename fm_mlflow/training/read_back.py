@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.process.confined import (
     ConfinedError,
-    ConfinedStoppedError,
     Limits,
     run_confined,
     scratch_folder,
@@ -32,13 +36,16 @@ _VARIABLES = {
     "CUDA_VISIBLE_DEVICES": "-1",  # the training's own
     **dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1"),
 }
+_MODEL = "model"
 _EXAMPLES = 2
 _LONGEST_SECONDS = 600.0
+_PATIENCE_SECONDS = 8.0
 _LONGEST_WAIT_SECONDS = 60.0
 _LIBRARIES_BYTES = 4 * 1024**3
 _TIMES_MODEL = 4
 _FILE_BYTES = 256 * 1024**2
 _ANSWER_BYTES = 1024**2
+_CHARACTERS = 64  # of two numbers
 _TOLERANCE = 5e-3
 _TOLERANCE_OF_NARROW_TYPES = 5e-2
 
@@ -60,10 +67,11 @@ class ReadBack:
         self._built = built
         self._dataset = dataset
         self._notice = notice
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         self._stack = ExitStack()
-        self._failure = ""
+        self._expected: NDArray[Any] = np.empty(0)
+        self._limits = Limits(0, 0, 0, 0)
+        self._folder = Path()
+        self._process: _Process | None = None
 
     def __enter__(self) -> ReadBack:
         """Save the model, and start the process."""
@@ -74,9 +82,8 @@ class ReadBack:
 
     def __exit__(self, *_: object) -> None:
         """Stop the process, if it still runs."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._process is not None:
+            self._process.stop()
         self._stack.close()
 
     def check(self) -> None:
@@ -85,38 +92,47 @@ class ReadBack:
         Raises:
             TrainingError: It cannot; says why.
         """
-        if self._failure:
+        if self._process is None or self._process.is_running:
+            return
+        if problem := self._process.problem:
+            self._notice(
+                f"it is not known whether others can load the model: the process that tried it was "
+                f"stopped ({problem}); `fm-mlflow register` tries it again"
+            )
+        elif failure := redact(_judge(json.loads(self._process.answer), self._expected)):
             raise TrainingError(
                 "the model cannot be loaded by others: in a process that has nothing but what is "
-                f"logged with it, {self._failure}"
+                f"logged with it, {failure}"
             )
+        self._process = None
 
     def finish(self, stage: Callable[[str], None]) -> None:
-        """Wait for the process's verdict, up to a minute.
+        """Wait for the verdict, about a minute at most.
 
         Raises:
             TrainingError: The model cannot be read back.
         """
-        if self._thread is not None and self._thread.is_alive():
+        if self._process is not None and self._process.is_running:
             stage("waiting until the model is read back")
-            until = time.monotonic() + _LONGEST_WAIT_SECONDS
-            while self._thread.is_alive() and time.monotonic() < until:
-                self._thread.join(0.2)  # short, for the sake of signals
-            if self._thread.is_alive():
-                self._say(f"it took more than {_LONGEST_WAIT_SECONDS:g} s after the training")
+            self._process.wait(_PATIENCE_SECONDS)
+            if self._process.is_running:  # other work leaves it no processor; ours is done
+                self._process.stop()
+                limits = replace(self._limits, idle=False, seconds=_LONGEST_WAIT_SECONDS)
+                self._process = _Process(self._folder, limits)
+                self._process.wait(math.inf)
         self.check()
 
     def _start(self, stack: ExitStack) -> None:
         from fm_mlflow.tracking.save_model import save_model
 
-        built, folder = self._built, stack.enter_context(scratch_folder())
+        built, self._folder = self._built, stack.enter_context(scratch_folder())
         inputs = built.inputs(self._dataset.test.head(_EXAMPLES))
-        outputs = np.asarray(built.model(inputs, training=False))
+        self._expected = np.asarray(built.model(inputs, training=False))
         size = save_model(
             built.model,
-            folder / "model",
+            self._folder / _MODEL,
             input_example=inputs,
-            output_example=outputs,
+            output_example=self._expected,
             class_names=self._dataset.class_names,
             gives_logits=built.gives_logits,
             code_folder=built.source.folder,
@@ -124,36 +140,59 @@ class ReadBack:
             requirements=built.source.requirements,
         )
         room = _TIMES_MODEL * (size or 0)
-        limits = Limits(
+        self._limits = Limits(
             seconds=_LONGEST_SECONDS,
             memory=min(psutil.virtual_memory().total, _LIBRARIES_BYTES + room),
             file_size=max(_FILE_BYTES, room),
-            answer=_ANSWER_BYTES + outputs.size * 64,
+            answer=_ANSWER_BYTES + self._expected.size * _CHARACTERS,
+            idle=True,
         )
+        self._process = _Process(self._folder, self._limits)
 
-        def run() -> None:
-            try:
-                arguments = [str(folder / "model")]
-                answer = run_confined(
-                    _PROGRAM, arguments, folder, limits, _VARIABLES, beside=self._stop
-                )
-                self._failure = redact(_judge(json.loads(answer), outputs))
-            except ConfinedStoppedError:
-                pass
-            except (ConfinedError, OSError, ValueError) as error:
-                self._say(redact(str(error)))
 
-        self._thread = threading.Thread(target=run, name="fm_mlflow-read-back", daemon=True)
+class _Process:
+    """A stranger's process, and the thread that waits for it.
+
+    Attributes:
+        answer: What it sent.
+        problem: Why it sent nothing.
+    """
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.answer = b""
+        self.problem = ""
+        self._model = folder / _MODEL
+        self._folder = Path(tempfile.mkdtemp(dir=folder))
+        self._limits = limits
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fm_mlflow-read-back", daemon=True)
         self._thread.start()
 
-    def _say(self, why: str) -> None:
-        self._notice(
-            f"it is not known whether others can load the model: the process that tried it was "
-            f"stopped ({why}); `fm-mlflow register` tries it again"
-        )
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self.is_running and time.monotonic() < until:
+            self._thread.join(0.1)  # short, for the sake of signals
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        model, limits = [str(self._model)], self._limits
+        try:
+            self.answer = run_confined(
+                _PROGRAM, model, self._folder, limits, _VARIABLES, beside=self._stop
+            )
+            json.loads(self.answer)
+        except (ConfinedError, OSError, ValueError) as error:
+            self.problem = redact(str(error))
 
 
-def _judge(answer: dict[str, Any], expected: np.ndarray[Any, Any]) -> str:
+def _judge(answer: dict[str, Any], expected: NDArray[Any]) -> str:
     """Say what is wrong with what the other process got; nothing if it got the same."""
     if "error" in answer:
         return f"loading or calling it raised {answer['error']}"

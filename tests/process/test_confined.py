@@ -307,7 +307,7 @@ def test_what_runs_beside_gives_way_and_stops_when_told(tmp_path: Path) -> None:
     text = "import os, sys, time; open(sys.argv[1], 'w').write(f'{os.nice(0)}'); time.sleep(600)"
     program.write_text(text)
     stop = threading.Event()
-    limits = Limits(60, 2**30, 2**20, 2**20)
+    limits = Limits(60, 2**30, 2**20, 2**20, idle=True)
 
     def ended() -> bool:
         if told.exists() and told.read_text():
