@@ -20,6 +20,7 @@ import pytest
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.process.file_lock import FileLock
+from fm_mlflow.training.read_back import ReadBack
 
 pytest_plugins = ["tests.selection"]
 
@@ -72,6 +73,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("MLFLOW_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture(autouse=True)
+def _own_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save trainings in this process the seconds in which another one imports TensorFlow.
+
+    Real processes do it: `training/test_read_back.py` and the tests of the command line.
+    """
+    monkeypatch.setattr(ReadBack, "_start", lambda _self, _stack: None)
 
 
 @pytest.fixture(autouse=True)

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from fm_mlflow.config import PredictConfig
 from fm_mlflow.data.image_file import ImageFile, open_images
+from fm_mlflow.data.model_io import are_probabilities, to_probabilities
 from fm_mlflow.data.prediction_file import prediction_file
-from fm_mlflow.data.probabilities import are_probabilities
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.process.quiet import import_tensorflow
@@ -73,7 +72,7 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
             accepted = f"images of shape {wanted}"
             raise InputError("input", f"images of shape {images.shape}", accepted)
         call = loaded.predictor(_BATCH)
-        call(np.zeros((1, *loaded.input_shape), np.float32))  # it is traced now
+        call(np.zeros((1, *loaded.input_shape), loaded.input_type))  # it is traced now
         counts = np.zeros(loaded.classes, np.int64)
         started = time.perf_counter()
         with prediction_file(Path(config.output), loaded.class_names) as output:
@@ -92,15 +91,15 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
 
 def _probabilities(
     images: ImageFile, loaded: LoadedModel, call: Predict, progress: ProgressListener
-) -> Iterator[NDArray[np.float32]]:
+) -> Iterator[NDArray[Any]]:
     """Yield probabilities, a chunk at a time, while the next chunk is being read."""
-    gives_logits: bool | None = None
+    gives_logits = loaded.gives_logits
     size = min(_CHUNK, images.count, max(1, _CHUNK_VALUES // math.prod(images.shape)))
     chunks = images.chunks(size)
     # Two in turns, one being read and one predicted: new memory would cost a tenth of the time.
-    buffers = cycle([np.empty((size, *loaded.input_shape), np.float32) for _ in range(2)])
+    buffers = cycle([np.empty((size, *loaded.input_shape), loaded.input_type) for _ in range(2)])
 
-    def read() -> NDArray[np.float32] | None:
+    def read() -> NDArray[Any] | None:
         chunk = next(chunks, None)
         if chunk is None:
             return None
@@ -118,17 +117,27 @@ def _probabilities(
                 gives_logits = not are_probabilities(outputs)
             done += len(inputs)
             progress.images(done, images.count)
-            yield softmax(outputs, axis=-1) if gives_logits else outputs
+            yield to_probabilities(outputs, gives_logits)
 
 
-def _scale(chunk: NDArray[Any], inputs: NDArray[np.float32]) -> None:
-    """Fill `inputs` as models take them: grey levels 0-255 divided by 255, floats as they are."""
+def _scale(chunk: NDArray[Any], inputs: NDArray[Any]) -> None:
+    """Fill `inputs` as models take them (`data.model_io`).
+
+    Grey levels 0-255 are divided by 255, floats of 0 to 1 taken as they are; where the model takes
+    whole numbers, it gets the former as they are and the latter as the nearest of 256 levels.
+    """
+    takes_levels = inputs.dtype.kind in "iu"
     if chunk.dtype == np.uint8:
-        np.divide(chunk, np.float32(255), out=inputs, dtype=np.float32)
+        if takes_levels:
+            np.copyto(inputs, chunk)
+        else:
+            np.divide(chunk, np.float32(255), out=inputs, dtype=np.float32)
         return
     if not (chunk.min() >= 0 and chunk.max() <= 1):  # NaN is neither
         raise DataError(
             f"the input holds values from {chunk.min():g} to {chunk.max():g}; floating-point "
             "images are grey levels from 0 to 1, others are unsigned bytes (uint8)"
         )
-    np.copyto(inputs, chunk, casting="same_kind")
+    if takes_levels:
+        chunk = np.rint(chunk * 255)
+    np.copyto(inputs, chunk, casting="unsafe" if takes_levels else "same_kind")

@@ -35,6 +35,7 @@ from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.settings import parse
 from fm_mlflow.training.checkpoint import Start
+from fm_mlflow.training.read_back import ReadBack
 from fm_mlflow.training.run_contents import (
     clocks,
     log_costs,
@@ -153,11 +154,11 @@ def run_training(
             progress.stage("measuring what it costs")
             from fm_mlflow.measure.training import Trained, training_costs
 
-            examples = built.examples(dataset.test.head(_EXAMPLES_MEASURED))
+            measured_on = dataset.test.head(_EXAMPLES_MEASURED)
             trained = Trained(
                 model=built.model,
-                inputs=examples.inputs,
-                labels=examples.labels,
+                inputs=built.inputs(measured_on),
+                labels=built.examples(measured_on).labels,
                 images=len(dataset.train),
                 batch_size=config.batch_size,
                 training_seconds=fitted.training_seconds,
@@ -256,6 +257,8 @@ def _fit(
             is_first_step = False
             enter(TRAINING)
         progress.batch(epoch_now, epochs, done, total)
+        if reading_back is not None:
+            reading_back.check()
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         nonlocal epoch_now
@@ -267,8 +270,12 @@ def _fit(
         progress.epoch(epoch, epochs, metrics)
 
     training, validation = dataset.train, dataset.validation or dataset.test
-    enter(FIRST_STEP)
-    with closing(Checkpointing(run, built.model, config, dataset.digest, start)) as checkpoints:
+    reading_back = ReadBack(built, dataset, progress.notice) if built.is_own else None
+    with (
+        reading_back or nullcontext(),
+        closing(Checkpointing(run, built.model, config, dataset.digest, start)) as checkpoints,
+    ):
+        enter(FIRST_STEP)
         fitted = fit(
             built.model,
             built.examples(training),
@@ -283,4 +290,6 @@ def _fit(
             fit_loop=config.fit_loop,
             metric_names=built.metric_names,
         )
+        if reading_back is not None:
+            reading_back.finish(progress.stage)
     return checkpoints.whole(fitted)

@@ -53,8 +53,10 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unty
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch = epoch + 1
         metrics = self._names.logged(logs or {})
-        # Its shortest float32 spelling: 0.001, not 0.0010000000474974513.
-        metrics[keys.LEARNING_RATE] = float(str(np.float32(self.model.optimizer.learning_rate)))
+        optimizer = self.model.optimizer
+        if optimizer is not None:  # a model's own step may have several
+            # Its shortest float32 spelling: 0.001, not 0.0010000000474974513.
+            metrics[keys.LEARNING_RATE] = float(str(np.float32(optimizer.learning_rate)))
         metrics[keys.EPOCH_SECONDS] = time.perf_counter() - self._started
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(value)

@@ -26,8 +26,9 @@ from fm_mlflow.measure.energy_counters import (
     NvmlGpus,
     RaplPackages,
 )
-from fm_mlflow.measure.measurement import Measurement, describe_error
+from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import FIRST_STEP, TRAINING
+from fm_mlflow.process.redaction import one_line
 
 _TRAINING_PHASES = (FIRST_STEP, TRAINING)
 _SECONDS_BETWEEN_READINGS = 10.0  # the range of a counter lasts three times as long
@@ -102,7 +103,7 @@ def _why(error: Exception) -> str:
     """Return why a counter cannot be read; no fault of a driver may fail a training."""
     if isinstance(error, NotCountedError):
         return str(error)
-    return f"reading the counters failed: {describe_error(error)}"
+    return f"reading the counters failed: {one_line(error)}"
 
 
 class EnergyMonitor:

@@ -20,11 +20,11 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.keys import Key
 from fm_mlflow.measure.measurement import (
     Measurement,
-    describe_error,
     positive_number,
     whole_number,
 )
 from fm_mlflow.measure.quantiles import readings_needed, summarised
+from fm_mlflow.process.redaction import one_line
 
 _WARM_UP_CALLS = 20
 _WARM_UP_SHARE = 0.2
@@ -125,7 +125,7 @@ def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measureme
         call = partial(model.predict, image, verbose=0)
         first_predict, *predict = _time_calls(call, seconds / 6, 3, _PREDICT_CALLS, warm_up=1)
     except Exception as error:  # any class may fail in its own way
-        reason = f"the call failed: {describe_error(error)}"
+        reason = f"the call failed: {one_line(error)}"
         return [Measurement.missing(key, _CALL, reason) for key in _QUANTILES]
     details = {
         "first_call_ms": first * 1000,
@@ -158,7 +158,7 @@ def _inference_throughput(
         call = _traced_call(model, _batch(example, batch_size))
         first, *warm = _time_calls(call, seconds, at_least=1)
     except Exception as error:  # also where the batch does not fit into memory
-        return Measurement.missing(key, method, f"the call failed: {describe_error(error)}")
+        return Measurement.missing(key, method, f"the call failed: {one_line(error)}")
     rates = [batch_size / each for each in warm]
     details = {"batch_size": batch_size, "first_call_ms": first * 1000}
     return summarised(key, rates, 0.5, method, details)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -14,19 +13,12 @@ import pydantic_core
 
 from fm_mlflow.errors import InputError
 from fm_mlflow.keys import Key
-from fm_mlflow.process.redaction import redact
 
 if TYPE_CHECKING:
     from fm_mlflow.measure.machine import Machine
 
 MIB = 1024**2
 """Bytes in one MiB, the notebook's "MB"."""
-
-_SHOWN = 300
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_CAUSE_IN_KERAS = re.compile(
-    r"Exception encountered when calling .*?\x1b\[1m(.*?)\x1b\[0m", re.DOTALL
-)
 
 
 @dataclass(frozen=True)
@@ -109,16 +101,3 @@ def positive_number(parameter: str, value: object) -> float:
     if not 0 < number < math.inf:
         raise InputError(parameter, value, "a positive number")
     return number
-
-
-def describe_error(error: BaseException) -> str:
-    """Return an error as one line, for the reason of a missing measurement.
-
-    Keras prints the cause in bold between the layer and its arguments; TensorFlow puts it after a
-    traceback.
-    """
-    text = redact(str(error))
-    cause = _CAUSE_IN_KERAS.search(text)
-    text = " ".join(_COLOUR.sub("", cause[1] if cause else text).split())
-    shown = text if len(text) <= _SHOWN else f"… {text[-_SHOWN:]}"
-    return f"{type(error).__name__}: {shown}"

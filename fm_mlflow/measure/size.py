@@ -13,8 +13,9 @@ import numpy as np
 
 from fm_mlflow import keys
 from fm_mlflow.keys import Key
-from fm_mlflow.measure.measurement import MIB, Measurement, describe_error
+from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.process.quiet import errors_only
+from fm_mlflow.process.redaction import one_line
 
 _KERNELS = "kernel weights: every trainable variable whose name ends in 'kernel'"
 
@@ -72,7 +73,7 @@ def _saved_size(key: Key, method: str, save: Callable[[Path], object]) -> Measur
         try:
             save(folder)
         except Exception as error:  # any class may refuse to be described in HDF5
-            reason = f"Keras cannot save it so: {describe_error(error)}"
+            reason = f"Keras cannot save it so: {one_line(error)}"
             return Measurement.missing(key, method, reason)
         return Measurement.exact(key, sum(f.stat().st_size for f in folder.iterdir()) / MIB, method)
 

@@ -15,10 +15,11 @@ from fm_mlflow.keys import Key
 from fm_mlflow.measure.energy import EnergyMonitor
 from fm_mlflow.measure.flops import FlopsProfile, profile_flops
 from fm_mlflow.measure.latency import batch_call, measure_latency, training_throughput
-from fm_mlflow.measure.measurement import Measurement, describe_error
+from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.measure.size import estimates, model_sizes
 from fm_mlflow.measure.utilization import measure_matmul_rate, mfu_percent
+from fm_mlflow.process.redaction import one_line
 
 _SIZE_KEYS = (
     keys.PARAMETERS_TRAINABLE,
@@ -182,5 +183,5 @@ def _attempt(
     try:
         return measure()
     except Exception as error:
-        reason = f"measuring it failed: {describe_error(error)}"
+        reason = f"measuring it failed: {one_line(error)}"
         return [Measurement.missing(key, "none", reason) for key in names]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _NEEDED = re.compile(
 _ROOT = Path(__file__).resolve().parents[2]
 _TAIL_BYTES = 64 * 1024
 _SHOWN = 500
+_LOOK_SECONDS = 0.2
 _END_SECONDS = 15.0
 """Longer than the supervisor takes to end what it started."""
 
@@ -45,16 +47,22 @@ class Limits:
         memory: Resident bytes, of all its processes together. (Not on Windows.)
         file_size: Bytes of each file that it writes. (Not on Windows.)
         answer: Bytes that it may send.
+        idle: It runs only where a processor would idle.
     """
 
     seconds: float
     memory: int
     file_size: int
     answer: int
+    idle: bool = False
 
 
 class ConfinedError(Exception):
     """A confined program failed or took too much; says which in one line of foreign text."""
+
+
+class ConfinedStoppedError(ConfinedError):
+    """A confined program was stopped because nobody wants its answer any more."""
 
 
 class ConfinedTimeoutError(ConfinedError):
@@ -67,6 +75,7 @@ def run_confined(
     folder: Path,
     limits: Limits,
     variables: Mapping[str, str] | None = None,
+    beside: threading.Event | None = None,
 ) -> bytes:
     """Run a Python program that is not trusted, and return what it wrote to its standard output.
 
@@ -82,6 +91,8 @@ def run_confined(
         folder: An existing folder, in which its three folders are made.
         limits: What it may take.
         variables: More of its environment.
+        beside: It runs beside our own work until this is set. It is no stranger then: it may know
+            what this process knows.
 
     Raises:
         ConfinedError: It failed, or exceeded a limit.
@@ -90,9 +101,10 @@ def run_confined(
         (folder / name).mkdir()
     command = [
         *(sys.executable, "-m", "fm_mlflow.process.supervisor"),
-        *(str(limits.memory), str(limits.file_size), program, *arguments),
+        *(str(limits.memory), str(limits.file_size), "idle" if limits.idle else "normal"),
+        *(program, *arguments),
     ]
-    was_open, ended_orderly = close_to_others(), True
+    was_open, ended_orderly = close_to_others() if beside is None else False, True
     try:
         process = subprocess.Popen(
             command,
@@ -106,7 +118,10 @@ def run_confined(
         ended_orderly = False
         with _Pipes(process, limits.answer) as pipes:
             try:
-                process.wait(limits.seconds)
+                if beside is None:
+                    process.wait(limits.seconds)
+                else:
+                    _wait(process, limits.seconds, beside)
             except subprocess.TimeoutExpired:
                 message = f"it did not end within {limits.seconds:g} s"
                 raise ConfinedTimeoutError(message) from None
@@ -150,6 +165,16 @@ def _environment(folder: Path) -> dict[str, str]:
     home, temporary = str(folder / "home"), str(folder / "tmp")
     variables |= dict.fromkeys(("HOME", "USERPROFILE"), home)
     return variables | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float, stop: threading.Event) -> None:
+    """Wait for the end of a process, looking a few times a second."""
+    until = time.monotonic() + seconds
+    while process.poll() is None:
+        if stop.wait(_LOOK_SECONDS):
+            raise ConfinedStoppedError("it was stopped")
+        if time.monotonic() > until:
+            raise subprocess.TimeoutExpired(process.args, seconds)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

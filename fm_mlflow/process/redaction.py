@@ -17,6 +17,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 from fm_mlflow.errors import FmMlflowError
 from fm_mlflow.escaping import indented, printable
+from fm_mlflow.process.causes import cause
 from fm_mlflow.process.secret_names import is_secret_name, is_stated, is_telling
 
 HIDDEN = "***"
@@ -28,7 +29,7 @@ _LONGEST_SCHEME = 30
 _INSIDE_WORDS = 8  # a shorter secret is hidden where it stands alone: `hunt`, but not in `hunting`
 _LONG_LINE = 16
 
-_TRACE_LINES = ("File ", "[[", "Detected at", "at ", "Stack trace", "(", "<")
+_LONGEST_CAUSE = 400
 
 
 def redact(text: str) -> str:
@@ -309,13 +310,18 @@ def redact_logs() -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error as one redacted line: its type, unless it is ours, and its message."""
-    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
-    if lines and lines[0].endswith(":"):  # TensorFlow's "Graph execution error:" says why last
-        reasons = [line for line in lines[1:] if not line.startswith(_TRACE_LINES)]
-        message = " ".join([lines[0], *reasons[-1:]])
-    else:
-        message = "".join(lines[:1])
-    if not isinstance(error, (FmMlflowError, KeyboardInterrupt)) or not message:
+    """Return an error as one redacted line: its type, unless it is ours, and its cause.
+
+    The only way in which an exception of other people's code is shown.
+    """
+    message = redact(str(error))
+    is_ours = isinstance(error, (FmMlflowError, KeyboardInterrupt))
+    if not is_ours:
+        # Redacted before it is cut: of half a secret, nothing can be recognised.
+        message = cause(message)
+        if len(message) > _LONGEST_CAUSE:
+            half = _LONGEST_CAUSE // 2
+            message = f"{message[:half]} … {message[-half:]}"
+    if not is_ours or not message:
         message = ": ".join(filter(None, [type(error).__name__, message]))
     return printable(message)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from fm_mlflow import keys
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
+from fm_mlflow.data.model_io import are_probabilities, to_probabilities
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS, open_npz
-from fm_mlflow.data.probabilities import are_probabilities
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.measure.machine import describe_machine
 from fm_mlflow.measure.measurement import MIB
@@ -32,7 +32,7 @@ from fm_mlflow.registration.figures import (
     with_values,
 )
 from fm_mlflow.registration.findings import Findings, from_bytes, most_bytes
-from fm_mlflow.registration.scores import scores, to_probabilities
+from fm_mlflow.registration.scores import scores
 from fm_mlflow.results.register import Check, GateError
 
 if TYPE_CHECKING:
@@ -151,8 +151,10 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float)
         for name, value in machine.items()
         if name not in _NOT_COMPARED
     )
-    gives_logits = not are_probabilities(outputs)
-    probabilities = to_probabilities(outputs) if gives_logits else outputs
+    gives_logits = candidate.gives_logits
+    if gives_logits is None:  # a model of before there was a word of it
+        gives_logits = not are_probabilities(outputs)
+    probabilities = to_probabilities(outputs, gives_logits)
     measurements = {name: each.model_dump() for name, each in findings.measurements.items()}
     measurements |= scores(findings, outputs, probabilities, gives_logits, dataset.test.labels)
     measured = with_values(measurements)

@@ -12,7 +12,8 @@ import math
 import os
 import site
 import sys
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fm_mlflow import keys
+from fm_mlflow.data.model_io import to_inputs
 from fm_mlflow.errors import InputError
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.process.quiet import import_tensorflow
+from fm_mlflow.process.redaction import one_line
 from fm_mlflow.registration.findings import (
     ASKED,
     TEXT_CHARACTERS,
@@ -50,10 +53,23 @@ def main() -> None:
     """Measure the model that the command line names, and send what was found."""
     forget_where_we_came_from()
     model, images, batch_size = sys.argv[1:]
+    answer_with(lambda: measure(Path(model), Path(images), int(batch_size)))
+
+
+def answer_with(answer: Callable[[], bytes]) -> None:
+    """Send what a function returns as the answer of this process, and end it.
+
+    Where the function raises, the last line of standard error says why.
+    """
     # Whatever the model or a library prints is no result.
     channel = os.dup(1)
     os.dup2(2, 1)
-    message = measure(Path(model), Path(images), int(batch_size))
+    try:
+        message = answer()
+    except Exception as error:  # of the model's own code
+        traceback.print_exc()
+        print(one_line(error), file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(1)
     with os.fdopen(channel, "wb") as file:
         file.write(message)
     # What the model's code registered for the end could only add to the message.
@@ -90,7 +106,7 @@ def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
     with MemoryMonitor() as memory:
         memory.phase(_LOADING)
         loaded = load_model(str(model_folder))
-        inputs = np.divide(images, 255, dtype=np.float32).reshape(-1, *loaded.input_shape)
+        inputs = to_inputs(images, loaded.input_shape, loaded.input_type)
         loaded.predict(inputs[:1])
     model = loaded.keras_model
     if model is None:

@@ -17,14 +17,6 @@ _KERAS_EPSILON = 1e-7
 _SAME_LOSS = 1e-5
 
 
-def to_probabilities(logits: NDArray[Any]) -> NDArray[Any]:
-    """Return the softmax of each row, of the same type."""
-    from scipy.special import softmax
-
-    probabilities: NDArray[Any] = softmax(logits, axis=-1)
-    return probabilities
-
-
 def scores(
     findings: Findings,
     outputs: NDArray[Any],

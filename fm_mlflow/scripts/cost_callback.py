@@ -18,9 +18,9 @@ from typing_extensions import override
 from fm_mlflow import keys
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.fitting.early_stop import stop
-from fm_mlflow.measure.measurement import describe_error
 from fm_mlflow.measure.memory import AFTER_FIT, FIRST_STEP, TRAINING
 from fm_mlflow.measure.training import Trained
+from fm_mlflow.process.redaction import one_line
 from fm_mlflow.scripts.fit_observer import FitObserver
 from fm_mlflow.scripts.fit_surroundings import (
     callbacks_of_fit,
@@ -233,14 +233,14 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
 
     def _give_up(self, error: Exception) -> None:
         self._gave_up = True
-        told = f"CostCallback records no more of this fit: {describe_error(error)}"
+        told = f"CostCallback records no more of this fit: {one_line(error)}"
         try:
             if self._observer is not None:
                 self._observer.detach()
             if self._shared is None and self._run is not None:
                 self._close(TrainingError(told))
         except Exception as another:  # the fit continues whatever happens
-            told = f"{told}; {describe_error(another)}"
+            told = f"{told}; {one_line(another)}"
         _log.warning("%s", told)
 
     def _end_interrupted(self, cause: BaseException | None = None) -> None:

@@ -24,7 +24,7 @@ from fm_mlflow.results.register import GateError
 from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.model_files import MODEL_FILE, ModelFiles, fetch_model
-from fm_mlflow.tracking.run_details import class_names, read_measurements
+from fm_mlflow.tracking.run_details import class_names, gives_logits, read_measurements
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
 
@@ -41,6 +41,7 @@ class Candidate:
         saved_digest: The same when it saved them; None where the logged model does not say.
         input_shape: Of one image, as the model's signature says.
         class_names: Those that travel with the model, in label order.
+        gives_logits: Whether its outputs are logits; None where it does not say.
         predictions_file: The run's predictions on the test set.
         measurements: The run's `measurements.json` by metric name; empty where it has none.
         weights_digest: Of the trained weights; None where the run does not say.
@@ -56,6 +57,7 @@ class Candidate:
     saved_digest: str | None
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    gives_logits: bool | None
     predictions_file: Path
     measurements: Mapping[str, Mapping[str, Any]]
     weights_digest: str | None
@@ -118,7 +120,7 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
     with _readable(run.model_uri):
         model_folder = fetch_model(run.model_uri, folder / "model")
         files = ModelFiles.of(model_folder)
-        input_shape, names = _interface(model_folder / MODEL_FILE)
+        input_shape, names, logits = _interface(model_folder / MODEL_FILE)
     measurements = _artifact(run, keys.MEASUREMENTS_FILE, folder, LARGEST_TEXT)
     try:
         costs = read_measurements(measurements)
@@ -134,6 +136,7 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
         saved_digest=logged.tags.get(keys.SAVED_DIGEST),
         input_shape=input_shape,
         class_names=names,
+        gives_logits=logits,
         predictions_file=predictions,
         measurements=costs,
         weights_digest=stored.data.tags.get(keys.WEIGHTS_DIGEST),
@@ -155,13 +158,13 @@ def _readable(uri: str) -> Iterator[None]:
         raise GateError(f"{uri} is missing or cannot be read: {one_line(error)}") from error
 
 
-def _interface(file: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Read from a model's description the shape of an image, and the names of its classes."""
+def _interface(file: Path) -> tuple[tuple[int, ...], tuple[str, ...], bool | None]:
+    """Read from a model's description the shape of an image, its classes and kind of outputs."""
     try:
         described = read_yaml(file)
         (column,) = json.loads(described["signature"]["inputs"])
         shape = tuple(int(size) for size in column["tensor-spec"]["shape"][1:])
-        return shape, class_names(described)
+        return shape, class_names(described), gives_logits(described)
     except (
         *(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError),
     ) as error:

@@ -21,13 +21,13 @@ from fm_mlflow.errors import FmMlflowError, InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.find_runs import model_uri
 from fm_mlflow.tracking.model_files import check_fetched, fetch_model
-from fm_mlflow.tracking.run_details import MOST_CLASSES
+from fm_mlflow.tracking.run_details import MOST_CLASSES, gives_logits
 from fm_mlflow.tracking.store import check_reachable
 from fm_mlflow.tracking.uris import check_literal
 
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
-Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Predict = Callable[[NDArray[Any]], NDArray[Any]]
 """Inputs to outputs of shape (n, classes)."""
 
 
@@ -39,6 +39,8 @@ class LoadedModel:
         pyfunc: As MLflow loads it.
         uri: Where it came from.
         input_shape: Of one input, as its signature says.
+        input_type: Of its inputs, likewise.
+        gives_logits: Whether its outputs are logits; None where the model does not say.
         classes: Number of its outputs.
         class_names: In label order; numbers where the model has none.
         run_id: The run that trained it; None where the model does not say.
@@ -48,6 +50,8 @@ class LoadedModel:
     pyfunc: PyFuncModel
     uri: str
     input_shape: tuple[int, ...]
+    input_type: np.dtype[Any]
+    gives_logits: bool | None
     classes: int
     class_names: tuple[str, ...]
     run_id: str | None
@@ -60,7 +64,7 @@ class LoadedModel:
         is_keras = flavor.get("model_type") == "keras"
         return self.pyfunc.get_raw_model() if is_keras else None  # type: ignore[no-untyped-call]
 
-    def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Predict through MLflow: outputs of shape (n, classes), as the model gives them."""
         with redirect_stdout(io.StringIO()):  # Keras draws a progress bar
             return np.asarray(self.pyfunc.predict(inputs))
@@ -75,18 +79,18 @@ class LoadedModel:
         # `model.predict` sets up a data pipeline at each call and gives the same.
         traced = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
 
-        def call(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        def call(inputs: NDArray[Any]) -> NDArray[Any]:
             starts = range(0, len(inputs), batch)
             parts = [traced(tf.constant(inputs[at : at + batch])).numpy() for at in starts]
             return np.concatenate(parts)
 
         return call
 
-    def input_example(self) -> NDArray[np.float32] | None:
+    def input_example(self) -> NDArray[Any] | None:
         """Return the input example that was logged with the model, if any."""
         folder = self.files.name if self.files else self.uri
         example = self.pyfunc.metadata.load_input_example(folder)
-        return None if example is None else np.asarray(example, np.float32)
+        return None if example is None else np.asarray(example, self.input_type)
 
 
 def load_model(given: str) -> LoadedModel:
@@ -127,6 +131,7 @@ def load_model(given: str) -> LoadedModel:
         (column,) = signature.inputs.inputs
         (output,) = signature.outputs.inputs
         input_shape = tuple(int(size) for size in column.shape[1:])
+        input_type = np.dtype(column.type)
         (classes,) = (int(size) for size in output.shape[1:])
     except (AttributeError, TypeError, ValueError) as error:
         accepted = "a model whose signature is a tensor of images in, a tensor of classes out"
@@ -142,6 +147,8 @@ def load_model(given: str) -> LoadedModel:
         pyfunc=pyfunc,
         uri=uri,
         input_shape=input_shape,
+        input_type=input_type,
+        gives_logits=gives_logits({"metadata": pyfunc.metadata.metadata}),
         classes=classes,
         class_names=tuple(str(name) for name in names),
         run_id=pyfunc.metadata.run_id,

@@ -267,6 +267,7 @@ class Recorder:
         input_example: Any,
         output_example: Any,
         class_names: tuple[str, ...],
+        gives_logits: bool = False,
         code_folder: Path = Path(),
         code_files: tuple[Path, ...] = (),
         requirements: tuple[str, ...] = (),
@@ -276,9 +277,10 @@ class Recorder:
 
         Args:
             model: The Keras model, saved with its optimizer state.
-            input_example: A few inputs, shape (n, *input_shape), float32.
+            input_example: A few inputs, shape (n, *input_shape), of the type that the model takes.
             output_example: The model's outputs for them, shape (n, classes).
             class_names: Travel with the model as metadata, in label order.
+            gives_logits: Likewise; its outputs are logits, no probabilities.
             code_folder: The folder that a user's own modules are imported from.
             code_files: Their source files that loading needs, relative to it.
             requirements: Packages that these need, as pip takes them.
@@ -296,6 +298,7 @@ class Recorder:
             input_example=input_example,
             output_example=output_example,
             class_names=class_names,
+            gives_logits=gives_logits,
             code_folder=code_folder,
             code_files=code_files,
             requirements=requirements,

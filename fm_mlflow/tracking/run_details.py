@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import Predictions, RunDetails, TrainingRun
 from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_csv, read_text, read_yaml
+from fm_mlflow.data.model_io import LOGITS, OUTPUTS, PROBABILITIES
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS, open_npz
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.artifacts import fetch_artifact
@@ -177,6 +178,16 @@ def class_names(model: Any) -> tuple[str, ...]:
     if (longest := max((len(str(name)) for name in names), default=0)) > _LONGEST_NAME:
         raise ValueError(f"a class name of {longest:,} characters, at most {_LONGEST_NAME}")
     return tuple(map(str, names))
+
+
+def gives_logits(model: Any) -> bool | None:
+    """Tell whether a model's description says that it gives logits; None where it does not say.
+
+    Raises:
+        ValueError: It is no description.
+    """
+    outputs = _mapping(_mapping(model).get("metadata") or {}).get(OUTPUTS)
+    return outputs == LOGITS if outputs in (LOGITS, PROBABILITIES) else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

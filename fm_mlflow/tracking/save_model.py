@@ -12,8 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import mlflow
+import numpy as np
 import yaml
 from mlflow.entities import LoggedModel
+
+from fm_mlflow.data.model_io import LOGITS, OUTPUTS, PROBABILITIES
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -29,6 +32,7 @@ def save_model(
     input_example: Any,
     output_example: Any,
     class_names: tuple[str, ...],
+    gives_logits: bool,
     code_folder: Path,
     code_files: tuple[Path, ...],
     requirements: tuple[str, ...],
@@ -38,9 +42,10 @@ def save_model(
     Args:
         model: The Keras model.
         folder: An empty folder.
-        input_example: A few inputs, shape (n, *input_shape), float32.
+        input_example: A few inputs, shape (n, *input_shape), of the type that the model takes.
         output_example: The model's outputs for them, shape (n, classes).
         class_names: Travel with the model as metadata, in label order.
+        gives_logits: Likewise; its outputs are logits, no probabilities.
         code_folder: The folder that a user's own modules are imported from.
         code_files: Their source files that loading needs, relative to it.
         requirements: Packages that these need, as pip takes them.
@@ -51,6 +56,9 @@ def save_model(
     # Local, because they import TensorFlow: comparing and registering must not.
     from mlflow.models import infer_signature
 
+    kind = LOGITS if gives_logits else PROBABILITIES
+    if output_example.dtype.kind not in "fiu":  # bfloat16, which MLflow can write and not read
+        output_example = output_example.astype(np.float32)
     # By module, because TensorFlow's distribution goes by several names (tensorflow-cpu, …).
     modules = map(importlib.import_module, ("mlflow", "tensorflow", "keras", "numpy"))
     installed = [f"{module.__name__}=={module.__version__}" for module in modules]
@@ -67,7 +75,7 @@ def save_model(
             input_example=input_example,
             # MLflow would take 7 s to guess what loading needs.
             pip_requirements=[*installed, *requirements],
-            metadata={"class_names": list(class_names)},
+            metadata={"class_names": list(class_names), OUTPUTS: kind},
             code_paths=code_paths or None,
         )
     for cache in folder.rglob("__pycache__"):

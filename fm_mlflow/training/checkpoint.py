@@ -70,7 +70,7 @@ class Checkpoint:
         dataset_digest: What it trains on.
         progress: How far it has come.
         variables: Values of the model's variables, in Keras' order.
-        optimizer: Values of the optimizer's variables, in Keras' order.
+        optimizer: Values of the variables of its optimizers, in Keras' order.
         random_state: Python's and NumPy's, as plain values.
     """
 
@@ -93,7 +93,7 @@ class Checkpoint:
             digest,
             progress,
             _values(_variables(model)),
-            _values(model.optimizer.variables),
+            _values(_optimizer_variables(model)),
             {"python": random.getstate(), "numpy": numpy_state},
         )
 
@@ -103,9 +103,13 @@ class Checkpoint:
         Raises:
             ValueError: It is not the model that the checkpoint is of.
         """
-        model.optimizer.build(model.trainable_variables)
+        if model.optimizer is not None:
+            model.optimizer.build(model.trainable_variables)
         _assign(_variables(model), self.variables)
-        _assign(model.optimizer.variables, self.optimizer)
+        variables = _optimizer_variables(model)
+        if len(variables) != len(self.optimizer) and model.optimizer is None:
+            raise ValueError("its optimizers have no variables before a step: build them with it")
+        _assign(variables, self.optimizer)
 
     def restore_random_state(self) -> None:
         """Have Python and NumPy draw what they would have drawn next."""
@@ -311,6 +315,13 @@ def _variables(model: keras.Model) -> list[Any]:
     """All that a model carries from batch to batch, but for the metrics, which an epoch resets."""
     metrics = {id(variable) for variable in model.metrics_variables}
     return [variable for variable in model.variables if id(variable) not in metrics]
+
+
+def _optimizer_variables(model: keras.Model) -> list[Any]:
+    """Those of all its optimizers: a model's own step may have several."""
+    from fm_mlflow.measure.flops.marks import own_optimizers
+
+    return [variable for each in own_optimizers(model).values() for variable in each.variables]
 
 
 def _values(variables: Sequence[Any]) -> list[NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
-from fm_mlflow import keys
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset, Subset
-from fm_mlflow.data.probabilities import are_probabilities
+from fm_mlflow.data.model_io import are_probabilities, to_inputs, to_probabilities
 from fm_mlflow.fitting import Examples, MetricNames
+from fm_mlflow.training.compilation import check_metrics, loss_takes, params_of
+from fm_mlflow.training.output_kind import OutputKind, output_kind
 from fm_mlflow.training.user_source import (
     UnfitError,
     UserSource,
@@ -28,6 +30,10 @@ from fm_mlflow.training.user_source import (
     source_of,
 )
 
+_log = logging.getLogger(__name__)
+
+_EXAMPLES = 2
+_WHOLE_NUMBERS = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _CHANNELS = "channels_last"  # independent of the user's keras.json
 
 
@@ -38,36 +44,44 @@ class BuiltModel:
     Attributes:
         model: Compiled and built; one input of shape (n, *input_shape), one output (n, classes).
         input_shape: (height, width) or (height, width, 1).
+        input_type: `float32`, for images of 0 to 1, or a type of whole numbers, for 0 to 255.
         gives_logits: Its outputs are not probabilities; a softmax makes them so.
         params: What the run logs of it: optimizer, loss and, unless scheduled, learning rate.
         was_compiled: Its author compiled it: optimizer, loss and learning rate are the author's.
+        is_own: It is a user's own, no built-in one.
         source: What is needed to load it elsewhere.
         metric_names: What its metrics are called in the store.
     """
 
     model: keras.Model
     input_shape: tuple[int, ...]
+    input_type: str
     gives_logits: bool
     params: dict[str, Any]
     was_compiled: bool
+    is_own: bool
     source: UserSource
     metric_names: MetricNames
 
-    def inputs(self, subset: Subset) -> NDArray[np.float32]:
-        """Images as the model takes them: 0 to 1, shape (n, *input_shape)."""
-        return subset.scaled.reshape(len(subset), *self.input_shape)
+    def inputs(self, subset: Subset) -> NDArray[Any]:
+        """Images as the model takes them (`data.model_io`), shape (n, *input_shape)."""
+        return to_inputs(subset.images, self.input_shape, self.input_type)
 
     def examples(self, subset: Subset) -> Examples:
-        """Images and labels as the training step takes them: 8 bits, which it scales itself."""
-        images = subset.images.reshape(len(subset), *self.input_shape)
-        return Examples(images, subset.labels.astype(np.int32), divisor=255)
+        """Images and labels as the training step takes them: 8 bits, which it scales itself.
 
-    def probabilities(self, inputs: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
-        """Predict: probabilities of shape (n, classes)."""
-        outputs = self.model.predict(inputs, batch_size=batch_size, verbose=0)
-        if self.gives_logits:
-            outputs = keras.ops.softmax(outputs, axis=-1)
-        return np.asarray(outputs)
+        Unless the model takes whole numbers: these come as they are.
+        """
+        labels = subset.labels.astype(np.int32)
+        if self.input_type != "float32":
+            return Examples(self.inputs(subset), labels)
+        images = subset.images.reshape(len(subset), *self.input_shape)
+        return Examples(images, labels, divisor=255)
+
+    def probabilities(self, inputs: NDArray[Any], batch_size: int) -> NDArray[Any]:
+        """Predict: probabilities of shape (n, classes), float32 or float64."""
+        outputs = np.asarray(self.model.predict(inputs, batch_size=batch_size, verbose=0))
+        return to_probabilities(outputs, self.gives_logits)
 
 
 def mlp(image_shape: tuple[int, int], classes: int) -> keras.Model:
@@ -126,24 +140,41 @@ def build_model(
         tf.config.experimental.enable_op_determinism()
     source, names = UserSource(), MetricNames(dataset.class_names)
     with refused_as(config.model):
-        if function is None and config.model in BUILDERS:
+        is_own = function is not None or config.model not in BUILDERS
+        if not is_own:
             model = BUILDERS[config.model](dataset.image_shape, len(dataset.class_names))
         else:
             function = function or find_function(config.model)
             model = _call(function)
             source = source_of(function)
         input_shape = _check_input(model, dataset.image_shape)
-        outputs = _check_output(model, dataset, input_shape)
-        gives_logits = not are_probabilities(outputs)
+        input_type = _check_input_type(model)
+        inputs = to_inputs(dataset.train.head(_EXAMPLES).images, input_shape, input_type)
+        outputs = _check_output(model, inputs, dataset)
+        kind, taken = output_kind(model, inputs), None
         was_compiled = bool(model.compiled)
         if was_compiled:
-            params = _compiled_params(model)
-            _check_loss(model, dataset, outputs, gives_logits)
-            _check_metrics(model, dataset, outputs, names)
+            some = np.resize(inputs, (len(dataset.class_names), *input_shape))
+            taken = loss_takes(model, some)
+        gives_logits = _gives_logits(model, outputs, kind, taken)
+        if was_compiled:
+            params = params_of(model)
+            labels = dataset.train.labels[: len(outputs)].astype(np.int32)
+            check_metrics(model, outputs, labels, names)
         else:
             params = _compile(model, config, gives_logits)
         _check_saving(model)
-    return BuiltModel(model, input_shape, gives_logits, params, was_compiled, source, names)
+    return BuiltModel(
+        model=model,
+        input_shape=input_shape,
+        input_type=input_type,
+        gives_logits=gives_logits,
+        params=params,
+        was_compiled=was_compiled,
+        is_own=is_own,
+        source=source,
+        metric_names=names,
+    )
 
 
 def _call(function: Callable[[], Any]) -> keras.Model:
@@ -175,17 +206,27 @@ def _check_input(model: keras.Model, image_shape: tuple[int, int]) -> tuple[int,
     )
 
 
-def _check_output(
-    model: keras.Model, dataset: Dataset, input_shape: tuple[int, ...]
-) -> NDArray[np.float32]:
-    """Call the model on two real images: its outputs, shape (2, classes)."""
-    images = dataset.train.head(2)
-    sample = images.scaled.reshape(len(images), *input_shape)
+def _check_input_type(model: keras.Model) -> str:
+    """Return the type in which the model gets images: its own whole numbers, or float32."""
+    inputs = getattr(model, "inputs", None)
+    declared = keras.backend.standardize_dtype(inputs[0].dtype) if inputs else "float32"
+    if "float" in declared:
+        return "float32"  # Keras casts it
+    if declared in _WHOLE_NUMBERS:
+        return declared
+    raise UnfitError(
+        f"an input of grey levels: floating-point (0 to 1), or whole numbers (0 to 255) of type "
+        f"{', '.join(_WHOLE_NUMBERS)}; the model takes {declared}"
+    )
+
+
+def _check_output(model: keras.Model, inputs: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
+    """Call the model on a few real images: its outputs, shape (n, classes)."""
     classes = len(dataset.class_names)
-    with accepting(f"a model that takes images of shape {input_shape}"):
-        outputs = model(sample, training=False)
+    with accepting(f"a model that takes images of shape {inputs.shape[1:]}"):
+        outputs = model(inputs, training=False)
     shape = getattr(outputs, "shape", None)
-    if shape is None or tuple(shape) != (len(sample), classes):
+    if shape is None or tuple(shape) != (len(inputs), classes):
         got = tuple(shape[1:]) if shape is not None else type(outputs).__name__
         raise UnfitError(f"one output of shape (None, {classes}); the model gives {got}")
     return np.asarray(keras.ops.convert_to_numpy(outputs))
@@ -204,63 +245,31 @@ def _compile(model: keras.Model, config: TrainConfig, gives_logits: bool) -> dic
     }
 
 
-def _compiled_params(model: keras.Model) -> dict[str, Any]:
-    """Return optimizer, loss and learning rate that the author compiled the model with."""
-    # Mixed precision wraps the optimizer in one that scales the loss.
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    loss = model.loss
-    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", None))
-    params = {"optimizer": optimizer.__class__.__name__.lower(), "loss": name or str(loss)}
-    # Keras keeps the schedule itself under a private name; the config is its public form.
-    rate = optimizer.get_config()["learning_rate"]
-    if isinstance(rate, dict):
-        params["optimizer"] += f" ({rate['class_name']})"
-        return params
-    # A float32 in Keras: 0.01 comes back as 0.009999999776.
-    return {**params, "learning_rate": float(str(np.float32(rate)))}
-
-
-def _check_loss(
-    model: keras.Model, dataset: Dataset, outputs: NDArray[np.float32], gives_logits: bool
-) -> None:
-    """Compute the loss of two real images, so that an unfit loss shows before the run starts."""
-    labels = dataset.train.labels[: len(outputs)].astype(np.int32)
-    with accepting(
-        "a model compiled with a loss for class numbers, such as sparse_categorical_crossentropy"
-    ):
-        model.compute_loss(y=labels, y_pred=keras.ops.convert_to_tensor(outputs), training=False)
-    config = model.loss.get_config() if isinstance(model.loss, keras.losses.Loss) else {}
-    expects_logits = config.get("from_logits", gives_logits)
-    if model.loss == "sparse_categorical_crossentropy":
-        expects_logits = False
-    if expects_logits != gives_logits:
-        kinds = {True: "logits", False: "probabilities"}
+def _gives_logits(
+    model: keras.Model, outputs: NDArray[Any], kind: OutputKind | None, taken: OutputKind | None
+) -> bool:
+    """Tell whether a model gives logits, by its operations, else its loss, else its outputs."""
+    if kind is OutputKind.SIGMOID:
         raise UnfitError(
-            f"a model whose loss takes what it gives; it gives {kinds[gives_logits]}, its loss "
-            f"expects {kinds[expects_logits]} (from_logits)"
+            f"probabilities of classes that exclude each other, by a softmax, or logits; the "
+            f"model gives {kind.value}, by a sigmoid"
         )
-
-
-def _check_metrics(
-    model: keras.Model, dataset: Dataset, outputs: NDArray[np.float32], names: MetricNames
-) -> None:
-    """Compute the metrics of two real images, so that what they are called is told before the run.
-
-    A model with a step of its own may leave its metrics alone: then its first epoch tells.
-    """
-    if any(
-        getattr(type(model), name) is not getattr(keras.Model, name)
-        for name in ("train_step", "test_step", "compute_metrics")
-    ):
-        return
-    labels = dataset.train.labels[: len(outputs)].astype(np.int32)
-    with accepting("a model compiled with metrics of class numbers and of its outputs"):
-        results = model.compute_metrics(None, labels, keras.ops.convert_to_tensor(outputs))
-        model.reset_metrics()
-    own = [each.name for part in model.metrics for each in getattr(part, "metrics", [])]
-    if keys.LOSS in own:
-        raise UnfitError("a model without a metric named loss: it would hide the loss in Keras")
-    names.logged(results)
+    if kind is None and taken is not OutputKind.LOGITS:
+        seen = OutputKind.PROBABILITIES if are_probabilities(outputs) else OutputKind.LOGITS
+        if taken is None:
+            _log.warning(
+                "the operations of %s do not tell whether it gives probabilities or logits; "
+                "its outputs for %d images are %s",
+                *(model.name, len(outputs), seen.value),
+            )
+        kind = seen
+    kind = kind or OutputKind.LOGITS
+    if taken not in (None, kind):
+        raise UnfitError(
+            f"a model whose loss takes what it gives; it gives {kind.value}, its loss expects "
+            f"{taken.value} (from_logits)"
+        )
+    return kind is OutputKind.LOGITS
 
 
 def _check_saving(model: keras.Model) -> None:

@@ -100,6 +100,7 @@ def log_outcome(
         input_example=example,
         output_example=np.asarray(built.model(example, training=False)),
         class_names=dataset.class_names,
+        gives_logits=built.gives_logits,
         code_folder=built.source.folder,
         code_files=built.source.files,
         requirements=built.source.requirements,

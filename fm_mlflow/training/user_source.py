@@ -7,9 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
-import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,15 +18,11 @@ from typing import Any, cast
 
 from fm_mlflow.config import MODEL_REFERENCE
 from fm_mlflow.errors import ModelError
-from fm_mlflow.process.redaction import redact
+from fm_mlflow.process.redaction import one_line
 
 _ALWAYS_REQUIRED = {"mlflow", "tensorflow", "keras", "numpy", "fm_mlflow"}
 
-_LONGEST_MESSAGE = 400
 _LARGEST_MODULE = 1 << 20  # bytes; what is larger is data that ends in .py
-_APPENDED = re.compile(r"\s(?:Full object config:|Arguments received by )")
-"""What Keras appends to its messages: whole configurations and arguments."""
-
 _contents: dict[Path, str] = {}
 """Digest of each user's file as it was imported, to notice an edit."""
 
@@ -60,12 +54,7 @@ def accepting(accepted: str) -> Iterator[None]:
     except UnfitError:
         raise
     except (Exception, SystemExit) as error:
-        # Keras sets terminal styles in its messages; TensorFlow's may hold a whole graph.
-        # Redacted before it is cut: of half a secret, nothing can be recognised.
-        text = re.sub(r"\x1b\[[\d;]*m", "", _APPENDED.split(redact(str(error)))[0])
-        message = textwrap.shorten(text, _LONGEST_MESSAGE, placeholder=" …")
-        cause = f"{type(error).__name__}: {message}" if message else type(error).__name__
-        raise UnfitError(f"{accepted}; it raised {cause}") from error
+        raise UnfitError(f"{accepted}; it raised {one_line(error)}") from error
 
 
 @contextmanager

@@ -7,12 +7,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fm_mlflow.process.confined import ConfinedError, Limits, run_confined, scratch_folder
+from fm_mlflow.process.confined import (
+    ConfinedError,
+    ConfinedStoppedError,
+    Limits,
+    run_confined,
+    scratch_folder,
+)
 from tests.processes import PROJECT, is_running, wait_for
 
 MIB = 1024**2
@@ -93,6 +101,8 @@ def test_what_is_too_much(tmp_path: Path, code: str, limits: dict[str, Any], rea
 def test_what_it_prints_is_no_answer_however_much(tmp_path: Path) -> None:
     code = """
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 for _ in range(100):
     sys.stderr.write("x" * 2**20)
 print("done")
@@ -208,6 +218,8 @@ def run(program, seconds):
 """
 LOOK = """
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 def look():
     for name in ("environ", "mem"):
         try:
@@ -287,3 +299,25 @@ time.sleep(0.5)
     if code is ESCAPES:
         wait_for((tmp_path / "work" / "over").exists, "the end of what escaped", 30)
     assert not (tmp_path / "work" / "seen").exists()
+
+
+def test_what_runs_beside_gives_way_and_stops_when_told(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    told = tmp_path / "told"
+    text = "import os, sys, time; open(sys.argv[1], 'w').write(f'{os.nice(0)}'); time.sleep(600)"
+    program.write_text(text)
+    stop = threading.Event()
+    limits = Limits(60, 2**30, 2**20, 2**20, idle=True)
+
+    def ended() -> bool:
+        if told.exists() and told.read_text():
+            stop.set()
+        return stop.is_set()
+
+    with ThreadPoolExecutor(1) as thread:
+        arguments = str(program), [str(told)], tmp_path, limits
+        running = thread.submit(run_confined, *arguments, beside=stop)
+        wait_for(ended, "the program")
+        with pytest.raises(ConfinedStoppedError):
+            running.result()
+    assert told.read_text() == "19"

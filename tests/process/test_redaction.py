@@ -191,6 +191,51 @@ def test_an_error_becomes_one_safe_line() -> None:
     assert one_line(graph) == "RuntimeError: Graph execution error: Bad shapes"
 
 
+ADVICE = "could not be deserialized properly. Please ensure that components are explicit."
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (
+            "Exception encountered when calling A.call().\n\n\x1b[1mno such\nthing\x1b[0m\n\n"
+            "Arguments received by A.call():\n  • x=1",
+            "no such thing",
+        ),
+        (
+            "Error when deserializing 'A' using config={'a': {}}.\n\nException encountered: B",
+            "Error when deserializing 'A': B",
+        ),
+        (
+            f"<class 'A'> {ADVICE}\n\nconfig={{'a': 1}}.\n\nException encountered: <class 'B'> "
+            f"{ADVICE}\n\nconfig={{}}.\n\nException encountered: no C",
+            "<class 'A'> could not be deserialized properly: no C",
+        ),
+        (
+            "Could not locate class 'A'.\n\nFull object config: {'a': 1}",
+            "Could not locate class 'A'.",
+        ),
+        (
+            "Cannot infer the shape. Error encountered:\n\nno 'tf'",
+            "Cannot infer the shape: no 'tf'",
+        ),
+        ("Layer 'a' failed. Exception encountered: ''no b''", "Layer 'a' failed: ''no b''"),
+        (
+            "\n  Object A was created by\n  passing B.\n\n  Example:\n\n  class A",
+            "Object A was created by passing B.",
+        ),
+        (
+            'in user code:\n\n    File "a.py", line 3, in call\n\n    ValueError: why\n',
+            "in user code: ValueError: why",
+        ),
+        ("database is locked\n[SQL: select 1]\n(Background on this)", "database is locked"),
+        ("a" * 300 + "b" * 600 + "c" * 300, "a" * 200 + " … " + "c" * 200),
+    ],
+)
+def test_the_cause_is_found_wherever_a_library_puts_it(message: str, says: str) -> None:
+    assert one_line(ValueError(message)) == f"ValueError: {says}"
+
+
 @pytest.fixture
 def _record_factory() -> Iterator[None]:
     before = logging.getLogRecordFactory()

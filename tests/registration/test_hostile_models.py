@@ -84,6 +84,7 @@ def candidate(tmp_path: Path, digits: Dataset) -> Any:
         own_digest="cd" * 32,
         saved_digest="cd" * 32,
         input_shape=(28, 28),
+        gives_logits=False,
         class_names=digits.class_names,
         predictions_file=predictions,
         measurements={},

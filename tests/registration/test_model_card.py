@@ -70,6 +70,7 @@ def model_card(
         own_digest="e" * 64,
         saved_digest="e" * 64,
         input_shape=(28, 28, 1),
+        gives_logits=False,
         class_names=DATASET.class_names,
         predictions_file=Path("test.npz"),
         measurements={

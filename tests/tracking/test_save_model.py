@@ -27,6 +27,7 @@ def test_custom_objects_travel_with_their_model_only(tmp_path: Path, own: bool) 
         tmp_path / "model",
         input_example=inputs,
         output_example=np.zeros((2, 3), np.float32),
+        gives_logits=False,
         class_names=("a", "b", "c"),
         code_folder=tmp_path,
         code_files=(),

@@ -134,6 +134,11 @@ def _marked_gradients() -> Iterator[None]:
         tf.GradientTape.gradient = original
 
 
+def own_optimizers(model: keras.Model) -> dict[str, Any]:
+    """The optimizers that a model's own step may use, likewise."""
+    return {name: each for name, each in optimizers(model).items() if "/" not in name}
+
+
 def optimizers(model: keras.Model) -> dict[str, Any]:
     """The optimizers of a model and of the models in it, by the names of their rows."""
     found: dict[str, Any] = {}

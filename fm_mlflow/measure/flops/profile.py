@@ -30,9 +30,10 @@ from fm_mlflow.measure.flops.trace import (
     trace_training_step,
     with_batch_size,
 )
-from fm_mlflow.measure.measurement import MIB, Measurement, describe_error, whole_number
+from fm_mlflow.measure.measurement import MIB, Measurement, whole_number
 from fm_mlflow.measure.size import weight_bytes
 from fm_mlflow.process.garbage import own_garbage_collected
+from fm_mlflow.process.redaction import one_line
 
 CONVENTION = (
     "1 multiply-add = 2 FLOPs; floating-point arithmetic, comparisons and elementary functions 1 "
@@ -316,7 +317,7 @@ def _ask_keras_flops(
             each for each in counted.operations if not keras_flops_compat.has_formula(each.kind)
         ]
     except (Exception, SystemExit) as error:  # a witness that fails must not fail a run
-        return None, missing(f"keras-flops: {describe_error(error)}")
+        return None, missing(f"keras-flops: {one_line(error)}")
     least = counted.total - sum(each.other for each in blind)
     if not (1 - _TOLERANCE) * least <= figure <= (1 + _TOLERANCE) * counted.total:
         return figure, missing(

@@ -18,7 +18,7 @@ import tensorflow as tf
 from fm_mlflow.errors import FlopsError, InputError
 from fm_mlflow.measure.flops.marks import Marks, layer_rows
 from fm_mlflow.measure.flops.nodes import FlatGraph
-from fm_mlflow.measure.measurement import describe_error
+from fm_mlflow.process.redaction import one_line
 
 Structure = Any
 """A tensor, or tuples, lists and dictionaries of them."""
@@ -144,7 +144,7 @@ def _trace(
             return traced.get_concrete_function(*arguments)
     except Exception as error:  # whatever the model's own code raises
         raise FlopsError(
-            f"the {what} cannot be traced: {describe_error(error)}",
+            f"the {what} cannot be traced: {one_line(error)}",
             "pass `inputs` and `targets` as `fit` gets them, or all that `train_step` gets as "
             "`data`",
         ) from error

@@ -1,0 +1,58 @@
+"""What a classifier takes and gives: images as inputs; probabilities, or logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+OUTPUTS, LOGITS, PROBABILITIES = "outputs", "logits", "probabilities"
+"""What a logged model's metadata say of its outputs: name and values."""
+
+_NARROWEST = 4
+"""Bytes of the narrowest type in which probabilities are computed and stored: float32."""
+
+
+def to_inputs(images: NDArray[np.uint8], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return images as a model takes them.
+
+    Args:
+        images: Grey levels 0-255, shape (n, height, width).
+        shape: Of one input.
+        dtype: Of the model's input.
+
+    Returns:
+        Shape (n, *shape): the grey levels as they are where the model takes whole numbers, else
+        0 to 1.
+    """
+    rows = images.reshape(len(images), *shape)
+    if np.issubdtype(dtype, np.integer):
+        return rows.astype(dtype, copy=False)
+    return np.divide(rows, 255, dtype=np.float32).astype(dtype, copy=False)
+
+
+def to_probabilities(outputs: NDArray[Any], gives_logits: bool) -> NDArray[Any]:
+    """Return outputs of shape (n, classes) as probabilities: float64, or float32 of all others.
+
+    NumPy's own files, and those who read them, know no bfloat16; in float16, rows would not sum
+    to 1.
+    """
+    if outputs.dtype.itemsize < _NARROWEST:
+        outputs = outputs.astype(np.float32)
+    if not gives_logits:
+        return outputs
+    from scipy.special import softmax
+
+    probabilities: NDArray[Any] = softmax(outputs, axis=-1)
+    return probabilities
+
+
+def are_probabilities(outputs: NDArray[Any]) -> bool:
+    """Tell whether outputs of shape (n, classes) look like probabilities; else they are logits.
+
+    For models that do not say what they give.
+    """
+    tolerance = 1e-3 if outputs.dtype.itemsize >= _NARROWEST else 3e-2
+    values = outputs.astype(np.float64)
+    return bool((values >= 0).all() and np.allclose(values.sum(axis=-1), 1, atol=tolerance))

@@ -1,0 +1,114 @@
+"""The process that loads a user's own model as a stranger would, and predicts with it.
+
+`training.read_back` runs `fm_mlflow.training.stranger MODEL` by `process.confined`: a saved MLflow
+model in a folder. Nothing of the training process is here: neither its modules nor what was
+registered or switched in its Keras. The answer is JSON: `outputs` for the model's input example,
+`again` the same once more, or `error`.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+from fm_mlflow.process.quiet import import_tensorflow
+from fm_mlflow.process.redaction import one_line
+from fm_mlflow.registration.fresh_process import answer_with, forget_where_we_came_from
+
+_NAME = re.compile(r"[\w.-]+")
+
+
+def main() -> None:
+    """Read back the model that the command line names."""
+    forget_where_we_came_from()
+    answer_with(lambda: json.dumps(_read_back(Path(sys.argv[1]))).encode())
+
+
+def _read_back(folder: Path) -> dict[str, Any]:
+    import_tensorflow()
+    from fm_mlflow.tracking.load_model import load_model
+
+    code = folder / "code"
+    sys.meta_path.insert(0, _OnlyWhatIsLogged(code, _brought(folder, code)))
+    try:
+        loaded = load_model(str(folder))
+        example = loaded.input_example()
+        if example is None:
+            return {"error": "it has no input example"}
+        outputs, again = (loaded.predict(example).astype(float).tolist() for _ in range(2))
+    except Exception as error:  # of Keras, or of the model's own code
+        return {"error": one_line(error.__cause__ or error)}
+    return {"outputs": outputs, "again": again}
+
+
+class _OnlyWhatIsLogged(importlib.abc.MetaPathFinder):
+    """Hides from the model's own code all modules that are not logged with it or required."""
+
+    def __init__(self, code: Path, brought: frozenset[str]) -> None:
+        self._code = str(code)
+        self._brought = brought
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        if name.partition(".")[0] not in self._brought and self._is_asked_by_the_model():
+            message = f"No module named {name!r}: neither logged with the model nor required by it"
+            raise ModuleNotFoundError(message, name=name)
+        return None
+
+    def _is_asked_by_the_model(self) -> bool:
+        frame = inspect.currentframe()
+        while frame is not None and (
+            frame.f_code.co_filename == __file__ or "importlib" in frame.f_code.co_filename
+        ):
+            frame = frame.f_back
+        return frame is not None and frame.f_code.co_filename.startswith(self._code)
+
+
+def _brought(folder: Path, code: Path) -> frozenset[str]:
+    """Return the modules that whoever installs the model's requirements has."""
+    text = (folder / "requirements.txt").read_text(encoding="utf-8")
+    named = [match[0] for line in text.splitlines() if (match := _NAME.match(line))]
+    modules = metadata.packages_distributions()
+    # TensorFlow's distribution goes by several names.
+    required = _with_requirements(name for each in named for name in [each, *modules.get(each, [])])
+    installed = {
+        name for name, places in modules.items() if required & {_normal(each) for each in places}
+    }
+    own = {each.stem for each in code.iterdir()} if code.is_dir() else set()
+    return frozenset({*sys.stdlib_module_names, *installed, *own, "fm_mlflow"})
+
+
+def _with_requirements(names: Iterable[str]) -> set[str]:
+    """Return distributions and all that they require in turn, extras apart."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = _normal(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            required = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue  # of another platform
+        waiting += [
+            match[0]
+            for each in required
+            if "extra" not in each.partition(";")[2] and (match := _NAME.match(each))
+        ]
+    return found
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+if __name__ == "__main__":
+    main()
