@@ -86,16 +86,28 @@ def _targets(x: Any) -> Any:
     return np.concatenate(parts) if parts else None
 
 
+def gives_logits(model: keras.Model) -> bool | None:
+    """Tell by a model's loss whether it gives logits; None where the loss is none of classes."""
+    if "crossentropy" not in _loss_name(model):
+        return None
+    loss = model.loss
+    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
+    return bool(config.get("from_logits", False))
+
+
+def _loss_name(model: keras.Model) -> str:
+    loss = model.loss
+    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
+    return str(name).lower()
+
+
 def _classes(
     model: keras.Model, targets: NDArray[Any], outputs: NDArray[Any]
 ) -> dict[str, NDArray[Any]] | None:
     """Return labels and probabilities where the model's loss is one of classes."""
-    loss = model.loss
-    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
-    name = str(name).lower()
-    if "crossentropy" not in name or outputs.ndim != 2:
+    takes_logits, name = gives_logits(model), _loss_name(model)
+    if takes_logits is None or outputs.ndim != 2:
         return None
-    takes_logits = bool(getattr(loss, "from_logits", False))
     if "binary" in name:
         if outputs.shape[1] != 1 or not np.isin(targets, (0, 1)).all():
             return None  # several labels an example

@@ -244,6 +244,7 @@ class ScriptRun:
         """Log a model as `train` does: signature, input example, optimizer state."""
         import keras
 
+        from fm_mlflow.scripts.evaluation import gives_logits
         from fm_mlflow.training.user_source import source_of_model
 
         example = keras.tree.map_structure(lambda part: part[:_EXAMPLES_LOGGED], example)
@@ -256,6 +257,7 @@ class ScriptRun:
             input_example=example,
             output_example=outputs,
             class_names=class_names,
+            gives_logits=gives_logits(model) if model.compiled else None,
             code_folder=source.folder,
             code_files=source.files,
             requirements=source.requirements,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +32,7 @@ def save_model(
     input_example: Any,
     output_example: Any,
     class_names: tuple[str, ...],
-    gives_logits: bool,
+    gives_logits: bool | None,
     code_folder: Path,
     code_files: tuple[Path, ...],
     requirements: tuple[str, ...],
@@ -45,7 +45,7 @@ def save_model(
         input_example: A few inputs, shape (n, *input_shape), of the type that the model takes.
         output_example: The model's outputs for them, shape (n, classes).
         class_names: Travel with the model as metadata, in label order.
-        gives_logits: Likewise; its outputs are logits, no probabilities.
+        gives_logits: Likewise; its outputs are logits, no probabilities. None of what is no classifier.
         code_folder: The folder that a user's own modules are imported from.
         code_files: Their source files that loading needs, relative to it.
         requirements: Packages that these need, as pip takes them.
@@ -56,9 +56,9 @@ def save_model(
     # Local, because they import TensorFlow: comparing and registering must not.
     from mlflow.models import infer_signature
 
-    kind = LOGITS if gives_logits else PROBABILITIES
-    if output_example.dtype.kind not in "fiu":  # bfloat16, which MLflow can write and not read
-        output_example = output_example.astype(np.float32)
+    metadata: dict[str, Any] = {"class_names": list(class_names)}
+    if gives_logits is not None:
+        metadata[OUTPUTS] = LOGITS if gives_logits else PROBABILITIES
     # By module, because TensorFlow's distribution goes by several names (tensorflow-cpu, …).
     modules = map(importlib.import_module, ("mlflow", "tensorflow", "keras", "numpy"))
     installed = [f"{module.__name__}=={module.__version__}" for module in modules]
@@ -71,17 +71,26 @@ def save_model(
         mlflow.tensorflow.save_model(
             model,
             path=str(folder),
-            signature=infer_signature(input_example, output_example),
+            signature=infer_signature(_readable(input_example), _readable(output_example)),
             input_example=input_example,
             # MLflow would take 7 s to guess what loading needs.
             pip_requirements=[*installed, *requirements],
-            metadata={"class_names": list(class_names), OUTPUTS: kind},
+            metadata=metadata,
             code_paths=code_paths or None,
         )
     for cache in folder.rglob("__pycache__"):
         shutil.rmtree(cache, ignore_errors=True)
     size: int | None = _model_in(folder).model_size_bytes
     return size
+
+
+def _readable(example: Any) -> Any:
+    """Return arrays, or a mapping of arrays, without bfloat16: MLflow can write and not read it."""
+    if isinstance(example, Mapping):
+        return {name: _readable(part) for name, part in example.items()}
+    if getattr(example, "dtype", None) is not None and example.dtype.kind not in "fiubSUO":
+        return example.astype(np.float32)
+    return example
 
 
 @contextmanager
