@@ -45,7 +45,7 @@ def save_model(
         input_example: A few inputs, shape (n, *input_shape), of the type that the model takes.
         output_example: The model's outputs for them, shape (n, classes).
         class_names: Travel with the model as metadata, in label order.
-        gives_logits: Likewise; its outputs are logits, no probabilities. None of what is no classifier.
+        gives_logits: Likewise; its outputs are logits, no probabilities. None of no classifier.
         code_folder: The folder that a user's own modules are imported from.
         code_files: Their source files that loading needs, relative to it.
         requirements: Packages that these need, as pip takes them.

@@ -14,6 +14,7 @@ import tensorflow as tf
 import fm_mlflow
 from fm_mlflow import measure_model
 from fm_mlflow.errors import InputError
+from fm_mlflow.measure import memory
 from tests.scripts.nets import LABELS, X, Y, classifier, regression, two_by_two
 from tests.stores import Store
 
@@ -26,7 +27,10 @@ def predictions(store: Store, run: mlflow.entities.Run) -> dict[str, Any]:
         return dict(file)
 
 
-def test_a_script_of_a_regression_is_tracked_whole(store: Store) -> None:
+def test_a_script_of_a_regression_is_tracked_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory._process, "trainings", 0)  # as in a process of its own
     with fm_mlflow.track("wide", seed=1, dataset="made up", data=DATA, params={"own": 2}) as run:
         model = regression()
         model.fit(X[:80], Y[:80], epochs=2, verbose=0, callbacks=[run.costs])
@@ -115,6 +119,17 @@ def test_a_loop_of_ones_own_is_timed_and_measured(store: Store) -> None:
     assert (logged.data.params["epochs"], logged.data.params["batch_size"]) == ("2", "20")
     assert logged.data.metrics["flops/training_core"] == 2 * (2 * 12 * 8) + 3 * (2 * 8)
     assert logged.data.metrics["throughput/training_per_second"] > 0
+
+
+def test_memory_of_a_later_training_is_left_out(store: Store) -> None:
+    for _ in range(2):
+        with fm_mlflow.track(measure="memory") as run:
+            model = regression()
+            model.fit(X, Y, verbose=0, callbacks=[run.costs])
+
+    last = store.client.search_runs(["0"])[0]
+    assert "memory/peak_rss_mib" in last.data.metrics
+    assert "memory/training_rss_mib" not in last.data.metrics
 
 
 def test_two_fits_are_one_run_with_epochs_that_follow_each_other(store: Store) -> None:
