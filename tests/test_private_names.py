@@ -134,6 +134,11 @@ NAMES = [
         "none: the documented type of what a client's search returns",
     ),
     Private(
+        "mlflow.utils.autologging_utils.autologging_is_disabled",
+        "tracking/callers_run.py",
+        "the fit itself says what is missing",
+    ),
+    Private(
         "mlflow.utils.name_utils._GENERATOR_NOUNS", "tracking/run.py", "the run keeps its name"
     ),
     Private(

@@ -31,7 +31,7 @@ from fm_mlflow.scripts.fit_surroundings import (
 )
 from fm_mlflow.scripts.script_run import ScriptRun, ScriptSettings
 from fm_mlflow.settings import parse
-from fm_mlflow.tracking.callers_run import end_active_run
+from fm_mlflow.tracking.callers_run import check_autologging, end_active_run
 from fm_mlflow.training.run_contents import log_stop
 
 _log = logging.getLogger("fm_mlflow")
@@ -74,7 +74,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         example: A few hundred inputs for the latency; by default the first of the training data.
 
     Raises:
-        InputError: A parameter was refused.
+        InputError: A parameter was refused; or MLflow's autologging is on without TensorBoard.
 
     Example:
         >>> model.fit(x, y, epochs=5, callbacks=[fm_mlflow.CostCallback()])
@@ -92,6 +92,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         run: ScriptRun | None = None,
     ) -> None:
         super().__init__()
+        check_autologging()
         values = {"name": name, "seed": seed, "dataset": dataset, "measure": measure}
         self._settings = parse(ScriptSettings, values)
         self._own_params = dict(params or {})

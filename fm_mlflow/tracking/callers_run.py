@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import mlflow
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
+from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.store import check_reachable, status_after, store_errors
+
+
+def check_autologging() -> None:
+    """Say what MLflow's autologging of TensorFlow lacks, before a fit ends by it.
+
+    Raises:
+        InputError: It is on, and TensorBoard is not installed, without which it raises in each fit.
+    """
+    if find_spec("tensorboard") is not None:
+        return
+    try:
+        from mlflow.utils.autologging_utils import autologging_is_disabled
+    except ImportError:  # of a later MLflow: the fit will tell
+        return
+    if not autologging_is_disabled("tensorflow"):  # type: ignore[no-untyped-call]
+        accepted = "an environment with TensorBoard: pip install 'fm_mlflow[autolog]'"
+        raise InputError("mlflow.tensorflow.autolog", "no package tensorboard", accepted)
 
 
 def close_inherited_run(run_id: str, error: BaseException) -> None:

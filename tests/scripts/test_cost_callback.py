@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -180,6 +181,17 @@ def test_a_parameter_that_is_refused_says_what_is_accepted(
 ) -> None:
     with pytest.raises(InputError, match=parameter):
         fm_mlflow.CostCallback(**own)
+
+
+def test_autologging_without_tensorboard_is_told_before_the_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    autologs = mlflow.utils.autologging_utils.AUTOLOGGING_INTEGRATIONS
+    monkeypatch.setitem(autologs, "tensorflow", {"disable": False})
+    fm_mlflow.CostCallback()
+    monkeypatch.setattr("fm_mlflow.tracking.callers_run.find_spec", lambda _name: None)
+    with pytest.raises(InputError, match=re.escape("pip install 'fm_mlflow[autolog]'")):
+        fm_mlflow.CostCallback()
 
 
 PROGRAM = """
