@@ -10,7 +10,7 @@ from fm_mlflow.analysis.costs import COSTS, Cost, incomparable
 from fm_mlflow.analysis.grouping import exceeded
 from fm_mlflow.analysis.prose.words import capitalised, counted, figure, listed
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.config import Choice
+from fm_mlflow.selection import Choice
 
 
 def choose_best(groups: Sequence[Group], verdicts: Sequence[Verdict], choice: Choice) -> Best:

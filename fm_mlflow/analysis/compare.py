@@ -16,7 +16,7 @@ from fm_mlflow.analysis.prose.cautions import cautions
 from fm_mlflow.analysis.records import RunDetails, SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.statistics.intervals import describe
 from fm_mlflow.analysis.verdicts import accuracy_verdicts, cost_verdicts
-from fm_mlflow.config import CompareConfig
+from fm_mlflow.selection import CompareConfig
 
 _ROUNDING = 1e-9
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import __version__, keys
 from fm_mlflow.analysis.prose.words import counted, listed
-from fm_mlflow.config import Choice, CompareConfig
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.escaping import markdown
 from fm_mlflow.listeners import ProgressListener
@@ -21,6 +20,7 @@ from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.compare import CompareResult
+from fm_mlflow.selection import Choice, CompareConfig
 from fm_mlflow.settings import parse
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import DataSet, TrainingRun
 from fm_mlflow.commands import compare
-from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, Choice, RegisterConfig
+from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.keys import Key
@@ -30,6 +30,7 @@ from fm_mlflow.results.register import (
     Rollback,
     VersionList,
 )
+from fm_mlflow.selection import Choice
 from fm_mlflow.settings import parse
 from fm_mlflow.tracking.candidate import (
     Candidate,

@@ -15,12 +15,12 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.config import Choice
 from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_yaml
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.results.register import GateError
+from fm_mlflow.selection import Choice
 from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.model_files import MODEL_FILE, ModelFiles, fetch_model

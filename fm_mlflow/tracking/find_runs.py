@@ -14,9 +14,10 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
-from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING, Selection
+from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.recovery import Verdict
+from fm_mlflow.selection import Selection
 from fm_mlflow.tracking.params import unquoted, whole_number
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
 from fm_mlflow.tracking.store import (

@@ -13,7 +13,7 @@ from fm_mlflow.analysis.compare import compare
 from fm_mlflow.analysis.comparison import Comparison, Group, Repeat
 from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.records import Predictions, RunDetails, TrainingRun
-from fm_mlflow.config import CompareConfig
+from fm_mlflow.selection import CompareConfig
 
 MACHINE = {"cpu": "a", "cores": "2, 2 usable", "versions": "Python 3.11", "load": "0.5"}
 REPEAT = Repeat((), {}, {}, {})

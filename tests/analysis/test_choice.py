@@ -10,7 +10,7 @@ from fm_mlflow.analysis.comparison import Best
 from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.analysis.verdicts import accuracy_verdicts
-from fm_mlflow.config import Choice
+from fm_mlflow.selection import Choice
 from tests.analysis.simulated import runs
 
 FLOPS = str(keys.FLOPS_INFERENCE)
