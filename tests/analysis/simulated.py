@@ -12,6 +12,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.compare import compare
 from fm_mlflow.analysis.comparison import Comparison, Group, Repeat
 from fm_mlflow.analysis.grouping import group_runs
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import Predictions, RunDetails, TrainingRun
 from fm_mlflow.selection import CompareConfig
 
@@ -65,7 +66,7 @@ def compared(
     each: Sequence[TrainingRun], details: Mapping[str, RunDetails] | None = None, **config: Any
 ) -> Comparison:
     settings = CompareConfig(**config)
-    grouping = group_runs(each, settings.top, settings)
+    grouping = group_runs(each, settings.top, settings, Objective.of(settings))
     return compare("experiment", grouping.groups, details or {}, grouping.skipped, settings, REPEAT)
 
 

@@ -7,9 +7,11 @@ from typing import Any
 from fm_mlflow import keys
 from fm_mlflow.analysis.choice import choose_best
 from fm_mlflow.analysis.comparison import Best
+from fm_mlflow.analysis.examples import TestExamples
 from fm_mlflow.analysis.grouping import group_runs
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.analysis.verdicts import accuracy_verdicts
+from fm_mlflow.analysis.verdicts import objective_verdicts
 from fm_mlflow.selection import Choice
 from tests.analysis.simulated import runs
 
@@ -23,8 +25,10 @@ def five(accuracy: float) -> list[float]:
 
 def best(*each: list[TrainingRun], **settings: Any) -> Best:
     choice = Choice(**settings)
-    grouping = group_runs([run for some in each for run in some], 10, choice)
-    return choose_best(grouping.groups, accuracy_verdicts(grouping.groups, {}), choice)
+    objective = Objective.of(choice)
+    groups = group_runs([run for some in each for run in some], 10, choice, objective).groups
+    verdicts = objective_verdicts(groups, TestExamples(0, {}), objective)
+    return choose_best(groups, verdicts, choice, objective)
 
 
 def test_the_most_accurate_where_it_is_distinguishable() -> None:

@@ -198,7 +198,7 @@ def comparison(*groups: Group) -> Comparison:
             contenders=(first.name,),
             excluded={},
         ),
-        target_accuracy=0.87,
+        target=0.87,
         targets=tuple(
             TargetCost(
                 g.name,
@@ -291,7 +291,7 @@ def bare() -> Comparison:
             Front(cost.key, (), {}, {"theirs": "not measured"}) for cost in shown_costs(())
         ),
         best=Best("theirs", "c" * 32, "The only one.", keys.FLOPS_INFERENCE, ("theirs",), {}),
-        target_accuracy=None,
+        target=None,
         targets=(),
         class_names=(),
         by_class=(),

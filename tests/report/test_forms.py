@@ -15,10 +15,11 @@ from markdown_it.token import Token
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Statistic
+from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.analysis.prose.words import difference
 from fm_mlflow.cli import _show
 from fm_mlflow.escaping import code_span, csv_field, markdown, printable
-from fm_mlflow.report.contents import NOTEBOOK_COLUMNS, contents
+from fm_mlflow.report.contents import contents, notebook_columns
 from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.markdown import to_markdown
@@ -170,7 +171,7 @@ def test_csv_holds_every_group_and_every_digit() -> None:
     comparison = comparisons.many(groups=50)
     rows = list(csv.DictReader(io.StringIO(to_csv(comparison))))
     assert len(rows) == 50
-    assert list(rows[0])[:7] == ["Model", *NOTEBOOK_COLUMNS]
+    assert list(rows[0])[:7] == ["Model", *notebook_columns(DEFAULT)]
     for row, group in zip(rows, comparison.groups, strict=True):
         accuracy = group.metrics[keys.TEST_ACCURACY]
         assert row["Model"] == group.name

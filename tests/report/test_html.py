@@ -17,7 +17,8 @@ import pytest
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison
-from fm_mlflow.report.contents import NOTEBOOK_COLUMNS
+from fm_mlflow.analysis.objective import DEFAULT
+from fm_mlflow.report.contents import notebook_columns
 from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.figures import ESTIMATED
 from fm_mlflow.report.html import to_html
@@ -196,7 +197,7 @@ def contrast(one: str, other: str) -> float:
 def test_the_notebooks_table(usual: Element) -> None:
     (table,) = usual.all("section", id="results")[0].all("table")
     heads = [head.text for head in table.all("thead")[0].all("th")]
-    assert heads == ["Model", *NOTEBOOK_COLUMNS]
+    assert heads == ["Model", *notebook_columns(DEFAULT)]
     first = table.all("tbody")[0]
     assert first.all("th")[0].text == "cnn 5 runs"
     cells = [cell.text for cell in first.all("td")]
