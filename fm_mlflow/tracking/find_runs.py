@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -50,18 +51,27 @@ class FoundRuns:
         runs: Finished training runs, oldest first.
         skipped: The others, and why.
         unfinished: Training runs among the skipped: failed, running, without a result.
+        other_metrics: What finished runs logged that were skipped for want of the metric: in how
+            many runs, by name.
     """
 
     experiment: str
     runs: list[TrainingRun]
     skipped: list[SkippedRun]
     unfinished: list[TrainingRun]
+    other_metrics: Counter[str]
 
 
-def find_runs(choice: Selection) -> FoundRuns:
+def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
     """Find the training runs that a comparison is about.
 
-    Runs of other kinds (comparisons, benchmarks) are not mentioned: they are no trainings.
+    Runs of other kinds (comparisons, benchmarks) are not mentioned: they are no trainings. Runs of
+    other software are found where they are named; and by another metric than the default, which
+    somebody must have meant, where they have it.
+
+    Args:
+        choice: Which runs are meant.
+        metric: What each needs.
 
     Raises:
         InputError: There is no such experiment or run, or MLflow cannot read the filter.
@@ -84,7 +94,7 @@ def find_runs(choice: Selection) -> FoundRuns:
             experiment = _experiment(client, choice.experiment)
             experiments = {experiment.experiment_id: experiment.name}
             found = _search(client, experiment.experiment_id, choice)
-        return _sorted_out(experiments, found, choice)
+        return _sorted_out(experiments, found, choice, metric)
 
 
 def _words(text: str) -> list[str]:
@@ -129,11 +139,11 @@ def _search(client: MlflowClient, experiment_id: str, choice: Selection) -> Iter
 
 
 def _sorted_out(
-    experiments: Mapping[str, str], found: Iterable[Run], choice: Selection
+    experiments: Mapping[str, str], found: Iterable[Run], choice: Selection, metric: str
 ) -> FoundRuns:
     models, named = _words(choice.models), bool(_words(choice.runs))
     data_sets: set[str] = set()
-    result = FoundRuns(", ".join(experiments.values()), [], [], [])
+    result = FoundRuns(", ".join(experiments.values()), [], [], [], Counter())
     own_run = os.environ.get("MLFLOW_RUN_ID")  # `mlflow run` opened it for this comparison
     for run in found:
         kind = run.data.tags.get(keys.KIND)
@@ -146,11 +156,13 @@ def _sorted_out(
         if choice.dataset and not record.data_set.is_meant_by(choice.dataset):
             continue
         too_much = _too_much(run)
-        reason = too_much or _reason_to_skip(run, record, named)
+        reason = too_much or _reason_to_skip(run, record, metric, named)
         if reason is None:
             result.runs.append(record)
             continue
         result.skipped.append(SkippedRun(record.run_id, record.name, reason))
+        if run.info.status == keys.FINISHED and metric not in record.metrics and not too_much:
+            result.other_metrics.update(record.metrics.keys())
         if run.info.lifecycle_stage == "active" and (kind or named) and not too_much:
             result.unfinished.append(record)
     if choice.dataset and data_sets and not (result.runs or result.skipped):
@@ -176,7 +188,7 @@ def _too_much(run: Run) -> str | None:
     return None
 
 
-def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
+def _reason_to_skip(run: Run, record: TrainingRun, metric: str, named: bool) -> str | None:
     status = run.info.status
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         return "it was deleted"
@@ -188,12 +200,14 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
         return f"it has not ended: {judged.reason}{advice}"
     if status != keys.FINISHED:
         return f"it ended as {status}: {run.data.tags.get(keys.ERROR, 'no cause is recorded')}"
-    if keys.KIND not in run.data.tags:
+    is_default = metric == keys.TEST_ACCURACY
+    if is_default and keys.KIND not in run.data.tags:
         return None if named else "logged by others; naming it (runs) includes it"
-    if keys.TEST_ACCURACY not in record.metrics:
-        if keys.TEST_ACCURACY in run.data.metrics:
-            return f"incomplete: its {keys.TEST_ACCURACY} is not a finite number"
-        return f"incomplete: it has no {keys.TEST_ACCURACY}"
+    if metric not in record.metrics:
+        lacking = "incomplete: " if is_default else ""
+        if metric in run.data.metrics:
+            return f"{lacking}its {metric} is not a finite number"
+        return f"{lacking}it has no {metric}"
     return None
 
 
