@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -112,6 +113,14 @@ class Objective:
     def short(self) -> str:
         """The same where it is clear on which data."""
         return "accuracy" if self.metric == keys.TEST_ACCURACY else self.metric
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of a command that ask for it, for a shell; none for the default."""
+        if self == DEFAULT:
+            return ()
+        direction = "--smaller-is-better" if self.smaller_is_better else "--larger-is-better"
+        return ("--metric", shlex.quote(self.metric), direction)
 
     @property
     def better(self) -> str:

@@ -157,6 +157,9 @@ def _scope(groups: Sequence[Group]) -> str:
 
 def _results(groups: Groups, objective: Objective) -> Table:
     heads = notebook_columns(objective)
+    if not objective.is_accuracy:  # what the notebook asks need not be a question here
+        known = {metric for group in groups.shown for metric in (*group.metrics, *group.missing)}
+        heads = {head: metric for head, metric in heads.items() if metric in known}
     rows = tuple(
         (
             groups.cell(group.name, counted(len(group.runs), "run")),

@@ -36,7 +36,7 @@ def summarise(
     if len(ranked) == 1:
         end = best.reason if best.model is None else "There is nothing to compare it with."
         return f"There is one model, {_scored(ranked[0], objective)}. {end}"
-    return f"{_leads(ranked, verdicts, objective)} {_decision(verdicts, best, objective)}"
+    return f"{_leads(ranked, verdicts, objective)} {_decision(groups, verdicts, best, objective)}"
 
 
 def _scored(group: Group, objective: Objective) -> str:
@@ -69,7 +69,9 @@ def _leads(ranked: Sequence[Group], verdicts: Sequence[Verdict], objective: Obje
     )
 
 
-def _decision(verdicts: Sequence[Verdict], best: Best, objective: Objective) -> str:
+def _decision(
+    groups: Sequence[Group], verdicts: Sequence[Verdict], best: Best, objective: Objective
+) -> str:
     if best.model is None:
         return best.reason
     title = TITLES[best.cost]
@@ -89,6 +91,8 @@ def _decision(verdicts: Sequence[Verdict], best: Best, objective: Objective) -> 
             f"Take {best.model}: of those that cannot be told apart it costs the least in "
             f"{title}{doubt}."
         )
+    if not any(best.cost in group.metrics for group in groups if group.name in best.contenders):
+        return f"Take {leader}: in none of those that cannot be told apart is {title} measured."
     return f"Take {leader}: none of those that cannot be told apart costs less in {title}."
 
 
