@@ -130,4 +130,4 @@ def test_the_run_is_chosen_by_held_out_images_where_there_are_some() -> None:
 
 def test_nothing_to_choose_from() -> None:
     assert best().model is None
-    assert best(runs("a", [None])).reason == "No model has a test accuracy."  # type: ignore[list-item]
+    assert best(runs("a", [None])).reason == "No model has a test accuracy."

@@ -150,7 +150,7 @@ def test_models_of_which_nothing_is_known() -> None:
         ([], "No run has a test accuracy that could be compared. There is nothing to decide."),
         ([run("a")], "There is one model, a with a test accuracy of 0.9000 (one run). There is"),
         (runs("a", [0.9, 0.92]), "There is one model, a with a test accuracy of 0.9100 (mean of"),
-        (runs("a", [None]), "No run has a test accuracy"),  # type: ignore[list-item]
+        (runs("a", [None]), "No run has a test accuracy"),
     ],
 )
 def test_little_to_compare(each: list[TrainingRun], summary: str) -> None:
