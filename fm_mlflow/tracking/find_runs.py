@@ -93,7 +93,7 @@ def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
         else:
             experiment = _experiment(client, choice.experiment)
             experiments = {experiment.experiment_id: experiment.name}
-            found = _search(client, experiment.experiment_id, choice)
+            found = _search(client, experiment.experiment_id, choice, metric)
         return _sorted_out(experiments, found, choice, metric)
 
 
@@ -123,10 +123,14 @@ def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
     return experiment
 
 
-def _search(client: MlflowClient, experiment_id: str, choice: Selection) -> Iterator[Run]:
+def _search(
+    client: MlflowClient, experiment_id: str, choice: Selection, metric: str
+) -> Iterator[Run]:
     """Yield the runs one by one, so that only records are kept of them."""
     text, models = choice.filter, _words(choice.models)
-    if len(models) == 1 and "'" not in models[0]:  # for several, MLflow's language has no `or`
+    # For several, MLflow's language has no `or`; and runs of others, which are found by another
+    # metric only, have no such tag.
+    if metric == keys.TEST_ACCURACY and len(models) == 1 and "'" not in models[0]:
         model = f"tags.`{keys.MODEL}` = '{models[0]}'"
         text = f"{text} and {model}" if text else model
     try:

@@ -129,7 +129,8 @@ def _errors(target: NpzArray, prediction: NpzArray, wanted: Wanted) -> ExampleEr
     for true, given in zip(target.chunks(rows), prediction.chunks(rows), strict=True):
         truth = true.astype(np.float64).reshape(len(true), numbers)
         # Of whole numbers of 64 bits the last digits are lost, which no model predicts.
-        error = np.abs(given.astype(np.float64).reshape(truth.shape) - truth)
+        with np.errstate(all="ignore"):  # what is not finite is refused
+            error = np.abs(given.astype(np.float64).reshape(truth.shape) - truth)
         if not (error < _LARGEST_NUMBER).all():  # NaN is not
             raise ValueError("targets or predictions that are no finite numbers, or too large")
         digest.update(truth.tobytes())
