@@ -16,8 +16,10 @@ from fm_mlflow.analysis.records import LARGEST, ExampleErrors, Predictions
 from fm_mlflow.data.npy import NpzArray, open_npz
 
 MOST_CLASSES = 1_000
-"""Classes that are compared: a table of them, true by predicted, has the square of their number.
-Numbers that a model predicts of one example, too."""
+"""Classes that are compared: a table of them, true by predicted, has the square of their number."""
+
+_MOST_NUMBERS = 100_000
+"""That a model predicts of one example: an image of 300 by 300, say."""
 
 _CLASSES = {"label": "iu", "probability": "biuf"}
 _NUMBERS = {"target": "biuf", "prediction": "biuf"}
@@ -47,7 +49,7 @@ def read_predictions(path: Path, wanted: Wanted) -> tuple[Predictions | None, Ex
 
     Args:
         path: An .npz file of `label` (n,) and `probability` (n, classes); or of `target` and
-            `prediction`, (n,) or (n, numbers).
+            `prediction`, (n,) or (n, …), as many numbers of each example in both.
         wanted: What is read of it.
 
     Returns:
@@ -118,10 +120,10 @@ def _errors(target: NpzArray, prediction: NpzArray, wanted: Wanted) -> ExampleEr
     if shapes[0] != shapes[1]:
         declared = target.header.shape, prediction.header.shape
         raise ValueError(f"target of shape {declared[0]}, prediction of {declared[1]}")
-    if not (0 < count <= wanted.examples and 0 < numbers <= MOST_CLASSES):
+    if not (0 < count <= wanted.examples and 0 < numbers <= _MOST_NUMBERS):
         raise ValueError(
             f"{count:,} examples of {numbers:,} numbers, 1 to {wanted.examples:,} of 1 to "
-            f"{MOST_CLASSES:,} are compared"
+            f"{_MOST_NUMBERS:,} are compared"
         )
     digest = hashlib.sha256()
     means = []
@@ -142,10 +144,5 @@ def _errors(target: NpzArray, prediction: NpzArray, wanted: Wanted) -> ExampleEr
 
 def _shape(array: NpzArray) -> tuple[int, int]:
     """Return how many examples and how many numbers of each there are."""
-    match array.header.shape:
-        case (count,):
-            return count, 1
-        case (count, numbers):
-            return count, numbers
-        case shape:
-            raise ValueError(f"an array of shape {shape}, of one or two axes are read")
+    count, *rest = array.header.shape
+    return count, math.prod(rest)

@@ -23,8 +23,6 @@ from fm_mlflow.analysis.comparison import (
     VerdictWord,
 )
 from fm_mlflow.analysis.costs import shown_costs
-from fm_mlflow.analysis.records import SkippedRun, TrainingRun
-from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import RunDetails, SkippedRun, TrainingRun
 from fm_mlflow.selection import Choice
