@@ -101,7 +101,7 @@ def test_single_models_are_compared_by_example() -> None:
     assert verdict.words.endswith("of the architectures that says nothing, 4 seeds each could.")
 
 
-def test_of_a_root_single_models_take_the_delta_method() -> None:
+def test_of_a_root_single_models_have_the_interval_of_resamples() -> None:
     random = np.random.default_rng(2)
     tables = {"a": errors(random, 1, 5000), "b": errors(random, 1, 5000, 1.2)}
     each, details = with_errors("test_rmse", tables)
@@ -112,6 +112,8 @@ def test_of_a_root_single_models_take_the_delta_method() -> None:
     assert verdict.ci_high is not None
     half = (verdict.ci_high - verdict.ci_low) / 2
     assert half == pytest.approx(1.96 * float(np.std(roots[0] - roots[1])), rel=0.1)
+    squares = stats.ttest_rel(tables["a"][0] ** 2, tables["b"][0] ** 2)
+    assert verdict.p_value == pytest.approx(squares.pvalue)
 
 
 def test_equal_models_are_called_different_in_at_most_5_percent(

@@ -90,6 +90,7 @@ def test_outputs_that_are_no_probabilities_have_no_losses(file: Path) -> None:
     assert errors is None
 
 
+WIDE = np.zeros((2, 100_001), np.uint8)
 CASES: dict[str, Case] = {
     "of other lengths": lambda: npz(TARGET[1:], GIVEN, names=NUMBERS),
     "a number more": lambda: npz(TARGET, np.stack([GIVEN, GIVEN], 1), names=NUMBERS),
@@ -97,7 +98,7 @@ CASES: dict[str, Case] = {
     "empty": lambda: npz(TARGET[:0], GIVEN[:0], names=NUMBERS),
     "no numbers": lambda: npz(TARGET[:, None][:, :0], GIVEN[:, None][:, :0], names=NUMBERS),
     "too many examples": lambda: npz(np.zeros(2000), np.zeros(2000), names=NUMBERS),
-    "too many numbers": lambda: npz(*[np.zeros((2, 100_001), np.uint8)] * 2, names=NUMBERS),
+    "too many numbers": lambda: npz(WIDE, WIDE, names=NUMBERS),
     "NaN": lambda: npz(TARGET, GIVEN * math.nan, names=NUMBERS),
     "infinite": lambda: npz(TARGET, GIVEN * math.inf, names=NUMBERS),
     "too large": lambda: npz(TARGET, GIVEN * 1e40, names=NUMBERS),

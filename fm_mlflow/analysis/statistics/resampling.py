@@ -183,17 +183,16 @@ def paired_errors(
 ) -> DifferenceInterval:
     """Return the interval of the difference of two models' metric over the same test examples.
 
-    That of a paired t-test; of a root, by the delta method.
+    That of a paired t-test. Two roots differ by the mean difference of the squares over their sum:
+    so their test is that of the squares.
 
     Args:
         a: What the metric is the mean of, or the root of that, on each example; shape (n,).
         b: Likewise.
         objective: The metric.
     """
-    means = np.array([a.mean(), b.mean()])
-    first, second = objective.of_means(means).tolist()
-    slopes = [objective.slope(mean) for mean in means.tolist()]
-    differences = slopes[0] * a - slopes[1] * b
+    first, second = objective.of_means(np.array([a.mean(), b.mean()])).tolist()
+    differences = (a - b) / ((first + second) or 1) if objective.is_root else a - b
     degrees = max(1, len(a) - 1)
     error = float(np.std(differences)) / math.sqrt(degrees)
     return _t_interval(first - second, error, degrees, "over test examples alone, paired t")
