@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from fm_mlflow import keys
 from fm_mlflow.errors import InputError
 from fm_mlflow.selection import COST, OUTPUT, Choice, CostName
 from fm_mlflow.settings import Optional, Settings
@@ -206,8 +207,15 @@ class RegisterConfig(Choice):
         json_schema_extra={"accepted": _NAME_ACCEPTED},
     )
     min_accuracy: Optional[float] = Field(None, ge=0, le=1, description="Lowest test accuracy.")
+    min_metric: Optional[float] = Field(
+        None, description="Lowest value of --metric; where less of it is better, the highest."
+    )
     tolerance: float = Field(
-        0.005, ge=0, le=1, description="How much less accurate than the champion it may be."
+        0.005,
+        ge=0,
+        le=1,
+        description="How much worse than the champion it may be: in accuracy, or as a share of the "
+        "champion's value of another --metric.",
     )
     data_dir: str = Field("", description="Folder of the data; empty looks where the run had them.")
     verify_timeout: float = Field(
@@ -219,6 +227,11 @@ class RegisterConfig(Choice):
     def _check(self) -> RegisterConfig:
         if not re.fullmatch(r"""[^/:'"`]{0,200}""", self.name):
             raise InputError("name", self.name, _NAME_ACCEPTED)
+        if self.min_accuracy is not None and self.metric != keys.TEST_ACCURACY:
+            accepted = f"nothing where {self.metric} is compared: --min-metric is for any metric"
+            raise InputError("min_accuracy", self.min_accuracy, accepted)
+        if self.min_accuracy is not None and self.min_metric is not None:
+            raise InputError("min_metric", self.min_metric, "nothing beside min_accuracy")
         return self
 
 

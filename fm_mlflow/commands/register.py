@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import DataSet, TrainingRun
 from fm_mlflow.commands import compare
 from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
@@ -23,6 +24,7 @@ from fm_mlflow.registration.checks import Verification, load_test_data, verify
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
 from fm_mlflow.registration.model_card import render_model_card
 from fm_mlflow.results.register import (
+    Check,
     Gate,
     GateError,
     RegisteredVersion,
@@ -36,10 +38,11 @@ from fm_mlflow.tracking.candidate import (
     Candidate,
     download_candidate,
     find_training_run,
-    seed_accuracies,
+    seed_values,
 )
 from fm_mlflow.tracking.model_files import ModelChangedError
 from fm_mlflow.tracking.registered_data import to_tags
+from fm_mlflow.tracking.registered_metric import to_tags as metric_tags
 from fm_mlflow.tracking.registry import ChampionChangedError, Registry, known_data_sets
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import tracking_uri
@@ -90,7 +93,7 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     Args:
         progress: Told each step; by default nothing is said.
         **settings: The fields of `RegisterConfig`: run_id, name (by default that of the model's
-            data set: `digits-classifier`), min_accuracy, tolerance, data_dir,
+            data set: `digits-classifier`), min_accuracy, min_metric, tolerance, data_dir,
             verify_timeout, dry_run, and those of `compare` that choose and bound (experiment, cost,
             max_flops, …).
 
@@ -99,8 +102,8 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
 
     Raises:
         GateError: A figure does not hold, a bound is not kept, or the registered model belongs to
-            another data set; nothing was changed. It has the `Registration` with every check where
-            it came that far.
+            another data set or is decided by another metric; nothing was changed. It has the
+            `Registration` with every check where it came that far.
         InputError: A setting was refused.
         ComparisonError: There is no run to choose from.
         DataError: The test set of the run cannot be had.
@@ -125,6 +128,7 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
         if tracked is not None and tracked.name == title:
             tracked.rename(f"registration of {registry.name}")
         registry.check_data_set(data)  # before the work, and again within the promotion's turn
+        registry.check_metric(Objective.of(config))
         progress.stage(f"downloading the model of {run.name}")
         candidate = download_candidate(run, folder)
         progress.stage("loading the test set")
@@ -219,7 +223,8 @@ def _data_set(registry: Registry) -> tuple[str | None, str | None]:
 def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
     """Return the run whose model is to be registered, and why it."""
     if config.run_id:
-        return find_training_run(config.run_id), "The run that was named."
+        run = find_training_run(config.run_id, Objective.of(config).metric)
+        return run, "The run that was named."
     choice = Choice(**config.model_dump(include=set(Choice.model_fields)))
     try:
         return compare.choose(choice)
@@ -239,8 +244,10 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
     own = next((each for each in versions if each.model_uri == uri), None)
     aliased = {alias: each for each in versions for alias in each.aliases}
     champion, previous = aliased.get(CHAMPION), aliased.get(PREVIOUS)
-    seeds = seed_accuracies(run)
-    gates = check_bounds(config, verified.metrics)
+    objective = Objective.of(config)
+    registry.check_metric(objective)
+    seeds = seed_values(run, objective.metric)
+    gates = check_bounds(config, verified.metrics, objective)
     if champion is not None and champion is not own:
         gates += _champion_gates(config, verified, seeds, champion)
     registration = Registration(
@@ -250,6 +257,8 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         name=registry.name,
         dataset=verified.data_set.name,
         dataset_digest=verified.dataset.digest,
+        metric=objective.metric,
+        direction=objective.direction,
         dataset_note=note,
         version=own.version if own else None,
         outcome="unchanged",
@@ -257,7 +266,7 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         previous=previous.version if previous else None,
         reason=verified.reason,
         same_machine=verified.verification.same_machine,
-        checks=verified.verification.checks,
+        checks=(*verified.verification.checks, *_not_verified(verified, objective)),
         gates=tuple(gates),
         tracking_uri=tracking_uri(),
     )
@@ -269,7 +278,8 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         return registration
     if config.dry_run:
         return replace(registration, outcome="dry run")
-    card, evidence = _card(registry.name, verified, seeds), _evidence(verified)
+    card = _card(registry.name, verified, seeds, objective)
+    evidence = _evidence(verified, objective)
     version, is_new = registry.promote(uri, card, evidence, registration.champion)
     return replace(
         registration,
@@ -280,38 +290,51 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
     )
 
 
+def _not_verified(verified: _Verified, objective: Objective) -> list[Check]:
+    """Say that the metric that decides was not measured again."""
+    metric = objective.metric
+    if metric in verified.verification.metrics:
+        return []
+    rule = "none: it cannot be measured again; what the run logged decides"
+    return [Check(metric, verified.run.metrics.get(metric), None, rule, None)]
+
+
 def _champion_gates(
     config: RegisterConfig,
     verified: _Verified,
     seeds: tuple[float, ...],
     champion: RegisteredVersion,
 ) -> list[Gate]:
-    accuracy, cost = champion.figure(keys.TEST_ACCURACY), champion.figure(config.cost)
+    objective = Objective.of(config)
+    metric = objective.metric
+    value, cost = champion.figure(metric), champion.figure(config.cost)
     digest = champion.tags.get(keys.DATASET_DIGEST)
     champion_seeds: tuple[float, ...] = ()
     # Its evidence stands in its tags. Its run, which may be gone, leads to the other seeds, and
     # stands in for the evidence of a version that somebody registered by hand.
     with suppress(InputError):
-        run = find_training_run(champion.run_id or "")
-        champion_seeds = seed_accuracies(run)
-        accuracy = accuracy if accuracy is not None else run.metrics.get(keys.TEST_ACCURACY)
+        run = find_training_run(champion.run_id or "", metric)
+        champion_seeds = seed_values(run, metric)
+        value = value if value is not None else run.metrics.get(metric)
         cost = cost if cost is not None else run.metrics.get(config.cost)
         digest = digest or run.data_digest
     own, own_digest = verified.metrics, verified.run.data_digest
     return check_champion(
-        Contender(own.get(keys.TEST_ACCURACY), own.get(config.cost), seeds, own_digest),
-        Contender(accuracy, cost, champion_seeds, digest),
+        Contender(own.get(metric), own.get(config.cost), seeds, own_digest),
+        Contender(value, cost, champion_seeds, digest),
         version=champion.version,
         tolerance=config.tolerance,
         cost=config.cost,
+        objective=objective,
     )
 
 
-def _evidence(verified: _Verified) -> dict[str, str]:
+def _evidence(verified: _Verified, objective: Objective) -> dict[str, str]:
     metrics, weights_digest = verified.metrics, verified.candidate.weights_digest
     # In the order in which the UI's table shows them, from the most asked for on.
     return {
-        **{key: _exact(metrics[key]) for key in _EVIDENCE if key in metrics},
+        **{key: _exact(metrics[key]) for key in (objective.metric, *_EVIDENCE) if key in metrics},
+        **metric_tags(objective),
         keys.MODEL: verified.run.model,
         keys.VERIFIED_AT: verified.verification.verified_at,
         **to_tags(verified.data_set),
@@ -324,7 +347,7 @@ def _exact(value: float) -> str:
     return str(int(value)) if value.is_integer() else repr(value)
 
 
-def _card(name: str, verified: _Verified, seeds: tuple[float, ...]) -> str:
+def _card(name: str, verified: _Verified, seeds: tuple[float, ...], objective: Objective) -> str:
     run = verified.run
     seed = {} if run.seed is None else {"seed": run.seed}
     trained = training_config(run.model, {**run.config, **seed})
@@ -335,4 +358,5 @@ def _card(name: str, verified: _Verified, seeds: tuple[float, ...]) -> str:
         verified.verification,
         training_command(trained),
         seeds,
+        objective,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from markupsafe import Markup
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import in_row, interval, number
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.escaping import code_span, markdown, printable
@@ -40,7 +41,8 @@ def render_model_card(
     dataset: Dataset,
     verification: Verification,
     command: str,
-    seed_accuracies: Sequence[float],
+    seed_values: Sequence[float],
+    objective: Objective,
 ) -> str:
     """Render a model card.
 
@@ -50,7 +52,8 @@ def render_model_card(
         dataset: What it was trained, validated and tested on.
         verification: What was measured again, which counts instead.
         command: What repeats the training.
-        seed_accuracies: Test accuracies of all runs that differ in nothing but the seed.
+        seed_values: The metric of all runs that differ in nothing but the seed.
+        objective: The metric that decided.
     """
     from fm_mlflow.analysis.statistics.intervals import wilson
 
@@ -72,7 +75,8 @@ def render_model_card(
         dataset_title=dataset_title(dataset.name),
         accuracy=f"{number(key, accuracy)} (95% interval {interval(key, span.low, span.high)})",
         loss=in_row(keys.TEST_LOSS, metrics.get(keys.TEST_LOSS)),
-        seeds=_seeds(seed_accuracies),
+        seeds=_seeds(seed_values, objective),
+        decided_by=_decided_by(objective, metrics),
         costs=[
             (label, *_cost(cost, metrics.get(cost), measurements.get(cost, {})))
             for label, cost in _COSTS
@@ -89,12 +93,19 @@ def _passed(verification: Verification, by: Literal["us", "model"]) -> list[str]
     return [each.figure for each in verification.checks if each.passed and each.by == by]
 
 
-def _seeds(accuracies: Sequence[float]) -> str:
-    if len(accuracies) < 2:
+def _seeds(values: Sequence[float], objective: Objective) -> str:
+    if len(values) < 2:
         return ""
-    span = interval(keys.TEST_ACCURACY, min(accuracies), max(accuracies))
-    mean = number(keys.TEST_ACCURACY, sum(accuracies) / len(accuracies))
-    return f"{len(accuracies)} seeds: test accuracy {span}, mean {mean}"
+    span = interval(objective.metric, min(values), max(values))
+    mean = number(objective.metric, sum(values) / len(values))
+    return f"{len(values)} seeds: {objective.title} {span}, mean {mean}"
+
+
+def _decided_by(objective: Objective, metrics: Mapping[str, float]) -> str:
+    if objective.is_accuracy:
+        return ""
+    value = in_row(objective.metric, metrics.get(objective.metric))
+    return f"{objective.metric}, {value} ({objective.direction} is better)"
 
 
 def _cost(key: Key, value: float | None, measured: Mapping[str, Any]) -> tuple[str, str]:

@@ -36,7 +36,7 @@ _VERDICTS = {
     False: shown("FAILED", "bold red"),
     None: shown("-", "dim"),
 }
-_FIGURES = (keys.TEST_ACCURACY, keys.FLOPS_INFERENCE, keys.SIZE_INFERENCE, keys.LATENCY_P50)
+_FIGURES = (keys.FLOPS_INFERENCE, keys.SIZE_INFERENCE, keys.LATENCY_P50)
 _PORT = 5001
 _BY_MODEL = "* measured by the process that ran the model's code, which could say otherwise"
 
@@ -91,11 +91,13 @@ def print_versions(console: SafeConsole, listed: VersionList) -> None:
         print_line(console, f"{listed.name}: no version yet")
         return
     print_line(console, f"{listed.name}, on {_data_set(listed)}", "bold")
-    heads = ("", "", "model", "accuracy", "FLOPs", "size", "latency", "verified")
+    metric = listed.versions[0].tags.get(keys.METRIC, keys.TEST_ACCURACY)
+    by = "accuracy" if metric == keys.TEST_ACCURACY else metric
+    heads = ("", "", "model", by, "FLOPs", "size", "latency", "verified")
     rows: list[tuple[RenderableType, ...]] = []
     for version in listed.versions:
         created = datetime.fromtimestamp(version.created / 1000, timezone.utc).isoformat()
-        figures = [(key, version.figure(key)) for key in _FIGURES]
+        figures = [(key, version.figure(key)) for key in (metric, *_FIGURES)]
         row: tuple[RenderableType, ...] = (
             str(version.version),
             Group(*version.aliases),

@@ -64,17 +64,17 @@ class Candidate:
     data_source: str | None
 
 
-def find_training_run(run_id: str) -> TrainingRun:
-    """Return a finished training run.
+def find_training_run(run_id: str, metric: str = keys.TEST_ACCURACY) -> TrainingRun:
+    """Return a finished training run that has a metric.
 
     Raises:
-        InputError: There is none with this id, or it did not finish.
+        InputError: There is none with this id, it did not finish, or has no such metric.
         TrackingError: The store does not answer.
     """
     try:
         if run_id.strip() != run_id or "," in run_id or not run_id:  # none, or several
             raise InputError("run_id", run_id, "one id")
-        found = find_runs(Choice(runs=run_id))
+        found = find_runs(Choice(runs=run_id), metric)
     except InputError as error:
         raise InputError("run_id", run_id, "the id of a training run in the store") from error
     if found.skipped:
@@ -85,12 +85,12 @@ def find_training_run(run_id: str) -> TrainingRun:
     return found.runs[0]
 
 
-def seed_accuracies(run: TrainingRun) -> tuple[float, ...]:
-    """Return the test accuracies of all runs of its experiment that differ but in the seed."""
+def seed_values(run: TrainingRun, metric: str) -> tuple[float, ...]:
+    """Return the metric of all runs of its experiment that differ but in the seed, by seed."""
     models = "" if "," in run.model else run.model  # a comma separates models there
-    found = find_runs(Choice(experiment=run.experiment, models=models))
+    found = find_runs(Choice(experiment=run.experiment, models=models), metric)
     by_seed = {
-        each.seed: each.metrics[keys.TEST_ACCURACY]
+        each.seed: each.metrics[metric]
         for each in found.runs
         if each.seed is not None
         and (each.model, each.config, each.data_digest) == (run.model, run.config, run.data_digest)

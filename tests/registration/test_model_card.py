@@ -10,6 +10,7 @@ import numpy as np
 from markdown_it import MarkdownIt
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.registration.checks import Verification
@@ -60,6 +61,7 @@ def model_card(
     run: TrainingRun = RUN,
     dataset: Dataset = DATASET,
     name: str = "fashion-mnist-classifier",
+    objective: Objective = DEFAULT,
 ) -> str:
     candidate = Candidate(
         run=run,
@@ -82,7 +84,7 @@ def model_card(
     )
     command = "fm-mlflow train --model cnn"
     seeds = (0.89, 0.9, 0.91)
-    return render_model_card(name, candidate, dataset, VERIFICATION, command, seeds)
+    return render_model_card(name, candidate, dataset, VERIFICATION, command, seeds, objective)
 
 
 def test_it_says_what_the_figures_say() -> None:
@@ -103,6 +105,13 @@ def test_it_says_what_the_figures_say() -> None:
     assert any(line.endswith("; 60,000 training images, 10,000 test images.") for line in lines)
     assert "- Validated after each epoch on the test set." in lines
     assert lines.index("| 1 | Trouser |") == lines.index("| 0 | T-shirt/top |") + 1
+
+
+def test_another_metric_that_decided_is_named() -> None:
+    run = replace(RUN, metrics={**RUN.metrics, "val_mae": 0.25})
+    lines = model_card(run, objective=Objective("val_mae", smaller_is_better=True)).splitlines()
+    assert lines[1] == "Promoted by val\\_mae, 0.2500 (lower is better)."
+    assert "3 seeds: val\\_mae 0.8900 to 0.9100, mean 0.9000" in lines[2]
 
 
 def test_names_are_text() -> None:
