@@ -19,7 +19,7 @@ from fm_mlflow.analysis.records import RunDetails, TrainingRun
 _SAME_ACCURACY = 1e-6
 """More than the rounding of a logged accuracy, less than one image of any real test set."""
 
-_SAME_SHARE = 1e-4
+SAME_SHARE = 1e-4
 """Of a logged mean of errors: more than its rounding, which was added up in single precision."""
 
 
@@ -109,4 +109,4 @@ def _gives_what_was_logged(values: NDArray[Any], run: TrainingRun, objective: Ob
     value = float(objective.of_means(np.mean(values)))
     if values.dtype == bool:
         return abs(value - logged) <= _SAME_ACCURACY
-    return math.isclose(value, logged, rel_tol=_SAME_SHARE, abs_tol=1e-12)
+    return math.isclose(value, logged, rel_tol=SAME_SHARE, abs_tol=1e-12)

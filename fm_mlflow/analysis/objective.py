@@ -51,6 +51,8 @@ _LOSSES: dict[str, Quantity] = {
     **dict.fromkeys(("mae", "mean_absolute_error"), "absolute error"),
     **dict.fromkeys(("mse", "mean_squared_error"), "squared error"),
     "sparse_categorical_crossentropy": "cross-entropy",
+    "categorical_crossentropy": "cross-entropy",
+    "binary_crossentropy": "cross-entropy",
 }
 """By the parameter `loss` of a run."""
 

@@ -5,26 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.objective import Objective
-from fm_mlflow.analysis.records import DataSet, TrainingRun
+from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.commands import compare
 from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
-from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import ComparisonError, InputError
-from fm_mlflow.keys import Key
 from fm_mlflow.listeners import ProgressListener
-from fm_mlflow.naming import registered_model_name, training_command, training_config
+from fm_mlflow.naming import registered_model_name
 from fm_mlflow.process.confined import scratch_folder
 from fm_mlflow.process.signals import guard
-from fm_mlflow.registration.checks import Verification, load_test_data, verify
+from fm_mlflow.registration.checks import load_test_data, verify
+from fm_mlflow.registration.evidence import Verified, card, evidence, not_verified
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
-from fm_mlflow.registration.model_card import render_model_card
 from fm_mlflow.results.register import (
-    Check,
     Gate,
     GateError,
     RegisteredVersion,
@@ -35,52 +32,16 @@ from fm_mlflow.results.register import (
 from fm_mlflow.selection import Choice
 from fm_mlflow.settings import parse
 from fm_mlflow.tracking.candidate import (
-    Candidate,
     download_candidate,
     find_training_run,
     seed_values,
 )
 from fm_mlflow.tracking.model_files import ModelChangedError
-from fm_mlflow.tracking.registered_data import to_tags
-from fm_mlflow.tracking.registered_metric import to_tags as metric_tags
 from fm_mlflow.tracking.registry import ChampionChangedError, Registry, known_data_sets
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import tracking_uri
 
-# The figures that a version carries as tags, so that they outlive its run.
-_EVIDENCE: tuple[Key, ...] = (
-    keys.TEST_ACCURACY,
-    keys.FLOPS_INFERENCE,
-    keys.SIZE_INFERENCE,
-    keys.LATENCY_P50,
-    keys.MEMORY_PEAK,
-)
-
 _MOST_NAMES_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class _Verified:
-    """A verified model, before anything is decided."""
-
-    reason: str
-    candidate: Candidate
-    dataset: Dataset
-    verification: Verification
-
-    @property
-    def run(self) -> TrainingRun:
-        return self.candidate.run
-
-    @property
-    def data_set(self) -> DataSet:
-        """What it was verified on."""
-        return DataSet(self.dataset.name, self.dataset.digest)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The run's figures, and where they could be measured again, what was found."""
-        return {**self.run.metrics, **self.verification.metrics}
 
 
 def register(*, progress: ProgressListener | None = None, **settings: Any) -> Registration:
@@ -124,7 +85,8 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
         progress.stage("choosing the run")
         run, reason = _choose(config)
         data = run.data_set
-        registry = Registry(config.name or registered_model_name(data.name, data.digest))
+        kind = "classifier" if keys.TEST_ACCURACY in run.metrics else "model"
+        registry = Registry(config.name or registered_model_name(data.name, data.digest, kind))
         if tracked is not None and tracked.name == title:
             tracked.rename(f"registration of {registry.name}")
         registry.check_data_set(data)  # before the work, and again within the promotion's turn
@@ -134,8 +96,9 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
         progress.stage("loading the test set")
         dataset = load_test_data(candidate, config.data_dir, progress.download)
         progress.stage("verifying the model in a fresh process")
-        verification = verify(candidate, dataset, folder, config.verify_timeout)
-        verified = _Verified(reason, candidate, dataset, verification)
+        seconds, objective = config.verify_timeout, Objective.of(config)
+        verification = verify(candidate, dataset, folder, seconds, objective)
+        verified = Verified(reason, candidate, dataset, verification)
         progress.stage("checking the gates")
         try:
             return _decide(config, verified, registry)
@@ -236,7 +199,7 @@ def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
         return compare.choose(choice.model_copy(update=unbounded))
 
 
-def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> Registration:
+def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> Registration:
     """Hold a verified model against its gates, and promote it if it may be."""
     run, uri = verified.run, verified.candidate.model_uri
     note = registry.check_data_set(verified.data_set)
@@ -256,7 +219,7 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         model_uri=uri,
         name=registry.name,
         dataset=verified.data_set.name,
-        dataset_digest=verified.dataset.digest,
+        dataset_digest=verified.data_set.digest or "",
         metric=objective.metric,
         direction=objective.direction,
         dataset_note=note,
@@ -266,7 +229,7 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         previous=previous.version if previous else None,
         reason=verified.reason,
         same_machine=verified.verification.same_machine,
-        checks=(*verified.verification.checks, *_not_verified(verified, objective)),
+        checks=(*verified.verification.checks, *not_verified(verified, objective)),
         gates=tuple(gates),
         tracking_uri=tracking_uri(),
     )
@@ -278,9 +241,9 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         return registration
     if config.dry_run:
         return replace(registration, outcome="dry run")
-    card = _card(registry.name, verified, seeds, objective)
-    evidence = _evidence(verified, objective)
-    version, is_new = registry.promote(uri, card, evidence, registration.champion)
+    description = card(registry.name, verified, seeds, objective)
+    tags = evidence(verified, objective)
+    version, is_new = registry.promote(uri, description, tags, registration.champion)
     return replace(
         registration,
         version=version.version,
@@ -290,18 +253,9 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
     )
 
 
-def _not_verified(verified: _Verified, objective: Objective) -> list[Check]:
-    """Say that the metric that decides was not measured again."""
-    metric = objective.metric
-    if metric in verified.verification.metrics:
-        return []
-    rule = "none: it cannot be measured again; what the run logged decides"
-    return [Check(metric, verified.run.metrics.get(metric), None, rule, None)]
-
-
 def _champion_gates(
     config: RegisterConfig,
-    verified: _Verified,
+    verified: Verified,
     seeds: tuple[float, ...],
     champion: RegisteredVersion,
 ) -> list[Gate]:
@@ -326,37 +280,4 @@ def _champion_gates(
         tolerance=config.tolerance,
         cost=config.cost,
         objective=objective,
-    )
-
-
-def _evidence(verified: _Verified, objective: Objective) -> dict[str, str]:
-    metrics, weights_digest = verified.metrics, verified.candidate.weights_digest
-    # In the order in which the UI's table shows them, from the most asked for on.
-    return {
-        **{key: _exact(metrics[key]) for key in (objective.metric, *_EVIDENCE) if key in metrics},
-        **metric_tags(objective),
-        keys.MODEL: verified.run.model,
-        keys.VERIFIED_AT: verified.verification.verified_at,
-        **to_tags(verified.data_set),
-        keys.MODEL_DIGEST: verified.candidate.model_digest,
-        **({keys.WEIGHTS_DIGEST: weights_digest} if weights_digest else {}),
-    }
-
-
-def _exact(value: float) -> str:
-    return str(int(value)) if value.is_integer() else repr(value)
-
-
-def _card(name: str, verified: _Verified, seeds: tuple[float, ...], objective: Objective) -> str:
-    run = verified.run
-    seed = {} if run.seed is None else {"seed": run.seed}
-    trained = training_config(run.model, {**run.config, **seed})
-    return render_model_card(
-        name,
-        verified.candidate,
-        verified.dataset.hold_out(trained.validation_split),
-        verified.verification,
-        training_command(trained),
-        seeds,
-        objective,
     )

@@ -57,35 +57,74 @@ def render_model_card(
     """
     from fm_mlflow.analysis.statistics.intervals import wilson
 
-    run, held_out = candidate.run, dataset.validation
-    metrics = {**run.metrics, **verification.metrics}
-    measurements = {**candidate.measurements, **verification.measurements}
+    held_out = dataset.validation
+    metrics = {**candidate.run.metrics, **verification.metrics}
     key, accuracy = keys.TEST_ACCURACY, metrics[keys.TEST_ACCURACY]
-    where = "on the machine that trained it" if verification.same_machine else "on another machine"
     # What other test images of this kind would show.
     span = wilson(accuracy, len(dataset.test))
-    templates = environment(markdown)
-    templates.filters["code"] = lambda text: Markup(code_span(text))
-    templates.filters["literal"] = lambda text: Markup(json.dumps(printable(text)))
-    return templates.get_template("model_card.md").render(
-        name=name,
-        run=run,
+    return _rendered(
+        "model_card.md",
+        *(name, candidate, verification, seed_values, objective),
         command=command,
         dataset=dataset,
         dataset_title=dataset_title(dataset.name),
         accuracy=f"{number(key, accuracy)} (95% interval {interval(key, span.low, span.high)})",
         loss=in_row(keys.TEST_LOSS, metrics.get(keys.TEST_LOSS)),
+        validated_on=f"{len(held_out):,} held-out images" if held_out else "the test set",
+    )
+
+
+def render_own_data_card(
+    name: str,
+    candidate: Candidate,
+    verification: Verification,
+    seed_values: Sequence[float],
+    objective: Objective,
+) -> str:
+    """Render the card of a model whose training and test data only its script had.
+
+    Args:
+        name: The registered model.
+        candidate: The run that trained the model, and what it measured.
+        verification: What was measured again, which counts instead.
+        seed_values: The metric of all runs that differ in nothing but the seed.
+        objective: The metric that decided.
+    """
+    logged = candidate.run.metrics.get(objective.metric)
+    shared = (name, candidate, verification, seed_values, objective)
+    figure = f"{objective.title} {in_row(objective.metric, logged)}"
+    return _rendered("own_data_card.md", *shared, figure=figure, title=objective.title)
+
+
+def _rendered(
+    template: str,
+    name: str,
+    candidate: Candidate,
+    verification: Verification,
+    seed_values: Sequence[float],
+    objective: Objective,
+    **more: object,
+) -> str:
+    metrics = {**candidate.run.metrics, **verification.metrics}
+    measurements = {**candidate.measurements, **verification.measurements}
+    where = "on the machine that trained it" if verification.same_machine else "on another machine"
+    templates = environment(markdown)
+    templates.filters["code"] = lambda text: Markup(code_span(text))
+    templates.filters["literal"] = lambda text: Markup(json.dumps(printable(text)))
+    return templates.get_template(template).render(
+        name=name,
+        run=candidate.run,
         seeds=_seeds(seed_values, objective),
         decided_by=_decided_by(objective, metrics),
         costs=[
             (label, *_cost(cost, metrics.get(cost), measurements.get(cost, {})))
             for label, cost in _COSTS
         ],
-        validated_on=f"{len(held_out):,} held-out images" if held_out else "the test set",
         verification=verification,
         verified=_passed(verification, "us"),
         measured=_passed(verification, "model"),
         where=where,
+        **more,
     )
 
 

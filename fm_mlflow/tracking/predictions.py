@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fm_mlflow.analysis.objective import Quantity
-from fm_mlflow.analysis.records import LARGEST, ExampleErrors, Predictions
-from fm_mlflow.data.npy import NpzArray, open_npz
+from fm_mlflow.analysis.objective import Objective, Quantity
+from fm_mlflow.analysis.records import LARGEST, ExampleErrors, Predictions, TrainingRun
+from fm_mlflow.data.npy import LARGEST_PREDICTIONS, NpzArray, open_npz
 
 MOST_CLASSES = 1_000
 """Classes that are compared: a table of them, true by predicted, has the square of their number."""
@@ -23,6 +23,7 @@ _MOST_NUMBERS = 100_000
 
 _CLASSES = {"label": "iu", "probability": "biuf"}
 _NUMBERS = {"target": "biuf", "prediction": "biuf"}
+_MOST_EXAMPLES = 10_000_000
 _KERAS_EPSILON = 1e-7
 _LARGEST_NUMBER = math.sqrt(LARGEST)
 
@@ -146,3 +147,19 @@ def _shape(array: NpzArray) -> tuple[int, int]:
     """Return how many examples and how many numbers of each there are."""
     count, *rest = array.header.shape
     return count, math.prod(rest)
+
+
+def value_of_predictions(path: Path, run: TrainingRun, objective: Objective) -> float | None:
+    """Return what a run's predictions make of a metric; None where they do not tell.
+
+    Raises:
+        OSError: They cannot be read.
+        ValueError: They are damaged or too large.
+    """
+    quantity = objective.quantity(run.config)
+    logged = run.metrics.get(objective.metric, math.nan)
+    wanted = Wanted(_MOST_EXAMPLES, LARGEST_PREDICTIONS, quantity, logged)
+    predictions, errors = read_predictions(path, wanted)
+    if quantity == "correct" and predictions is not None:
+        return float(predictions.correct.mean())
+    return None if errors is None else float(objective.of_means(errors.values.mean()))

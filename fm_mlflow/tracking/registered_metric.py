@@ -39,7 +39,7 @@ def of_tags(tags: Mapping[str, str]) -> Objective | None:
     return Objective(metric, tags.get(keys.DIRECTION) == smaller) if metric else None
 
 
-def check_metric(model: RegisteredModel, asked: Objective, *, is_new: bool) -> None:
+def check(model: RegisteredModel, asked: Objective, *, is_new: bool) -> None:
     """Refuse to decide by another metric than versions of a registered model were decided by.
 
     Args:
@@ -55,7 +55,7 @@ def check_metric(model: RegisteredModel, asked: Objective, *, is_new: bool) -> N
         raise OtherMetricError(model.name, owner, asked)
 
 
-def claim_metric(client: MlflowClient, model: RegisteredModel, asked: Objective) -> None:
+def claim(client: MlflowClient, model: RegisteredModel, asked: Objective) -> None:
     """Record by which metric a registered model's champion is decided, if nothing is recorded."""
     if of_tags(model.tags) is None:
         for name, value in to_tags(asked).items():

@@ -23,7 +23,7 @@ from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
 from fm_mlflow.results.register import RegisteredVersion
-from fm_mlflow.tracking import turns
+from fm_mlflow.tracking import registered_metric, turns
 from fm_mlflow.tracking.model_files import ModelChangedError, check_version, warn_of_no_digest
 from fm_mlflow.tracking.registered_data import (
     OtherDataSetError,
@@ -33,11 +33,6 @@ from fm_mlflow.tracking.registered_data import (
     of_version,
     owner,
     recorded,
-)
-from fm_mlflow.tracking.registered_metric import (
-    check_metric,
-    claim_metric,
-    of_tags as metric_of_tags,
 )
 from fm_mlflow.tracking.store import (
     check_reachable,
@@ -122,15 +117,11 @@ class Registry:
         return words
 
     def check_metric(self, objective: Objective) -> None:
-        """Refuse another metric than that by which the model's champion is decided.
-
-        Raises:
-            OtherMetricError: Names both metrics.
-        """
+        """Refuse (`OtherMetricError`) another metric than the model's champion is decided by."""
         with registry_errors("read"):
             model = self._model()
             if model is not None:
-                check_metric(model, objective, is_new=not self.versions())
+                registered_metric.check(model, objective, is_new=not self.versions())
 
     def aliases(self) -> Aliases:
         """Return where `champion` and `previous` point."""
@@ -164,7 +155,7 @@ class Registry:
         self._create()
         data = of_tags(tags)
         with self._turn(expected, data) as flag:
-            if (objective := metric_of_tags(tags)) is not None:
+            if (objective := registered_metric.of_tags(tags)) is not None:
                 self.check_metric(objective)
             existing = self._version_of(model_uri)
             with registry_errors("register the model"):
@@ -173,7 +164,7 @@ class Registry:
                 if data is not None:
                     claim(self._client, model, data)
                 if objective is not None:
-                    claim_metric(self._client, model, objective)
+                    registered_metric.claim(self._client, model, objective)
                 # In this order: what is left of a crash between the two is a champion as before.
                 if expected not in (None, version):
                     self._point(PREVIOUS, expected)
