@@ -179,7 +179,7 @@ def verify(
         measurements |= scores(findings, outputs, probabilities, gives_logits, labels)
     measured = with_values(measurements)
     measured[keys.SIZE_MLFLOW_MODEL] = candidate.model_bytes / MIB
-    figures = Figures(candidate.run.metrics, measured, same_machine)
+    figures = Figures(candidate.run.metrics, measured, same_machine, dataset is None)
     names_mib = _NAMES_MIB_A_WEIGHT * findings.weights
     if dataset is not None:
         own = [
