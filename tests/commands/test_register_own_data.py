@@ -12,9 +12,9 @@ import pytest
 import fm_mlflow
 from fm_mlflow import GateError, InputError, keys, register
 from fm_mlflow.registration import checks
-from fm_mlflow.registration.fresh_process import measure
 from tests.scripts.nets import LABELS, X, Y, classifier, regression
 from tests.stores import Store, active_store, copy_store, make_store
+from tests.verified import run_in_this_process
 
 NAME = "made-up-model"
 DATA = {"training": (X[:80], Y[:80]), "test": (X[80:], Y[80:])}
@@ -56,12 +56,7 @@ def originals(store_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def own(originals: Tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracked]:
     """A copy of the store, and no fresh process, which spends 6 s on importing TensorFlow."""
-
-    def run(_program: str, arguments: list[str], *_: object) -> bytes:
-        model, batch_size, *images = arguments
-        return measure(Path(model), int(batch_size), *map(Path, images))
-
-    monkeypatch.setattr(checks, "run_confined", run)
+    monkeypatch.setattr(checks, "run_confined", run_in_this_process)
     monkeypatch.chdir(tmp_path)
     with active_store(copy_store(originals.store, tmp_path)) as made:
         yield Tracked(made, originals.good, originals.poor, originals.classes)
