@@ -25,6 +25,7 @@ from fm_mlflow.measure.measurement import MIB
 from fm_mlflow.process.confined import ConfinedError, ConfinedTimeoutError, Limits, run_confined
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.registration.figures import (
+    NO_TEST_SET,
     Figures,
     check_files,
     check_interface,
@@ -158,7 +159,7 @@ def verify(
         )
     file = candidate.predictions_file
     logged = _logged_predictions(file) if dataset is not None and file is not None else ""
-    own = [] if dataset is not None else [check_own_predictions(candidate, objective)]
+    own = [check_own_predictions(candidate, objective), NO_TEST_SET] if dataset is None else []
     # It lies beside the other process's folder, and has the labels and the answers.
     if file is not None and file.is_relative_to(folder):  # else it is the store's own
         file.unlink()

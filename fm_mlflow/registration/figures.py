@@ -26,6 +26,15 @@ _PROBABILITY_ELSEWHERE = 1e-3
 _SHOWN_DIGITS = 12
 _NO_DIGEST = "none: the run has no digest"
 
+NO_TEST_SET = Check(
+    "test set",
+    "its script's own",
+    "not here",
+    "none: no figure of it can be measured again; what the run logged of it counts",
+    None,
+)
+"""Of a model whose test data only its script had."""
+
 
 @dataclass(frozen=True)
 class Figures:

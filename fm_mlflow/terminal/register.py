@@ -77,7 +77,9 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
     serve = f"{store} mlflow models serve -m {uri} --env-manager local --port {_PORT}"
     classify = f"{store} fm-mlflow predict --model {uri} --input IMAGES.npy"
     pages = page_commands(result.tracking_uri, f"/#/models/{quote(result.name)}")
-    commands = (*pages, ("Serve it", serve), ("Classify a file of images", classify))
+    commands = [*pages, ("Serve it", serve)]
+    if any(check.figure == "class names" for check in result.checks):  # a classifier of images
+        commands.append(("Classify a file of images", classify))
     print_commands(console, commands)
 
 

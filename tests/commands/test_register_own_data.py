@@ -74,6 +74,7 @@ def test_the_best_by_its_error_is_promoted_and_what_was_not_verified_is_said(own
     assert mae.measured == pytest.approx(mae.logged, rel=1e-5)
     assert mae.rule.endswith("its test data are not here")
     assert keys.TEST_ACCURACY not in by_figure
+    assert (by_figure["test set"].measured, by_figure["test set"].passed) == ("not here", None)
     for figure in ("model files", keys.PARAMETERS_TRAINABLE, "signature"):
         assert by_figure[figure].passed, by_figure[figure]
     assert by_figure[keys.FLOPS_INFERENCE].passed
