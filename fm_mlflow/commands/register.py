@@ -188,7 +188,16 @@ def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
     if config.run_id:
         run = find_training_run(config.run_id, Objective.of(config).metric)
         return run, "The run that was named."
-    choice = Choice(**config.model_dump(include=set(Choice.model_fields)))
+    run, reason = _best(Choice(**config.model_dump(include=set(Choice.model_fields))))
+    if run.version is None:
+        raise GateError(
+            f"the best run, {run.run_id}, was logged by other software, which leaves too little to "
+            "verify; --models or --filter chooses among others"
+        )
+    return run, reason
+
+
+def _best(choice: Choice) -> tuple[TrainingRun, str]:
     try:
         return compare.choose(choice)
     except ComparisonError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fm_mlflow import InputError, compare, keys
+from fm_mlflow import GateError, InputError, compare, keys, register
 from tests.processes import command_in_this_process
 from tests.simulated import Simulated, log_regression, log_run
 from tests.stores import Store, active_store, make_store
@@ -67,6 +67,13 @@ def test_runs_of_others_compare_where_they_have_the_metric(active: Store) -> Non
     alone = compare(metric="test_mae", models="theirs").comparison
     assert alone.best.model == "theirs"
     assert sum("measured any cost" in warning for warning in alone.warnings) == 1
+
+
+def test_the_best_run_of_other_software_is_not_registered(active: Store) -> None:
+    with pytest.raises(GateError, match="was logged by other software") as refused:
+        register(metric="test_mae", models="theirs")
+    assert refused.value.exit_code == 3
+    assert active.client.search_registered_models() == []
 
 
 def test_a_target_is_one_of_the_metric(active: Store) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
-from fm_mlflow.analysis.costs import COSTS, LOAD, differences, machine_of
+from fm_mlflow.analysis.costs import COSTS, LOAD, differences, machine_of, shown_costs
 from fm_mlflow.analysis.examples import TestExamples
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import capitalised, counted, listed
@@ -150,19 +150,20 @@ def _lacking(
                 f"No stored predictions give {objective.title}{whose}: intervals there count the "
                 "choice of seeds as chance, not that of test examples."
             )
+    costs = shown_costs({metric for group in compared for metric in group.metrics})
     unmeasured: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for group in compared:
         if any(run.version is None for run in group.runs) or not objective.is_accuracy:
             lacks = tuple(
                 cost.title
-                for cost in COSTS
+                for cost in costs
                 if cost.key not in group.metrics and cost.key not in group.missing
             )
             unmeasured[lacks].append(group.name)
     for titles, names in unmeasured.items():
         if titles:
-            costs = "any cost" if len(titles) == len(COSTS) else listed(titles, len(COSTS))
-            yield f"No run of {listed(names)} measured {costs}."
+            which = "any cost" if len(titles) == len(costs) else listed(titles, len(costs))
+            yield f"No run of {listed(names)} measured {which}."
 
 
 def _machine(runs: Sequence[TrainingRun]) -> Iterator[str]:
