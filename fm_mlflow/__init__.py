@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fm_mlflow.commands.train import train as train
     from fm_mlflow.config import (
         BenchmarkConfig as BenchmarkConfig,
-        CompareConfig as CompareConfig,
         PredictConfig as PredictConfig,
         RegisterConfig as RegisterConfig,
         TrainConfig as TrainConfig,
@@ -54,12 +53,13 @@ if TYPE_CHECKING:
     from fm_mlflow.results.register import GateError as GateError, Registration as Registration
     from fm_mlflow.results.train import TrainResult as TrainResult
     from fm_mlflow.scripts.cost_callback import CostCallback as CostCallback
+    from fm_mlflow.selection import CompareConfig as CompareConfig
 
 __version__ = "0.1.0"
 
 # Where the public names live; imported on first use, so that `import fm_mlflow` costs nothing.
 _NAMES = {
-    "config": "BenchmarkConfig CompareConfig PredictConfig RegisterConfig TrainConfig",
+    "config": "BenchmarkConfig PredictConfig RegisterConfig TrainConfig",
     "errors": "ComparisonError DataError FmMlflowError InputError Interrupted ModelError "
     "TrackingError TrainingError",
     "results.benchmark": "BenchmarkError BenchmarkResult BenchmarkTraining",
@@ -69,6 +69,7 @@ _NAMES = {
     "results.recovery": "ReconcileResult SyncResult",
     "results.register": "GateError Registration",
     "results.train": "TrainResult",
+    "selection": "CompareConfig",
     "commands.benchmark": "benchmark",
     "commands.compare": "compare",
     "commands.measure_model": "measure_model",

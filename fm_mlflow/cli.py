@@ -19,7 +19,6 @@ from pydantic import BaseModel
 from fm_mlflow import __version__
 from fm_mlflow.config import (
     BenchmarkConfig,
-    CompareConfig,
     PredictConfig,
     ReconcileConfig,
     RegisterConfig,
@@ -37,6 +36,7 @@ from fm_mlflow.process.redaction import one_line, redact, redact_logs
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.benchmark import BenchmarkError
 from fm_mlflow.results.register import GateError
+from fm_mlflow.selection import CompareConfig
 from fm_mlflow.settings import parse
 from fm_mlflow.terminal.lines import SafeConsole
 

@@ -11,8 +11,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from fm_mlflow import keys
 from fm_mlflow.errors import InputError
-from fm_mlflow.settings import Optional, Settings, Words
+from fm_mlflow.selection import COST, OUTPUT, Choice, CostName
+from fm_mlflow.settings import Optional, Settings
 
 BUILTIN_MODELS = ("mlp", "cnn")
 """Names of the built-in models; `fm_mlflow.training.models` holds how each is built."""
@@ -150,92 +152,6 @@ def _is_model(name: str) -> bool:
     return name in BUILTIN_MODELS or MODEL_REFERENCE.fullmatch(name) is not None
 
 
-CostName = Literal[
-    "flops/training",
-    "flops/inference",
-    "parameters/trainable",
-    "memory/peak_rss_mib",
-    "size/inference_mib",
-    "latency/p50_ms",
-    "time/fit_seconds",
-    "energy/training_joules",
-    "energy/inference_joules_per_1000",
-    "energy/gpu_training_joules",
-    "energy/gpu_inference_joules_per_1000",
-]
-"""Costs that a comparison weighs accuracy against (`fm_mlflow.analysis.costs`)."""
-
-
-class Bounds(Settings):
-    """What a model may cost at most. A model in which the cost was not measured exceeds it."""
-
-    max_training_flops: Optional[float] = Field(
-        None, gt=0, description="Most FLOPs to train on an image."
-    )
-    max_flops: Optional[float] = Field(None, gt=0, description="Most FLOPs to predict an image.")
-    max_parameters: Optional[float] = Field(None, gt=0, description="Most trainable parameters.")
-    max_peak_rss_mib: Optional[float] = Field(
-        None, gt=0, description="Most resident memory of a training, in MiB."
-    )
-    max_size_mib: Optional[float] = Field(
-        None, gt=0, description="Most MiB of what is shipped to predict."
-    )
-    max_latency_ms: Optional[float] = Field(
-        None, gt=0, description="Longest median latency of an image, in ms."
-    )
-    max_fit_seconds: Optional[float] = Field(None, gt=0, description="Longest fit, in seconds.")
-
-
-_COST: CostName = Field(
-    "flops/inference",
-    description="Cost that decides between models of indistinguishable accuracy.",
-)
-_OUTPUT: str = Field("comparison", description="Folder for the report's files.")
-
-
-class Selection(Settings):
-    """Which training runs of a store are meant."""
-
-    experiment: str = Field(
-        "", description="Experiment; empty: the active one, or that of the runs."
-    )
-    runs: Words = Field("", description="Ids of runs to compare, with commas; others' runs too.")
-    models: Words = Field("", description="Only these models, with commas.")
-    dataset: str = Field(
-        "",
-        description="Only runs on this data set: its name, or how its digest begins; empty ranks "
-        "those on the data of most runs.",
-    )
-    filter: str = Field("", description="MLflow filter of the runs: params.epochs = '5'.")
-
-
-class RunsConfig(Selection):
-    """Which runs `runs` returns. Frozen; unknown names are refused."""
-
-    status: Literal["all", "FINISHED", "FAILED", "KILLED", "RUNNING"] = Field(
-        "all", description="Only runs of this status."
-    )
-
-
-class Choice(Selection, Bounds):  # fields in the order of the bases, last first
-    """Which runs are compared, and by which rule the best is chosen."""
-
-    cost: CostName = _COST
-
-
-class CompareConfig(Choice):
-    """Everything that shapes one comparison. Frozen; unknown names are refused."""
-
-    target_accuracy: Optional[float] = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Validation accuracy for the cost to reach it; empty takes one that all reach.",
-    )
-    top: int = Field(10, ge=2, le=1000, description="Most accurate models compared in pairs.")
-    output: str = _OUTPUT
-
-
 class _ManyTrainings(Settings):
     models: str = Field(
         ",".join(BUILTIN_MODELS), description=f"Models to train, with commas: {_MODEL_ACCEPTED}."
@@ -266,8 +182,8 @@ class _ManyTrainings(Settings):
 class BenchmarkConfig(Protocol, _ManyTrainings):  # fields in the order of the bases, last first
     """Everything that shapes one benchmark: each model with each seed, then the comparison."""
 
-    cost: CostName = _COST
-    output: str = _OUTPUT
+    cost: CostName = COST
+    output: str = OUTPUT
 
     def trainings(self) -> list[TrainConfig]:
         """Return each training: every model with every seed, model by model."""
@@ -291,8 +207,15 @@ class RegisterConfig(Choice):
         json_schema_extra={"accepted": _NAME_ACCEPTED},
     )
     min_accuracy: Optional[float] = Field(None, ge=0, le=1, description="Lowest test accuracy.")
+    min_metric: Optional[float] = Field(
+        None, description="Lowest value of --metric; where less of it is better, the highest."
+    )
     tolerance: float = Field(
-        0.005, ge=0, le=1, description="How much less accurate than the champion it may be."
+        0.005,
+        ge=0,
+        le=1,
+        description="How much worse than the champion it may be: in accuracy, or as a share of the "
+        "champion's value of another --metric.",
     )
     data_dir: str = Field("", description="Folder of the data; empty looks where the run had them.")
     verify_timeout: float = Field(
@@ -304,6 +227,11 @@ class RegisterConfig(Choice):
     def _check(self) -> RegisterConfig:
         if not re.fullmatch(r"""[^/:'"`]{0,200}""", self.name):
             raise InputError("name", self.name, _NAME_ACCEPTED)
+        if self.min_accuracy is not None and self.metric != keys.TEST_ACCURACY:
+            accepted = f"nothing where {self.metric} is compared: --min-metric is for any metric"
+            raise InputError("min_accuracy", self.min_accuracy, accepted)
+        if self.min_accuracy is not None and self.min_metric is not None:
+            raise InputError("min_metric", self.min_metric, "nothing beside min_accuracy")
         return self
 
 

@@ -223,6 +223,14 @@ DATASET = _version(
     "name of the data set; on the registered model, too, beside `fm_mlflow.dataset_digest`: the "
     "one that it belongs to",
 )
+METRIC = _version(
+    "fm_mlflow.metric",
+    "name",
+    "the metric that decided; on the registered model, too: the one that decides there",
+)
+DIRECTION = _version(
+    "fm_mlflow.direction", "word", "which of its values is better: higher or lower"
+)
 MEMORY_LOAD = _version(
     "memory/load_rss_mib", "MiB", "peak in loading the model and a first prediction - just before"
 )

@@ -102,7 +102,7 @@ def epochs_text(config: Protocol, done: int | None = None) -> str:
     return text if done is None else f"{done} of {text}"
 
 
-def registered_model_name(dataset: str, digest: str | None) -> str:
+def registered_model_name(dataset: str, digest: str | None, kind: str = "classifier") -> str:
     """Name the registered model that takes the models of a data set: `digits-classifier`.
 
     Any text gives a name that every registry accepts. Two names may give the same; a registered
@@ -111,10 +111,11 @@ def registered_model_name(dataset: str, digest: str | None) -> str:
     Args:
         dataset: The data set's name; foreign text.
         digest: Of its contents, None where it is not known; names what has no name of its own.
+        kind: What the models are.
     """
     named = "" if dataset in UNNAMED else _plain(dataset)
     unnamed = _plain(f"idx {(digest or '')[:DIGEST_DIGITS]}")
-    return f"{named or unnamed}-classifier"
+    return f"{named or unnamed}-{kind}"
 
 
 def _plain(text: str) -> str:

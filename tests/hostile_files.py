@@ -184,12 +184,16 @@ _NPY_CASES: dict[str, Case] = {
 
 
 def npz(
-    label: object, probability: object, method: int = zipfile.ZIP_DEFLATED, comment: bytes = b""
+    label: object,
+    probability: object,
+    method: int = zipfile.ZIP_DEFLATED,
+    comment: bytes = b"",
+    names: tuple[str, str] = ("label", "probability"),
 ) -> bytes:
     """Return an archive of two arrays; bytes are taken as the contents of a .npy file."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", method) as archive:
-        for name, array in (("label", label), ("probability", probability)):
+        for name, array in zip(names, (label, probability), strict=True):
             archive.writestr(f"{name}.npy", array if isinstance(array, bytes) else saved(array))
         archive.comment = comment
     return content.getvalue()

@@ -29,6 +29,7 @@ FAST = (
     "report/test_forms.py",
     "report/test_plots.py",
     "terminal",
+    "tracking/test_predictions.py",
     "training/test_checkpoint.py",
     "training/test_run_contents.py",
     "training/test_user_source.py",

@@ -161,3 +161,66 @@ def _write_artifacts(folder: Path, metrics: Mapping[str, float]) -> None:
         rows = csv.writer(file)
         rows.writerow(["layer", "type", "parameters", "forward_flops"])
         rows.writerow(["dense", "Dense", "10", "20"])
+
+
+def log_regression(
+    client: MlflowClient,
+    model: str,
+    seed: int,
+    noise: float,
+    *,
+    examples: int = 400,
+    foreign: bool = False,
+    experiment_id: str = "0",
+) -> str:
+    """Log a run of numbers as a loop of one's own does, and return its id.
+
+    It has what a regression has: errors, their curves, targets and predictions; no accuracy, and
+    of the costs the parameters alone.
+
+    Args:
+        client: Of the store.
+        model: Its name decides which examples are hard for it.
+        seed: Of its own errors.
+        noise: Their standard deviation, about.
+        examples: Of the test set, the same for every model.
+        foreign: As other software logs it: no tags of ours, and no artifacts.
+        experiment_id: Where it goes.
+    """
+    target = np.random.default_rng(7).normal(10, 3, examples)
+    own = np.random.default_rng([len(model), *model.encode()]).normal(0, noise / 2, examples)
+    random = np.random.default_rng([seed, *model.encode()])
+    prediction = target + own + random.normal(0, noise, examples) * random.uniform(0.95, 1.05)
+    error = prediction - target
+    mae, mse = float(np.mean(np.abs(error))), float(np.mean(error**2))
+    run_id = str(client.create_run(experiment_id, run_name=f"{model}, {seed}").info.run_id)
+    tags: dict[str, str] = {
+        keys.KIND: keys.KIND_TRAINING,
+        keys.VERSION: __version__,
+        keys.MODEL: model,
+        keys.DATASET_DIGEST: "e" * 64,
+        **MACHINE,
+    }
+    final = {"test_mae": mae, "test_rmse": mse**0.5, "test_loss": mse}
+    if not foreign:
+        final[keys.PARAMETERS_TRAINABLE] = 100.0 * len(model)
+    points = [Metric(key, value, 1000, 0) for key, value in final.items()]
+    for epoch in range(1, 6):
+        curve = {"val_mae": mae + 0.1 * (5 - epoch), "mae": mae, keys.EPOCH_SECONDS: 2.0}
+        points += [Metric(key, value, 1000 + epoch, epoch) for key, value in curve.items()]
+    client.log_batch(
+        run_id,
+        metrics=points,
+        params=[Param("model", model), Param("seed", str(seed)), Param("loss", "mse")],
+        tags=[] if foreign else [RunTag(key, value) for key, value in tags.items()],
+    )
+    if not foreign:
+        with tempfile.TemporaryDirectory() as temporary:
+            file = Path(temporary) / keys.PREDICTIONS_FILE
+            file.parent.mkdir()
+            np.savez_compressed(
+                file, target=target.astype(np.float32), prediction=prediction[:, None]
+            )
+            client.log_artifact(run_id, str(file), str(Path(keys.PREDICTIONS_FILE).parent))
+    client.set_terminated(run_id)
+    return run_id

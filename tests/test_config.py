@@ -6,13 +6,13 @@ import pytest
 
 from fm_mlflow.config import (
     BenchmarkConfig,
-    CompareConfig,
     PredictConfig,
     RegisterConfig,
     SyncConfig,
     TrainConfig,
 )
 from fm_mlflow.errors import InputError
+from fm_mlflow.selection import CompareConfig
 from fm_mlflow.settings import Settings, check_id, parse
 
 

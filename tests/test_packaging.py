@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from fm_mlflow import keys
 from fm_mlflow.cli import cli
-from fm_mlflow.config import BenchmarkConfig, CompareConfig, RegisterConfig, TrainConfig
+from fm_mlflow.config import BenchmarkConfig, RegisterConfig, TrainConfig
+from fm_mlflow.selection import CompareConfig
 from tests.processes import PROJECT
 
 if sys.version_info >= (3, 11):

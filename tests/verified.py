@@ -16,11 +16,13 @@ _MESSAGES: dict[tuple[str, bytes, int], bytes] = {}
 
 def run_in_this_process(_program: str, arguments: list[str], *_: object) -> bytes:
     """Do what `run_confined` does for a model that is no danger; measure the same files once."""
-    model, images, batch_size = arguments
-    key = ModelFiles.of(Path(model)).digest, Path(images).read_bytes(), int(batch_size)
+    model, batch_size, *files = arguments
+    images = [Path(file) for file in files]
+    contents = b"".join(file.read_bytes() for file in images)
+    key = ModelFiles.of(Path(model)).digest, contents, int(batch_size)
     if key not in _MESSAGES:
         try:
-            _MESSAGES[key] = measure(Path(model), Path(images), int(batch_size))
+            _MESSAGES[key] = measure(Path(model), int(batch_size), *images)
         except Exception as error:
             raise ConfinedError(f"{type(error).__name__}: {error}") from error
     return _MESSAGES[key]

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Best, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS, Cost, incomparable
 from fm_mlflow.analysis.grouping import exceeded
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import capitalised, counted, figure, listed
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.config import Choice
+from fm_mlflow.selection import Choice
 
 
-def choose_best(groups: Sequence[Group], verdicts: Sequence[Verdict], choice: Choice) -> Best:
-    """Choose the most accurate group within bounds; of those as good as it, the cheapest.
+def choose_best(
+    groups: Sequence[Group], verdicts: Sequence[Verdict], choice: Choice, objective: Objective
+) -> Best:
+    """Choose the best group within bounds; of those as good as it, the cheapest.
 
     Args:
         groups: As `group_runs` gives them; with the bounds of `choice`, because only detailed
             groups are compared and can be chosen.
-        verdicts: On the test accuracy of all pairs of detailed groups.
+        verdicts: By the compared metric, on all pairs of detailed groups.
         choice: The cost that decides, and the bounds.
+        objective: The metric.
     """
     ranked = [group for group in groups if group.ranked]
     excluded = {group.name: reason for group in ranked if (reason := exceeded(group, choice))}
     candidates = [group for group in ranked if group.detailed and group.name not in excluded]
     if not candidates:
-        reason = "No model has a test accuracy."
+        reason = f"No model has {objective.one}."
         if ranked:
             reason = f"Every model exceeds a bound ({counted(len(ranked), 'model')})."
         return Best(None, None, reason, choice.cost, (), excluded)
@@ -38,24 +41,25 @@ def choose_best(groups: Sequence[Group], verdicts: Sequence[Verdict], choice: Ch
     }
     contenders = [group for group in candidates if group is leader or group.name in equals]
     cost = next(cost for cost in COSTS if cost.key == choice.cost)
-    chosen, why = _cheapest(contenders, cost)
+    chosen, why = _cheapest(contenders, cost, objective)
     weak = any(equals[group.name].seeds_needed is not None for group in contenders[1:])
-    run, which = _run_of(chosen)
-    reason = f"{_rank(chosen, contenders, len(candidates), why, weak)} {which}"
+    run, which = _run_of(chosen, objective)
+    reason = f"{_rank(chosen, contenders, len(candidates), why, weak, objective)} {which}"
     names = tuple(group.name for group in contenders)
     return Best(chosen.name, run.run_id, reason, choice.cost, names, excluded)
 
 
-def _cheapest(contenders: Sequence[Group], cost: Cost) -> tuple[Group, str]:
-    """Return the cheapest of groups, most accurate first, and the reason."""
+def _cheapest(contenders: Sequence[Group], cost: Cost, objective: Objective) -> tuple[Group, str]:
+    """Return the cheapest of groups, the best first, and the reason."""
     leader = contenders[0]
     priced = [group for group in contenders if cost.key in group.metrics]
     if not priced:
-        return leader, f"{cost.title} is not measured in any, so the most accurate is taken"
+        return leader, f"{cost.title} is not measured in any, so the {objective.best} is taken"
     reason = incomparable(cost, [run for group in priced for run in group.runs])
     if reason:
-        return leader, f"{cost.title} cannot decide, because {reason}; the most accurate is taken"
-    # min takes the first of equals: the more accurate.
+        taken = f"the {objective.best} is taken"
+        return leader, f"{cost.title} cannot decide, because {reason}; {taken}"
+    # min takes the first of equals: the better.
     cheapest = min(priced, key=lambda group: group.metrics[cost.key].mean)
     price = figure(cost.key, cheapest.metrics[cost.key].mean)
     words = f"it is the cheapest of them by {cost.title} ({price})"
@@ -65,40 +69,58 @@ def _cheapest(contenders: Sequence[Group], cost: Cost) -> tuple[Group, str]:
     return cheapest, words
 
 
-def _rank(chosen: Group, contenders: Sequence[Group], candidates: int, why: str, weak: bool) -> str:
+def _rank(
+    chosen: Group,
+    contenders: Sequence[Group],
+    candidates: int,
+    why: str,
+    weak: bool,
+    objective: Objective,
+) -> str:
     leader = contenders[0]
-    accuracy = leader.metrics[keys.TEST_ACCURACY]
-    value = figure(keys.TEST_ACCURACY, accuracy.mean)
-    over = f"mean of {accuracy.n} runs" if accuracy.n > 1 else "one run"
+    statistic = leader.metrics[objective.metric]
+    value = figure(objective.metric, statistic.mean)
+    over = f"mean of {statistic.n} runs" if statistic.n > 1 else "one run"
     if candidates == 1:
-        return f"The only model to choose from: test accuracy {value} ({over})."
+        return f"The only model to choose from: {objective.title} {value} ({over})."
     if len(contenders) == 1:
         return (
-            f"The most accurate of {candidates} that were compared pair by pair, and "
-            f"distinguishable from every other: test accuracy {value} ({over})."
+            f"The {objective.best} of {candidates} that were compared pair by pair, and "
+            f"distinguishable from every other: {objective.title} {value} ({over})."
         )
     others = [group.name for group in contenders[1:]]
     few = ", with too few seeds to tell" if weak else ""
     named = f"{leader.name} ({value}, {over})"
-    head = f"The most accurate, {named}, is not distinguishable from {listed(others)}{few}"
+    head = f"The {objective.best}, {named}, is not distinguishable from {listed(others)}{few}"
     return f"{head}; {why}." if chosen is leader else f"{head}; {chosen.name}: {why}."
 
 
-def _run_of(group: Group) -> tuple[TrainingRun, str]:
+def _run_of(group: Group, objective: Objective) -> tuple[TrainingRun, str]:
     """Return the run to take, and by which rule."""
-    scored = [run for run in group.runs if keys.TEST_ACCURACY in run.metrics]
+    metric = objective.metric
+    scored = [run for run in group.runs if metric in run.metrics]
     if len(scored) == 1:
         return scored[0], f"Run {scored[0].run_id} is its only one."
-    if _held_out(group) and all(keys.VAL_ACCURACY in run.metrics for run in scored):
-        metric, what = keys.VAL_ACCURACY, "final accuracy on the held-out validation images"
-        caution = ""
+    what, caution = objective.title, ""
+    if (
+        _held_out(group)
+        and metric != objective.validation
+        and all(objective.validation in run.metrics for run in scored)
+    ):
+        metric = objective.validation
+        what = (
+            "final accuracy on the held-out validation images"
+            if objective.is_accuracy
+            else f"final {metric}, on held-out validation data"
+        )
     else:
-        metric, what = keys.TEST_ACCURACY, "test accuracy"
+        by = "test set" if objective.is_of_test_set else "same data"
         mean = figure(metric, group.metrics[metric].mean)
-        caution = f"; chosen by the test set, this figure flatters: expect {mean}"
-    run = max(scored, key=lambda run: run.metrics[metric])
+        caution = f"; chosen by the {by}, this figure flatters: expect {mean}"
+    run = max(scored, key=lambda run: objective.gain(run.metrics[metric]))
     value = figure(metric, run.metrics[metric])
-    return run, capitalised(f"run {run.run_id} of it has the highest {what} ({value}){caution}.")
+    which = f"run {run.run_id} of it has the {objective.extreme} {what} ({value}){caution}."
+    return run, capitalised(which)
 
 
 def _held_out(group: Group) -> bool:

@@ -9,14 +9,16 @@ from dataclasses import replace
 from fm_mlflow import keys
 from fm_mlflow.analysis.choice import choose_best
 from fm_mlflow.analysis.comparison import Comparison, Group, Repeat, TargetCost
-from fm_mlflow.analysis.images import by_class, class_names, match_images
+from fm_mlflow.analysis.examples import match_examples
+from fm_mlflow.analysis.images import by_class, class_names
+from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.pareto import fronts
 from fm_mlflow.analysis.prose.answers import answer_questions, summarise
 from fm_mlflow.analysis.prose.cautions import cautions
 from fm_mlflow.analysis.records import RunDetails, SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.statistics.intervals import describe
-from fm_mlflow.analysis.verdicts import accuracy_verdicts, cost_verdicts
-from fm_mlflow.config import CompareConfig
+from fm_mlflow.analysis.verdicts import cost_verdicts, objective_verdicts
+from fm_mlflow.selection import CompareConfig
 
 _ROUNDING = 1e-9
 
@@ -36,36 +38,39 @@ def compare(
         groups: As `group_runs` gives them, with the top and the bounds of `config`.
         details: Of the runs of detailed groups, by run id; what is missing weakens the evidence.
         skipped: Runs left out, those that `group_runs` gave included.
-        config: The rule of the decision and the target accuracy.
+        config: What is compared, the rule of the decision, the target.
         repeat: Passed through.
     """
     groups = tuple(_detailed(group, details) for group in groups)
     closer = [group for group in groups if group.detailed]
-    images = match_images(closer, details)
-    accuracy = accuracy_verdicts(groups, details)
-    best = choose_best(groups, accuracy, config)
-    verdicts = (*accuracy, *cost_verdicts(groups))
+    objective = Objective.of(config)
+    examples = match_examples(closer, details, objective)
+    images = examples if objective == DEFAULT else match_examples(closer, details, DEFAULT)
+    by_metric = objective_verdicts(groups, examples, objective)
+    best = choose_best(groups, by_metric, config, objective)
+    verdicts = (*by_metric, *cost_verdicts(groups))
     names = class_names(closer, details)
     classes = by_class(closer, details, images, len(names))
-    target = config.target_accuracy
+    target = config.target if config.target_accuracy is None else config.target_accuracy
     if target is None:
-        target = _common_target(closer, details)
-    targets = () if target is None else (_target_cost(each, details, target) for each in closer)
+        target = _common_target(closer, details, objective)
+    reaching = [] if target is None else closer
     return Comparison(
         experiment=experiment,
-        summary=summarise(groups, verdicts, best),
+        summary=summarise(groups, verdicts, best, objective),
         groups=groups,
         verdicts=verdicts,
-        fronts=fronts(groups, details, images.count),
+        fronts=fronts(groups, details, examples, objective),
         best=best,
-        target_accuracy=target,
-        targets=tuple(targets),
+        target=target,
+        targets=tuple(_reach(each, details, target or 0, objective) for each in reaching),
         class_names=names,
         by_class=classes,
-        answers=answer_questions(groups, details, verdicts, classes, names),
-        warnings=cautions(groups, details, images),
+        answers=answer_questions(groups, details, verdicts, classes, names, objective),
+        warnings=cautions(groups, details, examples, objective),
         skipped=tuple(skipped),
         repeat=repeat,
+        objective=objective,
     )
 
 
@@ -82,25 +87,37 @@ def _detailed(group: Group, details: Mapping[str, RunDetails]) -> Group:
     return replace(group, curves=tuple(each.curves for each in known), missing=missing)
 
 
-def _common_target(groups: Sequence[Group], details: Mapping[str, RunDetails]) -> float | None:
-    """Return the largest validation accuracy, in hundredths, that every learning curve reaches."""
-    curves = [curve for group in groups for run in group.runs if (curve := _curve(run, details))]
+def _common_target(
+    groups: Sequence[Group], details: Mapping[str, RunDetails], objective: Objective
+) -> float | None:
+    """Return the best validation value that every learning curve reaches, rounded.
+
+    Of an accuracy, in hundredths; of another metric, to two significant digits.
+    """
+    metric = objective.validation
+    curves = [c for group in groups for run in group.runs if (c := _curve(run, details, metric))]
     if not curves:
         return None
-    lowest = min(max(value for _, value in curve) for curve in curves)
-    return math.floor(lowest * 100 + _ROUNDING) / 100 or None
+    lowest = min(max(objective.gain(value) for _, value in curve) for curve in curves)
+    if metric == keys.VAL_ACCURACY:
+        return math.floor(lowest * 100 + _ROUNDING) / 100 or None
+    unit = 10.0 ** (math.floor(math.log10(abs(lowest))) - 1) if lowest else 1.0
+    return objective.gain(float(f"{math.floor(lowest / unit + _ROUNDING) * unit:.2g}"))
 
 
-def _target_cost(group: Group, details: Mapping[str, RunDetails], target: float) -> TargetCost:
-    """Return what a group took to first reach a validation accuracy."""
+def _reach(
+    group: Group, details: Mapping[str, RunDetails], target: float, objective: Objective
+) -> TargetCost:
+    """Return what a group took to first reach a value of the metric in validation."""
     runs = 0
+    enough = objective.gain(target) - _ROUNDING * abs(target)
     epochs, seconds, flops = [], [], []
     for run in group.runs:
-        curve = _curve(run, details)
+        curve = _curve(run, details, objective.validation)
         if not curve:
             continue
         runs += 1
-        first = next((step for step, value in curve if value >= target - _ROUNDING), None)
+        first = next((step for step, value in curve if objective.gain(value) >= enough), None)
         if first is None:
             continue
         epochs.append(float(first))
@@ -115,7 +132,7 @@ def _target_cost(group: Group, details: Mapping[str, RunDetails], target: float)
         group.name,
         reached,
         runs,
-        describe(epochs, keys.VAL_ACCURACY) if epochs else None,
+        describe(epochs, objective.validation) if epochs else None,
         # Means over other runs than the epochs' would not belong together.
         describe(seconds, keys.FIT_SECONDS) if seconds and len(seconds) == reached else None,
         describe(flops, keys.FLOPS_TRAINING_TOTAL) if flops and len(flops) == reached else None,
@@ -123,7 +140,7 @@ def _target_cost(group: Group, details: Mapping[str, RunDetails], target: float)
 
 
 def _curve(
-    run: TrainingRun, details: Mapping[str, RunDetails], metric: str = keys.VAL_ACCURACY
+    run: TrainingRun, details: Mapping[str, RunDetails], metric: str
 ) -> Sequence[tuple[int, float]]:
     """Return a metric by epoch, from 1; empty without one."""
     points = details.get(run.run_id, RunDetails()).curves.get(metric, ())

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 
 VerdictWord = Literal["a_better", "b_better", "not_distinguishable"]
@@ -51,9 +52,9 @@ class Group:
         config: Every parameter that shapes the result, without model and seed.
         runs: By seed, then start.
         metrics: By logged name. A metric that no run has is absent: "not measured".
-        ranked: Whether accuracies can be compared with those of the other ranked groups: same
-            test data, and a test accuracy there.
-        detailed: Whether it is among the most accurate, which are compared pairwise.
+        ranked: Whether it can be compared with the other ranked groups: same test data, and a
+            value of the compared metric there.
+        detailed: Whether it is among the best, which are compared pairwise.
         curves: For each run, per-epoch metrics by name, (step, value); detailed groups only.
         missing: By logged name, why a cost has no value, where a run says.
     """
@@ -123,13 +124,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Front:
-    """The Pareto front of test accuracy against one cost.
+    """The Pareto front of the compared metric against one cost.
 
     Attributes:
         metric: Logged name of the cost.
-        on_front: Names of the groups that no other dominates, most accurate first.
-        dominated: For each other group, which groups dominate it: no less accurate and no more
-            expensive, one of the two clearly (intervals apart).
+        on_front: Names of the groups that no other dominates, the best first.
+        dominated: For each other group, which groups dominate it: no worse and no more expensive,
+            one of the two clearly (intervals apart).
         left_out: For each group that cannot be ranked by this cost, why.
         reason: Why no group is ranked by it (it depends on the machine, say); empty otherwise.
     """
@@ -150,7 +151,7 @@ class Best:
         run_id: The run of it to take; None likewise.
         reason: Why this group, in one or two sentences that start with a capital letter.
         cost: Logged name of the cost that decides between indistinguishable groups.
-        contenders: Groups not distinguishable in accuracy from the most accurate, itself included.
+        contenders: Groups not distinguishable from the best by the metric, itself included.
         excluded: For each group that a bound excludes, which bound and its value.
     """
 
@@ -164,7 +165,7 @@ class Best:
 
 @dataclass(frozen=True)
 class TargetCost:
-    """The cost of a group to first reach a validation accuracy.
+    """The cost of a group to first reach a value of the metric in validation.
 
     Attributes:
         reached: Runs that reached it.
@@ -231,16 +232,17 @@ class Comparison:
     Attributes:
         experiment: Name of the experiment, or of what else was compared.
         summary: The answer, in two sentences.
-        groups: Most accurate first; those that are not ranked last.
-        verdicts: Pairs of detailed, ranked groups; test accuracy first, then costs.
+        groups: The best first; those that are not ranked last.
+        verdicts: Pairs of detailed, ranked groups; the compared metric first, then costs.
         fronts: One for each cost.
-        target_accuracy: What `targets` is about; None without learning curves.
+        target: The value in validation that `targets` is about; None without learning curves.
         targets: One for each detailed group.
         class_names: In label order; numbers as text where unknown.
         by_class: One for each detailed group that has predictions.
-        answers: The reference's four questions.
+        answers: The reference's four questions, as far as they are of this metric.
         warnings: Limits of the evidence, one sentence each.
         skipped: Runs left out, and why.
+        objective: The metric that models are compared by.
     """
 
     experiment: str
@@ -249,7 +251,7 @@ class Comparison:
     verdicts: tuple[Verdict, ...]
     fronts: tuple[Front, ...]
     best: Best
-    target_accuracy: float | None
+    target: float | None
     targets: tuple[TargetCost, ...]
     class_names: tuple[str, ...]
     by_class: tuple[ByClass, ...]
@@ -257,3 +259,4 @@ class Comparison:
     warnings: tuple[str, ...]
     skipped: tuple[SkippedRun, ...]
     repeat: Repeat
+    objective: Objective = DEFAULT

@@ -46,9 +46,6 @@ COSTS = (
 TITLES: dict[str, str] = {cost.key: cost.title for cost in COSTS}
 """What a reader calls each cost, by its logged name."""
 
-LOWER_IS_BETTER = frozenset({cost.key for cost in COSTS} | {keys.TEST_LOSS})
-"""Metrics in which less is better; in every other more is."""
-
 MEASURED = frozenset(
     key
     for key in keys.all_keys()

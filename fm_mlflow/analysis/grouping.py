@@ -6,14 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.prose.words import figure
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 from fm_mlflow.analysis.statistics.intervals import describe_groups
-from fm_mlflow.config import Bounds
 from fm_mlflow.escaping import shortened
+from fm_mlflow.selection import Bounds
 
 _UNKNOWN = "unknown"
 _SHORTEST_DIGEST = 8
@@ -26,7 +26,7 @@ class Grouping:
     """The result of `group_runs`.
 
     Attributes:
-        groups: Most accurate first, those that are not ranked last.
+        groups: The best first, those that are not ranked last.
         skipped: Runs that are not independent of another one of their group.
     """
 
@@ -39,7 +39,12 @@ class Grouping:
         return tuple(group for group in self.groups if group.detailed)
 
 
-def group_runs(runs: Iterable[TrainingRun], top: int, bounds: Bounds | None = None) -> Grouping:
+def group_runs(
+    runs: Iterable[TrainingRun],
+    top: int,
+    bounds: Bounds | None = None,
+    objective: Objective = DEFAULT,
+) -> Grouping:
     """Group runs by model, parameters other than the seed, and data.
 
     Of several runs with the same seed only one counts, because the others repeat it: the one in
@@ -48,15 +53,16 @@ def group_runs(runs: Iterable[TrainingRun], top: int, bounds: Bounds | None = No
 
     Args:
         runs: In any order.
-        top: How many of the most accurate groups are looked at in detail; as many again where
-            bounds exclude some of these.
+        top: How many of the best groups are looked at in detail; as many again where bounds
+            exclude some of these.
         bounds: What the best may cost.
+        objective: By what groups are ranked.
     """
     members: dict[Hashable, list[TrainingRun]] = defaultdict(list)
     for run in runs:
         members[run.model, frozenset(run.config.items()), run.data_digest].append(run)
     repeated: list[SkippedRun] = []
-    independent = [_independent(group, repeated) for group in members.values()]
+    independent = [_independent(group, repeated, objective) for group in members.values()]
     # By contents, so that nothing depends on the order in which the store gave the runs.
     independent.sort(
         key=lambda runs: (runs[0].model, sorted(runs[0].config.items()), runs[0].data_digest or "")
@@ -67,15 +73,22 @@ def group_runs(runs: Iterable[TrainingRun], top: int, bounds: Bounds | None = No
         for name, runs, each in zip(_names(independent), independent, metrics, strict=True)
     ]
     return Grouping(
-        _select(groups, top, bounds),
+        _select(groups, top, bounds, objective),
         tuple(sorted(repeated, key=lambda run: (run.name, run.run_id))),
     )
 
 
-def _independent(runs: Sequence[TrainingRun], repeated: list[SkippedRun]) -> list[TrainingRun]:
+def _independent(
+    runs: Sequence[TrainingRun], repeated: list[SkippedRun], objective: Objective
+) -> list[TrainingRun]:
     """Return the runs that count, in order; the others go to `repeated`."""
     kept: dict[Hashable, TrainingRun] = {}
-    for run in sorted(runs, key=_completeness, reverse=True):
+    compared = (objective.metric, *(cost.key for cost in COSTS))
+
+    def completeness(run: TrainingRun) -> tuple[int, int, str]:
+        return (sum(name in run.metrics for name in compared), run.start_time, run.run_id)
+
+    for run in sorted(runs, key=completeness, reverse=True):
         # A run without a seed is a key of its own.
         twin = kept.setdefault(("run", run.run_id) if run.seed is None else run.seed, run)
         if twin is not run:
@@ -84,11 +97,6 @@ def _independent(runs: Sequence[TrainingRun], repeated: list[SkippedRun]) -> lis
     return sorted(
         kept.values(), key=lambda run: (run.seed is None, run.seed or 0, run.start_time, run.run_id)
     )
-
-
-def _completeness(run: TrainingRun) -> tuple[int, int, str]:
-    compared = (keys.TEST_ACCURACY, *(cost.key for cost in COSTS))
-    return (sum(name in run.metrics for name in compared), run.start_time, run.run_id)
 
 
 def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
@@ -169,38 +177,39 @@ def _numbered(names: Sequence[str]) -> list[str]:
     return list(unique)
 
 
-def _select(groups: Sequence[Group], top: int, bounds: Bounds | None) -> tuple[Group, ...]:
-    """Mark the groups that are ranked and, of them, the most accurate as detailed.
+def _select(
+    groups: Sequence[Group], top: int, bounds: Bounds | None, objective: Objective
+) -> tuple[Group, ...]:
+    """Mark the groups that are ranked and, of them, the best as detailed.
 
-    Ranked are those with a test accuracy on the data that most runs were tested on. Returns all,
-    the most accurate first, unranked ones last.
+    Ranked are those with the metric on the data that most runs were tested on. Returns all, the
+    best first, unranked ones last.
     """
-    main = _main_digest(groups)
+
+    def best_first(group: Group) -> tuple[float, str]:
+        statistic = group.metrics.get(objective.metric)  # without one last; equals by name
+        return (-objective.gain(statistic.mean) if statistic else float("inf"), group.name)
+
+    main = _main_digest(groups, objective.metric)
     ranked = sorted(
-        (g for g in groups if keys.TEST_ACCURACY in g.metrics and g.data_digest == main),
-        key=_most_accurate_first,
+        (g for g in groups if objective.metric in g.metrics and g.data_digest == main),
+        key=best_first,
     )
     affordable = [g for g in ranked if bounds is None or not exceeded(g, bounds)]
     detailed = {g.name for g in (*ranked[:top], *affordable[:top])}
     names = {g.name for g in ranked}
-    others = sorted((g for g in groups if g.name not in names), key=_most_accurate_first)
+    others = sorted((g for g in groups if g.name not in names), key=best_first)
     return (
         *(replace(g, ranked=True, detailed=g.name in detailed) for g in ranked),
         *(replace(g, ranked=False, detailed=False) for g in others),
     )
 
 
-def _most_accurate_first(group: Group) -> tuple[float, str]:
-    """Sort key: by mean test accuracy, those without one last; equals by name."""
-    accuracy = group.metrics.get(keys.TEST_ACCURACY)
-    return (-accuracy.mean if accuracy else float("inf"), group.name)
-
-
-def _main_digest(groups: Sequence[Group]) -> str | None:
-    """Return the digest of the data that most runs with a test accuracy share."""
+def _main_digest(groups: Sequence[Group], metric: str) -> str | None:
+    """Return the digest of the data that most runs with the metric share."""
     runs: Counter[str | None] = Counter()
     for group in groups:
-        if keys.TEST_ACCURACY in group.metrics:
+        if metric in group.metrics:
             runs[group.data_digest] += len(group.runs)
     # Among equals a known one, then any that does not depend on the order.
     return max(

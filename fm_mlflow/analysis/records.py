@@ -142,12 +142,26 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class ExampleErrors:
+    """How far a run's model was from the truth on each test example.
+
+    Attributes:
+        values: What the compared metric is the mean of, or the root of that; shape (n,), finite.
+        truth: Digest of the true classes or numbers, in order.
+    """
+
+    values: NDArray[np.float64]
+    truth: bytes
+
+
+@dataclass(frozen=True)
 class RunDetails:
     """What is read of a run only where the report looks closer.
 
     Attributes:
         curves: Per-epoch metrics by logged name: (step, value), in order of steps.
-        predictions: On the test set; None where the run has none that can be read.
+        predictions: Classes on the test set; None where the run has none that can be read.
+        errors: On the test set, where the compared metric is a mean of errors; else None.
         class_names: In label order; empty where unknown.
         measurements: `measurements.json` by metric name: unit, method, interval, reason, …
         layer_types: The types of layers in `flops/layers.csv`; empty where it is not known.
@@ -156,6 +170,7 @@ class RunDetails:
 
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     predictions: Predictions | None = None
+    errors: ExampleErrors | None = None
     class_names: tuple[str, ...] = ()
     measurements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     layer_types: Sequence[str] = ()

@@ -50,7 +50,8 @@ def _document(comparison: Comparison) -> dict[str, Any]:
             for front in comparison.fronts
         },
         "best": comparison.best,
-        "target_accuracy": comparison.target_accuracy,
+        "target_accuracy": comparison.target if comparison.objective.is_accuracy else None,
+        "target": comparison.target,
         "targets": comparison.targets,
         "class_names": comparison.class_names,
         "by_class": comparison.by_class,
@@ -58,6 +59,7 @@ def _document(comparison: Comparison) -> dict[str, Any]:
         "warnings": comparison.warnings,
         "skipped": comparison.skipped,
         "repeat": comparison.repeat,
+        "objective": comparison.objective,
     }
 
 

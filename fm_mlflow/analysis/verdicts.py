@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
-from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group, Verdict, VerdictWord
-from fm_mlflow.analysis.costs import COSTS, LOWER_IS_BETTER, MEASURED, Cost, incomparable
-from fm_mlflow.analysis.images import TestImages, match_images
+from fm_mlflow.analysis.costs import COSTS, MEASURED, Cost, incomparable
+from fm_mlflow.analysis.examples import TestExamples
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose import sentences
-from fm_mlflow.analysis.records import RunDetails
 from fm_mlflow.analysis.statistics.resampling import (
     DifferenceInterval,
     Ratio,
-    SeedsAndImages,
+    SeedsAndExamples,
+    paired_errors,
     paired_interval,
     ratio_of_means,
     welch_interval,
@@ -46,6 +46,7 @@ class _Evidence:
         interval: Of the difference.
         ratio: Instead, for a measured positive cost.
         counts: McNemar: images that only a has right, that only b has right.
+        single_models: It is about the one run of each, by test examples, and not about seeds.
     """
 
     a: Group
@@ -56,25 +57,41 @@ class _Evidence:
     interval: DifferenceInterval | None = None
     ratio: Ratio | None = None
     counts: tuple[int, int] | None = None
+    single_models: bool = False
 
 
-def accuracy_verdicts(
-    groups: Sequence[Group], details: Mapping[str, RunDetails]
+@dataclass(frozen=True)
+class _Judged:
+    """What pairs are judged by.
+
+    Attributes:
+        metric: Logged name.
+        smaller_is_better: Its direction.
+        objective: Where it is what models are compared by; None for a cost.
+    """
+
+    metric: str
+    smaller_is_better: bool = True
+    objective: Objective | None = None
+
+
+def objective_verdicts(
+    groups: Sequence[Group], examples: TestExamples, objective: Objective
 ) -> tuple[Verdict, ...]:
-    """Judge the test accuracy of each pair of detailed groups, the more accurate first.
+    """Judge the compared metric of each pair of detailed groups, the better first.
 
     Args:
         groups: As `group_runs` gives them.
-        details: Of the runs of detailed groups, by run id; what is missing weakens the evidence.
+        examples: How their runs did on the test examples; what is missing weakens the evidence.
+        objective: The metric.
     """
     compared = [group for group in groups if group.detailed]
-    images = match_images(compared, details)
-    resampled = SeedsAndImages(compared, images)
+    resampled = SeedsAndExamples(compared, examples, objective)
     pairs = [(a, b, resampled.interval(a, b)) for a, b in combinations(compared, 2)]
-    evidence = _permuted(pairs, keys.TEST_ACCURACY, "seeds")
+    evidence = _permuted(pairs, objective.metric, "seeds")
     return _judged(
-        [each if each.test else _image_by_image(each, images) for each in evidence],
-        keys.TEST_ACCURACY,
+        [each if each.test else _by_example(each, examples, objective) for each in evidence],
+        _Judged(objective.metric, objective.smaller_is_better, objective),
     )
 
 
@@ -91,7 +108,7 @@ def _cost_verdicts(compared: Sequence[Group], cost: Cost) -> list[Verdict]:
     ratios = [_by_ratio(*pair, cost) for pair in noisy]
     others = [(*pair, None) for pair, ratio in zip(noisy, ratios, strict=True) if ratio is None]
     permuted = iter(_permuted(others, cost.key, "runs"))
-    judged = iter(_judged([ratio or next(permuted) for ratio in ratios], cost.key))
+    judged = iter(_judged([ratio or next(permuted) for ratio in ratios], _Judged(cost.key)))
     return [known or next(judged) for known in plain]
 
 
@@ -115,10 +132,11 @@ def _judged_without_test(a: Group, b: Group, cost: Cost) -> Verdict | None:
     first, second = a.metrics[cost.key], b.metrics[cost.key]
     if reason := incomparable(cost, [*a.runs, *b.runs]):
         words = sentences.incomparable(cost.key, a, b, reason)
-        return replace(_undecided(a, b, cost.key, words), probability_of_improvement=None)
+        return replace(_undecided(a, b, _Judged(cost.key), words), probability_of_improvement=None)
     if not (cost.counted and first.is_constant and second.is_constant):
         return None
-    verdict = _undecided(a, b, cost.key, sentences.counted_exactly(cost.key, a, b))
+    by = _Judged(cost.key)
+    verdict = _undecided(a, b, by, sentences.counted_exactly(cost.key, a, b))
     difference = verdict.difference
     return replace(
         verdict,
@@ -126,7 +144,7 @@ def _judged_without_test(a: Group, b: Group, cost: Cost) -> Verdict | None:
         ci_high=difference,
         interval="counted, the same in every run",
         test="exact count",
-        verdict=_better(difference, cost.key) if difference else "not_distinguishable",
+        verdict=_better(difference, by) if difference else "not_distinguishable",
     )
 
 
@@ -154,28 +172,39 @@ def _permuted(
     return evidence
 
 
-def _image_by_image(evidence: _Evidence, images: TestImages) -> _Evidence:
-    """Compare two single models by the images that only one of them classified correctly."""
-    right_a, right_b = images.of(evidence.a), images.of(evidence.b)
-    if not (len(right_a) and len(right_b)):
+def _by_example(evidence: _Evidence, examples: TestExamples, objective: Objective) -> _Evidence:
+    """Compare two single models by the test examples that both predicted."""
+    of_a, of_b = examples.of(evidence.a), examples.of(evidence.b)
+    if not (len(of_a) and len(of_b)):
         return evidence
-    only_a = int(np.count_nonzero(right_a[0] & ~right_b[0]))
-    only_b = int(np.count_nonzero(right_b[0] & ~right_a[0]))
+    if of_a.dtype != bool:
+        interval = paired_errors(of_a[0], of_b[0], objective)
+        return replace(
+            evidence,
+            test="paired t-test over test examples",
+            p_value=interval.p_value,
+            smallest_p=0.0,
+            interval=interval,
+            single_models=True,
+        )
+    only_a = int(np.count_nonzero(of_a[0] & ~of_b[0]))
+    only_b = int(np.count_nonzero(of_b[0] & ~of_a[0]))
     p_value = mcnemar(only_a, only_b)
-    method = "over test images alone, for these two trained models (Bonett and Price)"
-    interval = DifferenceInterval(paired_interval(only_a, only_b, images.count), method, p_value)
-    counts = (only_a, only_b)
+    what = f"test {objective.example}s"
+    method = f"over {what} alone, for these two trained models (Bonett and Price)"
+    interval = DifferenceInterval(paired_interval(only_a, only_b, examples.count), method, p_value)
     return replace(
         evidence,
         test="exact McNemar test",
         p_value=p_value,
         smallest_p=0.0,
         interval=interval,
-        counts=counts,
+        counts=(only_a, only_b),
+        single_models=True,
     )
 
 
-def _judged(evidence: Sequence[_Evidence], metric: str) -> tuple[Verdict, ...]:
+def _judged(evidence: Sequence[_Evidence], by: _Judged) -> tuple[Verdict, ...]:
     """Adjust the p-values for the number of pairs and say what they mean."""
     tested = [each for each in evidence if each.test]
     # The permutation test takes the test images as given, but they are a sample too: models that
@@ -191,24 +220,25 @@ def _judged(evidence: Sequence[_Evidence], metric: str) -> tuple[Verdict, ...]:
     verdicts = []
     for each in evidence:
         if each.test:
-            verdicts.append(_verdict(each, metric, len(tested), *next(adjusted)))
+            verdicts.append(_verdict(each, by, len(tested), *next(adjusted)))
         else:
             needed = _ENOUGH_RUNS if each.ratio else seeds_needed(len(evidence))
-            words = sentences.untested(metric, each.a, each.b, needed)
-            verdicts.append(replace(_undecided(each.a, each.b, metric, words), seeds_needed=needed))
+            words = sentences.untested(by.metric, each.a, each.b, needed, by.objective)
+            verdicts.append(replace(_undecided(each.a, each.b, by, words), seeds_needed=needed))
     return tuple(verdicts)
 
 
 def _verdict(
     evidence: _Evidence,
-    metric: str,
+    by: _Judged,
     pairs: int,
     p_value: float,
     reachable: float,
     interval_p_value: float,
 ) -> Verdict:
     a, b, interval = evidence.a, evidence.b, evidence.interval
-    verdict = _undecided(a, b, metric, words="")
+    metric = by.metric
+    verdict = _undecided(a, b, by, words="")
     if interval is not None:
         verdict = replace(
             verdict,
@@ -221,13 +251,13 @@ def _verdict(
         verdict = _with_ratio(verdict, evidence.ratio, b.metrics[metric].mean)
         difference = evidence.ratio.value - 1
     is_shown = max(p_value, interval_p_value) < ALPHA and difference != 0
-    too_few = reachable >= ALPHA or evidence.counts is not None
+    too_few = reachable >= ALPHA or evidence.single_models
     verdict = replace(
         verdict,
         p_value=p_value,
         p_unadjusted=evidence.p_value,
         test=evidence.test,
-        verdict=_better(difference, metric) if is_shown else "not_distinguishable",
+        verdict=_better(difference, by) if is_shown else "not_distinguishable",
         seeds_needed=seeds_needed(pairs) if too_few else None,
         counts=evidence.counts,
     )
@@ -237,7 +267,9 @@ def _verdict(
         b.metrics[metric],
         pairs,
         interval_p_value,
-        counts_images=interval is not None and interval.counts_images,
+        by.objective,
+        counts_examples=interval is not None and interval.counts_examples,
+        single_models=evidence.single_models,
     )
     return replace(verdict, words=words)
 
@@ -257,14 +289,14 @@ def _with_ratio(verdict: Verdict, ratio: Ratio, mean_of_b: float) -> Verdict:
     )
 
 
-def _undecided(a: Group, b: Group, metric: str, words: str) -> Verdict:
-    first, second = a.metrics[metric], b.metrics[metric]
+def _undecided(a: Group, b: Group, by: _Judged, words: str) -> Verdict:
+    first, second = a.metrics[by.metric], b.metrics[by.metric]
     differences = np.subtract.outer(first.values, second.values)
-    better = differences < 0 if metric in LOWER_IS_BETTER else differences > 0
+    better = differences < 0 if by.smaller_is_better else differences > 0
     return Verdict(
         a=a.name,
         b=b.name,
-        metric=metric,
+        metric=by.metric,
         difference=first.mean - second.mean,
         verdict="not_distinguishable",
         probability_of_improvement=float(np.mean(better + 0.5 * (differences == 0))),
@@ -272,5 +304,5 @@ def _undecided(a: Group, b: Group, metric: str, words: str) -> Verdict:
     )
 
 
-def _better(difference: float, metric: str) -> VerdictWord:
-    return "a_better" if (difference < 0) == (metric in LOWER_IS_BETTER) else "b_better"
+def _better(difference: float, by: _Judged) -> VerdictWord:
+    return "a_better" if (difference < 0) == by.smaller_is_better else "b_better"

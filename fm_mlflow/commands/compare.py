@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import __version__, keys
 from fm_mlflow.analysis.prose.words import counted, listed
-from fm_mlflow.config import Choice, CompareConfig
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.escaping import markdown
 from fm_mlflow.listeners import ProgressListener
@@ -21,6 +21,7 @@ from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.compare import CompareResult
+from fm_mlflow.selection import Choice, CompareConfig
 from fm_mlflow.settings import parse
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
 _FLUSH_SECONDS = 10.0
 _MOST_NAMES_IN_TITLE = 4
+_MOST_METRICS_NAMED = 8
+_UNITS_OF_RESULTS = ("fraction", "nats")
 
 
 def compare(*, progress: ProgressListener | None = None, **settings: Any) -> CompareResult:
@@ -41,7 +44,7 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     Args:
         progress: Hears how it goes on; by default nothing is said.
         **settings: The fields of `CompareConfig`: experiment, runs, models, filter, cost, the
-            bounds (max_flops, …), target_accuracy, top, output.
+            bounds (max_flops, …), metric, smaller_is_better, larger_is_better, target, top, output.
 
     Returns:
         The comparison and where its report is.
@@ -116,20 +119,34 @@ def _left_out(chosen: DataSet, runs: Sequence[TrainingRun]) -> str:
 def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
     from fm_mlflow.analysis.compare import compare as compare_groups
     from fm_mlflow.analysis.grouping import group_runs
+    from fm_mlflow.analysis.objective import Objective
     from fm_mlflow.tracking.find_runs import find_runs
     from fm_mlflow.tracking.run_details import load_details
 
     progress.stage("querying the tracking store")
-    found = find_runs(config)
+    objective = Objective.of(config)
+    found = find_runs(config, objective.metric)
     if not found.runs:
+        if names := _suggested(objective.metric, found.other_metrics):
+            raise InputError("metric", objective.metric, f"a metric that these runs have: {names}")
         raise ComparisonError(_nothing(found.experiment, found.skipped))
-    grouping = group_runs(found.runs, config.top, config)
+    grouping = group_runs(found.runs, config.top, config, objective)
     progress.stage(f"reading the runs of {counted(len(grouping.detailed), 'model')}")
-    details = load_details(run for group in grouping.detailed for run in group.runs)
+    details = load_details((r for group in grouping.detailed for r in group.runs), objective)
     progress.stage("comparing")
     skipped = [*found.skipped, *grouping.skipped]
     repeat = _repeat(config, grouping.groups, grouping.detailed)
     return compare_groups(found.experiment, grouping.groups, details, skipped, config, repeat)
+
+
+def _suggested(metric: str, others: Counter[str]) -> str:
+    """Name the metrics that runs have instead: what is spelt alike, then the most frequent."""
+    costs = {key for key in keys.all_keys() if key.is_metric and key.unit not in _UNITS_OF_RESULTS}
+    names = [name for name, _ in sorted(others.items(), key=lambda each: (-each[1], each[0]))]
+    results = [name for name in names if name not in costs and not name.startswith("system/")]
+    alike = difflib.get_close_matches(metric, results, _MOST_METRICS_NAMED)
+    named = list(dict.fromkeys([*alike, *results]))[:_MOST_METRICS_NAMED]
+    return ", ".join(f"{name} ({counted(others[name], 'run')})" for name in named)
 
 
 def _nothing(experiment: str, skipped: Sequence[SkippedRun]) -> str:

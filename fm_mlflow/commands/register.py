@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.records import DataSet, TrainingRun
+from fm_mlflow.analysis.objective import Objective
+from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.commands import compare
-from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, Choice, RegisterConfig
-from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
 from fm_mlflow.errors import ComparisonError, InputError
-from fm_mlflow.keys import Key
 from fm_mlflow.listeners import ProgressListener
-from fm_mlflow.naming import registered_model_name, training_command, training_config
+from fm_mlflow.naming import registered_model_name
 from fm_mlflow.process.confined import scratch_folder
 from fm_mlflow.process.signals import guard
-from fm_mlflow.registration.checks import Verification, load_test_data, verify
+from fm_mlflow.registration.checks import load_test_data, verify
+from fm_mlflow.registration.evidence import Verified, card, evidence, not_verified
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
-from fm_mlflow.registration.model_card import render_model_card
 from fm_mlflow.results.register import (
     Gate,
     GateError,
@@ -30,53 +29,19 @@ from fm_mlflow.results.register import (
     Rollback,
     VersionList,
 )
+from fm_mlflow.selection import Choice
 from fm_mlflow.settings import parse
 from fm_mlflow.tracking.candidate import (
-    Candidate,
     download_candidate,
     find_training_run,
-    seed_accuracies,
+    seed_values,
 )
 from fm_mlflow.tracking.model_files import ModelChangedError
-from fm_mlflow.tracking.registered_data import to_tags
 from fm_mlflow.tracking.registry import ChampionChangedError, Registry, known_data_sets
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import tracking_uri
 
-# The figures that a version carries as tags, so that they outlive its run.
-_EVIDENCE: tuple[Key, ...] = (
-    keys.TEST_ACCURACY,
-    keys.FLOPS_INFERENCE,
-    keys.SIZE_INFERENCE,
-    keys.LATENCY_P50,
-    keys.MEMORY_PEAK,
-)
-
 _MOST_NAMES_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class _Verified:
-    """A verified model, before anything is decided."""
-
-    reason: str
-    candidate: Candidate
-    dataset: Dataset
-    verification: Verification
-
-    @property
-    def run(self) -> TrainingRun:
-        return self.candidate.run
-
-    @property
-    def data_set(self) -> DataSet:
-        """What it was verified on."""
-        return DataSet(self.dataset.name, self.dataset.digest)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The run's figures, and where they could be measured again, what was found."""
-        return {**self.run.metrics, **self.verification.metrics}
 
 
 def register(*, progress: ProgressListener | None = None, **settings: Any) -> Registration:
@@ -89,7 +54,7 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     Args:
         progress: Told each step; by default nothing is said.
         **settings: The fields of `RegisterConfig`: run_id, name (by default that of the model's
-            data set: `digits-classifier`), min_accuracy, tolerance, data_dir,
+            data set: `digits-classifier`), min_accuracy, min_metric, tolerance, data_dir,
             verify_timeout, dry_run, and those of `compare` that choose and bound (experiment, cost,
             max_flops, …).
 
@@ -98,8 +63,8 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
 
     Raises:
         GateError: A figure does not hold, a bound is not kept, or the registered model belongs to
-            another data set; nothing was changed. It has the `Registration` with every check where
-            it came that far.
+            another data set or is decided by another metric; nothing was changed. It has the
+            `Registration` with every check where it came that far.
         InputError: A setting was refused.
         ComparisonError: There is no run to choose from.
         DataError: The test set of the run cannot be had.
@@ -120,17 +85,20 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
         progress.stage("choosing the run")
         run, reason = _choose(config)
         data = run.data_set
-        registry = Registry(config.name or registered_model_name(data.name, data.digest))
+        kind = "classifier" if keys.TEST_ACCURACY in run.metrics else "model"
+        registry = Registry(config.name or registered_model_name(data.name, data.digest, kind))
         if tracked is not None and tracked.name == title:
             tracked.rename(f"registration of {registry.name}")
         registry.check_data_set(data)  # before the work, and again within the promotion's turn
+        registry.check_metric(Objective.of(config))
         progress.stage(f"downloading the model of {run.name}")
         candidate = download_candidate(run, folder)
         progress.stage("loading the test set")
         dataset = load_test_data(candidate, config.data_dir, progress.download)
         progress.stage("verifying the model in a fresh process")
-        verification = verify(candidate, dataset, folder, config.verify_timeout)
-        verified = _Verified(reason, candidate, dataset, verification)
+        seconds, objective = config.verify_timeout, Objective.of(config)
+        verification = verify(candidate, dataset, folder, seconds, objective)
+        verified = Verified(reason, candidate, dataset, verification)
         progress.stage("checking the gates")
         try:
             return _decide(config, verified, registry)
@@ -218,8 +186,18 @@ def _data_set(registry: Registry) -> tuple[str | None, str | None]:
 def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
     """Return the run whose model is to be registered, and why it."""
     if config.run_id:
-        return find_training_run(config.run_id), "The run that was named."
-    choice = Choice(**config.model_dump(include=set(Choice.model_fields)))
+        run = find_training_run(config.run_id, Objective.of(config).metric)
+        return run, "The run that was named."
+    run, reason = _best(Choice(**config.model_dump(include=set(Choice.model_fields))))
+    if run.version is None:
+        raise GateError(
+            f"the best run, {run.run_id}, was logged by other software, which leaves too little to "
+            "verify; --models or --filter chooses among others"
+        )
+    return run, reason
+
+
+def _best(choice: Choice) -> tuple[TrainingRun, str]:
     try:
         return compare.choose(choice)
     except ComparisonError:
@@ -230,7 +208,7 @@ def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
         return compare.choose(choice.model_copy(update=unbounded))
 
 
-def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> Registration:
+def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> Registration:
     """Hold a verified model against its gates, and promote it if it may be."""
     run, uri = verified.run, verified.candidate.model_uri
     note = registry.check_data_set(verified.data_set)
@@ -238,8 +216,10 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
     own = next((each for each in versions if each.model_uri == uri), None)
     aliased = {alias: each for each in versions for alias in each.aliases}
     champion, previous = aliased.get(CHAMPION), aliased.get(PREVIOUS)
-    seeds = seed_accuracies(run)
-    gates = check_bounds(config, verified.metrics)
+    objective = Objective.of(config)
+    registry.check_metric(objective)
+    seeds = seed_values(run, objective.metric)
+    gates = check_bounds(config, verified.metrics, objective)
     if champion is not None and champion is not own:
         gates += _champion_gates(config, verified, seeds, champion)
     registration = Registration(
@@ -248,7 +228,9 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         model_uri=uri,
         name=registry.name,
         dataset=verified.data_set.name,
-        dataset_digest=verified.dataset.digest,
+        dataset_digest=verified.data_set.digest or "",
+        metric=objective.metric,
+        direction=objective.direction,
         dataset_note=note,
         version=own.version if own else None,
         outcome="unchanged",
@@ -256,7 +238,7 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         previous=previous.version if previous else None,
         reason=verified.reason,
         same_machine=verified.verification.same_machine,
-        checks=verified.verification.checks,
+        checks=(*verified.verification.checks, *not_verified(verified, objective)),
         gates=tuple(gates),
         tracking_uri=tracking_uri(),
     )
@@ -268,8 +250,9 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
         return registration
     if config.dry_run:
         return replace(registration, outcome="dry run")
-    card, evidence = _card(registry.name, verified, seeds), _evidence(verified)
-    version, is_new = registry.promote(uri, card, evidence, registration.champion)
+    description = card(registry.name, verified, seeds, objective)
+    tags = evidence(verified, objective)
+    version, is_new = registry.promote(uri, description, tags, registration.champion)
     return replace(
         registration,
         version=version.version,
@@ -281,57 +264,29 @@ def _decide(config: RegisterConfig, verified: _Verified, registry: Registry) -> 
 
 def _champion_gates(
     config: RegisterConfig,
-    verified: _Verified,
+    verified: Verified,
     seeds: tuple[float, ...],
     champion: RegisteredVersion,
 ) -> list[Gate]:
-    accuracy, cost = champion.figure(keys.TEST_ACCURACY), champion.figure(config.cost)
+    objective = Objective.of(config)
+    metric = objective.metric
+    value, cost = champion.figure(metric), champion.figure(config.cost)
     digest = champion.tags.get(keys.DATASET_DIGEST)
     champion_seeds: tuple[float, ...] = ()
     # Its evidence stands in its tags. Its run, which may be gone, leads to the other seeds, and
     # stands in for the evidence of a version that somebody registered by hand.
     with suppress(InputError):
-        run = find_training_run(champion.run_id or "")
-        champion_seeds = seed_accuracies(run)
-        accuracy = accuracy if accuracy is not None else run.metrics.get(keys.TEST_ACCURACY)
+        run = find_training_run(champion.run_id or "", metric)
+        champion_seeds = seed_values(run, metric)
+        value = value if value is not None else run.metrics.get(metric)
         cost = cost if cost is not None else run.metrics.get(config.cost)
         digest = digest or run.data_digest
     own, own_digest = verified.metrics, verified.run.data_digest
     return check_champion(
-        Contender(own.get(keys.TEST_ACCURACY), own.get(config.cost), seeds, own_digest),
-        Contender(accuracy, cost, champion_seeds, digest),
+        Contender(own.get(metric), own.get(config.cost), seeds, own_digest),
+        Contender(value, cost, champion_seeds, digest),
         version=champion.version,
         tolerance=config.tolerance,
         cost=config.cost,
-    )
-
-
-def _evidence(verified: _Verified) -> dict[str, str]:
-    metrics, weights_digest = verified.metrics, verified.candidate.weights_digest
-    # In the order in which the UI's table shows them, from the most asked for on.
-    return {
-        **{key: _exact(metrics[key]) for key in _EVIDENCE if key in metrics},
-        keys.MODEL: verified.run.model,
-        keys.VERIFIED_AT: verified.verification.verified_at,
-        **to_tags(verified.data_set),
-        keys.MODEL_DIGEST: verified.candidate.model_digest,
-        **({keys.WEIGHTS_DIGEST: weights_digest} if weights_digest else {}),
-    }
-
-
-def _exact(value: float) -> str:
-    return str(int(value)) if value.is_integer() else repr(value)
-
-
-def _card(name: str, verified: _Verified, seeds: tuple[float, ...]) -> str:
-    run = verified.run
-    seed = {} if run.seed is None else {"seed": run.seed}
-    trained = training_config(run.model, {**run.config, **seed})
-    return render_model_card(
-        name,
-        verified.candidate,
-        verified.dataset.hold_out(trained.validation_split),
-        verified.verification,
-        training_command(trained),
-        seeds,
+        objective=objective,
     )

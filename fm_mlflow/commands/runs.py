@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fm_mlflow.config import RunsConfig
 from fm_mlflow.process.garbage import rare_garbage_collection
+from fm_mlflow.selection import RunsConfig
 from fm_mlflow.settings import parse
 
 if TYPE_CHECKING:

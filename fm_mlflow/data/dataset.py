@@ -116,6 +116,10 @@ class Dataset:
         return replace(self, train=self.train.head(kept), validation=held_out)
 
 
+LOADABLE = ("fashion_mnist", "digits", "idx")
+"""Names of the data sets that can be loaded again by their name; others are a script's own."""
+
+
 def load_dataset(
     name: str, data_dir: str = "", on_download: fashion_mnist.DownloadProgress | None = None
 ) -> Dataset:

@@ -100,15 +100,23 @@ class NpzArray:
             [np.empty((0, *self.header.shape[1:]), self.header.dtype), *self.chunks()]
         )
 
-    def chunks(self) -> Iterator[NDArray[Any]]:
-        """Yield the values in order, as many rows (first axis) at a time as fit a small buffer.
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows (first axis) fit a small buffer."""
+        return max(1, _LARGEST_READ // max(1, self._row_bytes))
+
+    @property
+    def _row_bytes(self) -> int:
+        return math.prod(self.header.shape[1:]) * self.header.dtype.itemsize
+
+    def chunks(self, rows: int | None = None) -> Iterator[NDArray[Any]]:
+        """Yield the values in order, `rows` at a time or as many as fit a small buffer.
 
         Raises:
             ValueError: The file is damaged.
         """
         count, *rest = self.header.shape
-        row = math.prod(rest) * self.header.dtype.itemsize
-        rows = max(1, _LARGEST_READ // max(1, row))
+        row, rows = self._row_bytes, rows or self.rows_at_once
         for start in range(0, count, rows):
             wanted = min(rows, count - start)
             with damage_in_words():
@@ -117,13 +125,16 @@ class NpzArray:
 
 
 @contextmanager
-def open_npz(path: Path, kinds: dict[str, str], largest: int) -> Iterator[dict[str, NpzArray]]:
+def open_npz(
+    path: Path, kinds: dict[str, str], largest: int, otherwise: dict[str, str] | None = None
+) -> Iterator[dict[str, NpzArray]]:
     """Open arrays of an .npz file; the values are not read before they are asked for.
 
     Args:
         path: The file.
         kinds: By the arrays' names, which kinds of values they may hold (`numpy.dtype.kind`).
         largest: Bytes, packed or unpacked, beyond which the file is refused.
+        otherwise: Other arrays, to open instead in a file that has one of these.
 
     Raises:
         OSError: It cannot be read.
@@ -133,6 +144,9 @@ def open_npz(path: Path, kinds: dict[str, str], largest: int) -> Iterator[dict[s
         check_size(file, largest)
         with damage_in_words():
             archive = zipfile.ZipFile(small_reads(file, _LARGEST_READ))
+            names = archive.NameToInfo.keys()
+            if otherwise and not names.isdisjoint(f"{name}.npy" for name in otherwise):
+                kinds = otherwise
             arrays = {name: _open(archive, name, kinds[name]) for name in kinds}
         unpacked = sum(array.header.total for array in arrays.values())
         if unpacked > largest:

@@ -14,6 +14,7 @@ import psutil
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.data.model_io import are_probabilities, to_probabilities
@@ -24,9 +25,11 @@ from fm_mlflow.measure.measurement import MIB
 from fm_mlflow.process.confined import ConfinedError, ConfinedTimeoutError, Limits, run_confined
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.registration.figures import (
+    NO_TEST_SET,
     Figures,
     check_files,
     check_interface,
+    check_own_predictions,
     check_weights,
     short_digest,
     with_values,
@@ -84,8 +87,8 @@ class Verification:
 
 def load_test_data(
     candidate: Candidate, data_dir: str, on_download: fashion_mnist.DownloadProgress | None = None
-) -> Dataset:
-    """Load the data set that a run was trained and tested on.
+) -> Dataset | None:
+    """Load the data set that a run was trained and tested on; None where only its script had it.
 
     Args:
         candidate: The run.
@@ -97,6 +100,11 @@ def load_test_data(
         DataError: The data cannot be had, or are not those of the run.
     """
     name = candidate.run.config.get("dataset", "")
+    if candidate.has_own_data:
+        if data_dir:
+            accepted = "nothing: the data of this run were its script's own"
+            raise InputError("data_dir", data_dir, accepted)
+        return None
     if not data_dir and name == "idx":
         data_dir = candidate.data_source or ""
         if not os.path.isdir(data_dir):
@@ -117,7 +125,13 @@ def load_test_data(
     return dataset
 
 
-def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float) -> Verification:
+def verify(
+    candidate: Candidate,
+    dataset: Dataset | None,
+    folder: Path,
+    seconds: float,
+    objective: Objective = DEFAULT,
+) -> Verification:
     """Have a downloaded model run and measured in a fresh process, and hold it against its run.
 
     That process gets the model and the test images, and sends predictions and measurements. What
@@ -126,9 +140,12 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float)
 
     Args:
         candidate: The run and its files.
-        dataset: What the run was tested on.
+        dataset: What the run was tested on; None where nobody has it. Then no figure of the test
+            set is measured again, and the checks say so.
         folder: Workspace that holds the model's folder.
         seconds: How long the other process may take.
+        objective: The metric that decides; without the test set, what the run's own predictions
+            make of it is held against what it logged.
 
     Raises:
         GateError: The model cannot be loaded and run within its limits, or is not the one that the
@@ -140,10 +157,12 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float)
             f"the files of {candidate.model_uri} are not those that its training saved: digest "
             f"{files.measured}, it saved {files.logged}"
         )
-    logged = _logged_predictions(candidate.predictions_file)
+    file = candidate.predictions_file
+    logged = _logged_predictions(file) if dataset is not None and file is not None else ""
+    own = [check_own_predictions(candidate, objective), NO_TEST_SET] if dataset is None else []
     # It lies beside the other process's folder, and has the labels and the answers.
-    if candidate.predictions_file.is_relative_to(folder):  # else it is the store's own
-        candidate.predictions_file.unlink()
+    if file is not None and file.is_relative_to(folder):  # else it is the store's own
+        file.unlink()
     findings, outputs = _run_model(candidate, dataset, folder, seconds)
     machine = {**describe_machine().tags(), str(keys.MACHINE_THREADS): findings.threads}
     same_machine = all(
@@ -153,19 +172,26 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float)
     )
     gives_logits = candidate.gives_logits
     if gives_logits is None:  # a model of before there was a word of it
-        gives_logits = not are_probabilities(outputs)
+        gives_logits = dataset is not None and not are_probabilities(outputs)
     probabilities = to_probabilities(outputs, gives_logits)
     measurements = {name: each.model_dump() for name, each in findings.measurements.items()}
-    measurements |= scores(findings, outputs, probabilities, gives_logits, dataset.test.labels)
+    if dataset is not None:
+        labels = dataset.test.labels
+        measurements |= scores(findings, outputs, probabilities, gives_logits, labels)
     measured = with_values(measurements)
     measured[keys.SIZE_MLFLOW_MODEL] = candidate.model_bytes / MIB
-    figures = Figures(candidate.run.metrics, measured, same_machine)
+    figures = Figures(candidate.run.metrics, measured, same_machine, dataset is None)
     names_mib = _NAMES_MIB_A_WEIGHT * findings.weights
-    return Verification(
-        checks=(
+    if dataset is not None:
+        own = [
             figures.accuracy(),
             figures.loss(findings.penalty),
             figures.predictions(logged, dataset.test, probabilities),
+        ]
+    names = dataset.class_names if dataset is not None else None
+    return Verification(
+        checks=(
+            *own,
             files,
             check_weights(candidate, findings),
             figures.within(keys.PARAMETERS_TRAINABLE),
@@ -174,7 +200,7 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float)
             figures.within(keys.SIZE_INFERENCE, names_mib, " (names)"),
             figures.within(keys.SIZE_MLFLOW_MODEL),
             figures.flops(candidate.measurements, measurements),
-            *check_interface(candidate, dataset.class_names, findings),
+            *check_interface(candidate, names, findings),
             *map(figures.shown, (keys.LATENCY_P50, keys.MEMORY_LOAD)),
         ),
         measurements=measurements,
@@ -186,14 +212,19 @@ def verify(candidate: Candidate, dataset: Dataset, folder: Path, seconds: float)
 
 
 def _run_model(
-    candidate: Candidate, dataset: Dataset, folder: Path, seconds: float
+    candidate: Candidate, dataset: Dataset | None, folder: Path, seconds: float
 ) -> tuple[Findings, NDArray[Any]]:
-    """Return what a fresh process found of the model, and its outputs for the test images."""
+    """Return what a fresh process found of the model, and its outputs for any test images."""
     workspace = folder / "verification"
     workspace.mkdir()
     candidate.model_folder.replace(workspace / "model")
-    np.save(workspace / _IMAGES_FILE, dataset.test.images)
-    images, classes = len(dataset.test), len(dataset.class_names)
+    batch_size = candidate.run.config.get("batch_size", "1")
+    arguments = [str(workspace / "model"), batch_size]
+    images, classes = 0, 1
+    if dataset is not None:
+        np.save(workspace / _IMAGES_FILE, dataset.test.images)
+        arguments.append(str(workspace / _IMAGES_FILE))
+        images, classes = len(dataset.test), len(dataset.class_names)
     peak = candidate.run.metrics.get(keys.MEMORY_PEAK, 0.0) * MIB
     machine = psutil.virtual_memory().total
     needed = _LIBRARIES_BYTES + _TIMES_MODEL * candidate.model_bytes
@@ -203,8 +234,6 @@ def _run_model(
         file_size=max(_FILE_BYTES, _TIMES_MODEL * candidate.model_bytes),
         answer=most_bytes(images, classes),
     )
-    batch_size = candidate.run.config.get("batch_size", "1")
-    arguments = [str(workspace / "model"), str(workspace / _IMAGES_FILE), batch_size]
     try:
         message = run_confined(_PROGRAM, arguments, workspace, limits, _VARIABLES)
         return from_bytes(message, images, classes)

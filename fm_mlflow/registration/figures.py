@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.examples import SAME_SHARE
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.data.dataset import Subset
 from fm_mlflow.registration.findings import Findings, by
 from fm_mlflow.results.register import Check
@@ -23,20 +26,36 @@ _PROBABILITY_ELSEWHERE = 1e-3
 _SHOWN_DIGITS = 12
 _NO_DIGEST = "none: the run has no digest"
 
+NO_TEST_SET = Check(
+    "test set",
+    "its script's own",
+    "not here",
+    "none: no figure of it can be measured again; what the run logged of it counts",
+    None,
+)
+"""Of a model whose test data only its script had."""
+
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of a run, and those that the fresh process measured, by logged name."""
+    """The figures of a run, and those that the fresh process measured, by logged name.
+
+    Attributes:
+        may_lack: Whether a run may have logged less than `train` does, as a script's own run.
+    """
 
     logged: Mapping[str, float]
     measured: Mapping[str, float]
     same_machine: bool
+    may_lack: bool = False
 
     def within(self, key: keys.Key, tolerance: float = 0.0, why: str = "") -> Check:
         """Whether the two differ by no more than a tolerance."""
         logged, measured = self.logged.get(key), self.measured.get(key)
         if logged is None and measured is None:
             return Check(str(key), None, None, "none: it cannot be measured", None, by(key))
+        if logged is None and self.may_lack:
+            return self.shown(key, "the run has not logged it")
         passed = logged is not None and measured is not None and abs(measured - logged) <= tolerance
         rule = f"within {tolerance:.1g}{why}" if tolerance else f"equal{why}"
         return Check(str(key), logged, measured, rule, passed, by(key))
@@ -117,16 +136,43 @@ def check_weights(candidate: Candidate, findings: Findings) -> Check:
     return Check(name, *digests, "equal", logged == measured, "model")
 
 
+def check_own_predictions(candidate: Candidate, objective: Objective) -> Check:
+    """Whether the metric that decides follows from the predictions that the run itself logged.
+
+    It says nothing of the model: the test data, which only the run's script had, are not here.
+    """
+    from fm_mlflow.tracking.predictions import value_of_predictions
+
+    run, metric = candidate.run, objective.metric
+    logged, file = run.metrics.get(metric), candidate.predictions_file
+    found: float | str | None = "no predictions" if file is None else None
+    if file is not None:
+        try:
+            found = value_of_predictions(file, run, objective)
+        except (OSError, ValueError) as error:
+            found = f"unreadable ({type(error).__name__})"
+    if isinstance(found, float) and logged is not None:
+        rule = f"within {SAME_SHARE:.1g} of what its predictions give; its test data are not here"
+        passed = math.isclose(found, logged, rel_tol=SAME_SHARE, abs_tol=1e-12)
+        return Check(metric, logged, found, rule, passed)
+    rule = "none: its test data are not here, and no predictions give it; what it logged decides"
+    return Check(metric, logged, found, rule, None)
+
+
 def check_interface(
-    candidate: Candidate, names: tuple[str, ...], findings: Findings
-) -> tuple[Check, Check]:
-    """Whether the input example is predicted, and the class names are the data set's."""
-    images, example = f"images of {candidate.input_shape}", findings.example
+    candidate: Candidate, names: tuple[str, ...] | None, findings: Findings
+) -> tuple[Check, ...]:
+    """Whether the input example is predicted, and the class names are the data set's, if known."""
+    what = "inputs" if names is None else "images"
+    images, example = f"{what} of {candidate.input_shape}", findings.example
     rule = "the input example is predicted"
+    signature = Check("signature", images, example, rule, example == "predicted", "model")
+    if names is None:
+        return (signature,)
     own = candidate.class_names
     counts = f"{len(names)} names", f"{len(own)} names"
     return (
-        Check("signature", images, example, rule, example == "predicted", "model"),
+        signature,
         Check("class names", *counts, "those of the data set", own == names),
     )
 

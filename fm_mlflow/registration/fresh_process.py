@@ -1,8 +1,9 @@
 """The process that loads and runs a logged model, and measures it: its code is not trusted.
 
-`registration.checks` runs `fm_mlflow.registration.fresh_process MODEL IMAGES BATCH_SIZE` by
-`process.confined`. It gets the model's folder, the test images in a .npy file without their
-labels, and the batch size that a training step is counted with. On its standard output it sends
+`registration.checks` runs `fm_mlflow.registration.fresh_process MODEL BATCH_SIZE [IMAGES]` by
+`process.confined`. It gets the model's folder, the batch size that a training step is counted with,
+and the test images in a .npy file without their labels; of a model whose test data nobody has, the
+logged input example takes their place. On its standard output it sends
 one message (`registration.findings`), with which nothing is decided here.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.data.model_io import to_inputs
@@ -52,8 +54,8 @@ _MEMORY_METHOD = "highest resident memory of a fresh process - just before it lo
 def main() -> None:
     """Measure the model that the command line names, and send what was found."""
     forget_where_we_came_from()
-    model, images, batch_size = sys.argv[1:]
-    answer_with(lambda: measure(Path(model), Path(images), int(batch_size)))
+    model, batch_size, *images = sys.argv[1:]
+    answer_with(lambda: measure(Path(model), int(batch_size), *map(Path, images)))
 
 
 def answer_with(answer: Callable[[], bytes]) -> None:
@@ -83,21 +85,21 @@ def forget_where_we_came_from() -> None:
         sys.path[:] = [place for place in sys.path if os.path.realpath(place or ".") != root]
 
 
-def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
+def measure(model_folder: Path, batch_size: int, images_file: Path | None = None) -> bytes:
     """Load a model and measure it, as a training run does.
 
     Args:
         model_folder: The downloaded MLflow model.
-        images_file: Test images, grey levels 0-255, .npy.
         batch_size: Images of a training step, for its FLOPs.
+        images_file: Test images, grey levels 0-255, .npy; None where nobody has the test data.
 
     Returns:
-        The message: findings, and the model's outputs for the images.
+        The message: findings, and the model's outputs for the images; none without images.
 
     Raises:
-        InputError: There is no Keras model in the folder.
+        InputError: There is no Keras model in the folder, or neither images nor an input example.
     """
-    images = np.load(images_file, allow_pickle=False)
+    images = np.load(images_file, allow_pickle=False) if images_file is not None else None
     import_tensorflow()
     from fm_mlflow.measure.machine import describe_machine
     from fm_mlflow.measure.size import weights_digest
@@ -106,7 +108,7 @@ def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
     with MemoryMonitor() as memory:
         memory.phase(_LOADING)
         loaded = load_model(str(model_folder))
-        inputs = to_inputs(images, loaded.input_shape, loaded.input_type)
+        inputs = _inputs(loaded, images)
         loaded.predict(inputs[:1])
     model = loaded.keras_model
     if model is None:
@@ -116,7 +118,7 @@ def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
     if outputs.dtype.name not in TYPES:
         outputs = outputs.astype(np.float32)
     loss = None
-    if model.compiled:
+    if model.compiled and images is not None:
         labels = labels_in_turn(len(inputs), loaded.classes)
         logs = model.evaluate(inputs, labels, _EVALUATION_BATCH, verbose=0, return_dict=True)
         loss = float(logs["loss"])
@@ -136,7 +138,16 @@ def measure(model_folder: Path, images_file: Path, batch_size: int) -> bytes:
         loss_of_turns=_finite(loss),
         type=outputs.dtype.name,
     )
-    return to_bytes(findings, outputs)
+    return to_bytes(findings, outputs if images is not None else outputs[:0])
+
+
+def _inputs(loaded: LoadedModel, images: NDArray[np.uint8] | None) -> NDArray[Any]:
+    if images is not None:
+        return to_inputs(images, loaded.input_shape, loaded.input_type)
+    example = loaded.input_example()
+    if example is None or not len(example):
+        raise InputError("model", loaded.uri, "a model with an input example: its data are unknown")
+    return example
 
 
 def _figures(measured: Iterable[Measurement]) -> dict[str, Figure]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fm_mlflow import keys
 from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.prose.words import difference, difference_interval, in_row
 from fm_mlflow.config import RegisterConfig
 from fm_mlflow.registration.findings import by
@@ -16,105 +16,128 @@ from fm_mlflow.results.register import Gate
 if TYPE_CHECKING:
     from fm_mlflow.analysis.statistics.intervals import Interval
 
-_BOUNDS = [
-    ("min_accuracy", keys.TEST_ACCURACY),
-    *((cost.option, cost.key) for cost in COSTS if cost.option),
-]
-
 
 @dataclass(frozen=True)
 class Contender:
     """A model that is held against another.
 
     Attributes:
-        accuracy: Its own, on the test set; None where nobody recorded it.
+        value: Its own, of the metric that decides; None where nobody recorded it.
         cost: By which "cheaper" is decided; None likewise.
-        seed_accuracies: Those of all runs that differ from its run in nothing but the seed.
+        seed_values: Those of all runs that differ from its run in nothing but the seed.
         data_digest: Of the data that it was tested on.
     """
 
-    accuracy: float | None
+    value: float | None
     cost: float | None
-    seed_accuracies: tuple[float, ...]
+    seed_values: tuple[float, ...]
     data_digest: str | None
 
 
-def check_bounds(config: RegisterConfig, metrics: Mapping[str, float]) -> list[Gate]:
+def check_bounds(
+    config: RegisterConfig, metrics: Mapping[str, float], objective: Objective = DEFAULT
+) -> list[Gate]:
     """Hold a model against the bounds that were set; a cost that was not measured exceeds its own.
 
     Args:
         config: Holds the bounds.
         metrics: Of the model, by logged name; measured again where that is possible.
+        objective: The metric that decides.
     """
     gates = []
-    for option, key in _BOUNDS:
-        bound, value = getattr(config, option), metrics.get(key)
+    for option in ("min_accuracy", "min_metric"):
+        bound, value = getattr(config, option), metrics.get(objective.metric)
         if bound is None:
             continue
-        at_least = key == keys.TEST_ACCURACY
-        demanded = f"at least {bound:g}" if at_least else f"at most {in_row(key, bound)}"
-        passed = value is not None and (value >= bound if at_least else value <= bound)
-        name = f"--{option.replace('_', '-')}"
-        gates.append(Gate(name, demanded, in_row(key, value), passed, by(key)))
+        which = "most" if objective.smaller_is_better else "least"
+        passed = value is not None and objective.gain(value) >= objective.gain(bound)
+        shown = in_row(objective.metric, value)
+        gates.append(Gate(_option(option), f"at {which} {bound:g}", shown, passed))
+    for cost in (each for each in COSTS if each.option):
+        bound, value = getattr(config, cost.option), metrics.get(cost.key)
+        if bound is None:
+            continue
+        passed = value is not None and value <= bound
+        demanded, shown = f"at most {in_row(cost.key, bound)}", in_row(cost.key, value)
+        gates.append(Gate(_option(cost.option), demanded, shown, passed, by(cost.key)))
     return gates
 
 
-def check_champion(
-    candidate: Contender, champion: Contender, *, version: int, tolerance: float, cost: str
-) -> list[Gate]:
-    """Hold a model against the champion: hardly less accurate, and more accurate or cheaper.
+def _option(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
 
-    Where both have several seeds, the means of the two are compared, and "not less accurate" must
-    be shown: the lower end of the difference's 95% interval decides. It must hold of the two models
+
+def check_champion(
+    candidate: Contender,
+    champion: Contender,
+    *,
+    version: int,
+    tolerance: float,
+    cost: str,
+    objective: Objective = DEFAULT,
+) -> list[Gate]:
+    """Hold a model against the champion: hardly worse, and better or cheaper.
+
+    Where both have several seeds, the means of the two are compared, and "not worse" must be shown:
+    the worse end of the difference's 95% interval decides. It must hold of the two models
     themselves, too.
 
     Args:
         candidate: The model to promote.
         champion: The model in use.
         version: The champion's version.
-        tolerance: How much less accurate the candidate may be.
+        tolerance: How much worse the candidate may be: of an accuracy in its unit, of another
+            metric as a share of the champion's value.
         cost: By which "cheaper" is decided.
+        objective: The metric that decides.
     """
     name = f"champion, version {version}"
     if candidate.data_digest != champion.data_digest:
         digest = f"digest {champion.data_digest or 'not recorded'}"
         return [Gate(name, "tested on the same data; --name gives another model", digest, False)]
-    if candidate.accuracy is None or champion.accuracy is None:
-        return [Gate(name, "a test accuracy on either side", "not recorded", False)]
-    found = accuracy_difference(candidate, champion)
-    lowest, text = found.value, difference(keys.TEST_ACCURACY, found.value)
-    shown = text
+    if candidate.value is None or champion.value is None:
+        return [Gate(name, f"{objective.one} on either side", "not recorded", False)]
+    metric = objective.metric
+    found = metric_difference(candidate, champion)
+    text = difference(metric, found.value)
+    worst, shown = objective.gain(found.value), text
     if found.interval is not None:
-        lowest, high = found.interval.low, found.interval.high
-        shown += f", 95% {difference_interval(keys.TEST_ACCURACY, lowest, high)}"
+        low, high = found.interval.low, found.interval.high
+        worst = min(objective.gain(low), objective.gain(high))
+        shown += f", 95% {difference_interval(metric, low, high)}"
     # What other runs logged was not verified: it takes nothing from what was.
-    own = candidate.accuracy - champion.accuracy
+    own = candidate.value - champion.value
     shown += f" ({found.basis})"
-    if own < -tolerance <= lowest:
-        shown += f"; these two: {difference(keys.TEST_ACCURACY, own)}"
-    lowest = min(lowest, own)
+    allowed, in_words = tolerance, f"{100 * tolerance:g} points"
+    if not objective.is_accuracy:
+        allowed, in_words = tolerance * abs(champion.value), f"{100 * tolerance:g}% of it"
+    if objective.gain(own) < -allowed <= worst:
+        shown += f"; these two: {difference(metric, own)}"
+    worst = min(worst, objective.gain(own))
     ours, theirs = candidate.cost, champion.cost
     cheaper = ours is not None and theirs is not None and ours < theirs
+    is_better = objective.gain(found.value) > 0
+    side = "above" if objective.smaller_is_better else "below"
     return [
         Gate(
-            f"accuracy v version {version}",
-            f"not below it by more than {100 * tolerance:g} points",
+            f"{objective.short} v version {version}",
+            f"not {side} it by more than {in_words}",
             shown,
-            lowest >= -tolerance,
+            worst >= -allowed,
         ),
         Gate(
             f"gain over version {version}",
-            f"more accurate, or lower {cost}",
+            f"{objective.better}, or lower {cost}",
             f"{text}; {in_row(cost, ours)} v {in_row(cost, theirs)}",
-            found.value > 0 or cheaper,
-            "us" if found.value > 0 else by(cost),
+            is_better or cheaper,
+            "us" if is_better else by(cost),
         ),
     ]
 
 
 @dataclass(frozen=True)
-class AccuracyDifference:
-    """How much more accurate a candidate is than the champion.
+class MetricDifference:
+    """By how much a candidate's metric is more than the champion's.
 
     Attributes:
         value: The difference.
@@ -127,12 +150,12 @@ class AccuracyDifference:
     basis: str
 
 
-def accuracy_difference(candidate: Contender, champion: Contender) -> AccuracyDifference:
+def metric_difference(candidate: Contender, champion: Contender) -> MetricDifference:
     """Compare the means over seeds where both sides have several, else the two runs.
 
     Two seeds of one configuration are two single runs: the means would be the same.
     """
-    ours, theirs = candidate.seed_accuracies, champion.seed_accuracies
+    ours, theirs = candidate.seed_values, champion.seed_values
     if ours != theirs and min(len(ours), len(theirs)) > 1:
         from fm_mlflow.analysis.statistics.resampling import welch_interval
 
@@ -140,6 +163,6 @@ def accuracy_difference(candidate: Contender, champion: Contender) -> AccuracyDi
         basis = f"{len(ours)} v {len(theirs)} seeds"
         found = welch_interval(ours, theirs, "seeds")
         if found is not None:
-            return AccuracyDifference(value, found.interval, basis)
-    value = (candidate.accuracy or 0.0) - (champion.accuracy or 0.0)
-    return AccuracyDifference(value, None, "one run each")
+            return MetricDifference(value, found.interval, basis)
+    value = (candidate.value or 0.0) - (champion.value or 0.0)
+    return MetricDifference(value, None, "one run each")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from markupsafe import Markup
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import in_row, interval, number
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.escaping import code_span, markdown, printable
@@ -40,7 +41,8 @@ def render_model_card(
     dataset: Dataset,
     verification: Verification,
     command: str,
-    seed_accuracies: Sequence[float],
+    seed_values: Sequence[float],
+    objective: Objective,
 ) -> str:
     """Render a model card.
 
@@ -50,38 +52,79 @@ def render_model_card(
         dataset: What it was trained, validated and tested on.
         verification: What was measured again, which counts instead.
         command: What repeats the training.
-        seed_accuracies: Test accuracies of all runs that differ in nothing but the seed.
+        seed_values: The metric of all runs that differ in nothing but the seed.
+        objective: The metric that decided.
     """
     from fm_mlflow.analysis.statistics.intervals import wilson
 
-    run, held_out = candidate.run, dataset.validation
-    metrics = {**run.metrics, **verification.metrics}
-    measurements = {**candidate.measurements, **verification.measurements}
+    held_out = dataset.validation
+    metrics = {**candidate.run.metrics, **verification.metrics}
     key, accuracy = keys.TEST_ACCURACY, metrics[keys.TEST_ACCURACY]
-    where = "on the machine that trained it" if verification.same_machine else "on another machine"
     # What other test images of this kind would show.
     span = wilson(accuracy, len(dataset.test))
-    templates = environment(markdown)
-    templates.filters["code"] = lambda text: Markup(code_span(text))
-    templates.filters["literal"] = lambda text: Markup(json.dumps(printable(text)))
-    return templates.get_template("model_card.md").render(
-        name=name,
-        run=run,
+    return _rendered(
+        "model_card.md",
+        *(name, candidate, verification, seed_values, objective),
         command=command,
         dataset=dataset,
         dataset_title=dataset_title(dataset.name),
         accuracy=f"{number(key, accuracy)} (95% interval {interval(key, span.low, span.high)})",
         loss=in_row(keys.TEST_LOSS, metrics.get(keys.TEST_LOSS)),
-        seeds=_seeds(seed_accuracies),
+        validated_on=f"{len(held_out):,} held-out images" if held_out else "the test set",
+    )
+
+
+def render_own_data_card(
+    name: str,
+    candidate: Candidate,
+    verification: Verification,
+    seed_values: Sequence[float],
+    objective: Objective,
+) -> str:
+    """Render the card of a model whose training and test data only its script had.
+
+    Args:
+        name: The registered model.
+        candidate: The run that trained the model, and what it measured.
+        verification: What was measured again, which counts instead.
+        seed_values: The metric of all runs that differ in nothing but the seed.
+        objective: The metric that decided.
+    """
+    logged = candidate.run.metrics.get(objective.metric)
+    shared = (name, candidate, verification, seed_values, objective)
+    figure = f"{objective.title} {in_row(objective.metric, logged)}"
+    return _rendered("own_data_card.md", *shared, figure=figure, title=objective.title)
+
+
+def _rendered(
+    template: str,
+    name: str,
+    candidate: Candidate,
+    verification: Verification,
+    seed_values: Sequence[float],
+    objective: Objective,
+    **more: object,
+) -> str:
+    metrics = {**candidate.run.metrics, **verification.metrics}
+    measurements = {**candidate.measurements, **verification.measurements}
+    where = "on the machine that trained it" if verification.same_machine else "on another machine"
+    templates = environment(markdown)
+    templates.filters["code"] = lambda text: Markup(code_span(text))
+    templates.filters["literal"] = lambda text: Markup(json.dumps(printable(text)))
+    return templates.get_template(template).render(
+        name=name,
+        run=candidate.run,
+        seeds=_seeds(seed_values, objective),
+        decided_by=_decided_by(objective, metrics),
         costs=[
             (label, *_cost(cost, metrics.get(cost), measurements.get(cost, {})))
             for label, cost in _COSTS
         ],
-        validated_on=f"{len(held_out):,} held-out images" if held_out else "the test set",
         verification=verification,
         verified=_passed(verification, "us"),
         measured=_passed(verification, "model"),
         where=where,
+        **more,
     )
 
 
@@ -89,12 +132,19 @@ def _passed(verification: Verification, by: Literal["us", "model"]) -> list[str]
     return [each.figure for each in verification.checks if each.passed and each.by == by]
 
 
-def _seeds(accuracies: Sequence[float]) -> str:
-    if len(accuracies) < 2:
+def _seeds(values: Sequence[float], objective: Objective) -> str:
+    if len(values) < 2:
         return ""
-    span = interval(keys.TEST_ACCURACY, min(accuracies), max(accuracies))
-    mean = number(keys.TEST_ACCURACY, sum(accuracies) / len(accuracies))
-    return f"{len(accuracies)} seeds: test accuracy {span}, mean {mean}"
+    span = interval(objective.metric, min(values), max(values))
+    mean = number(objective.metric, sum(values) / len(values))
+    return f"{len(values)} seeds: {objective.title} {span}, mean {mean}"
+
+
+def _decided_by(objective: Objective, metrics: Mapping[str, float]) -> str:
+    if objective.is_accuracy:
+        return ""
+    value = in_row(objective.metric, metrics.get(objective.metric))
+    return f"{objective.metric}, {value} ({objective.direction} is better)"
 
 
 def _cost(key: Key, value: float | None, measured: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Group
 from fm_mlflow.analysis.costs import cost_title
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import (
     NOT_MEASURED,
     capitalised,
@@ -32,27 +33,40 @@ from fm_mlflow.report.layout import (
 )
 from fm_mlflow.report.verdict_tables import evidence, front_table
 
-NOTEBOOK_COLUMNS = {
-    "Test Accuracy": keys.TEST_ACCURACY,
+_COSTS_OF_NOTEBOOK: dict[str, str] = {
     "Trainable Parameters": keys.PARAMETERS_TRAINABLE,
     "Model Size (MB)": keys.SIZE_H5,
     "FLOPs (Training)": keys.FLOPS_TRAINING,
     "FLOPs (Inference)": keys.FLOPS_INFERENCE,
     "Training Memory (MB)": keys.MEMORY_TRAINING,
 }
-"""The notebook's table after its column Model, and which figure stands there."""
-
-CURVES = {
-    "validation accuracy": keys.VAL_ACCURACY,
-    "training accuracy": keys.ACCURACY,
-    "validation loss": keys.VAL_LOSS,
-    "training loss": keys.LOSS,
-}
-"""Learning curves by what a reader calls them, in order of interest."""
 
 _MOST_REASONS = 40
 _MOST_IDS = 20
 _ORDER = {str(key): position for position, key in enumerate(keys.all_keys())}
+
+
+def notebook_columns(objective: Objective) -> dict[str, str]:
+    """Return the notebook's table after its column Model: head and logged name of each figure.
+
+    Where another metric than the accuracy is compared, it stands in the place of that.
+    """
+    first = "Test Accuracy" if objective.is_accuracy else objective.metric
+    return {first: objective.metric, **_COSTS_OF_NOTEBOOK}
+
+
+def curve_titles(objective: Objective) -> dict[str, str]:
+    """Return logged names of learning curves by what a reader calls them, in order of interest."""
+    base = objective.base
+    curves: dict[str, str] = {
+        f"validation {base}": objective.validation,
+        f"training {base}": base,
+        "validation loss": keys.VAL_LOSS,
+        "training loss": keys.LOSS,
+    }
+    if objective.metric not in (*curves.values(), f"test_{base}"):
+        return {objective.metric: objective.metric, **curves}
+    return curves
 
 
 @dataclass(frozen=True)
@@ -65,14 +79,17 @@ class Contents:
         decision: What belongs to the decision: label and text.
         estimates: The notebook's rules of thumb beside what was measured.
         last_epochs: Where the learning curves end.
-        fronts: Who is on the Pareto front of accuracy against each cost.
-        targets: What it took to first reach the target accuracy.
+        trade_offs: The heading of the next section.
+        fronts: Who is on the Pareto front of the metric against each cost.
+        targets: What it took to first reach the target.
         classes: How often each class was classified correctly.
         mistakes: The most frequent mistakes of each group.
         evidence: Every verdict: sentences, and the table of their figures.
         metrics: Every metric, a table for each group shown.
         skipped: Runs left out: for each reason how many, and the first of them.
         provenance: What the runs and this report were made with.
+        has_estimates: Whether the section of estimates is one of this metric or has a row.
+        has_classes: Likewise the section of classes.
     """
 
     scope: str
@@ -80,6 +97,7 @@ class Contents:
     decision: tuple[tuple[str, str], ...]
     estimates: Table
     last_epochs: Table
+    trade_offs: str
     fronts: Table
     targets: Table
     classes: Table
@@ -88,25 +106,33 @@ class Contents:
     metrics: tuple[Table, ...]
     skipped: list[tuple[str, int, list[str]]]
     provenance: Table
+    has_estimates: bool
+    has_classes: bool
 
 
 def contents(comparison: Comparison) -> Contents:
     """Return everything that a report says, ready to be set."""
     groups = Groups(comparison)
+    estimates = _estimates(groups, comparison.objective)
+    classes = accuracy_by_class(comparison, groups)
+    of_accuracy = comparison.objective.is_accuracy
     return Contents(
         scope=_scope(groups.all),
-        results=_results(groups),
+        results=_results(groups, comparison.objective),
         decision=tuple(_decision(comparison)),
-        estimates=_estimates(groups),
-        last_epochs=_last_epochs(groups),
+        estimates=estimates,
+        last_epochs=_last_epochs(groups, comparison.objective),
+        trade_offs=_trade_offs(comparison.objective),
         fronts=front_table(comparison, groups),
         targets=_targets(comparison, groups),
-        classes=accuracy_by_class(comparison, groups),
+        classes=classes,
         mistakes=worst_mistakes(comparison, groups),
         evidence=evidence(comparison, groups),
         metrics=_metrics(groups),
         skipped=_skipped(comparison),
         provenance=_provenance(comparison),
+        has_estimates=of_accuracy or bool(estimates.rows),
+        has_classes=of_accuracy or bool(classes.rows),
     )
 
 
@@ -129,13 +155,17 @@ def _scope(groups: Sequence[Group]) -> str:
     )
 
 
-def _results(groups: Groups) -> Table:
+def _results(groups: Groups, objective: Objective) -> Table:
+    heads = notebook_columns(objective)
+    if not objective.is_accuracy:  # what the notebook asks need not be a question here
+        known = {metric for group in groups.shown for metric in (*group.metrics, *group.missing)}
+        heads = {head: metric for head, metric in heads.items() if metric in known}
     rows = tuple(
         (
             groups.cell(group.name, counted(len(group.runs), "run")),
             *(
                 measured(metric, group.metrics.get(metric), len(group.runs))
-                for metric in NOTEBOOK_COLUMNS.values()
+                for metric in heads.values()
             ),
         )
         for group in groups.shown
@@ -144,21 +174,32 @@ def _results(groups: Groups) -> Table:
         "Mean over the runs of a model, ± their standard deviation; without ±, the runs do not "
         "differ in the digits shown, or there is only one. FLOPs are those of one image; they and "
         "memory are measured. MB is 1024² bytes.",
-        *why_missing(groups.shown, {metric: head for head, metric in NOTEBOOK_COLUMNS.items()}),
+        *why_missing(groups.shown, {metric: head for head, metric in heads.items()}),
     ]
     if unranked := [group.name for group in groups.shown if not group.ranked]:
-        notes.append(f"Not ranked by accuracy with the others: {listed(unranked, MOST_NAMES)}.")
+        notes.append(
+            f"Not ranked by {objective.short} with the others: {listed(unranked, MOST_NAMES)}."
+        )
     if hidden := len(groups.all) - len(groups.shown):
-        notes.append(f"The {len(groups.shown)} most accurate; {hidden:,} more in comparison.csv.")
-    return Table("Results", columns(1, "Model", *NOTEBOOK_COLUMNS), rows, tuple(notes))
+        notes.append(
+            f"The {len(groups.shown)} {objective.best}; {hidden:,} more in comparison.csv."
+        )
+    return Table("Results", columns(1, "Model", *heads), rows, tuple(notes))
 
 
 def _decision(comparison: Comparison) -> list[tuple[str, str]]:
     best = comparison.best
     facts = [("Run to take", best.run_id)] if best.run_id is not None else []
+    objective = comparison.objective
+    if not objective.is_accuracy:
+        less = "less" if objective.smaller_is_better else "more"
+        of_each = f"{objective.metric}, the last value that each run logged"
+        facts.append(("Compared by", f"{of_each}; {less} is better, {objective.known_by}"))
     facts.append(("Cost that decides between equals", f"{cost_title(best.cost)} ({best.cost})"))
     if len(best.contenders) > 1:
-        facts.append(("Not distinguishable in accuracy", listed(best.contenders, MOST_NAMES)))
+        facts.append(
+            (f"Not distinguishable in {objective.short}", listed(best.contenders, MOST_NAMES))
+        )
     excluded = list(best.excluded.items())
     facts += [("Excluded", f"{name}: {why}") for name, why in excluded[:MOST_GROUPS]]
     if (more := len(excluded) - MOST_GROUPS) > 0:
@@ -166,12 +207,12 @@ def _decision(comparison: Comparison) -> list[tuple[str, str]]:
     return facts
 
 
-def _estimates(groups: Groups) -> Table:
+def _estimates(groups: Groups, objective: Objective) -> Table:
     rows = []
     for group in groups.detailed:
         for label, (metric, rule) in ESTIMATED.items():
             actual, estimate = group.metrics.get(metric), group.metrics.get(rule)
-            if actual is None and estimate is None:
+            if estimate is None and (actual is None or not objective.is_accuracy):
                 continue
             apart = (
                 f"{ratio(actual.mean / estimate.mean)} x"
@@ -197,10 +238,10 @@ def _estimates(groups: Groups) -> Table:
     return Table("Estimated and measured", heads, tuple(rows), notes if rows else ())
 
 
-def _last_epochs(groups: Groups) -> Table:
+def _last_epochs(groups: Groups, objective: Objective) -> Table:
     logged = {
         what: metric
-        for what, metric in CURVES.items()
+        for what, metric in curve_titles(objective).items()
         if any(curves.get(metric) for group in groups.detailed for curves in group.curves)
     }
     rows = []
@@ -225,9 +266,14 @@ def _last_epochs(groups: Groups) -> Table:
     return Table("Learning curves", heads, tuple(rows), notes)
 
 
+def _trade_offs(objective: Objective) -> str:
+    return "Accuracy against cost" if objective.is_accuracy else f"{objective.metric} against cost"
+
+
 def _targets(comparison: Comparison, groups: Groups) -> Table:
     heads = columns(1, "Model", "Reached by", "Epochs", "Seconds", "FLOPs of training")
-    if comparison.target_accuracy is None:
+    objective = comparison.objective
+    if comparison.target is None:
         return Table("Cost to reach an accuracy", heads, ())
     rows = []
     for target in comparison.targets:
@@ -242,9 +288,10 @@ def _targets(comparison: Comparison, groups: Groups) -> Table:
         )
         reached = Cell(f"{target.reached} of {target.runs}")
         rows.append((groups.cell(target.model), reached, *texts))
-    accuracy = number(keys.VAL_ACCURACY, comparison.target_accuracy)
+    target_text = number(objective.validation, comparison.target)
+    value = target_text if objective.is_accuracy else f"{objective.base} of {target_text}"
     notes = ("Means over the runs that reached it, ± standard deviation.",)
-    return Table(f"Cost to first reach {accuracy} in validation", heads, tuple(rows), notes)
+    return Table(f"Cost to first reach {value} in validation", heads, tuple(rows), notes)
 
 
 def _metrics(groups: Groups) -> tuple[Table, ...]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.escaping import csv_field
-from fm_mlflow.report.contents import NOTEBOOK_COLUMNS
+from fm_mlflow.report.contents import notebook_columns
 from fm_mlflow.results.frames import statistics
 
 
@@ -22,9 +22,10 @@ def to_csv(comparison: Comparison) -> str:
     groups = comparison.groups
     parameters = sorted({name for group in groups for name in group.config})
     measured = statistics(groups)
+    heads = notebook_columns(comparison.objective)
     columns = {
         "Model": [csv_field(group.name) for group in groups],
-        **{title: measured.get((key, "mean"), "") for title, key in NOTEBOOK_COLUMNS.items()},
+        **{csv_field(title): measured.get((key, "mean"), "") for title, key in heads.items()},
         "Runs": [len(group.runs) for group in groups],
         "Ranked": ["yes" if group.ranked else "no" for group in groups],
         **{

@@ -1,4 +1,4 @@
-"""Test accuracy against each cost as SVG, with intervals and the Pareto front."""
+"""The compared metric against each cost as SVG, with intervals and the Pareto front."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Front, Statistic
 from fm_mlflow.analysis.costs import cost_title
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import counted, listed, unit
+from fm_mlflow.escaping import shortened
 from fm_mlflow.report.drawing import lay_out
 from fm_mlflow.report.layout import MOST_NAMES, Groups
 from fm_mlflow.report.svg import FAINT, INK, PAGE, series_colour, style, to_svg
-from fm_mlflow.report.vector_plots import Plot, marker, new_axes
+from fm_mlflow.report.vector_plots import LONGEST_AXIS, Plot, marker, new_axes
 
 _STEPS = (1, 2, 2.5, 5, 10)
 _LETTER_WIDTH, _LETTER_HEIGHT = 6.0, 9.0
@@ -39,32 +40,32 @@ class _Point:
     """
 
     cost: Statistic
-    accuracy: Statistic
+    metric: Statistic
     position: int | None
     on_front: bool
 
     @property
     def at(self) -> tuple[float, float]:
         """The means."""
-        return self.cost.mean, self.accuracy.mean
+        return self.cost.mean, self.metric.mean
 
 
 def trade_offs(comparison: Comparison) -> list[Plot]:
-    """Plot test accuracy against each cost; a cost without a ranking has no plot."""
+    """Plot the compared metric against each cost; a cost without a ranking has no plot."""
     groups = Groups(comparison)
     return [
-        _trade_off(front, points, groups.labels)
+        _trade_off(front, points, groups.labels, comparison.objective)
         for front in comparison.fronts
-        if not front.reason and (points := _points(groups, front))
+        if not front.reason and (points := _points(groups, front, comparison.objective))
     ]
 
 
-def _points(groups: Groups, front: Front) -> dict[str, _Point]:
+def _points(groups: Groups, front: Front, objective: Objective) -> dict[str, _Point]:
     on_front = set(front.on_front)
     return {
         group.name: _Point(
             group.metrics[front.metric],
-            group.metrics[keys.TEST_ACCURACY],
+            group.metrics[objective.metric],
             groups.cell(group.name).group,
             group.name in on_front,
         )
@@ -73,20 +74,25 @@ def _points(groups: Groups, front: Front) -> dict[str, _Point]:
     }
 
 
-def _trade_off(front: Front, points: Mapping[str, _Point], names: Sequence[str]) -> Plot:
+def _trade_off(
+    front: Front, points: Mapping[str, _Point], names: Sequence[str], objective: Objective
+) -> Plot:
     what = cost_title(front.metric)
     measure = unit(front.metric)
+    upward = shortened(objective.title, LONGEST_AXIS)
+    if not objective.is_accuracy:
+        upward += " (↓ better)" if objective.smaller_is_better else " (↑ better)"
     marked = {point.position: point for point in points.values() if point.position is not None}
     with style():
-        figure, axes = new_axes(f"{what}, {measure}" if measure else what, "test accuracy")
+        figure, axes = new_axes(f"{what}, {measure}" if measure else what, upward)
         _scale(axes, [point.cost.mean for point in points.values()])
         _draw_cloud(axes, [point.at for point in points.values() if point.position is None])
-        line = _draw_front(axes, [point.at for point in points.values() if point.on_front])
+        line = _draw_front(axes, (p.at for p in points.values() if p.on_front), objective)
         for position, point in marked.items():
             _draw_point(axes, point, position)
         axes.margins(0.14, 0.14)
         _label(figure, axes, {names[i]: point for i, point in marked.items()}, line)
-        heading = f"Test accuracy against {what}"
+        heading = f"{objective.heading} against {what}"
         on_front = listed([name for name in front.on_front if name in points], MOST_NAMES)
         svg = to_svg(
             figure,
@@ -123,12 +129,14 @@ def _draw_cloud(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
     axes.update_datalim(points)
 
 
-def _draw_front(axes: Axes, points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Join those that are more accurate than all cheaper ones; return where the line goes."""
+def _draw_front(
+    axes: Axes, points: Iterable[tuple[float, float]], objective: Objective
+) -> list[tuple[float, float]]:
+    """Join those that are better than all cheaper ones; return where the line goes."""
     line: list[tuple[float, float]] = []
-    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not line or accuracy > line[-1][1]:
-            line.append((cost, accuracy))
+    for cost, value in sorted(points, key=lambda point: (point[0], -objective.gain(point[1]))):
+        if not line or objective.gain(value) > objective.gain(line[-1][1]):
+            line.append((cost, value))
     if len(line) > 1:
         axes.plot(*zip(*line, strict=True), color=INK, linewidth=1, alpha=0.6, zorder=1.5)
     return line
@@ -140,7 +148,7 @@ def _draw_point(axes: Axes, point: _Point, position: int) -> None:
     axes.errorbar(
         *point.at,
         xerr=_bar(point.cost),
-        yerr=_bar(point.accuracy),
+        yerr=_bar(point.metric),
         fmt=marker(position),
         color=colour,
         markersize=7,
@@ -192,14 +200,14 @@ def _obstacles(
     for point in points:
         x, y = to_pixels(point.at)
         yield x - 4, y - 4, x + 4, y + 4
-        cost, accuracy = point.at
-        low, high = point.accuracy.ci_low, point.accuracy.ci_high
+        cost, value = point.at
+        low, high = point.metric.ci_low, point.metric.ci_high
         if low is not None and high is not None:
             (_, bottom), (_, top) = to_pixels([(cost, low), (cost, high)])
             yield x - 2, bottom, x + 2, top
         low, high = point.cost.ci_low, point.cost.ci_high
         if low is not None and high is not None:
-            (left, _), (right, _) = to_pixels([(low, accuracy), (high, accuracy)])
+            (left, _), (right, _) = to_pixels([(low, value), (high, value)])
             yield left, y - 2, right, y + 2
     if len(line) > 1:
         corners = to_pixels(line)

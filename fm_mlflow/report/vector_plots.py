@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Group
 from fm_mlflow.analysis.prose.words import capitalised, counted, number
-from fm_mlflow.report.contents import CURVES
+from fm_mlflow.escaping import printable, shortened
+from fm_mlflow.report.contents import curve_titles
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.svg import FAINT, series_colour, style, to_svg
 
@@ -30,7 +32,31 @@ MOST_OVERLAID = 4
 _SIZE = (4.1, 2.9)
 _MOST_MARKED_EPOCHS = 20
 
+LONGEST_AXIS = 40
+"""Characters of an axis' label: of a metric's name, which may be longer, both ends."""
+
 Curve = Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """A metric whose learning curves are plotted.
+
+    Attributes:
+        metric: Its logged name: foreign text.
+        what: What a reader calls it.
+        number: Position among those that are plotted.
+    """
+
+    metric: str
+    what: str
+    number: int
+
+    @property
+    def svg_name(self) -> str:
+        """A name for the SVG, of letters, digits and dashes."""
+        known = self.metric in keys.all_keys()
+        return f"curve-{self.metric}" if known else f"curve-of-{self.number}"
 
 
 @dataclass(frozen=True)
@@ -70,30 +96,30 @@ def new_axes(x: str, y: str) -> tuple[Figure, Axes]:
     """Return an empty plot of the size that all have, one pixel a point, with labelled axes."""
     figure = Figure(figsize=_SIZE, dpi=72, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    axes.set_xlabel(printable(x), parse_math=False)
+    axes.set_ylabel(printable(y), parse_math=False)
     return figure, axes
 
 
 def learning_curves(comparison: Comparison) -> list[Plot]:
     """Plot the learning curves of every seed; without any, nothing.
 
-    Few groups lie over one another, one plot a metric; of many, each has a plot of its validation
-    accuracy with the others faintly behind it.
+    Few groups lie over one another, one plot a metric; of many, each has a plot of its first
+    metric with the others faintly behind it.
     """
     groups = Groups(comparison).detailed
-    metrics = [
-        (metric, capitalised(what))
-        for what, metric in CURVES.items()
+    curves = [
+        _Curves(metric, what, number)
+        for number, (what, metric) in enumerate(curve_titles(comparison.objective).items())
         if any(_curves(group, metric) for group in groups)
     ]
     if len(groups) <= MOST_OVERLAID:
-        return [_overlaid(groups, metric, what) for metric, what in metrics]
+        return [_overlaid(groups, each) for each in curves]
     return [
-        _highlighted(groups, position, label, metric, what)
-        for metric, what in metrics[:1]
+        _highlighted(groups, position, label, each)
+        for each in curves[:1]
         for position, label in enumerate(Groups(comparison).labels)
-        if _curves(groups[position], metric)
+        if _curves(groups[position], each.metric)
     ]
 
 
@@ -101,30 +127,30 @@ def _curves(group: Group, metric: str) -> list[Curve]:
     return [curves[metric] for curves in group.curves if curves.get(metric)]
 
 
-def _overlaid(groups: Sequence[Group], metric: str, what: str) -> Plot:
+def _overlaid(groups: Sequence[Group], curves: _Curves) -> Plot:
+    metric, what = curves.metric, capitalised(curves.what)
     with style():
-        figure, axes = new_axes("epoch", what.lower())
+        figure, axes = new_axes("epoch", shortened(curves.what, LONGEST_AXIS))
         for position, group in enumerate(groups):
             _draw_curves(axes, _curves(group, metric), position)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         ends = " ".join(_last_epochs(group, metric) for group in groups)
-        return Plot(what, to_svg(figure, f"curve-{metric}", f"{what} by epoch", ends))
+        return Plot(what, to_svg(figure, curves.svg_name, f"{what} by epoch", ends))
 
 
-def _highlighted(
-    groups: Sequence[Group], position: int, label: str, metric: str, what: str
-) -> Plot:
+def _highlighted(groups: Sequence[Group], position: int, label: str, curves: _Curves) -> Plot:
+    metric, what = curves.metric, curves.what
     with style():
-        figure, axes = new_axes("epoch", what.lower())
+        figure, axes = new_axes("epoch", shortened(what, LONGEST_AXIS))
         for other, group in enumerate(groups):
             for curve in _curves(group, metric) if other != position else ():
                 axes.plot(*_steps_and_values(curve), color=FAINT, linewidth=0.6)
         _draw_curves(axes, _curves(groups[position], metric), position, alpha=0.9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         group = groups[position]
-        heading = f"{what} of {group.name} by epoch, the others faintly behind it"
+        heading = f"{capitalised(what)} of {group.name} by epoch, the others faintly behind it"
         svg = to_svg(figure, f"curve-{position}", heading, _last_epochs(group, metric))
-        return Plot(f"{label}: {what.lower()}", svg)
+        return Plot(f"{label}: {what}", svg)
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve], position: int, alpha: float = 0.45) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Front, Verdict
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import (
@@ -24,20 +23,20 @@ _NONE = "none"
 
 
 def evidence(comparison: Comparison, groups: Groups) -> list[tuple[list[str], Table]]:
-    """Return the verdicts on test accuracy, then those on costs: sentences and their figures."""
-    accuracy = [v for v in comparison.verdicts if v.metric == keys.TEST_ACCURACY]
-    costs = [v for v in comparison.verdicts if v.metric != keys.TEST_ACCURACY]
+    """Return the verdicts by the metric, then those on costs: sentences and their figures."""
+    objective = comparison.objective
+    by_metric = [v for v in comparison.verdicts if v.metric == objective.metric]
+    costs = [v for v in comparison.verdicts if v.metric != objective.metric]
     return [
-        ([v.words for v in verdicts], _table(heading, verdicts, groups))
-        for heading, verdicts in (("Test accuracy", accuracy), ("Costs", costs))
+        ([v.words for v in verdicts], _table(heading, verdicts, groups, on_costs=verdicts is costs))
+        for heading, verdicts in ((objective.heading, by_metric), ("Costs", costs))
         if verdicts
     ]
 
 
-def _table(heading: str, verdicts: Sequence[Verdict], groups: Groups) -> Table:
+def _table(heading: str, verdicts: Sequence[Verdict], groups: Groups, *, on_costs: bool) -> Table:
     # A column only where it says something; what is the same in every row stands below the table.
     tests = list(dict.fromkeys(v.test or "no test" for v in verdicts))
-    on_costs = any(v.metric != keys.TEST_ACCURACY for v in verdicts)
     adjusted = any(v.p_value != v.p_unadjusted for v in verdicts)
     paired = any(v.counts for v in verdicts)
     possible: list[tuple[bool, Column, Callable[[Verdict], str]]] = [
@@ -100,7 +99,7 @@ def _better(verdict: Verdict, groups: Groups) -> str:
 
 
 def front_table(comparison: Comparison, groups: Groups) -> Table:
-    """Say who is on the Pareto front of accuracy against each cost, and why the others are not."""
+    """Say who is on the Pareto front against each cost, and why the others are not."""
     rows = [
         (
             Cell(cost_title(front.metric)),
@@ -114,7 +113,7 @@ def front_table(comparison: Comparison, groups: Groups) -> Table:
     heads = columns(4, "Cost", "On the front", "Dominated", "Not placed")
     # Most often everybody is placed.
     width = 4 if any(row[-1].text for row in rows) else 3
-    title = "Who is on the Pareto front of accuracy against a cost"
+    title = f"Who is on the Pareto front of {comparison.objective.short} against a cost"
     return Table(title, heads[:width], tuple(row[:width] for row in rows))
 
 

@@ -92,6 +92,8 @@ class Registration(Result):
         name: The registered model.
         dataset: The data set that it belongs to, and that the model was verified on.
         dataset_digest: SHA-256 of its contents.
+        metric: The metric that decides, by its logged name.
+        direction: Which of two values of it is better: `higher` or `lower`.
         dataset_note: What says that, where the registered model has no record of it.
         version: The model's version there; None where there is none (yet).
         outcome: What was done.
@@ -110,6 +112,8 @@ class Registration(Result):
     name: str
     dataset: str
     dataset_digest: str
+    metric: str
+    direction: str
     dataset_note: str
     version: int | None
     outcome: Outcome

@@ -39,6 +39,7 @@ def print_compare_result(console: SafeConsole, result: CompareResult) -> None:
     if (best := result.comparison.best.run_id) is not None:
         store = shell_uri(result.tracking_uri)
         register = f"MLFLOW_TRACKING_URI={store} fm-mlflow register --run-id {best}"
+        register += "".join(f" {word}" for word in result.comparison.objective.options)
         commands.append(("Register the best model, verified", register))
     print_commands(console, commands)
 
@@ -52,8 +53,8 @@ def print_comparison(console: SafeConsole, comparison: Comparison) -> None:
     print_line(console, comparison.summary)
     if best.model is None and best.reason not in comparison.summary:
         print_line(console, best.reason)
-    excluded = (fact for fact in report.decision if fact[0].startswith("Excluded"))
-    _print_points(console, (": ".join(fact) for fact in excluded))
+    facts = (fact for fact in report.decision if fact[0].startswith(("Compared", "Excluded")))
+    _print_points(console, (": ".join(fact) for fact in facts))
     if warnings := comparison.warnings:
         console.print()
         print_line(console, counted(len(warnings), "warning"), "bold yellow")

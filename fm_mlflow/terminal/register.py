@@ -36,7 +36,7 @@ _VERDICTS = {
     False: shown("FAILED", "bold red"),
     None: shown("-", "dim"),
 }
-_FIGURES = (keys.TEST_ACCURACY, keys.FLOPS_INFERENCE, keys.SIZE_INFERENCE, keys.LATENCY_P50)
+_FIGURES = (keys.FLOPS_INFERENCE, keys.SIZE_INFERENCE, keys.LATENCY_P50)
 _PORT = 5001
 _BY_MODEL = "* measured by the process that ran the model's code, which could say otherwise"
 
@@ -77,7 +77,9 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
     serve = f"{store} mlflow models serve -m {uri} --env-manager local --port {_PORT}"
     classify = f"{store} fm-mlflow predict --model {uri} --input IMAGES.npy"
     pages = page_commands(result.tracking_uri, f"/#/models/{quote(result.name)}")
-    commands = (*pages, ("Serve it", serve), ("Classify a file of images", classify))
+    commands = [*pages, ("Serve it", serve)]
+    if any(check.figure == "class names" for check in result.checks):  # a classifier of images
+        commands.append(("Classify a file of images", classify))
     print_commands(console, commands)
 
 
@@ -91,11 +93,13 @@ def print_versions(console: SafeConsole, listed: VersionList) -> None:
         print_line(console, f"{listed.name}: no version yet")
         return
     print_line(console, f"{listed.name}, on {_data_set(listed)}", "bold")
-    heads = ("", "", "model", "accuracy", "FLOPs", "size", "latency", "verified")
+    metric = listed.versions[0].tags.get(keys.METRIC, keys.TEST_ACCURACY)
+    by = "accuracy" if metric == keys.TEST_ACCURACY else metric
+    heads = ("", "", "model", by, "FLOPs", "size", "latency", "verified")
     rows: list[tuple[RenderableType, ...]] = []
     for version in listed.versions:
         created = datetime.fromtimestamp(version.created / 1000, timezone.utc).isoformat()
-        figures = [(key, version.figure(key)) for key in _FIGURES]
+        figures = [(key, version.figure(key)) for key in (metric, *_FIGURES)]
         row: tuple[RenderableType, ...] = (
             str(version.version),
             Group(*version.aliases),

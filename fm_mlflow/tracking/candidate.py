@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.config import Choice
 from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_yaml
+from fm_mlflow.data.dataset import LOADABLE
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.results.register import GateError
+from fm_mlflow.selection import Choice
 from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.model_files import MODEL_FILE, ModelFiles, fetch_model
@@ -42,7 +43,8 @@ class Candidate:
         input_shape: Of one image, as the model's signature says.
         class_names: Those that travel with the model, in label order.
         gives_logits: Whether its outputs are logits; None where it does not say.
-        predictions_file: The run's predictions on the test set.
+        predictions_file: The run's predictions on the test set; None where a run on data of its own
+            has none.
         measurements: The run's `measurements.json` by metric name; empty where it has none.
         weights_digest: Of the trained weights; None where the run does not say.
         data_source: Folder that the test set came from; None where it was no folder.
@@ -58,23 +60,28 @@ class Candidate:
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     gives_logits: bool | None
-    predictions_file: Path
+    predictions_file: Path | None
     measurements: Mapping[str, Mapping[str, Any]]
     weights_digest: str | None
     data_source: str | None
 
+    @property
+    def has_own_data(self) -> bool:
+        """Whether it was tested on data that only its script had."""
+        return self.run.config.get("dataset", "") not in LOADABLE
 
-def find_training_run(run_id: str) -> TrainingRun:
-    """Return a finished training run.
+
+def find_training_run(run_id: str, metric: str = keys.TEST_ACCURACY) -> TrainingRun:
+    """Return a finished training run that has a metric.
 
     Raises:
-        InputError: There is none with this id, or it did not finish.
+        InputError: There is none with this id, it did not finish, or has no such metric.
         TrackingError: The store does not answer.
     """
     try:
         if run_id.strip() != run_id or "," in run_id or not run_id:  # none, or several
             raise InputError("run_id", run_id, "one id")
-        found = find_runs(Choice(runs=run_id))
+        found = find_runs(Choice(runs=run_id), metric)
     except InputError as error:
         raise InputError("run_id", run_id, "the id of a training run in the store") from error
     if found.skipped:
@@ -85,12 +92,12 @@ def find_training_run(run_id: str) -> TrainingRun:
     return found.runs[0]
 
 
-def seed_accuracies(run: TrainingRun) -> tuple[float, ...]:
-    """Return the test accuracies of all runs of its experiment that differ but in the seed."""
+def seed_values(run: TrainingRun, metric: str) -> tuple[float, ...]:
+    """Return the metric of all runs of its experiment that differ but in the seed, by seed."""
     models = "" if "," in run.model else run.model  # a comma separates models there
-    found = find_runs(Choice(experiment=run.experiment, models=models))
+    found = find_runs(Choice(experiment=run.experiment, models=models), metric)
     by_seed = {
-        each.seed: each.metrics[keys.TEST_ACCURACY]
+        each.seed: each.metrics[metric]
         for each in found.runs
         if each.seed is not None
         and (each.model, each.config, each.data_digest) == (run.model, run.config, run.data_digest)
@@ -116,14 +123,18 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
     with store_errors("read the run"):
         stored = MlflowClient().get_run(run.run_id)
         logged = MlflowClient().get_logged_model(run.model_uri.removeprefix("models:/"))
-    predictions = _artifact(run, keys.PREDICTIONS_FILE, folder, LARGEST_PREDICTIONS)
+    is_loadable = run.config.get("dataset", "") in LOADABLE
+    predictions = measurements = None
+    with nullcontext() if is_loadable else suppress(GateError):
+        predictions = _artifact(run, keys.PREDICTIONS_FILE, folder, LARGEST_PREDICTIONS)
     with _readable(run.model_uri):
         model_folder = fetch_model(run.model_uri, folder / "model")
         files = ModelFiles.of(model_folder)
         input_shape, names, logits = _interface(model_folder / MODEL_FILE)
-    measurements = _artifact(run, keys.MEASUREMENTS_FILE, folder, LARGEST_TEXT)
+    with nullcontext() if is_loadable else suppress(GateError):
+        measurements = _artifact(run, keys.MEASUREMENTS_FILE, folder, LARGEST_TEXT)
     try:
-        costs = read_measurements(measurements)
+        costs = read_measurements(measurements) if measurements is not None else {}
     except (OSError, ValueError) as error:
         raise GateError(f"{keys.MEASUREMENTS_FILE} of run {run.run_id} is damaged") from error
     return Candidate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,9 +15,10 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
-from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING, Selection
+from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.recovery import Verdict
+from fm_mlflow.selection import Selection
 from fm_mlflow.tracking.params import unquoted, whole_number
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
 from fm_mlflow.tracking.store import (
@@ -49,18 +51,27 @@ class FoundRuns:
         runs: Finished training runs, oldest first.
         skipped: The others, and why.
         unfinished: Training runs among the skipped: failed, running, without a result.
+        other_metrics: What finished runs logged that were skipped for want of the metric: in how
+            many runs, by name.
     """
 
     experiment: str
     runs: list[TrainingRun]
     skipped: list[SkippedRun]
     unfinished: list[TrainingRun]
+    other_metrics: Counter[str]
 
 
-def find_runs(choice: Selection) -> FoundRuns:
+def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
     """Find the training runs that a comparison is about.
 
-    Runs of other kinds (comparisons, benchmarks) are not mentioned: they are no trainings.
+    Runs of other kinds (comparisons, benchmarks) are not mentioned: they are no trainings. Runs of
+    other software are found where they are named; and by another metric than the default, which
+    somebody must have meant, where they have it.
+
+    Args:
+        choice: Which runs are meant.
+        metric: What each needs.
 
     Raises:
         InputError: There is no such experiment or run, or MLflow cannot read the filter.
@@ -82,8 +93,8 @@ def find_runs(choice: Selection) -> FoundRuns:
         else:
             experiment = _experiment(client, choice.experiment)
             experiments = {experiment.experiment_id: experiment.name}
-            found = _search(client, experiment.experiment_id, choice)
-        return _sorted_out(experiments, found, choice)
+            found = _search(client, experiment.experiment_id, choice, metric)
+        return _sorted_out(experiments, found, choice, metric)
 
 
 def _words(text: str) -> list[str]:
@@ -112,10 +123,14 @@ def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
     return experiment
 
 
-def _search(client: MlflowClient, experiment_id: str, choice: Selection) -> Iterator[Run]:
+def _search(
+    client: MlflowClient, experiment_id: str, choice: Selection, metric: str
+) -> Iterator[Run]:
     """Yield the runs one by one, so that only records are kept of them."""
     text, models = choice.filter, _words(choice.models)
-    if len(models) == 1 and "'" not in models[0]:  # for several, MLflow's language has no `or`
+    # For several, MLflow's language has no `or`; and runs of others, which are found by another
+    # metric only, have no such tag.
+    if metric == keys.TEST_ACCURACY and len(models) == 1 and "'" not in models[0]:
         model = f"tags.`{keys.MODEL}` = '{models[0]}'"
         text = f"{text} and {model}" if text else model
     try:
@@ -128,11 +143,11 @@ def _search(client: MlflowClient, experiment_id: str, choice: Selection) -> Iter
 
 
 def _sorted_out(
-    experiments: Mapping[str, str], found: Iterable[Run], choice: Selection
+    experiments: Mapping[str, str], found: Iterable[Run], choice: Selection, metric: str
 ) -> FoundRuns:
     models, named = _words(choice.models), bool(_words(choice.runs))
     data_sets: set[str] = set()
-    result = FoundRuns(", ".join(experiments.values()), [], [], [])
+    result = FoundRuns(", ".join(experiments.values()), [], [], [], Counter())
     own_run = os.environ.get("MLFLOW_RUN_ID")  # `mlflow run` opened it for this comparison
     for run in found:
         kind = run.data.tags.get(keys.KIND)
@@ -145,11 +160,13 @@ def _sorted_out(
         if choice.dataset and not record.data_set.is_meant_by(choice.dataset):
             continue
         too_much = _too_much(run)
-        reason = too_much or _reason_to_skip(run, record, named)
+        reason = too_much or _reason_to_skip(run, record, metric, named)
         if reason is None:
             result.runs.append(record)
             continue
         result.skipped.append(SkippedRun(record.run_id, record.name, reason))
+        if run.info.status == keys.FINISHED and metric not in record.metrics and not too_much:
+            result.other_metrics.update(record.metrics.keys())
         if run.info.lifecycle_stage == "active" and (kind or named) and not too_much:
             result.unfinished.append(record)
     if choice.dataset and data_sets and not (result.runs or result.skipped):
@@ -175,7 +192,7 @@ def _too_much(run: Run) -> str | None:
     return None
 
 
-def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
+def _reason_to_skip(run: Run, record: TrainingRun, metric: str, named: bool) -> str | None:
     status = run.info.status
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         return "it was deleted"
@@ -187,12 +204,14 @@ def _reason_to_skip(run: Run, record: TrainingRun, named: bool) -> str | None:
         return f"it has not ended: {judged.reason}{advice}"
     if status != keys.FINISHED:
         return f"it ended as {status}: {run.data.tags.get(keys.ERROR, 'no cause is recorded')}"
-    if keys.KIND not in run.data.tags:
+    is_default = metric == keys.TEST_ACCURACY
+    if is_default and keys.KIND not in run.data.tags:
         return None if named else "logged by others; naming it (runs) includes it"
-    if keys.TEST_ACCURACY not in record.metrics:
-        if keys.TEST_ACCURACY in run.data.metrics:
-            return f"incomplete: its {keys.TEST_ACCURACY} is not a finite number"
-        return f"incomplete: it has no {keys.TEST_ACCURACY}"
+    if metric not in record.metrics:
+        lacking = "incomplete: " if is_default else ""
+        if metric in run.data.metrics:
+            return f"{lacking}its {metric} is not a finite number"
+        return f"{lacking}it has no {metric}"
     return None
 
 

@@ -21,7 +21,8 @@ from fm_mlflow.errors import FmMlflowError, InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.find_runs import model_uri
 from fm_mlflow.tracking.model_files import check_fetched, fetch_model
-from fm_mlflow.tracking.run_details import MOST_CLASSES, gives_logits
+from fm_mlflow.tracking.predictions import MOST_CLASSES
+from fm_mlflow.tracking.run_details import gives_logits
 from fm_mlflow.tracking.store import check_reachable
 from fm_mlflow.tracking.uris import check_literal
 

@@ -16,13 +16,14 @@ from mlflow.protos import databricks_pb2 as codes
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import DataSet
 from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
 from fm_mlflow.results.register import RegisteredVersion
-from fm_mlflow.tracking import turns
+from fm_mlflow.tracking import registered_metric, turns
 from fm_mlflow.tracking.model_files import ModelChangedError, check_version, warn_of_no_digest
 from fm_mlflow.tracking.registered_data import (
     OtherDataSetError,
@@ -115,6 +116,13 @@ class Registry:
             raise OtherDataSetError(self.name, owned, "this model", data, _OTHER_NAME)
         return words
 
+    def check_metric(self, objective: Objective) -> None:
+        """Refuse (`OtherMetricError`) another metric than the model's champion is decided by."""
+        with registry_errors("read"):
+            model = self._model()
+            if model is not None:
+                registered_metric.check(model, objective, is_new=not self.versions())
+
     def aliases(self) -> Aliases:
         """Return where `champion` and `previous` point."""
         with registry_errors("read"):
@@ -142,16 +150,21 @@ class Registry:
             ChampionChangedError: Somebody else promoted or brought back a version meanwhile.
             ModelChangedError: The version's files are others; no alias was moved.
             OtherDataSetError: The registered model belongs to another data set by now.
+            OtherMetricError: Its champion is decided by another metric by now.
         """
         self._create()
         data = of_tags(tags)
         with self._turn(expected, data) as flag:
+            if (objective := registered_metric.of_tags(tags)) is not None:
+                self.check_metric(objective)
             existing = self._version_of(model_uri)
             with registry_errors("register the model"):
                 version = self._register(model_uri, description, tags, existing)
                 model = self._check_turn(flag, expected, data)
                 if data is not None:
                     claim(self._client, model, data)
+                if objective is not None:
+                    registered_metric.claim(self._client, model, objective)
                 # In this order: what is left of a crash between the two is a champion as before.
                 if expected not in (None, version):
                     self._point(PREVIOUS, expected)

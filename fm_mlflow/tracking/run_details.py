@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,29 +10,27 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.records import Predictions, RunDetails, TrainingRun
+from fm_mlflow.analysis.objective import DEFAULT, Objective
+from fm_mlflow.analysis.records import ExampleErrors, Predictions, RunDetails, TrainingRun
 from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_csv, read_text, read_yaml
 from fm_mlflow.data.model_io import LOGITS, OUTPUTS, PROBABILITIES
-from fm_mlflow.data.npy import LARGEST_PREDICTIONS, open_npz
+from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.artifacts import fetch_artifact
+from fm_mlflow.tracking.predictions import MOST_CLASSES, Wanted, read_predictions
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
-_CURVES = (keys.LOSS, keys.ACCURACY, keys.VAL_LOSS, keys.VAL_ACCURACY, keys.EPOCH_SECONDS)
+_CURVES = (keys.LOSS, keys.VAL_LOSS, keys.EPOCH_SECONDS)
 
 # A server answers many at once; a SQLite file is read by one as fast as by many.
 _THREADS = 8
 _MODEL_FILE = "MLmodel"
-
-MOST_CLASSES = 1_000
-"""Classes that are compared: a table of them, true by predicted, has the square of their number."""
 
 _LONGEST_NAME = 200
 _LONGEST_TEXT = 2_000
@@ -51,11 +50,17 @@ _UNREADABLE = (MlflowException, OSError, ValueError)
 _T = TypeVar("_T")
 
 
-def load_details(runs: Iterable[TrainingRun]) -> dict[str, RunDetails]:
+def load_details(
+    runs: Iterable[TrainingRun], objective: Objective = DEFAULT
+) -> dict[str, RunDetails]:
     """Read curves and artifacts of runs; what cannot be read is a problem in words, not an error.
 
     Everything has a limit; many runs share those of their predictions, so that what is read of all
     of them fits into memory.
+
+    Args:
+        runs: Of any number.
+        objective: The compared metric: its curves are read, and the errors that it is a mean of.
 
     Returns:
         Details by run id.
@@ -66,18 +71,22 @@ def load_details(runs: Iterable[TrainingRun]) -> dict[str, RunDetails]:
     runs = list(runs)
     images = min(_MOST_IMAGES, _MOST_IMAGES_OF_ALL // max(1, len(runs)))
     size = min(LARGEST_PREDICTIONS, _LARGEST_OF_ALL // max(1, len(runs)))
-    points = min(_MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, len(runs) * len(_CURVES)))
-    predictions = partial(_predictions, most=images, largest=size)
-    load = partial(_load, MlflowClient(), points, predictions)
+    own = (objective.base, objective.validation)
+    curves = dict.fromkeys((*own, *([] if objective.is_of_test_set else [objective.metric])))
+    names = tuple(dict.fromkeys((*_CURVES, *curves)))
+    points = min(_MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, len(runs) * len(names)))
+
+    def load(run: TrainingRun) -> RunDetails:
+        logged = run.metrics.get(objective.metric, math.nan)
+        wanted = Wanted(images, size, objective.quantity(run.config), logged)
+        return _load(MlflowClient(), run, names, points, wanted)
+
     with store_errors("read runs"), ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip((run.run_id for run in runs), pool.map(load, runs), strict=True))
 
 
 def _load(
-    client: MlflowClient,
-    points: int,
-    predictions: Callable[[Path], Predictions],
-    run: TrainingRun,
+    client: MlflowClient, run: TrainingRun, names: Sequence[str], points: int, wanted: Wanted
 ) -> RunDetails:
     problems: list[str] = []
 
@@ -99,7 +108,7 @@ def _load(
             return otherwise
 
     curves: dict[str, Sequence[tuple[int, float]]] = {}
-    for name in (name for name in _CURVES if name in run.metrics):
+    for name in (name for name in names if name in run.metrics):
         try:
             curves[name] = _curve(client, run, name, points)
         except ValueError as error:
@@ -107,9 +116,13 @@ def _load(
     is_ours = run.version is not None
     none: Mapping[str, Mapping[str, Any]] = {}
     has_flops = keys.FLOPS_TRAINING in run.metrics
+    read_both = partial(read_predictions, wanted=wanted)
+    neither: tuple[Predictions | None, ExampleErrors | None] = (None, None)
+    predictions, errors = read(keys.PREDICTIONS_FILE, read_both, neither) if is_ours else neither
     return RunDetails(
         curves=curves,
-        predictions=read(keys.PREDICTIONS_FILE, predictions, None) if is_ours else None,
+        predictions=predictions,
+        errors=errors,
         class_names=read(_MODEL_FILE, _class_names, ()) if run.model_uri else (),
         measurements=read(keys.MEASUREMENTS_FILE, read_measurements, none) if is_ours else none,
         layer_types=read(keys.FLOPS_LAYERS_FILE, _layer_types, ()) if has_flops else (),
@@ -135,27 +148,6 @@ def _history(client: MlflowClient, run_id: str, name: str, most: int) -> list[Me
     except AttributeError:  # the client itself gets all there are, however many
         return list(client.get_metric_history(run_id, name))
     return list(store.get_metric_history(run_id, name, max_results=most))
-
-
-def _predictions(path: Path, most: int, largest: int) -> Predictions:
-    """Read predictions a few rows at a time: of an image only two numbers are kept."""
-    with open_npz(path, {"label": "iu", "probability": "biuf"}, largest) as arrays:
-        label, probability = arrays["label"], arrays["probability"]
-        shapes = label.header.shape, probability.header.shape
-        if [len(each) for each in shapes] != [1, 2] or shapes[0][0] != shapes[1][0]:
-            raise ValueError(f"label of shape {shapes[0]}, probability of {shapes[1]}")
-        count, classes = shapes[1]
-        if not (0 < count <= most and 0 < classes <= MOST_CLASSES):
-            raise ValueError(
-                f"{count:,} images of {classes:,} classes, 1 to {most:,} of 1 to "
-                f"{MOST_CLASSES:,} are compared"
-            )
-        kind = np.min_scalar_type(classes)
-        true = label.read()
-        if not (true.min() >= 0 and true.max() < classes):
-            raise ValueError(f"labels {true.min()} to {true.max()} of {classes} classes")
-        parts = [part.argmax(axis=1).astype(kind) for part in probability.chunks()]
-    return Predictions(true.astype(kind), np.concatenate(parts))
 
 
 def _class_names(path: Path) -> tuple[str, ...]:

@@ -7,10 +7,12 @@ from typing import Any
 from fm_mlflow import keys
 from fm_mlflow.analysis.choice import choose_best
 from fm_mlflow.analysis.comparison import Best
+from fm_mlflow.analysis.examples import TestExamples
 from fm_mlflow.analysis.grouping import group_runs
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.analysis.verdicts import accuracy_verdicts
-from fm_mlflow.config import Choice
+from fm_mlflow.analysis.verdicts import objective_verdicts
+from fm_mlflow.selection import Choice
 from tests.analysis.simulated import runs
 
 FLOPS = str(keys.FLOPS_INFERENCE)
@@ -23,8 +25,10 @@ def five(accuracy: float) -> list[float]:
 
 def best(*each: list[TrainingRun], **settings: Any) -> Best:
     choice = Choice(**settings)
-    grouping = group_runs([run for some in each for run in some], 10, choice)
-    return choose_best(grouping.groups, accuracy_verdicts(grouping.groups, {}), choice)
+    objective = Objective.of(choice)
+    groups = group_runs([run for some in each for run in some], 10, choice, objective).groups
+    verdicts = objective_verdicts(groups, TestExamples(0, {}), objective)
+    return choose_best(groups, verdicts, choice, objective)
 
 
 def test_the_most_accurate_where_it_is_distinguishable() -> None:
@@ -126,4 +130,4 @@ def test_the_run_is_chosen_by_held_out_images_where_there_are_some() -> None:
 
 def test_nothing_to_choose_from() -> None:
     assert best().model is None
-    assert best(runs("a", [None])).reason == "No model has a test accuracy."  # type: ignore[list-item]
+    assert best(runs("a", [None])).reason == "No model has a test accuracy."

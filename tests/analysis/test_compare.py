@@ -141,7 +141,7 @@ def test_models_of_which_nothing_is_known() -> None:
     assert why.startswith("No model in this comparison is known to be convolutional")
     assert comparison.by_class == ()
     assert comparison.targets == ()
-    assert comparison.target_accuracy is None
+    assert comparison.target is None
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_models_of_which_nothing_is_known() -> None:
         ([], "No run has a test accuracy that could be compared. There is nothing to decide."),
         ([run("a")], "There is one model, a with a test accuracy of 0.9000 (one run). There is"),
         (runs("a", [0.9, 0.92]), "There is one model, a with a test accuracy of 0.9100 (mean of"),
-        (runs("a", [None]), "No run has a test accuracy"),  # type: ignore[list-item]
+        (runs("a", [None]), "No run has a test accuracy"),
     ],
 )
 def test_little_to_compare(each: list[TrainingRun], summary: str) -> None:
@@ -194,7 +194,7 @@ def test_renaming_models_renames_them() -> None:
 
 def test_cost_to_reach_an_accuracy(cnn_wins: Comparison) -> None:
     accuracies = [v for g in cnn_wins.groups for v in g.metrics[keys.TEST_ACCURACY].values]
-    assert cnn_wins.target_accuracy == math.floor(100 * min(accuracies)) / 100
+    assert cnn_wins.target == math.floor(100 * min(accuracies)) / 100
     for target in cnn_wins.targets:
         assert target.reached == target.runs == 5
         assert target.epochs is not None
@@ -220,7 +220,7 @@ def test_a_target_that_some_miss() -> None:
     assert target.epochs is not None
     assert target.epochs.values == (2.0, 1.0)
     assert target.seconds is target.flops is None
-    assert compared(each, details).target_accuracy == 0.72
+    assert compared(each, details).target == 0.72
     (nobody,) = compared(each, details, target_accuracy=0.99).targets
     assert nobody.reached == 0
     assert nobody.epochs is None

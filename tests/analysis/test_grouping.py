@@ -6,7 +6,7 @@ import random
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.grouping import group_runs
-from fm_mlflow.config import Bounds
+from fm_mlflow.selection import Bounds
 from tests.analysis.simulated import grouped, run, runs
 
 
@@ -117,7 +117,7 @@ def test_ranked_are_the_groups_on_the_data_of_most_runs() -> None:
         runs("unknown", [0.97], data_digest=None),
         runs("good", [0.9, 0.9, 0.9]),
         runs("better", [0.95]),
-        runs("unscored", [None]),  # type: ignore[list-item]
+        runs("unscored", [None]),
     )
     assert [group.name for group in groups] == ["better", "good", "few", "unknown", "unscored"]
     assert [group.ranked for group in groups] == [True, True, False, False, False]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Front
+from fm_mlflow.analysis.examples import TestExamples
+from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.analysis.pareto import fronts
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from tests.analysis.simulated import grouped, run, runs
@@ -20,7 +24,8 @@ def around(accuracy: float) -> list[float]:
 
 
 def front(metric: str, *each: list[TrainingRun], images: int = 0, details: object = None) -> Front:
-    found = fronts(grouped(*each), details or {}, images)  # type: ignore[arg-type]
+    known: Any = details or {}
+    found = fronts(grouped(*each), known, TestExamples(images, {}), DEFAULT)
     return next(each for each in found if each.metric == metric)
 
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import Verdict
+from fm_mlflow.analysis.comparison import Group, Verdict
+from fm_mlflow.analysis.examples import match_examples
+from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.analysis.records import Predictions, RunDetails
 from fm_mlflow.analysis.statistics import resampling
-from fm_mlflow.analysis.verdicts import accuracy_verdicts, cost_verdicts
+from fm_mlflow.analysis.verdicts import cost_verdicts, objective_verdicts
 from tests.analysis.simulated import correctness, grouped, hardness, run, runs, with_predictions
+
+
+def accuracy_verdicts(
+    groups: Sequence[Group], details: Mapping[str, RunDetails]
+) -> tuple[Verdict, ...]:
+    compared = [group for group in groups if group.detailed]
+    return objective_verdicts(groups, match_examples(compared, details, DEFAULT), DEFAULT)
 
 
 def verdict_of(*each: object, details: object = None) -> Verdict:

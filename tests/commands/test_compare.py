@@ -18,9 +18,9 @@ import fm_mlflow
 from fm_mlflow import ComparisonError, InputError, TrackingError, compare, keys
 from fm_mlflow.commands import compare as comparing
 from fm_mlflow.commands.compare import choose
-from fm_mlflow.config import Choice
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.results.compare import CompareResult
+from fm_mlflow.selection import Choice
 from tests.limits import largest_file
 from tests.outages import Line, Way
 from tests.processes import command_in_this_process

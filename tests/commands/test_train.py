@@ -18,8 +18,14 @@ import pytest
 from PIL import Image
 
 from fm_mlflow import InputError, Interrupted, TrainingError, keys, sync, train
+from fm_mlflow.analysis.examples import match_examples
+from fm_mlflow.analysis.grouping import group_runs
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.selection import Choice
+from fm_mlflow.tracking.candidate import find_training_run
 from fm_mlflow.tracking.run import TrackedRun
+from fm_mlflow.tracking.run_details import load_details
 from tests.outages import Line, Way
 from tests.stores import Store, active_store
 from tests.trained import DIGITS, MEASURED, Finished
@@ -120,6 +126,16 @@ def test_predictions_repeat_the_logged_accuracy_and_loss(
     assert np.mean(probability.argmax(axis=1) == predictions["label"]) == logged["test_accuracy"]
     chosen = probability[np.arange(360), predictions["label"]]
     assert -np.log(chosen).mean() == pytest.approx(logged["test_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["test_loss", "val_accuracy", "test_accuracy"])
+def test_its_metrics_are_compared_image_by_image(finished: Finished, metric: str) -> None:
+    objective = Objective.of(Choice(metric=metric))
+    with active_store(finished.store):
+        run = find_training_run(finished.result.run_id, metric)
+        details = load_details([run], objective)
+    examples = match_examples(group_runs([run], 2).groups, details, objective)
+    assert (examples.count, examples.inconsistent) == (360, ())
 
 
 @pytest.mark.parametrize("flavor", ["pyfunc", "tensorflow"])

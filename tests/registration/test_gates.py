@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.config import RegisterConfig
 from fm_mlflow.registration.gates import (
     Contender,
-    accuracy_difference,
     check_bounds,
     check_champion,
+    metric_difference,
 )
 from fm_mlflow.results.register import Gate
 
@@ -59,7 +60,7 @@ def against(candidate: Contender, champion: Contender, tolerance: float = 0.005)
 
 def test_more_accurate_is_enough_and_so_is_cheaper() -> None:
     assert against(CNN, MLP) == [True, True]
-    cheaper = replace(CNN, accuracy=0.8860, cost=1e6)
+    cheaper = replace(CNN, value=0.8860, cost=1e6)
     assert against(cheaper, CNN) == [True, True]
     assert against(replace(cheaper, cost=CNN.cost), CNN) == [True, False]
     assert against(replace(cheaper, cost=None), CNN) == [True, False]
@@ -71,11 +72,11 @@ def test_less_accurate_than_the_tolerance_allows() -> None:
 
 
 def test_with_several_seeds_the_interval_decides() -> None:
-    champion = replace(CNN, seed_accuracies=(0.8904, 0.8880, 0.8912))
+    champion = replace(CNN, seed_values=(0.8904, 0.8880, 0.8912))
     # By hand: means 0.88987 and 0.88867, standard errors 0.000962 and 0.001167, Welch's 3.86
     # degrees of freedom, t 2.817: -0.0012 +- 0.00426.
-    candidate = replace(CNN, seed_accuracies=(0.8890, 0.8865, 0.8905), cost=1e6)
-    found = accuracy_difference(candidate, champion)
+    candidate = replace(CNN, seed_values=(0.8890, 0.8865, 0.8905), cost=1e6)
+    found = metric_difference(candidate, champion)
     assert found.value == pytest.approx(-0.0012)
     assert found.interval is not None
     assert (found.interval.low, found.interval.high) == pytest.approx((-0.00546, 0.00306), abs=2e-5)
@@ -84,8 +85,8 @@ def test_with_several_seeds_the_interval_decides() -> None:
 
 
 def test_what_other_runs_logged_does_not_make_up_for_the_model_itself() -> None:
-    champion = replace(CNN, seed_accuracies=(0.8904, 0.8880, 0.8912))
-    candidate = replace(CNN, accuracy=0.3, seed_accuracies=(0.3, *[1.0] * 200))
+    champion = replace(CNN, seed_values=(0.8904, 0.8880, 0.8912))
+    candidate = replace(CNN, value=0.3, seed_values=(0.3, *[1.0] * 200))
     accuracy, _ = check_champion(
         candidate, champion, version=3, tolerance=0.005, cost=keys.FLOPS_INFERENCE
     )
@@ -96,9 +97,9 @@ def test_what_other_runs_logged_does_not_make_up_for_the_model_itself() -> None:
 def test_seeds_of_one_configuration_are_single_runs() -> None:
     seeds = (0.8904, 0.8880, 0.8912)
     champion, candidate = (
-        replace(CNN, accuracy=accuracy, seed_accuracies=seeds) for accuracy in (0.8904, 0.8912)
+        replace(CNN, value=accuracy, seed_values=seeds) for accuracy in (0.8904, 0.8912)
     )
-    found = accuracy_difference(candidate, champion)
+    found = metric_difference(candidate, champion)
     assert found.value == pytest.approx(0.0008)
     assert (found.interval, found.basis) == (None, "one run each")
     assert against(candidate, champion) == [True, True]
@@ -106,4 +107,66 @@ def test_seeds_of_one_configuration_are_single_runs() -> None:
 
 def test_other_data_cannot_be_compared() -> None:
     assert against(CNN, replace(MLP, data_digest="other")) == [False]
-    assert against(CNN, replace(MLP, accuracy=None)) == [False]
+    assert against(CNN, replace(MLP, value=None)) == [False]
+
+
+MAE = Objective("val_mae", smaller_is_better=True)
+GOOD, BAD = Contender(2.0, 10.0, (), "d"), Contender(3.0, 5.0, (), "d")
+
+
+@pytest.mark.parametrize(
+    ("metric", "smaller", "bound", "holds", "breaks", "demanded"),
+    [
+        ("val_mae", False, 0.5, 0.5, 0.5001, "at most 0.5"),  # its name says so
+        ("profit", False, 0.5, 0.5, 0.4999, "at least 0.5"),
+        ("profit", True, -0.5, -0.5, -0.4999, "at most -0.5"),
+    ],
+)
+def test_the_bound_of_a_metric(
+    metric: str, smaller: bool, bound: float, holds: float, breaks: float, demanded: str
+) -> None:
+    config = RegisterConfig(metric=metric, smaller_is_better=smaller, min_metric=bound)
+    objective = Objective.of(config)
+    (gate,) = check_bounds(config, {metric: holds}, objective)
+    assert (gate.name, gate.bound, gate.passed) == ("--min-metric", demanded, True)
+    assert passed(check_bounds(config, {metric: breaks}, objective)) == {"--min-metric": False}
+    assert passed(check_bounds(config, {}, objective)) == {"--min-metric": False}
+
+
+def by_mae(candidate: Contender, champion: Contender, tolerance: float = 0.005) -> list[Gate]:
+    return check_champion(
+        *(candidate, champion),
+        version=3,
+        tolerance=tolerance,
+        cost=keys.FLOPS_INFERENCE,
+        objective=MAE,
+    )
+
+
+def test_less_error_is_better_than_the_champion() -> None:
+    better, gain = by_mae(GOOD, BAD)
+    assert (better.passed, gain.passed) == (True, True)
+    assert (better.name, better.bound) == (
+        "val_mae v version 3",
+        "not above it by more than 0.5% of it",
+    )
+    assert better.figure == "-1.000 (one run each)"
+    assert gain.bound == "better, or lower flops/inference"
+    assert [gate.passed for gate in by_mae(BAD, GOOD)] == [False, True]
+    assert [gate.passed for gate in by_mae(replace(BAD, cost=20.0), GOOD)] == [False, False]
+
+
+def test_the_tolerance_is_a_share_of_the_champions_error() -> None:
+    worse = replace(GOOD, value=2.01, cost=1.0)
+    assert [gate.passed for gate in by_mae(worse, GOOD, tolerance=0.006)] == [True, True]
+    assert [gate.passed for gate in by_mae(worse, GOOD, tolerance=0.004)] == [False, True]
+
+
+def test_of_several_seeds_the_worse_end_decides() -> None:
+    champion = replace(GOOD, seed_values=(2.0, 2.1, 1.9))
+    candidate = replace(GOOD, value=1.9, seed_values=(1.9, 2.0, 1.8), cost=1.0)
+    # Welch: -0.1 +- 2.776 x 0.0816.
+    assert [gate.passed for gate in by_mae(candidate, champion, tolerance=0.05)] == [False, True]
+    assert [gate.passed for gate in by_mae(candidate, champion, tolerance=0.07)] == [True, True]
+    (gate, _) = by_mae(candidate, champion)
+    assert gate.figure.endswith("95% -0.3267 to +0.1267 (3 v 3 seeds)")

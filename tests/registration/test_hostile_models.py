@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from fm_mlflow.registration.findings import Figure, Findings, to_bytes
 
-model, images, batch_size = sys.argv[1:]
+model, batch_size, images = sys.argv[1:]
 outputs = np.zeros((len(np.load(images)), 10), np.float32)
 outputs[:, 0] = 1
 found = sorted(path.name

@@ -10,10 +10,11 @@ import numpy as np
 from markdown_it import MarkdownIt
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.registration.checks import Verification
-from fm_mlflow.registration.model_card import render_model_card
+from fm_mlflow.registration.model_card import render_model_card, render_own_data_card
 from fm_mlflow.results.register import Check
 from fm_mlflow.tracking.candidate import Candidate
 from tests.hostile import HOSTILE, spoilt
@@ -60,8 +61,17 @@ def model_card(
     run: TrainingRun = RUN,
     dataset: Dataset = DATASET,
     name: str = "fashion-mnist-classifier",
+    objective: Objective = DEFAULT,
 ) -> str:
-    candidate = Candidate(
+    command = "fm-mlflow train --model cnn"
+    seeds = (0.89, 0.9, 0.91)
+    return render_model_card(
+        *(name, candidate_of(run), dataset, VERIFICATION, command, seeds, objective)
+    )
+
+
+def candidate_of(run: TrainingRun) -> Candidate:
+    return Candidate(
         run=run,
         model_uri="models:/m-0",
         model_folder=Path("model"),
@@ -80,9 +90,23 @@ def model_card(
         weights_digest=None,
         data_source=None,
     )
-    command = "fm-mlflow train --model cnn"
-    seeds = (0.89, 0.9, 0.91)
-    return render_model_card(name, candidate, dataset, VERIFICATION, command, seeds)
+
+
+def own_data_card(run: TrainingRun, objective: Objective) -> str:
+    candidate = replace(candidate_of(run), class_names=(), input_shape=(10,))
+    verification = replace(VERIFICATION, input_shape=(10,))
+    return render_own_data_card("own-model", candidate, verification, (0.2, 0.3), objective)
+
+
+def test_of_a_scripts_own_data_it_says_what_was_not_verified() -> None:
+    run = replace(RUN, metrics={"test_mae": 0.25}, data_digest="a" * 64)
+    lines = own_data_card(run, Objective("test_mae", smaller_is_better=True)).splitlines()
+    assert lines[0] == "cnn: test\\_mae 0.2500, on test data that only its script had."
+    assert lines[1].startswith("Trained with 2 seeds: test\\_mae 0.2000 to 0.3000")
+    assert "# inputs: shape (n, 10), as in the input example" in lines
+    assert any(line.startswith("- Data of contents SHA-256 aaaaaaaaaaaaaaaa…") for line in lines)
+    assert any("Not verified: that this model, rather than another" in line for line in lines)
+    assert "image" not in " ".join(lines).replace("an image", "").replace("one image", "")
 
 
 def test_it_says_what_the_figures_say() -> None:
@@ -105,6 +129,13 @@ def test_it_says_what_the_figures_say() -> None:
     assert lines.index("| 1 | Trouser |") == lines.index("| 0 | T-shirt/top |") + 1
 
 
+def test_another_metric_that_decided_is_named() -> None:
+    run = replace(RUN, metrics={**RUN.metrics, "val_mae": 0.25})
+    lines = model_card(run, objective=Objective("val_mae", smaller_is_better=True)).splitlines()
+    assert lines[1] == "Promoted by val\\_mae, 0.2500 (lower is better)."
+    assert "3 seeds: val\\_mae 0.8900 to 0.9100, mean 0.9000" in lines[2]
+
+
 def test_names_are_text() -> None:
     hostile = "a|b <script>x</script>\n# title"
     text = model_card(
@@ -119,7 +150,9 @@ def test_no_text_of_a_run_is_more_than_text() -> None:
     run = spoilt(RUN)
     dataset = replace(DATASET, class_names=(HOSTILE, HOSTILE))
     name = 'x"); import os; os.system("rm '
-    waiting = MarkdownIt("commonmark").enable("table").parse(model_card(run, dataset, name))
+    parser = MarkdownIt("commonmark").enable("table")
+    waiting = parser.parse(model_card(run, dataset, name))
+    waiting += parser.parse(own_data_card(run, Objective(HOSTILE)))
     types = set()
     while waiting:
         token = waiting.pop()
@@ -128,6 +161,6 @@ def test_no_text_of_a_run_is_more_than_text() -> None:
         if token.type == "fence":  # to be copied, so it must be what it seems
             program = ast.parse(token.content)
             texts = [each.value for each in ast.walk(program) if isinstance(each, ast.Constant)]
-            assert f"models:/{name}@champion" in texts
+            assert {f"models:/{name}@champion", "models:/own-model@champion"} & set(texts)
     assert "fence" in types
     assert types.isdisjoint({"link_open", "image", "html_inline", "html_block", "heading"})

@@ -23,7 +23,10 @@ from fm_mlflow.analysis.comparison import (
     VerdictWord,
 )
 from fm_mlflow.analysis.costs import shown_costs
-from fm_mlflow.analysis.records import SkippedRun, TrainingRun
+from fm_mlflow.analysis.objective import Objective
+from fm_mlflow.analysis.records import RunDetails, SkippedRun, TrainingRun
+from fm_mlflow.selection import Choice
+from tests.analysis import simulated
 
 HOSTILE = "<script>alert(1)</script>"
 CLASSES = (
@@ -198,7 +201,7 @@ def comparison(*groups: Group) -> Comparison:
             contenders=(first.name,),
             excluded={},
         ),
-        target_accuracy=0.87,
+        target=0.87,
         targets=tuple(
             TargetCost(
                 g.name,
@@ -291,7 +294,7 @@ def bare() -> Comparison:
             Front(cost.key, (), {}, {"theirs": "not measured"}) for cost in shown_costs(())
         ),
         best=Best("theirs", "c" * 32, "The only one.", keys.FLOPS_INFERENCE, ("theirs",), {}),
-        target_accuracy=None,
+        target=None,
         targets=(),
         class_names=(),
         by_class=(),
@@ -342,3 +345,28 @@ def many(groups: int = 2000, detailed: int = 10, seeds: int = 5) -> Comparison:
         SkippedRun(f"{i:032x}", f"run {i}", f"it FAILED: reason {i % 3}") for i in range(500)
     )
     return replace(comparison(*made), skipped=skipped)
+
+
+def by_error(metric: str = "test_mae", models: int = 3) -> Comparison:
+    """Models that are compared by an error; nothing else of them was measured but two costs."""
+    each = [
+        run
+        for index in range(models)
+        for run in simulated.runs(
+            f"model {index}",
+            [None] * 5,
+            metrics={
+                metric: [1 + index / 4 + seed / 100 for seed in range(5)],
+                keys.FLOPS_INFERENCE: 1000.0 * (models - index),
+                keys.PARAMETERS_TRAINABLE: 10.0 * (1 + index),
+            },
+        )
+    ]
+    objective = Objective.of(Choice(metric=metric, smaller_is_better=True))
+    curves = {
+        name: [(epoch, 1 + 1 / epoch) for epoch in range(1, 4)]
+        for name in (objective.base, objective.validation)
+    }
+    details = {run.run_id: RunDetails(curves=curves) for run in each}
+    made = simulated.compared(each, details, metric=metric, smaller_is_better=True)
+    return replace(made, repeat=comparison().repeat)

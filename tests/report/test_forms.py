@@ -15,19 +15,22 @@ from markdown_it.token import Token
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Statistic
+from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.analysis.prose.words import difference
 from fm_mlflow.cli import _show
 from fm_mlflow.escaping import code_span, csv_field, markdown, printable
-from fm_mlflow.report.contents import NOTEBOOK_COLUMNS, contents
+from fm_mlflow.report.contents import contents, notebook_columns
 from fm_mlflow.report.csv import to_csv
+from fm_mlflow.report.html import to_html
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.markdown import to_markdown
+from fm_mlflow.report.trade_off_plots import trade_offs
 from fm_mlflow.report.verdict_tables import evidence
 from fm_mlflow.results.compare import CompareResult
 from fm_mlflow.terminal.compare import print_compare_result, print_comparison
 from fm_mlflow.terminal.lines import SafeConsole
 from tests.analysis.simulated import compared, runs
-from tests.hostile import HOSTILE, spoilt
+from tests.hostile import HOSTILE, check_terminal, spoilt
 from tests.report import comparisons
 
 CASES = [
@@ -36,6 +39,7 @@ CASES = [
     comparisons.empty,
     comparisons.hostile,
     comparisons.many,
+    comparisons.by_error,
 ]
 
 
@@ -170,7 +174,7 @@ def test_csv_holds_every_group_and_every_digit() -> None:
     comparison = comparisons.many(groups=50)
     rows = list(csv.DictReader(io.StringIO(to_csv(comparison))))
     assert len(rows) == 50
-    assert list(rows[0])[:7] == ["Model", *NOTEBOOK_COLUMNS]
+    assert list(rows[0])[:7] == ["Model", *notebook_columns(DEFAULT)]
     for row, group in zip(rows, comparison.groups, strict=True):
         accuracy = group.metrics[keys.TEST_ACCURACY]
         assert row["Model"] == group.name
@@ -243,6 +247,60 @@ def test_csv_holds_no_formula_anywhere() -> None:
     fields = [field for row in csv.reader(io.StringIO(table)) for field in row]
     assert any("FORGED" in field for field in fields)
     assert all(field.isprintable() and field == csv_field(field) for field in fields)
+
+
+@pytest.mark.parametrize("models", [3, 7])  # whose curves lie over one another, and apart
+def test_a_metric_is_text_of_others_in_every_form(models: int) -> None:
+    made = comparisons.by_error(HOSTILE[:250], models)
+    stream = io.StringIO()
+    files = {str(keys.REPORT_HTML_FILE): "report.html"}
+    result = CompareResult("c" * 32, "1", "sqlite:///m.db", "a", files, made)
+    print_compare_result(SafeConsole(file=stream, width=4000, force_terminal=True), result)
+    assert "FORGED" in stream.getvalue()
+    check_terminal(stream.getvalue())
+    text = to_markdown(made)
+    assert {"image", "html_block", "html_inline"}.isdisjoint(each.type for each in tokens(text))
+    assert all(line.isprintable() and not line.startswith("FORGED") for line in text.split("\n"))
+    table = list(csv.reader(io.StringIO(to_csv(made))))
+    assert all(field.isprintable() and field == csv_field(field) for row in table for field in row)
+    html = to_html(made)
+    assert {character for character in html if not character.isprintable()} == {"\n"}
+    assert "<script" not in html
+
+
+def test_an_error_stands_where_the_accuracy_would() -> None:
+    made = comparisons.by_error()
+    report = contents(made)
+    heads = ["Model", "test_mae", "Trainable Parameters", "FLOPs (Inference)"]
+    assert [column.title for column in report.results.columns] == heads
+    assert report.trade_offs == "test_mae against cost"
+    assert report.targets.title == "Cost to first reach mae of 1.400 in validation"
+    assert [column.title for column in report.last_epochs.columns][3:] == [
+        *("Validation mae", "Training mae"),
+    ]
+    (_, table), _ = report.evidence
+    assert table.title == "test_mae"
+    assert table.rows[0][2].text == "-0.2500"  # not in points
+    compared_by = dict(report.decision)["Compared by"]
+    assert compared_by == (
+        "test_mae, the last value that each run logged; less is better, as was asked for"
+    )
+    text = to_markdown(made)
+    heads = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert "Classes" not in heads
+    assert "The notebook's estimates" not in heads
+    assert not re.search("accura", text.replace("more accurate", ""), re.IGNORECASE)
+    (first, *_) = csv.DictReader(io.StringIO(to_csv(made)))
+    assert float(first["test_mae"]) == pytest.approx(1.02)
+    assert "Compared by: test_mae" in on_terminal(made)
+
+
+def test_the_plot_says_which_way_is_better() -> None:
+    (plot, *_) = trade_offs(comparisons.by_error())
+    assert "test_mae (↓ better)" in plot.svg
+    assert plot.caption == "test_mae against FLOPs to predict an image"
+    (plot, *_) = trade_offs(comparisons.comparison())
+    assert "better" not in plot.svg
 
 
 def test_csv_leaves_empty_what_was_not_measured() -> None:

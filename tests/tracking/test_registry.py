@@ -9,7 +9,8 @@ import mlflow
 import pytest
 from mlflow.entities import LoggedModelStatus
 
-from fm_mlflow import keys
+from fm_mlflow import GateError, keys
+from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.tracking import turns
 from fm_mlflow.tracking.model_files import (
@@ -18,6 +19,7 @@ from fm_mlflow.tracking.model_files import (
     check_fetched,
     fetch_model,
 )
+from fm_mlflow.tracking.registered_metric import OtherMetricError, to_tags
 from fm_mlflow.tracking.registry import Aliases, ChampionChangedError, Registry
 from tests import forked
 from tests.processes import START_SECONDS, wait_for
@@ -66,6 +68,34 @@ def test_the_same_model_again_is_the_same_version(store: Store) -> None:
     assert store.client.get_model_version(NAME, "1").description == "Verified again."
     assert registry.aliases() == Aliases(champion=1, previous=2)
     assert len(registry.versions()) == 2
+
+
+def test_one_metric_decides_of_a_registered_model(store: Store) -> None:
+    registry = Registry(NAME)
+    mae, more_mae = Objective("val_mae", True), Objective("val_mae", False)
+    registry.check_metric(mae)  # it does not exist yet
+    uri, card, evidence = new_version(store)
+    registry.promote(uri, card, evidence | to_tags(mae), None)
+    tags = store.client.get_registered_model(NAME).tags
+    assert tags == {keys.METRIC: "val_mae", keys.DIRECTION: "lower"}
+    registry.check_metric(Objective("val_mae", True, known_by="by its name"))
+    for other in (DEFAULT, more_mae, Objective("test_mae", True)):
+        with pytest.raises(OtherMetricError, match=r"by val_mae \(lower is better\); this is by"):
+            registry.check_metric(other)
+        uri, card, evidence = new_version(store)
+        with pytest.raises(GateError):
+            registry.promote(uri, card, evidence | to_tags(other), 1)
+    assert [version.version for version in registry.versions()] == [1]
+    assert store.client.get_registered_model(NAME).tags == tags
+
+
+def test_a_registered_model_of_earlier_versions_is_decided_by_accuracy(store: Store) -> None:
+    registry = Registry(NAME)
+    registry.promote(*new_version(store), None)
+    assert keys.METRIC not in store.client.get_registered_model(NAME).tags
+    registry.check_metric(DEFAULT)
+    with pytest.raises(OtherMetricError, match=r"by test_accuracy \(higher is better\)"):
+        registry.check_metric(Objective("test_loss", True))
 
 
 def test_a_champion_that_changed_meanwhile_stays(store: Store) -> None:

@@ -324,7 +324,7 @@ def test_anybody_can_read_what_such_a_model_leaves(
 def verified(uri: str, digits: Dataset, folder: Path) -> tuple[Any, Any]:
     """Return the test set's labels, and what the verifying process would send of a model."""
     np.save(folder / "test.npy", digits.test.images)
-    message = measure(Path(download_artifacts(uri)), folder / "test.npy", 64)
+    message = measure(Path(download_artifacts(uri)), 64, folder / "test.npy")
     findings, outputs = from_bytes(message, len(digits.test), 10)
     assert findings.example == "predicted"
     return digits.test.labels, outputs

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Answer, Best, ByClass, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS, TITLES, Cost, shown_costs
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import figure, listed, nearly_equal, times
 from fm_mlflow.analysis.records import RunDetails
 
@@ -18,43 +19,46 @@ _LEAST_GAIN = 0.0005
 """Smallest difference in accuracy on a class that is named: less would read as 0.000."""
 
 
-def summarise(groups: Sequence[Group], verdicts: Sequence[Verdict], best: Best) -> str:
+def summarise(
+    groups: Sequence[Group], verdicts: Sequence[Verdict], best: Best, objective: Objective
+) -> str:
     """Return the answer in two sentences.
 
     Args:
-        groups: Most accurate first.
-        verdicts: On test accuracy and on costs.
+        groups: The best first.
+        verdicts: By the compared metric and by costs.
         best: The decision.
+        objective: The metric.
     """
     ranked = [group for group in groups if group.ranked]
     if not ranked:
-        return "No run has a test accuracy that could be compared. There is nothing to decide."
+        return f"No run has {objective.one} that could be compared. There is nothing to decide."
     if len(ranked) == 1:
         end = best.reason if best.model is None else "There is nothing to compare it with."
-        return f"There is one model, {_scored(ranked[0])}. {end}"
-    return f"{_most_accurate(ranked, verdicts)} {_decision(verdicts, best)}"
+        return f"There is one model, {_scored(ranked[0], objective)}. {end}"
+    return f"{_leads(ranked, verdicts, objective)} {_decision(groups, verdicts, best, objective)}"
 
 
-def _scored(group: Group) -> str:
-    """Name a group with its test accuracy."""
-    accuracy = group.metrics[keys.TEST_ACCURACY]
-    over = f"mean of {accuracy.n} runs" if accuracy.n > 1 else "one run"
-    value = figure(keys.TEST_ACCURACY, accuracy.mean)
-    return f"{group.name} with a test accuracy of {value} ({over})"
+def _scored(group: Group, objective: Objective) -> str:
+    """Name a group with its value of the metric."""
+    statistic = group.metrics[objective.metric]
+    over = f"mean of {statistic.n} runs" if statistic.n > 1 else "one run"
+    value = figure(objective.metric, statistic.mean)
+    return f"{group.name} with {objective.one} of {value} ({over})"
 
 
-def _most_accurate(ranked: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
-    """Say in one sentence how the most accurate of several groups differs from the others."""
+def _leads(ranked: Sequence[Group], verdicts: Sequence[Verdict], objective: Objective) -> str:
+    """Say in one sentence how the best of several groups differs from the others."""
     leader = ranked[0].name
     against = {
         verdict.b if verdict.a == leader else verdict.a: verdict
         for verdict in verdicts
-        if verdict.metric == keys.TEST_ACCURACY and leader in (verdict.a, verdict.b)
+        if verdict.metric == objective.metric and leader in (verdict.a, verdict.b)
     }
     if len(ranked) == 2 and against:
         return next(iter(against.values())).words
     equals = [n for n, verdict in against.items() if verdict.verdict == "not_distinguishable"]
-    head = f"{_scored(ranked[0])} is the most accurate of {len(ranked):,} models"
+    head = f"{_scored(ranked[0], objective)} is the {objective.best} of {len(ranked):,} models"
     if not equals:
         rest = "" if len(against) == len(ranked) - 1 else f" of the {len(against)} next"
         return f"{head}, better than each{rest}."
@@ -65,26 +69,30 @@ def _most_accurate(ranked: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
     )
 
 
-def _decision(verdicts: Sequence[Verdict], best: Best) -> str:
+def _decision(
+    groups: Sequence[Group], verdicts: Sequence[Verdict], best: Best, objective: Objective
+) -> str:
     if best.model is None:
         return best.reason
     title = TITLES[best.cost]
     if len(best.contenders) == 1:
         within = " within the bounds" if best.excluded else ""
         price = _price(verdicts, best, title)
-        return f"Take {best.model}: nothing{within} comes near its accuracy{price}."
+        return f"Take {best.model}: nothing{within} comes near its {objective.short}{price}."
     leader = best.contenders[0]
     if best.model != leader:
         weak = any(
             {verdict.a, verdict.b} == {leader, best.model} and verdict.seeds_needed is not None
             for verdict in verdicts
-            if verdict.metric == keys.TEST_ACCURACY
+            if verdict.metric == objective.metric
         )
         doubt = f"; more seeds may show that {leader} is better" if weak else ""
         return (
             f"Take {best.model}: of those that cannot be told apart it costs the least in "
             f"{title}{doubt}."
         )
+    if not any(best.cost in group.metrics for group in groups if group.name in best.contenders):
+        return f"Take {leader}: in none of those that cannot be told apart is {title} measured."
     return f"Take {leader}: none of those that cannot be told apart costs less in {title}."
 
 
@@ -106,39 +114,45 @@ def answer_questions(
     verdicts: Sequence[Verdict],
     classes: Sequence[ByClass],
     class_names: Sequence[str],
+    objective: Objective,
 ) -> tuple[Answer, ...]:
-    """Answer the four questions for the detailed groups.
+    """Answer the four questions for the detailed groups, by a metric as far as they are of it.
 
     Args:
-        groups: Most accurate first.
+        groups: The best first.
         details: By run id: which layers a model has.
-        verdicts: On test accuracy and on costs.
+        verdicts: By the compared metric and by costs.
         classes: Accuracy by class, where there are predictions.
         class_names: In label order.
+        objective: The metric.
     """
     compared = [group for group in groups if group.detailed]
-    why_convolution = _why_convolution(compared, details, verdicts, classes, class_names)
-    return (
-        Answer("Which model is more accurate?", _more_accurate(compared, verdicts)),
+    by = "more accurate" if objective.is_accuracy else f"better by {objective.title}"
+    answers = (
+        Answer(f"Which model is {by}?", _better(compared, verdicts, objective)),
         Answer("Which model has fewer parameters?", _fewer_parameters(compared)),
-        Answer("What is the trade-off between them?", _trade_off(compared, verdicts)),
-        Answer("Why is a convolutional network generally better for images?", why_convolution),
+        Answer("What is the trade-off between them?", _trade_off(compared, verdicts, objective)),
     )
+    if not objective.is_accuracy:
+        return answers
+    why_convolution = _why_convolution(compared, details, verdicts, classes, class_names)
+    return (*answers, Answer(_CONVOLUTION, why_convolution))
 
 
-def _more_accurate(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
+def _better(compared: Sequence[Group], verdicts: Sequence[Verdict], objective: Objective) -> str:
     if not compared:
-        return "No model has a comparable test accuracy."
+        of_it = "test accuracy" if objective.is_accuracy else f"value of {objective.title}"
+        return f"No model has a comparable {of_it}."
     if len(compared) == 1:
-        return f"There is only one: {_scored(compared[0])}."
-    sentence = _most_accurate(compared, verdicts)
+        return f"There is only one: {_scored(compared[0], objective)}."
+    sentence = _leads(compared, verdicts, objective)
     if len(compared) == 2:
         return sentence
-    return f"{sentence} {_between(compared[0], compared[1], verdicts)[keys.TEST_ACCURACY].words}"
+    return f"{sentence} {_between(compared[0], compared[1], verdicts)[objective.metric].words}"
 
 
 def _between(a: Group, b: Group, verdicts: Sequence[Verdict]) -> Mapping[str, Verdict]:
-    """Return the verdicts on a pair, by metric; the more accurate is their first."""
+    """Return the verdicts on a pair, by metric; the better is their first."""
     return {
         verdict.metric: verdict
         for verdict in verdicts
@@ -169,8 +183,8 @@ def _fewer_parameters(compared: Sequence[Group]) -> str:
     )
 
 
-def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
-    """Compare the most accurate with the next model, cost by cost."""
+def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict], objective: Objective) -> str:
+    """Compare the best with the next model, cost by cost."""
     if len(compared) < 2:
         return "It takes two models to have one."
     a = compared[0]
@@ -194,12 +208,14 @@ def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
             of_b.append(_more(b, a, cost))
     every = len(COSTS)
     parts = [f"{g.name} has {listed(costs, every)}" for g, costs in ((a, of_a), (b, of_b)) if costs]
-    sentences = [_gap(judged[keys.TEST_ACCURACY]), *(["; ".join(parts) + "."] if parts else [])]
+    by_metric = judged[objective.metric]
+    sentences = [_gap(by_metric, objective), *(["; ".join(parts) + "."] if parts else [])]
     if of_a and of_b:
         sentences.append("Which of them is cheaper depends on the cost that one looks at.")
-    elif judged[keys.TEST_ACCURACY].verdict == "a_better" and (of_a or of_b):
+    elif by_metric.verdict == "a_better" and (of_a or of_b):
+        paid = "Accuracy" if objective.is_accuracy else f"A better {objective.title}"
         sentences.append(
-            "Accuracy is paid for." if of_a else f"{b.name} has nothing to set against that."
+            f"{paid} is paid for." if of_a else f"{b.name} has nothing to set against that."
         )
     if same:
         sentences.append(f"The same, nearly so, or not told apart: {listed(same, every)}.")
@@ -208,16 +224,17 @@ def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict]) -> str:
     return " ".join(sentences)
 
 
-def _gap(verdict: Verdict) -> str:
-    gap = figure(keys.TEST_ACCURACY, abs(verdict.difference))
-    if gap == figure(keys.TEST_ACCURACY, 0):
+def _gap(verdict: Verdict, objective: Objective) -> str:
+    gap = figure(objective.metric, abs(verdict.difference))
+    if gap == figure(objective.metric, 0):
         return f"{verdict.a} and {verdict.b} score the same."
+    more = "less" if objective.smaller_is_better else "more"
     if verdict.verdict == "not_distinguishable":
         return (
-            f"{verdict.a} scores {gap} more than {verdict.b}, which is not shown to be more than "
+            f"{verdict.a} scores {gap} {more} than {verdict.b}, which is not shown to be more than "
             "chance."
         )
-    return f"{verdict.a} is more accurate than {verdict.b} by {gap}."
+    return f"{verdict.a} is {objective.better} than {verdict.b} by {gap}."
 
 
 def _more(more: Group, less: Group, cost: Cost) -> str:

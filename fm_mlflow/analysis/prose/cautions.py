@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
-from fm_mlflow.analysis.costs import COSTS, LOAD, differences, machine_of
-from fm_mlflow.analysis.images import TestImages
+from fm_mlflow.analysis.costs import COSTS, LOAD, differences, machine_of, shown_costs
+from fm_mlflow.analysis.examples import TestExamples
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import capitalised, counted, listed
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from fm_mlflow.analysis.statistics.intervals import wilson
@@ -31,34 +32,48 @@ _LOAD_FADES = 180_000
 
 
 def cautions(
-    groups: Sequence[Group], details: Mapping[str, RunDetails], images: TestImages
+    groups: Sequence[Group],
+    details: Mapping[str, RunDetails],
+    examples: TestExamples,
+    objective: Objective,
 ) -> tuple[str, ...]:
     """Return the warnings, the most serious first.
 
     Args:
-        groups: All that are shown, most accurate first.
+        groups: All that are shown, the best first.
         details: Of runs of detailed groups, by run id.
-        images: Their predictions, checked against each other.
+        examples: Their predictions, checked against each other.
+        objective: The compared metric.
     """
     runs = [run for group in groups for run in group.runs]
     warnings = [
-        *_data(groups),
+        *_direction(objective),
+        *_data(groups, objective),
         *_protocol(groups),
-        *_evidence(groups, images),
-        *_predictions(images),
+        *_evidence(groups, examples, objective),
+        *_predictions(examples, objective),
         *_machine(runs),
         *_measuring(groups, details),
+        *_lacking(groups, examples, objective),
         *_problems(runs, details),
     ]
     return tuple(dict.fromkeys(map(capitalised, warnings)))
 
 
-def _data(groups: Sequence[Group]) -> Iterator[str]:
-    if unscored := [group.name for group in groups if keys.TEST_ACCURACY not in group.metrics]:
-        yield f"Not ranked, because they have no test accuracy: {listed(unscored)}."
-    other = [
-        group.name for group in groups if not group.ranked and keys.TEST_ACCURACY in group.metrics
-    ]
+def _direction(objective: Objective) -> Iterator[str]:
+    if objective.contradicts:
+        asked, usual = ("less", "more") if objective.smaller_is_better else ("more", "less")
+        yield (
+            f"{asked} of {objective.title} is taken to be better, as was asked for; of metrics "
+            f"with such a name {usual} is."
+        )
+
+
+def _data(groups: Sequence[Group], objective: Objective) -> Iterator[str]:
+    metric = objective.metric
+    if unscored := [group.name for group in groups if metric not in group.metrics]:
+        yield f"Not ranked, because they have no {objective.title}: {listed(unscored)}."
+    other = [group.name for group in groups if not group.ranked and metric in group.metrics]
     first = next((group.runs[0] for group in groups if group.ranked), None)
     main = first.data_digest if first else None
     if first is not None and other and main is not None:
@@ -86,35 +101,69 @@ def _protocol(groups: Sequence[Group]) -> Iterator[str]:
             yield f"The models were not {what}: {listed(each)}."
 
 
-def _evidence(groups: Sequence[Group], images: TestImages) -> Iterator[str]:
+def _evidence(
+    groups: Sequence[Group], examples: TestExamples, objective: Objective
+) -> Iterator[str]:
     ranked = [group for group in groups if group.ranked]
-    if single := [group.name for group in ranked if group.metrics[keys.TEST_ACCURACY].n == 1]:
+    if single := [group.name for group in ranked if group.metrics[objective.metric].n == 1]:
         yield (
             f"One seed only: {listed(single)}; differences between single runs are those of two "
             "trained models, not of two architectures."
         )
-    if ranked and images.count:
-        accuracy = min(1.0, max(0.0, ranked[0].metrics[keys.TEST_ACCURACY].mean))
-        interval = wilson(accuracy, images.count)
+    if ranked and examples.count and objective.is_accuracy:
+        accuracy = min(1.0, max(0.0, ranked[0].metrics[objective.metric].mean))
+        interval = wilson(accuracy, examples.count)
         half = (interval.high - interval.low) / 2
         if half > _COARSE:
             yield (
-                f"The test set has {images.count:,} images: they tell one model's accuracy to "
+                f"The test set has {examples.count:,} images: they tell one model's accuracy to "
                 f"within {half:.3f} only."
             )
 
 
-def _predictions(images: TestImages) -> Iterator[str]:
-    if images.mismatched:
+def _predictions(examples: TestExamples, objective: Objective) -> Iterator[str]:
+    if examples.mismatched:
+        what = f"{objective.example}s"
         yield (
-            f"{_runs(images.mismatched)} predicted other test images, or in another order, than "
-            "most: their images are not compared one by one."
+            f"{_runs(examples.mismatched)} predicted other test {what}, or in another order, than "
+            f"most: their {what} are not compared one by one."
         )
-    if images.inconsistent:
+    if examples.inconsistent:
         yield (
-            f"{_runs(images.inconsistent)} logged a test accuracy that the stored predictions do "
+            f"{_runs(examples.inconsistent)} logged {objective.one} that the stored predictions do "
             "not give: these predictions are not used."
         )
+
+
+def _lacking(
+    groups: Sequence[Group],
+    examples: TestExamples,
+    objective: Objective,
+) -> Iterator[str]:
+    """Name once what runs of others lack, and what a metric other than accuracy cannot use."""
+    compared = [group for group in groups if group.detailed]
+    if not objective.is_accuracy:
+        known = [group.name for group in compared if len(examples.of(group))]
+        if without := [group.name for group in compared if group.name not in known]:
+            whose = f" of {listed(without)}" if known else ""
+            yield (
+                f"No stored predictions give {objective.title}{whose}: intervals there count the "
+                "choice of seeds as chance, not that of test examples."
+            )
+    costs = shown_costs({metric for group in compared for metric in group.metrics})
+    unmeasured: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for group in compared:
+        if any(run.version is None for run in group.runs) or not objective.is_accuracy:
+            lacks = tuple(
+                cost.title
+                for cost in costs
+                if cost.key not in group.metrics and cost.key not in group.missing
+            )
+            unmeasured[lacks].append(group.name)
+    for titles, names in unmeasured.items():
+        if titles:
+            which = "any cost" if len(titles) == len(costs) else listed(titles, len(costs))
+            yield f"No run of {listed(names)} measured {which}."
 
 
 def _machine(runs: Sequence[TrainingRun]) -> Iterator[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group, Statistic, Verdict
 from fm_mlflow.analysis.costs import TITLES
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import (
     capitalised,
     figure,
@@ -22,8 +22,10 @@ def tested(
     second: Statistic,
     pairs: int,
     interval_p_value: float,
+    objective: Objective | None,
     *,
-    counts_images: bool,
+    counts_examples: bool,
+    single_models: bool,
 ) -> str:
     """Say what a test of two groups shows.
 
@@ -34,26 +36,29 @@ def tested(
         pairs: In how many pairs the metric is tested.
         interval_p_value: Of the t-test that belongs to the interval, adjusted: where it disagrees
             with the test, the difference is not shown.
-        counts_images: Whether the interval counts the choice of test images as chance.
+        objective: What models are compared by; None where the metric is a cost.
+        counts_examples: Whether the interval counts the choice of test examples as chance.
+        single_models: Whether the test is of one run each, by test examples.
     """
     a, b, metric = verdict.a, verdict.b, verdict.metric
     if verdict.verdict == "b_better":
         a, b, first, second = b, a, second, first
     figures = f"{figure(metric, first.mean)} against {figure(metric, second.mean)}"
     spread = _difference(verdict)
-    noun = "seeds" if metric == keys.TEST_ACCURACY else "runs"
+    noun, example = ("seeds", objective.example) if objective else ("runs", "")
+    topic = _topic(metric, objective)
     sizes = f"{first.n} and {second.n} {noun}"
     family = f" after Holm's correction for {pairs} pairs" if pairs > 1 else ""
     p_value = 1.0 if verdict.p_value is None else verdict.p_value
     evidence = f"{verdict.test}, {p_text(p_value)}{family}"
-    if verdict.counts is not None:
-        figures += f" ({spread} over the test images; {evidence}"
-        return _single_models(verdict, a, b, figures)
+    if single_models:
+        figures += f" ({spread} over the test {example}s; {evidence}"
+        return capitalised(f"{topic}{_single_models(verdict, a, b, figures, example)}")
     if verdict.verdict != "not_distinguishable":
         cost = capitalised(TITLES.get(metric, ""))
-        lead = f"{cost} is lower in {a} than in {b}" if cost else f"{a} is better than {b}"
+        lead = f"{cost} is lower in {a} than in {b}" if cost else f"{topic}{a} is better than {b}"
         return f"{lead}: {figures} ({spread}; {evidence}, {sizes})."
-    lead = f"{_topic(metric)}{a} and {b} are not distinguishable"
+    lead = f"{topic}{a} and {b} are not distinguishable"
     if verdict.seeds_needed is not None:
         few = f"{first.n} {noun} each" if first.n == second.n else sizes
         corrected = f" with {pairs} pairs tested" if pairs > 1 else ""
@@ -63,8 +68,8 @@ def tested(
         )
     if p_value < ALPHA and verdict.difference:
         allowed_for = (
-            "beyond what the choice of test images explains"
-            if counts_images
+            f"beyond what the choice of test {example}s explains"
+            if counts_examples
             else "where the spreads of both are allowed for"
         )
         return (
@@ -74,7 +79,7 @@ def tested(
     return f"{lead}: {figures} ({spread}; {evidence}, {sizes})."
 
 
-def untested(metric: str, a: Group, b: Group, seeds: int) -> str:
+def untested(metric: str, a: Group, b: Group, seeds: int, objective: Objective | None) -> str:
     """Say that one run each, without predictions to compare, shows nothing.
 
     Args:
@@ -82,12 +87,15 @@ def untested(metric: str, a: Group, b: Group, seeds: int) -> str:
         a: A group with one value of it.
         b: Another.
         seeds: How many of each could show a difference.
+        objective: What models are compared by; None where the metric is a cost.
     """
     noun, lacking = "runs", ""
-    if metric == keys.TEST_ACCURACY:
-        noun, lacking = "seeds", ", without predictions to compare image by image"
+    if objective is not None:
+        example = objective.example
+        noun, lacking = "seeds", f", without predictions to compare {example} by {example}"
+    topic = _topic(metric, objective)
     return (
-        f"{_topic(metric)}{a.name} and {b.name} are not distinguishable: {_against(metric, a, b)}, "
+        f"{topic}{a.name} and {b.name} are not distinguishable: {_against(metric, a, b)}, "
         f"one run each{lacking}; {seeds} {noun} each could show a difference."
     )
 
@@ -112,18 +120,20 @@ def incomparable(metric: str, a: Group, b: Group, reason: str) -> str:
     )
 
 
-def _single_models(verdict: Verdict, a: str, b: str, figures: str) -> str:
-    only_a, only_b = verdict.counts or (0, 0)
-    if verdict.verdict == "b_better":
-        only_a, only_b = only_b, only_a
+def _single_models(verdict: Verdict, a: str, b: str, figures: str, example: str) -> str:
     lead = (
-        f"The one run of {a} and that of {b} are not distinguishable"
+        f"the one run of {a} and that of {b} are not distinguishable"
         if verdict.verdict == "not_distinguishable"
-        else f"The one run of {a} is better than that of {b}"
+        else f"the one run of {a} is better than that of {b}"
     )
+    if verdict.counts is not None:
+        only_a, only_b = verdict.counts
+        if verdict.verdict == "b_better":
+            only_a, only_b = only_b, only_a
+        figures += f"; {only_a:,} {example}s only {a} has right, {only_b:,} only {b}"
     return (
-        f"{lead}: {figures}; {only_a:,} images only {a} has right, {only_b:,} only {b}); of the "
-        f"architectures that says nothing, {verdict.seeds_needed} seeds each could."
+        f"{lead}: {figures}); of the architectures that says nothing, {verdict.seeds_needed} seeds "
+        "each could."
     )
 
 
@@ -151,6 +161,8 @@ def _against(metric: str, a: Group, b: Group) -> str:
     return f"{figure(metric, first)} against {figure(metric, second)}"
 
 
-def _topic(metric: str) -> str:
-    """Return how a sentence on a cost begins; empty for accuracy, which is the default."""
+def _topic(metric: str, objective: Objective | None = None) -> str:
+    """Return how a sentence on a metric begins; empty for accuracy, which is the default."""
+    if objective is not None:
+        return "" if objective.is_accuracy else f"In {objective.title}, "
     return f"In {TITLES[metric]}, " if metric in TITLES else ""

@@ -1,4 +1,4 @@
-"""Confidence intervals of differences of accuracies, over seeds and test images at once."""
+"""Confidence intervals of differences of a metric, over seeds and test examples at once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
-from fm_mlflow.analysis.images import TestImages
+from fm_mlflow.analysis.examples import TestExamples
+from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.statistics.intervals import Interval, t_quantile
 
 _RESAMPLES = 2000
@@ -28,13 +28,14 @@ class DifferenceInterval:
         interval: The interval.
         method: How it was computed, in words.
         p_value: Of the t-test that belongs to it.
-        counts_images: Whether it counts the choice of test images as chance, beside that of seeds.
+        counts_examples: Whether it counts the choice of test examples as chance, beside that of
+            seeds.
     """
 
     interval: Interval
     method: str
     p_value: float
-    counts_images: bool = False
+    counts_examples: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,57 +55,66 @@ class Ratio:
     p_value: float = 1.0
 
 
-class SeedsAndImages:
-    """Intervals of differences of mean test accuracy that count seeds and test images as chance.
+class SeedsAndExamples:
+    """Intervals of differences of a mean metric that count seeds and test examples as chance.
 
-    Both are resampled, crossed (Owen's pigeonhole bootstrap, arXiv 0711.2182): the same images for
-    all groups, seeds for each group on its own. Images that as many runs of each group
+    Both are resampled, crossed (Owen's pigeonhole bootstrap, arXiv 0711.2182): the same examples
+    for all groups, seeds for each group on its own. Images that as many runs of each group
     classified correctly are exchangeable: their numbers are drawn at once, from a multinomial
-    distribution.
+    distribution. Errors differ on every example, which is therefore drawn by itself; a root is
+    taken of the mean of each resample.
 
     Two corrections make it valid for few seeds: resampled seed effects have the unbiased variance,
     and the standard deviation of the resampled differences is multiplied by Student's t with
     Welch's degrees of freedom, instead of taking percentiles.
 
-    It errs on the wide side. That seeds differ on single images is counted twice, among the seeds
-    and among the images; in simulations the intervals cover the truth in 95 to 99% of cases
+    It errs on the wide side. That seeds differ on single examples is counted twice, among the seeds
+    and among the examples; in simulations the intervals cover the truth in 95 to 99% of cases
     (`docs/statistics.md`).
     """
 
-    def __init__(self, groups: Sequence[Group], images: TestImages) -> None:
+    def __init__(
+        self, groups: Sequence[Group], examples: TestExamples, objective: Objective
+    ) -> None:
         """Resample once for all groups; those without predictions have no interval here."""
         generator = np.random.default_rng(_SEED)
-        tables = {group.name: images.of(group) for group in groups}
-        self._images = _resampled_images({n: t for n, t in tables.items() if len(t)}, generator)
+        tables = {g.name: table for g in groups if len(table := examples.of(g))}
+        are_correct = all(table.dtype == bool for table in tables.values())
+        self._examples = (
+            _resampled_images(tables, generator)
+            if are_correct
+            else _resampled_errors(tables, objective, generator)
+        )
         self._seeds = {
-            group.name: _resampled_seeds(group.metrics[keys.TEST_ACCURACY].values, generator)
+            group.name: _resampled_seeds(group.metrics[objective.metric].values, generator)
             for group in groups
-            if group.name in self._images
+            if group.name in self._examples
         }
-        self._count = images.count
+        self._count = examples.count
+        self._objective = objective
 
     def interval(self, a: Group, b: Group) -> DifferenceInterval | None:
         """Return the interval of mean of a - mean of b; None without predictions or seeds."""
-        if a.name not in self._images or b.name not in self._images:
+        if a.name not in self._examples or b.name not in self._examples:
             return None
-        first, second = a.metrics[keys.TEST_ACCURACY], b.metrics[keys.TEST_ACCURACY]
+        first, second = (each.metrics[self._objective.metric] for each in (a, b))
         spreads = [each.sd for each in (first, second) if each.sd is not None]
         if not spreads:
             return None
         # A single run is taken to vary with its seed as the other group does.
         sd_a, sd_b = (spreads[0] if s.sd is None else s.sd for s in (first, second))
-        images = self._images[a.name] - self._images[b.name]
-        error = float(np.std(images + sd_a * self._seeds[a.name] - sd_b * self._seeds[b.name]))
+        examples = self._examples[a.name] - self._examples[b.name]
+        error = float(np.std(examples + sd_a * self._seeds[a.name] - sd_b * self._seeds[b.name]))
         seeds = [(s.sd**2 / s.n, s.n - 1) for s in (first, second) if s.sd is not None]
         if len(seeds) == 1:
             ((_, freedom),) = seeds
             seeds = [(spreads[0] ** 2 * (1 / first.n + 1 / second.n), freedom)]
-        degrees = _welch(error**2, [*seeds, (float(np.var(images)), self._count - 1)])
-        method = "over seeds and test images, both resampled"
+        degrees = _welch(error**2, [*seeds, (float(np.var(examples)), self._count - 1)])
+        method = f"over seeds and test {self._objective.example}s, both resampled"
         if len(spreads) == 1:
             method += "; the single run is taken to vary with its seed as the others do"
         return replace(
-            _t_interval(first.mean - second.mean, error, degrees, method), counts_images=True
+            _t_interval(first.mean - second.mean, error, degrees, method), counts_examples=True
         )
 
 
@@ -168,6 +178,35 @@ def paired_interval(only_a: int, only_b: int, count: int) -> Interval:
     return Interval(max(-1.0, first - second - half), min(1.0, first - second + half))
 
 
+def paired_errors(
+    a: NDArray[np.float64], b: NDArray[np.float64], objective: Objective
+) -> DifferenceInterval:
+    """Return the interval of the difference of two models' metric over the same test examples.
+
+    That of a paired t-test. Two roots differ by the mean difference of the squares over their sum:
+    so their test is that of the squares.
+
+    Args:
+        a: What the metric is the mean of, or the root of that, on each example; shape (n,).
+        b: Likewise.
+        objective: The metric.
+    """
+    first, second = objective.of_means(np.array([a.mean(), b.mean()])).tolist()
+    differences = (a - b) / ((first + second) or 1) if objective.is_root else a - b
+    degrees = max(1, len(a) - 1)
+    error = float(np.std(differences)) / math.sqrt(degrees)
+    return _t_interval(first - second, error, degrees, "over test examples alone, paired t")
+
+
+def of_one_run(values: NDArray[np.float64], objective: Objective) -> Interval:
+    """Return the 95% interval of a model's metric over test examples: Student's t."""
+    mean = float(values.mean())
+    value = float(objective.of_means(np.array(mean)))
+    degrees = max(1, len(values) - 1)
+    error = objective.slope(mean) * float(np.std(values)) / math.sqrt(degrees)
+    return _t_interval(value, error, degrees, "").interval
+
+
 def _t_interval(difference: float, error: float, degrees: float, method: str) -> DifferenceInterval:
     half = t_quantile(degrees) * error
     if error == 0:
@@ -215,6 +254,28 @@ def _resampled_images(
     ]
     changes = np.concatenate(means) - numbers @ shares / count
     return {name: changes[:, index] for index, name in enumerate(tables)}
+
+
+def _resampled_errors(
+    tables: Mapping[str, NDArray[np.float64]], objective: Objective, generator: np.random.Generator
+) -> dict[str, NDArray[np.float64]]:
+    """Return the change of each group's mean metric by resample of examples: (resamples,)."""
+    errors = np.concatenate(list(tables.values())).T
+    # A group's metric is the mean of its runs' metrics, each of which may be a root.
+    ends = np.cumsum([len(table) for table in tables.values()])
+    count = len(errors)
+    at_once = min(_AT_ONCE, max(1, _MOST_AT_ONCE // count))
+    metrics = []
+    for done in range(0, _RESAMPLES, at_once):
+        size = min(at_once, _RESAMPLES - done)
+        picks = generator.integers(count, size=(size, count))
+        times = np.stack([np.bincount(each, minlength=count) for each in picks])
+        metrics.append(objective.of_means(times.astype(np.float64) @ errors / count))
+    changes = np.concatenate(metrics) - objective.of_means(errors.mean(axis=0))
+    return {
+        name: part.mean(axis=1)
+        for name, part in zip(tables, np.split(changes, ends[:-1], axis=1), strict=True)
+    }
 
 
 def _resampled_seeds(

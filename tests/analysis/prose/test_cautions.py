@@ -98,7 +98,7 @@ def test_a_machine_that_was_busy(loads: list[str], seconds_apart: int, busy: str
 def test_runs_without_an_accuracy_or_a_digest() -> None:
     found = warnings(
         runs("a", GOOD, data_digest=None),
-        runs("b", [None]),  # type: ignore[list-item]
+        runs("b", [None]),
     )
     assert found == (
         "Not ranked, because they have no test accuracy: b.",

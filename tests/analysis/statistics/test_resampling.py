@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fm_mlflow.analysis.images import match_images
+from fm_mlflow.analysis.examples import match_examples
+from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.analysis.statistics import resampling
 from fm_mlflow.analysis.statistics.resampling import (
     DifferenceInterval,
-    SeedsAndImages,
+    SeedsAndExamples,
     paired_interval,
     welch_interval,
 )
@@ -23,7 +24,8 @@ def crossed(first: Table, second: Table) -> DifferenceInterval:
     """The interval of mean of the first - mean of the second."""
     each, details = with_predictions({"a": first, "b": second})
     groups = {group.name: group for group in grouped(each)}
-    interval = SeedsAndImages(list(groups.values()), match_images(list(groups.values()), details))
+    of_both = list(groups.values())
+    interval = SeedsAndExamples(of_both, match_examples(of_both, details, DEFAULT), DEFAULT)
     found = interval.interval(groups["a"], groups["b"])
     assert found is not None
     return found
@@ -76,7 +78,7 @@ def test_resampling_gives_the_variances_of_seeds_and_of_images(seed_effect: floa
     assert found.interval.high - found.interval.low == pytest.approx(2 * half, rel=0.05)
     middle = a.mean() - b.mean()
     assert (found.interval.low + found.interval.high) / 2 == pytest.approx(middle)
-    assert found.counts_images
+    assert found.counts_examples
 
 
 @pytest.mark.parametrize(("seeds", "seed_effect"), [(3, 0.06), (5, 0.06), (5, 0.3), (10, 0.06)])

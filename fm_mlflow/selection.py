@@ -1,0 +1,136 @@
+"""Settings of what reads a store: which runs, what is compared, how the best is chosen."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from fm_mlflow import keys
+from fm_mlflow.errors import InputError
+from fm_mlflow.settings import Optional, Settings, Words
+
+CostName = Literal[
+    "flops/training",
+    "flops/inference",
+    "parameters/trainable",
+    "memory/peak_rss_mib",
+    "size/inference_mib",
+    "latency/p50_ms",
+    "time/fit_seconds",
+    "energy/training_joules",
+    "energy/inference_joules_per_1000",
+    "energy/gpu_training_joules",
+    "energy/gpu_inference_joules_per_1000",
+]
+"""Costs that a comparison weighs accuracy against (`fm_mlflow.analysis.costs`)."""
+
+
+class Bounds(Settings):
+    """What a model may cost at most. A model in which the cost was not measured exceeds it."""
+
+    max_training_flops: Optional[float] = Field(
+        None, gt=0, description="Most FLOPs to train on an image."
+    )
+    max_flops: Optional[float] = Field(None, gt=0, description="Most FLOPs to predict an image.")
+    max_parameters: Optional[float] = Field(None, gt=0, description="Most trainable parameters.")
+    max_peak_rss_mib: Optional[float] = Field(
+        None, gt=0, description="Most resident memory of a training, in MiB."
+    )
+    max_size_mib: Optional[float] = Field(
+        None, gt=0, description="Most MiB of what is shipped to predict."
+    )
+    max_latency_ms: Optional[float] = Field(
+        None, gt=0, description="Longest median latency of an image, in ms."
+    )
+    max_fit_seconds: Optional[float] = Field(None, gt=0, description="Longest fit, in seconds.")
+
+
+_LONGEST_METRIC = 250
+"""Characters of a metric's name in MLflow."""
+
+COST: CostName = Field(
+    "flops/inference",
+    description="Cost that decides between models of indistinguishable accuracy.",
+)
+OUTPUT: str = Field("comparison", description="Folder for the report's files.")
+
+
+class Selection(Settings):
+    """Which training runs of a store are meant."""
+
+    experiment: str = Field(
+        "", description="Experiment; empty: the active one, or that of the runs."
+    )
+    runs: Words = Field("", description="Ids of runs to compare, with commas; others' runs too.")
+    models: Words = Field("", description="Only these models, with commas.")
+    dataset: str = Field(
+        "",
+        description="Only runs on this data set: its name, or how its digest begins; empty ranks "
+        "those on the data of most runs.",
+    )
+    filter: str = Field("", description="MLflow filter of the runs: params.epochs = '5'.")
+
+
+class RunsConfig(Selection):
+    """Which runs `runs` returns. Frozen; unknown names are refused."""
+
+    status: Literal["all", "FINISHED", "FAILED", "KILLED", "RUNNING"] = Field(
+        "all", description="Only runs of this status."
+    )
+
+
+class Choice(Selection, Bounds):  # fields in the order of the bases, last first
+    """Which runs are compared, by what, and by which rule the best is chosen."""
+
+    cost: CostName = COST
+    metric: str = Field(
+        keys.TEST_ACCURACY,
+        min_length=1,
+        max_length=_LONGEST_METRIC,
+        description="Metric that models are compared by, as it was logged.",
+        json_schema_extra={
+            "accepted": f"the name of a logged metric, of up to {_LONGEST_METRIC} characters"
+        },
+    )
+    smaller_is_better: bool = Field(
+        False, description="Less of the metric is better; by default its name says (mae: less)."
+    )
+    larger_is_better: bool = Field(
+        False, description="More of the metric is better, whatever its name says."
+    )
+
+    @model_validator(mode="after")
+    def _check_metric(self) -> Self:
+        if self.smaller_is_better and self.larger_is_better:
+            raise InputError("larger_is_better", "true", "one of the two directions")
+        if self.metric in get_args(CostName):
+            accepted = "a metric that is no cost: models are compared by every cost in any case"
+            raise InputError("metric", self.metric, accepted)
+        return self
+
+
+class CompareConfig(Choice):
+    """Everything that shapes one comparison. Frozen; unknown names are refused."""
+
+    target_accuracy: Optional[float] = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Validation accuracy for the cost to reach it; empty takes one that all reach.",
+    )
+    target: Optional[float] = Field(
+        None, description="The same for any --metric: a value of it in validation."
+    )
+    top: int = Field(10, ge=2, le=1000, description="Most accurate models compared in pairs.")
+    output: str = OUTPUT
+
+    @model_validator(mode="after")
+    def _check_target(self) -> Self:
+        if self.target_accuracy is not None and self.target is not None:
+            raise InputError("target", self.target, "nothing beside target_accuracy")
+        if self.target_accuracy is not None and self.metric != keys.TEST_ACCURACY:
+            accepted = f"nothing where {self.metric} is compared: --target is for any metric"
+            raise InputError("target_accuracy", self.target_accuracy, accepted)
+        return self
