@@ -190,6 +190,23 @@ def costs(model: keras.Model, seconds: float, monitor: MemoryMonitor) -> list[An
     return [asdict(measurement) for measurement in found]
 
 
+def fit_with_callback() -> dict[str, Any]:
+    """What a user does; return what is logged then."""
+    import mlflow
+
+    from fm_mlflow import CostCallback
+
+    model = mlp()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    rng = np.random.default_rng(1)
+    images, labels = rng.random((64, 28, 28), np.float32), rng.integers(0, 10, 64)
+    costs_of_fit = CostCallback(measure="flops,memory")  # latency was measured above
+    model.fit(images, labels, batch_size=BATCH, verbose=0, callbacks=[costs_of_fit])
+    (run,) = mlflow.MlflowClient().search_runs(["0"])
+    files = [each.path for each in mlflow.MlflowClient().list_artifacts(run.info.run_id)]
+    return {"status": run.info.status, "metrics": run.data.metrics, "files": files}
+
+
 def main() -> None:
     with MemoryMonitor() as monitor:
         monitor.phase("model")
@@ -206,6 +223,7 @@ def main() -> None:
         "tags": describe_machine().tags(),
         "imported": sorted({name for name, module in sys.modules.items() if module}),
     }
+    results["callback"] = fit_with_callback()
     json.dump(results, sys.stdout)
 
 
