@@ -93,9 +93,11 @@ MACHINE_CPU = _tag(MACHINE_PREFIX + "cpu", "text", "processor that the run was o
 MACHINE_CORES = _tag(MACHINE_PREFIX + "cores", "text", "logical cores; those the process may use")
 MACHINE_MEMORY = _tag(MACHINE_PREFIX + "memory", "GiB", "physical memory")
 MACHINE_THREADS = _tag(
-    MACHINE_PREFIX + "threads", "text", "TensorFlow's threads within and between operations"
+    MACHINE_PREFIX + "threads", "text", "the backend's threads within and between operations"
 )
-MACHINE_VERSIONS = _tag(MACHINE_PREFIX + "versions", "text", "Python, TensorFlow, Keras, NumPy")
+MACHINE_VERSIONS = _tag(
+    MACHINE_PREFIX + "versions", "text", "Python, Keras' backend (TensorFlow), Keras, NumPy"
+)
 MACHINE_ONEDNN = _tag(MACHINE_PREFIX + "onednn", "text", "the setting TF_ENABLE_ONEDNN_OPTS")
 MACHINE_SYSTEM = _tag(MACHINE_PREFIX + "system", "text", "operating system and architecture")
 MACHINE_LOAD = _tag(MACHINE_PREFIX + "load", "processes", "1-minute load average before the run")

@@ -35,7 +35,7 @@ SUPPORTED_PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 OTHER_NAMES = {"pynvml": "nvidia-ml-py", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 """Distributions that are not called as what they are imported as."""
 
-OPTIONAL = {"nvml"}
+OPTIONAL = {"jax", "nvml", "torch"}
 """Extras of users: what the package imports where it is installed."""
 
 ENTRY_POINT_COMMANDS: dict[str, tuple[str, type[BaseModel]]] = {

@@ -103,7 +103,17 @@ NAMES = [
         "measure/flops/keras_flops_compat.py",
         _KERAS_FLOPS,
     ),
-    Private("Model.output_names", "measure/flops/trace.py", "losses by position"),
+    Private("Model.output_names", "measure/flops/specs.py", "losses by position"),
+    Private(
+        "Model._symbolic_build",
+        "measure/flops/model_code.py",
+        "on JAX, no FLOPs of a training step of a model that was never trained, with the reason",
+    ),
+    Private(
+        "keras.src.backend.common.global_state.get_global_attribute",
+        "measure/flops/torch_profile.py",
+        "keras.random without a seed of its own draws other numbers after a profile",
+    ),
     Private(
         "mlflow.tracking.fluent._active_run_stack", "tracking/run.py", "mlflow.end_run, if it can"
     ),

@@ -13,11 +13,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError
 from fm_mlflow.keys import Key
+from fm_mlflow.measure.backends import backend
 from fm_mlflow.measure.measurement import (
     Measurement,
     positive_number,
@@ -31,8 +31,6 @@ _WARM_UP_SHARE = 0.2
 _LONGEST = 5
 _PREDICT_CALLS = 10
 _QUANTILES = {keys.LATENCY_P50: 0.5, keys.LATENCY_P95: 0.95, keys.LATENCY_P99: 0.99}
-_HOW = "in a tensor, through tf.function, output brought to NumPy, after warm-up"
-_CALL = f"one image {_HOW}"
 _ORDER = "95% interval by order statistics"
 
 
@@ -60,7 +58,7 @@ def measure_latency(
         InputError: There is no first row, the batch size is not a positive whole number, or the
             time is not a positive number.
     """
-    shapes = [np.shape(array) for array in tf.nest.flatten(example)]
+    shapes = [np.shape(array) for array in keras.tree.flatten(example)]
     if not shapes or not all(shape and shape[0] for shape in shapes):
         raise InputError("example", shapes, "arrays of shape (n, *input_shape), n from 1")
     batch_size = whole_number("batch_size", batch_size)
@@ -75,8 +73,8 @@ def measure_latency(
 @contextmanager
 def _states_kept(model: keras.Model) -> Iterator[None]:
     """Give a model's variables their values back: a prediction may change them."""
-    # What is read shares its memory with the variable until that is written.
-    before = [(variable, variable.value.read_value()) for variable in model.variables]
+    kept = backend().kept_value
+    before = [(variable, kept(variable)) for variable in model.variables]
     try:
         yield
     finally:
@@ -91,7 +89,7 @@ def batch_call(model: keras.Model, example: Any, batch_size: int) -> Iterator[Ca
     The states of a recurrent or random layer are as before when the context ends.
     """
     with _states_kept(model):
-        yield _traced_call(model, _batch(example, batch_size))
+        yield backend().compiled_call(model, _batch(example, batch_size))
 
 
 def training_throughput(images: int, epoch_seconds: Sequence[float]) -> Measurement:
@@ -117,28 +115,39 @@ def training_throughput(images: int, epoch_seconds: Sequence[float]) -> Measurem
 
 
 def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measurement]:
-    image = tf.nest.map_structure(lambda array: np.asarray(array)[:1], example)
+    image = keras.tree.map_structure(lambda array: np.asarray(array)[:1], example)
     # As many calls as the 95th percentile needs, even if each is slow.
     at_least = readings_needed(_QUANTILES[keys.LATENCY_P95])
     try:
-        first, *warm = _time_calls(_traced_call(model, image), seconds, at_least)
-        call = partial(model.predict, image, verbose=0)
-        first_predict, *predict = _time_calls(call, seconds / 6, 3, _PREDICT_CALLS, warm_up=1)
+        first, *warm = _time_calls(backend().compiled_call(model, image), seconds, at_least)
     except Exception as error:  # any class may fail in its own way
         reason = f"the call failed: {one_line(error)}"
-        return [Measurement.missing(key, _CALL, reason) for key in _QUANTILES]
-    details = {
-        "first_call_ms": first * 1000,
-        "model_predict_first_call_ms": first_predict * 1000,
-        "model_predict_p50_ms": statistics.median(predict) * 1000,
-        "model_predict_calls": len(predict),
-    }
+        return [Measurement.missing(key, f"one image {_how()}", reason) for key in _QUANTILES]
+    details = {"first_call_ms": first * 1000, **_predict(model, image, seconds / 6)}
     return [_quantile(key, warm, details) for key in _QUANTILES]
 
 
-def _quantile(key: Key, seconds: list[float], details: dict[str, float]) -> Measurement:
+def _predict(model: keras.Model, image: Any, seconds: float) -> dict[str, Any]:
+    """Time `model.predict`, which takes less than a model does: no array of text, for example."""
+    try:
+        call = partial(model.predict, image, verbose=0)
+        first, *taken = _time_calls(call, seconds, 3, _PREDICT_CALLS, warm_up=1)
+    except Exception as error:  # any class may fail in its own way
+        return {"model_predict_failed": one_line(error)}
+    return {
+        "model_predict_first_call_ms": first * 1000,
+        "model_predict_p50_ms": statistics.median(taken) * 1000,
+        "model_predict_calls": len(taken),
+    }
+
+
+def _how() -> str:
+    return f"{backend().CALLED}, output brought to NumPy, after warm-up"
+
+
+def _quantile(key: Key, seconds: list[float], details: dict[str, Any]) -> Measurement:
     share = _QUANTILES[key]
-    method = f"{100 * share:g}th percentile of calls: {_CALL}; {_ORDER}"
+    method = f"{100 * share:g}th percentile of calls: one image {_how()}; {_ORDER}"
     if len(seconds) < readings_needed(share):
         reason = (
             f"{len(seconds)} calls show no {100 * share:g}th percentile; "
@@ -153,9 +162,9 @@ def _inference_throughput(
     model: keras.Model, example: Any, batch_size: int, seconds: float
 ) -> Measurement:
     key = keys.THROUGHPUT_INFERENCE
-    method = f"{batch_size} / median time of a call on {batch_size} images {_HOW}; {_ORDER}"
+    method = f"{batch_size} / median time of a call on {batch_size} images {_how()}; {_ORDER}"
     try:
-        call = _traced_call(model, _batch(example, batch_size))
+        call = backend().compiled_call(model, _batch(example, batch_size))
         first, *warm = _time_calls(call, seconds, at_least=1)
     except Exception as error:  # also where the batch does not fit into memory
         return Measurement.missing(key, method, f"the call failed: {one_line(error)}")
@@ -166,18 +175,9 @@ def _inference_throughput(
 
 def _batch(example: Any, size: int) -> Any:
     """Return so many inputs: those of the example, again and again."""
-    return tf.nest.map_structure(
+    return keras.tree.map_structure(
         lambda array: np.resize(array, (size, *np.shape(array)[1:])), example
     )
-
-
-def _traced_call(model: keras.Model, inputs: Any) -> Callable[[], object]:
-    """Return a call that predicts and waits until the output is here."""
-    # Now, so that the calls do not copy the arrays.
-    tensors = tf.nest.map_structure(tf.constant, inputs)
-    # Keras' predict traces without autograph as well.
-    call = tf.function(lambda images: model(images, training=False), autograph=False)
-    return lambda: [output.numpy() for output in tf.nest.flatten(call(tensors))]
 
 
 def _time_calls(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from fm_mlflow import keys
+from fm_mlflow.measure.frameworks import loaded_framework
 from fm_mlflow.process.identity import usable_cores
 from fm_mlflow.process.quiet import ONEDNN
 
@@ -29,13 +29,14 @@ class Machine:
         logical_cores: Of the machine.
         usable_cores: That this process may be scheduled on; a container's quota is not in it.
         memory_gib: Physical memory, in GiB.
-        intra_op_threads: TensorFlow's threads within an operation; 0 lets it choose, None where
-            TensorFlow is not loaded.
-        inter_op_threads: TensorFlow's threads between operations, likewise.
-        gpus: Devices that TensorFlow sees; None where it is not loaded.
+        intra_op_threads: The backend's threads within an operation; 0 lets it choose, None where
+            it is not loaded or does not tell them.
+        inter_op_threads: The backend's threads between operations, likewise.
+        gpus: Devices that the backend sees; None where it is not loaded.
         python, tensorflow, keras, numpy: Versions; None where it is not installed.
         onednn: Value of TF_ENABLE_ONEDNN_OPTS; None where unset: TensorFlow's own choice.
         system: Operating system and architecture.
+        backend, backend_version: What Keras computes with; TensorFlow where Keras is not loaded.
         load_average: Processes running or waiting over the minute before; None where unknown.
     """
 
@@ -52,18 +53,22 @@ class Machine:
     numpy: str | None
     onednn: str | None
     system: str
+    backend: str
+    backend_version: str | None
     load_average: float | None
 
     def tags(self) -> dict[str, str]:
         """Return the run's tags, by logged name."""
-        threads = "TensorFlow not loaded"
+        threads = f"{self.backend} not loaded"
+        if self.gpus is not None:
+            threads = f"not told by {self.backend}"
         if self.intra_op_threads is not None:
             within, between = self.intra_op_threads, self.inter_op_threads
             threads = f"{within or 'automatic'} within, {between or 'automatic'} between"
         load = "unknown" if self.load_average is None else f"{self.load_average:.2f}"
         versions = {
             "Python": self.python,
-            "TensorFlow": self.tensorflow,
+            self.backend: self.backend_version,
             "Keras": self.keras,
             "NumPy": self.numpy,
         }
@@ -91,12 +96,14 @@ def load_average() -> float | None:
 
 
 def describe_machine(load: float | None = None) -> Machine:
-    """Describe this machine; TensorFlow is asked only if it is loaded already.
+    """Describe this machine; Keras' backend is asked only if it is loaded already.
 
     Args:
         load: What `load_average()` said as the run started; by default read now.
     """
-    intra_op, inter_op, gpus = _tensorflow_settings()
+    framework = loaded_framework()
+    is_loaded = framework.module is not None
+    intra_op, inter_op = (framework.threads() if is_loaded else None) or (None, None)
     logical = os.cpu_count() or 1
     return Machine(
         cpu=_cpu_name(),
@@ -105,13 +112,15 @@ def describe_machine(load: float | None = None) -> Machine:
         memory_gib=psutil.virtual_memory().total / _GIB,
         intra_op_threads=intra_op,
         inter_op_threads=inter_op,
-        gpus=gpus,
+        gpus=framework.gpus() if is_loaded else None,
         python=platform.python_version(),
         tensorflow=_version("tensorflow"),
         keras=_version("keras"),
         numpy=_version("numpy"),
         onednn=os.environ.get(ONEDNN),
         system=f"{platform.system()} {platform.release()}, {platform.machine()}",
+        backend=framework.title,
+        backend_version=_version(framework.package),
         load_average=load_average() if load is None else load,
     )
 
@@ -121,18 +130,6 @@ def _cpu_name(cpuinfo: Path = _CPUINFO) -> str:
     text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
     found = re.search(r"^model name\s*: *(.*\S)", text, re.MULTILINE)
     return found[1] if found else platform.processor() or platform.machine()
-
-
-def _tensorflow_settings() -> tuple[int | None, int | None, tuple[str, ...] | None]:
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is None:
-        return None, None, None
-    config = tensorflow.config
-    return (
-        config.threading.get_intra_op_parallelism_threads(),
-        config.threading.get_inter_op_parallelism_threads(),
-        tuple(device.name for device in config.list_physical_devices("GPU")),
-    )
 
 
 def _version(package: str) -> str | None:

@@ -14,17 +14,9 @@ from typing import Any, Final
 
 from fm_mlflow import keys
 from fm_mlflow.keys import Key
+from fm_mlflow.measure.frameworks import DEVICE, HOST, loaded_framework
 from fm_mlflow.measure.measurement import MIB, Measurement
-from fm_mlflow.measure.memory_system import (
-    DEVICE,
-    HOST,
-    HOST_STATISTICS,
-    HighWater,
-    allocator_peaks,
-    high_water_of,
-    reset_allocator_peaks,
-    resident_bytes,
-)
+from fm_mlflow.measure.memory_system import HighWater, high_water_of, resident_bytes
 from fm_mlflow.measure.memory_timeline import KERNEL, PhaseMemory, Point, Timeline
 
 LOADING: Final = "data and libraries"
@@ -137,7 +129,7 @@ class MemoryMonitor:
             if name in _TRAINING_PHASES and self._earlier_trainings is None:
                 self._earlier_trainings = _process.trainings
                 _process.trainings += 1
-                reset_allocator_peaks()
+                loaded_framework().reset_peaks()
             was_reset = self._high_water.reset()
             mark, resident = self._high_water.read(), resident_bytes()
             self._phase = PhaseMemory(name, self._seconds(), start_rss_mib=resident / MIB)
@@ -218,13 +210,14 @@ class MemoryMonitor:
         return _mib(keys.MEMORY_TRAINING, above, method, TRAINING, {"isolated": self.isolated})
 
     def _allocated(self, key: Key, device: str) -> Measurement:
-        method = f"peak of TensorFlow's allocator for {device} (get_memory_info) in training"
-        if device == HOST:
-            method += f"; {HOST_STATISTICS}"
+        framework = loaded_framework()
+        method = framework.peak_source.format(device)
+        if device == HOST and framework.host_statistics:
+            method += f"; {framework.host_statistics}"
         if self._peak_to_training_end is None:
             return _mib(key, None, method, TRAINING)
         if device not in self._allocator:
-            reason = f"TensorFlow has no {device} here or its allocator keeps no statistics"
+            reason = f"{framework.title} has no {device} here or its allocator keeps no statistics"
             return Measurement.missing(key, method, reason)
         if not self._allocator[device]:
             return Measurement.missing(key, method, "the allocator has counted nothing")
@@ -284,7 +277,7 @@ class MemoryMonitor:
             # The sampler's as well: other code may have reset the mark.
             sampled = (point.rss_mib for point in self._timeline.points())
             self._peak_to_training_end = max(_process.peak / MIB, *sampled)
-            for device, peak in allocator_peaks().items():
+            for device, peak in loaded_framework().peaks().items():
                 self._allocator[device] = max(self._allocator.get(device, 0), peak)
 
 

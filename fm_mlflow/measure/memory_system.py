@@ -1,4 +1,4 @@
-"""What the operating system and TensorFlow say about this process's memory, in bytes."""
+"""What the operating system says about this process's memory, in bytes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 from typing_extensions import override
-
-HOST, DEVICE = "CPU:0", "GPU:0"
-HOST_STATISTICS = (
-    "in chunks, which may be larger than what they hold; oneDNN's allocator leaves out tensors "
-    "under 256 KiB"
-)
 
 _OWN = Path("/proc/self")
 # A mark that was reset stands at the resident memory, up to what was touched since the reset.
@@ -168,37 +161,3 @@ def high_water_of(platform: str = sys.platform) -> HighWater:
         "win32": WindowsHighWater,
     }
     return kinds.get(platform, HighWater)()
-
-
-def reset_allocator_peaks() -> None:
-    """Start the peaks anew on each device that keeps one.
-
-    Call it only once a model is built: it initialises TensorFlow, and some of its settings can no
-    longer be changed then. Does nothing where TensorFlow has not been imported.
-    """
-    for device in allocator_peaks():
-        _memory_functions().reset_memory_stats(device)
-
-
-def allocator_peaks() -> dict[str, int]:
-    """Return the peak in bytes of each device whose allocator keeps statistics, by its name.
-
-    TensorFlow's GPU allocator does; of its CPU allocators oneDNN's, and the one that
-    TF_CPU_ALLOCATOR_USE_BFC chooses. Empty where TensorFlow has not been imported.
-    """
-    memory = _memory_functions()
-    peaks: dict[str, int] = {}
-    if memory is None:
-        return peaks
-    for device in (HOST, DEVICE):
-        with suppress(ValueError):  # TensorFlow: no such device, or no statistics there
-            peaks[device] = int(memory.get_memory_info(device)["peak"])
-    return peaks
-
-
-def _memory_functions() -> Any:
-    """Return tf.config.experimental, without importing what nobody has asked for."""
-    tensorflow = sys.modules.get("tensorflow")
-    config = getattr(getattr(tensorflow, "config", None), "experimental", None)
-    complete = hasattr(config, "get_memory_info") and hasattr(config, "reset_memory_stats")
-    return config if complete else None

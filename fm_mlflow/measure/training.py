@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.keys import Key
@@ -65,19 +63,22 @@ class Trained:
 
     Attributes:
         model: Compiled and trained.
-        inputs: A few hundred real inputs, shape (n, *input_shape), float32.
-        labels: Their class numbers as the fit gets them, shape (n,), int32.
-        images: Images of an epoch.
-        batch_size: Images a step.
+        inputs: Some real examples of its inputs, n from 1: an array of shape (n, *input_shape) and
+            any type, or a list or dictionary of such arrays, as `model.predict` takes them.
+        labels: What the fit gets for them, likewise; None where `data` says it, or where it is
+            class numbers for a sparse loss, else of the output's shape.
+        images: Images, or other examples, of an epoch.
+        batch_size: Examples a step.
         training_seconds: Wall time of each epoch's training steps; as many as there were epochs.
         memory: The monitor of the run, or None where memory is not measured.
-        data: A batch of all that the step gets, where that is not (inputs, labels).
+        data: All that `train_step` got, where it is known: arrays, tensors or specs of them, such
+            as (inputs, targets, weights).
         energy: The monitor of its energy, likewise; it still reads the counters.
     """
 
     model: keras.Model
-    inputs: NDArray[np.float32]
-    labels: NDArray[np.int32]
+    inputs: Any
+    labels: Any
     images: int
     batch_size: int
     training_seconds: Sequence[float]

@@ -6,9 +6,8 @@ import statistics
 import timeit
 from dataclasses import dataclass
 
-import tensorflow as tf
-
 from fm_mlflow import keys
+from fm_mlflow.measure.backends import backend
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.quantiles import sample_quantile
 
@@ -28,6 +27,7 @@ class MatmulRate:
         samples: How many products were timed.
         spread: Standard deviation of their rates, in GFLOP/s.
         interval: 95% interval of the median by order statistics, in GFLOP/s.
+        library: Whose product it is.
     """
 
     gflops: float
@@ -35,10 +35,11 @@ class MatmulRate:
     samples: int
     spread: float
     interval: tuple[float, float] | None
+    library: str = "TensorFlow"
 
 
 def measure_matmul_rate(seconds: float = 0.5) -> MatmulRate:
-    """Time TensorFlow's float32 product of two square matrices on its default device.
+    """Time the float32 product of two square matrices, by Keras' backend on its default device.
 
     Args:
         seconds: About how long it may take in all; decides how large the matrices are, so that
@@ -52,7 +53,8 @@ def measure_matmul_rate(seconds: float = 0.5) -> MatmulRate:
         side = larger
     rates = _rates(side, _PRODUCTS)
     median, interval = sample_quantile(rates, 0.5)
-    return MatmulRate(median, side, len(rates), statistics.stdev(rates), interval)
+    spread = statistics.stdev(rates)
+    return MatmulRate(median, side, len(rates), spread, interval, backend().TITLE)
 
 
 def mfu_percent(
@@ -80,8 +82,8 @@ def mfu_percent(
         str(key),
         percent if percent <= 100 else None,
         key.unit,
-        f"flops/training_core x {keys.THROUGHPUT_TRAINING} / rate of TensorFlow's float32 product "
-        f"of {rate.side} x {rate.side} matrices, measured in this run",
+        f"flops/training_core x {keys.THROUGHPUT_TRAINING} / rate of {rate.library}'s float32 "
+        f"product of {rate.side} x {rate.side} matrices, measured in this run",
         reason=None if percent <= 100 else reason,
         details={
             "training_core_gflops_per_second": core,
@@ -96,12 +98,6 @@ def mfu_percent(
 
 def _rates(side: int, products: int) -> list[float]:
     """Return the rate of each product in GFLOP/s."""
-    left = tf.random.stateless_normal((side, side), seed=(0, 1))
-    right = tf.random.stateless_normal((side, side), seed=(0, 2))
-
-    def multiply() -> None:
-        # One element is enough to wait for the product, on a GPU too.
-        tf.linalg.matmul(left, right)[0, 0].numpy()
-
+    multiply = backend().square_product(side)
     seconds = timeit.repeat(multiply, number=1, repeat=products)
     return [2 * side**3 / each / 1e9 for each in seconds]

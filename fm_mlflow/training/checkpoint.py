@@ -319,7 +319,7 @@ def _variables(model: keras.Model) -> list[Any]:
 
 def _optimizer_variables(model: keras.Model) -> list[Any]:
     """Those of all its optimizers: a model's own step may have several."""
-    from fm_mlflow.measure.flops.marks import own_optimizers
+    from fm_mlflow.measure.flops.rows import own_optimizers
 
     return [variable for each in own_optimizers(model).values() for variable in each.variables]
 

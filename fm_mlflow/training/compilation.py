@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.fitting import MetricNames
-from fm_mlflow.measure.flops.marks import own_optimizers
+from fm_mlflow.measure.flops.rows import own_optimizers
 from fm_mlflow.training.output_kind import OutputKind
 from fm_mlflow.training.user_source import UnfitError, accepting
 

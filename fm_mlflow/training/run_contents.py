@@ -219,7 +219,7 @@ def log_costs(
     with run.artifacts() as folder:
         text = measurement.to_json(costs, machine)
         _file(folder, keys.MEASUREMENTS_FILE).write_text(text, encoding="utf-8")
-        if flops is not None:
+        if flops is not None and flops.layers:  # only TensorFlow's graph tells layers
             table = _file(folder, keys.FLOPS_LAYERS_FILE)
             table.write_text(flops.to_csv(), encoding="utf-8")
         if memory is not None:

@@ -16,6 +16,7 @@ import pytest
 
 from fm_mlflow import keys
 from fm_mlflow.measure import measurement
+from fm_mlflow.measure.frameworks import loaded_framework
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import MemoryMonitor, resident_mib
 from fm_mlflow.measure.memory_system import (
@@ -23,7 +24,6 @@ from fm_mlflow.measure.memory_system import (
     LinuxHighWater,
     UsageHighWater,
     WindowsHighWater,
-    allocator_peaks,
     high_water_of,
 )
 from fm_mlflow.measure.memory_timeline import PhaseMemory, Timeline
@@ -399,4 +399,4 @@ def test_allocator_that_counted_nothing_is_no_zero(monkeypatch: pytest.MonkeyPat
 
 def test_allocator_is_read_where_tensorflow_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    assert allocator_peaks() == {}
+    assert loaded_framework().peaks() == {}

@@ -33,13 +33,14 @@ def one_layer(loss: Any = "sparse_categorical_crossentropy") -> keras.Model:
 
 
 def costs(model: keras.Model, parts: frozenset[str] = FLOPS, **more: Any) -> dict[str, Measurement]:
-    settings = {"images": 100, "batch_size": 8, "training_seconds": [2.0, 1.0], "memory": None}
-    trained = Trained(
-        model=model,
-        inputs=np.ones((4, 3), np.float32),
-        labels=np.arange(4, dtype=np.int32),
-        **{**settings, **more},
-    )
+    settings: dict[str, Any] = {
+        "images": 100,
+        "batch_size": 8,
+        "training_seconds": [2.0, 1.0],
+        "memory": None,
+    }
+    examples = {"inputs": np.ones((4, 3), np.float32), "labels": np.arange(4, dtype=np.int32)}
+    trained = Trained(model=model, **{**settings, **examples, **more})
     measurements, _ = training_costs(trained, parts)
     return {each.name: each for each in measurements}
 
@@ -95,6 +96,26 @@ def test_a_model_that_cannot_predict_keeps_the_energy_of_its_training() -> None:
         found = costs(Broken(), frozenset({"energy"}), energy=monitor)
     assert found[keys.ENERGY_TRAINING].value == 1
     assert "no output today" in (found[keys.ENERGY_INFERENCE].reason or "")
+
+
+def test_text_and_what_a_step_got() -> None:
+    text = layers.TextVectorization(10, output_sequence_length=4)
+    text.adapt(["a b c"])
+    inputs = keras.Input((1,), dtype="string")
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(10, 3)(text(inputs)))
+    model = keras.Model(inputs, layers.Dense(5, use_bias=False)(x))
+    model.compile("sgd", "mse")
+    texts = np.array([["a b"], ["c"]], object)
+    weighted = (texts, np.zeros((2, 5)), np.ones(2, np.float32))
+    given: dict[str, Any] = {"inputs": texts, "labels": None, "data": weighted}
+    found = costs(model, FLOPS | {"latency"}, **given)
+    # The product and both its gradients: the embedding is trained.
+    assert found[keys.FLOPS_TRAINING_CORE].value == 3 * DENSE
+    assert "given what was passed as `data`" in found[keys.FLOPS_TRAINING].method
+    # Keras' predict refuses arrays of text.
+    latency = found[keys.LATENCY_P50]
+    assert latency.value is not None
+    assert "dtype" in latency.details["model_predict_failed"]
 
 
 class Broken(keras.Model):  # type: ignore[misc]  # keras is untyped

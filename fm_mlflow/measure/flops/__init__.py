@@ -5,7 +5,8 @@ A profiler in four parts: `formulas` (the formula table), `engine` on `graph` (t
 own. `keras_flops_compat` is a second witness of one prediction.
 """
 
-from fm_mlflow.measure.flops.profile import FlopsProfile, profile_flops
+from fm_mlflow.measure.flops.profile import profile_flops
 from fm_mlflow.measure.flops.registered import register_formula
+from fm_mlflow.measure.flops.result import FlopsProfile
 
 __all__ = ["FlopsProfile", "profile_flops", "register_formula"]

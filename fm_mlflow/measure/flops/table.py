@@ -3,53 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 from fractions import Fraction
 
 from fm_mlflow.measure.flops.engine import Count, Counted, Phase
-from fm_mlflow.measure.flops.marks import OPTIMIZER, Row
+from fm_mlflow.measure.flops.result import LayerFlops
+from fm_mlflow.measure.flops.rows import OPTIMIZER, Row
 
 _NO_FORWARD_PASS = ("(metrics)", OPTIMIZER[:-1], "(other)")
-
-
-@dataclass(frozen=True)
-class LayerFlops:
-    """One row of the table. All FLOPs and multiply-adds are per image.
-
-    Attributes:
-        layer: Path in nested models; in parentheses: what belongs to no layer.
-        type: Class.
-        output_shape: None stands for the batch size.
-        parameters: Weights, shared ones once.
-        macs: Multiply-adds of the forward pass.
-        forward_flops: Forward pass, loss.
-        weight_gradient_flops: Backward pass, for the layer's own weights only.
-        input_gradient_flops: Backward pass, whatever a layer before it needs.
-        other_flops: Optimizer, metrics.
-        training_flops: The four before, together.
-        training_core_flops: Of these, in matrix products and convolutions.
-        integer_ops: Operations on integers in products and convolutions (of a quantized layer);
-            they are no FLOPs.
-        share_percent: Of all training_flops.
-    """
-
-    layer: str
-    type: str
-    output_shape: str
-    parameters: int
-    macs: float
-    forward_flops: float
-    weight_gradient_flops: float
-    input_gradient_flops: float
-    other_flops: float
-    training_flops: float
-    training_core_flops: float
-    integer_ops: float
-    share_percent: float
-
-
-COLUMNS = tuple(field.name for field in fields(LayerFlops))
-"""Columns of `flops/layers.csv`."""
 
 
 def layer_table(rows: list[Row], count: Count, batch_size: int) -> tuple[LayerFlops, ...]:

@@ -8,4 +8,4 @@ import pytest
 @pytest.fixture
 def keras_flops_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the work of keras-flops, as for a model that is too large for it."""
-    monkeypatch.setattr("fm_mlflow.measure.flops.profile._MOST_WITNESSED_MIB", -1)
+    monkeypatch.setattr("fm_mlflow.measure.flops.tensorflow_profile._MOST_WITNESSED_MIB", -1)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from fm_mlflow.measure import profile_flops
-from fm_mlflow.measure.flops.table import LayerFlops
+from fm_mlflow.measure.flops.result import LayerFlops
 
 pytestmark = pytest.mark.usefixtures("keras_flops_not_asked")
 
@@ -260,4 +260,4 @@ def test_loop_whose_length_depends_on_data_is_listed() -> None:
     profile = profile_flops(model, BATCH)
     # The forward loop, and that of the gradient.
     assert profile.unsupported == {"While (unknown number of trips)": 2}
-    assert profile.coverage < 1
+    assert (profile.coverage or 1) < 1
