@@ -6,7 +6,7 @@ different, nothing is found and the callers say so.
 
 from __future__ import annotations
 
-import sys
+import inspect
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
@@ -45,7 +45,7 @@ def data_of_fit(model: keras.Model) -> tuple[Any, Any, Any] | None:
 
 
 def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
+    frame = inspect.currentframe()
     while frame is not None:
         yield frame
         frame = frame.f_back
