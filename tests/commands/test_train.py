@@ -165,7 +165,7 @@ def test_the_logged_model_is_complete(finished: Finished) -> None:
     assert (outputs.shape, outputs.type) == ((-1, 10), np.float32)
     assert example is not None
     assert example.shape == (2, *shape[1:])
-    assert info.metadata == {"class_names": list("0123456789")}
+    assert info.metadata == {"class_names": list("0123456789"), "outputs": "probabilities"}
     # Linked metrics are what the Models tab shows.
     metrics = {metric.key: metric for metric in logged.metrics or []}
     assert metrics["test_accuracy"].value == finished.result.test_accuracy
@@ -351,7 +351,7 @@ class TestEnds:
         run = store.only_run()
         assert run.info.status == "FAILED"
         assert run.info.end_time
-        assert run.data.tags["fm_mlflow.error"] == "RuntimeError: no more"
+        assert run.data.tags["fm_mlflow.error"] == "RuntimeError: no more second line"
         # What was logged before stays.
         assert len(store.client.get_metric_history(run.info.run_id, "loss")) == 1
         assert store.client.download_artifacts(run.info.run_id, "model_summary.txt")

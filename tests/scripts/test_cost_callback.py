@@ -17,7 +17,7 @@ import pytest
 import fm_mlflow
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import InputError
-from fm_mlflow.measure import energy
+from fm_mlflow.measure import energy, memory
 from fm_mlflow.training.models import BUILDERS
 from tests.measure.counters import Counting
 from tests.processes import PROJECT
