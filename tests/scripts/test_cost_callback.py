@@ -44,6 +44,7 @@ def measured(store: Store, run: mlflow.entities.Run) -> dict[str, Any]:
 def test_one_line_logs_epochs_parameters_and_costs(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(memory._process, "trainings", 0)  # as in a process of its own
     monkeypatch.setattr(energy, "RaplPackages", Counting)
     monkeypatch.setattr(energy, "_LEAST_SECONDS", 0.01)
     fit(X, Y, epochs=2, batch_size=32, validation_split=0.2, own={"dataset": "made up", "seed": 3})
