@@ -326,22 +326,23 @@ def _run(
 
     with stdout_to_stderr(), console_progress(SafeConsole(stderr=True)) as progress:
         result = workflow(progress=progress, **config.model_dump())
-    if (asks := parent()) is not None and hasattr(result, "test_accuracy"):
-        asks.tell(Progress(event="result", metrics={"test_accuracy": result.test_accuracy}).line())
+    accuracy = getattr(result, "test_accuracy", None)
+    if accuracy is not None and (asks := parent()) is not None:
+        asks.tell(Progress(event="result", metrics={"test_accuracy": accuracy}).line())
     _show(result, print_result, as_json)
 
 
 def _show(result: Any, print_result: Callable[[SafeConsole, Any], None], as_json: bool) -> None:
     """Write a workflow's result to stdout, for a person or as one JSON object."""
     if as_json:
-        text = json.dumps(result.to_dict(), allow_nan=False) + "\n"
+        text = f"{json.dumps(result.to_dict(), allow_nan=False)}\n"
     else:
         console = SafeConsole()
         with console.capture() as shown:
             print_result(console, result)
         # Tables are filled with blanks, which nobody wants in a file or after copying.
         text = "\n".join(line.rstrip(" ") for line in shown.get().split("\n"))
-    # The run is complete; a reader who has gone (`| head`) does not change that.
+    # The run is complete; a reader who has gone does not change that.
     with suppress(BrokenPipeError):
         sys.stdout.write(text)
         sys.stdout.flush()

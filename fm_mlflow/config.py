@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from fm_mlflow import keys
+from fm_mlflow.dataset_setting import ACCEPTED, located
 from fm_mlflow.errors import InputError
 from fm_mlflow.selection import COST, OUTPUT, Choice, CostName
 from fm_mlflow.settings import Optional, Settings
@@ -28,7 +29,6 @@ NOT_SHAPING = ("data_dir", "measure", "flush_timeout")
 LATER_DEFAULTS = {"fit_loop": "auto"}
 """Settings of later versions, as earlier runs had them: a run with the default is of the same
 configuration as one that does not have the setting."""
-
 _MEASURE_ACCEPTED = f"any of {', '.join(MEASURED_PARTS)}, separated by commas; or none"
 
 REGISTERED_MODEL = "fashion-mnist-classifier"
@@ -94,15 +94,16 @@ class Protocol(Settings):
         description="Last share of the training images held out for validation; "
         "0 validates on the test set.",
     )
-    dataset: Literal["fashion_mnist", "digits", "idx"] = Field(
+    dataset: str = Field(
         "fashion_mnist",
-        description="fashion_mnist; digits (scikit-learn's, no download); "
-        "idx (any four IDX files in the data directory).",
+        description="fashion_mnist; digits (scikit-learn's, no download); idx (any four IDX files "
+        "in the data directory); a file.npz of your own; a folder of images by class (images/).",
+        json_schema_extra={"accepted": ACCEPTED},
     )
     data_dir: str = Field(
         "",
-        description="Folder of the four IDX files; empty looks in $FM_MLFLOW_DATA_DIR, the Keras "
-        "cache and /usr/share/datasets/fashion-mnist, then downloads.",
+        description="Folder of the data set's files; of fashion_mnist, empty: $FM_MLFLOW_DATA_DIR, "
+        "the Keras cache, /usr/share/datasets/fashion-mnist, or a download.",
     )
     measure: str = Field(
         ",".join(MEASURED_PARTS),
@@ -120,13 +121,14 @@ class Protocol(Settings):
         """The costs to measure, of `MEASURED_PARTS`."""
         return measured_parts(self.measure)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _locate_dataset(cls, settings: dict[str, object]) -> dict[str, object]:
+        return located(settings)
+
     @model_validator(mode="after")
     def _check_protocol(self) -> Self:
         measured_parts(self.measure)
-        if self.dataset == "idx" and not self.data_dir:
-            raise InputError("data_dir", self.data_dir, "the folder of the four files of 'idx'")
-        if self.dataset == "digits" and self.data_dir:
-            raise InputError("data_dir", self.data_dir, "nothing: 'digits' comes with scikit-learn")
         return self
 
 

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 
 from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
+from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
+from fm_mlflow.escaping import printable
 from fm_mlflow.settings import Settings, parse
 
 UNNAMED = ("idx",)
@@ -75,7 +77,10 @@ def training_config(model: str, params: Mapping[str, object]) -> TrainConfig:
         InputError: It is no run of `fm-mlflow train`.
     """
     settings = {name: params[name] for name in TrainConfig.model_fields if name in params}
-    folder = {"data_dir": "FOLDER"} if settings.get("dataset") == "idx" else {}
+    dataset = str(settings.get("dataset", ""))
+    if is_own(dataset):  # of which `mlflow run` has logged the path
+        settings["dataset"] = dataset.rstrip("/").rpartition("/")[2]
+    folder = {"data_dir": "FOLDER"} if dataset == "idx" or is_own(dataset) else {}
     return parse(TrainConfig, {"model": model, **settings, **folder})
 
 
@@ -87,7 +92,7 @@ def training_command(config: TrainConfig, seeds: Sequence[int] = ()) -> str:
         seeds: Repeat it with these instead of its own.
     """
     left_out = {*NOT_SHAPING, *(["seed"] if seeds else [])}
-    if config.dataset == "idx":
+    if config.dataset == "idx" or is_own(config.dataset):
         config = config.model_copy(update={"data_dir": "FOLDER"})
         left_out.remove("data_dir")
     command = command_line("train", config, always=["model"], leave_out=left_out)
@@ -125,5 +130,10 @@ def _plain(text: str) -> str:
 
 def dataset_title(dataset: str) -> str:
     """Name a data set as a person would."""
-    titles = {"fashion_mnist": "Fashion-MNIST", "digits": "scikit-learn's digits"}
-    return titles.get(dataset, "IDX files")
+    titles = {
+        "fashion_mnist": "Fashion-MNIST",
+        "digits": "scikit-learn's digits",
+        "idx": "IDX files",
+        FROM_PYTHON: "data from Python",
+    }
+    return titles.get(dataset, printable(dataset))

@@ -66,6 +66,9 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
         from fm_mlflow.tracking.load_model import load_model
 
         loaded = load_model(config.model)
+        if not loaded.classes:
+            accepted = "a model of classes; this one predicts numbers: mlflow.pyfunc.load_model"
+            raise InputError("model", config.model, accepted)
         wanted = loaded.input_shape
         # Images may come with or without their one channel.
         if tuple(n for n in images.shape if n != 1) != tuple(n for n in wanted if n != 1):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fm_mlflow import keys
 from fm_mlflow.commands.train import run_training
 from fm_mlflow.config import ResumeConfig, TrainConfig
+from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.measure.machine import load_average
@@ -31,6 +32,7 @@ def resume(
     model: Callable[[], keras.Model] | None = None,
     progress: ProgressListener | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    data: Any = None,
     **settings: Any,
 ) -> TrainResult:
     """Resume a training run from its last checkpoint, in the same run.
@@ -45,6 +47,7 @@ def resume(
         model: The function that `train` was given, where it was given one.
         progress: Is called as the run progresses; by default nothing is shown.
         callbacks: The Keras callbacks that `train` was given. Their state is not restored.
+        data: What `train` was given as data, where it was.
         **settings: The fields of `ResumeConfig`: epochs, data_dir, store,
             flush_timeout.
 
@@ -79,7 +82,9 @@ def resume(
                 resumption.tags[keys.MLFLOW_RUN_NAME] = resumption.name
             resumption.tags[keys.EXTENDED_AT] = str(time.time_ns() // 1_000_000)
         start = Start(started, load_average(), checkpoint, epochs, resumption, parts)
-        return run_training(config, model, progress, callbacks, start)
+        if data is not None and config.dataset != FROM_PYTHON:
+            raise InputError("data", type(data).__name__, f"nothing: its data are {config.dataset}")
+        return run_training(config, model, progress, callbacks, start, data)
 
 
 def _config(
@@ -92,7 +97,8 @@ def _config(
             "before its first epoch was over, or another machine has its journal; train it again"
         )
     folder = asked.data_dir or str(settings.get("data_dir", ""))
-    if not asked.data_dir and folder and not os.path.isdir(folder):
+    is_elsewhere = not asked.data_dir and folder and not os.path.isdir(folder)
+    if is_elsewhere and not is_own(str(settings.get("dataset", ""))):
         folder = ""  # another machine: look where data are looked for
     return parse(
         TrainConfig, {**settings, "data_dir": folder, "flush_timeout": asked.flush_timeout}

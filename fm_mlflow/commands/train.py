@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from fm_mlflow import keys
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
+from fm_mlflow.dataset_setting import FROM_PYTHON
 from fm_mlflow.errors import InputError, ModelError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.measure import measurement
@@ -59,6 +61,7 @@ def train(
     *,
     progress: ProgressListener | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    data: Any = None,
     **settings: Any,
 ) -> TrainResult:
     """Train one model under a tracked MLflow run and log what it is, does and costs.
@@ -71,6 +74,11 @@ def train(
             without arguments that returns a Keras model, compiled or not.
         progress: Hears how the run goes on; by default nothing is said.
         callbacks: Keras callbacks of your own.
+        data: Your own data, instead of `dataset`: `(x_train, y_train), (x_test, y_test)`; a mapping
+            of these four and, if you like, `class_names`; two tf.data datasets, as a pair or by the
+            names `train` and `test`; or a function that returns one of these. Whole or
+            floating-point numbers, one example a row. The model's loss says whether the targets
+            are classes or numbers.
         **settings: The other fields of `TrainConfig`: epochs, batch_size, learning_rate,
             optimizer, seed, validation_split, dataset, data_dir, measure, fit_loop,
             flush_timeout.
@@ -91,10 +99,14 @@ def train(
     """
     started = time.perf_counter()
     function = model if callable(model) else None
+    if data is not None:
+        if "dataset" in settings:
+            raise InputError("dataset", settings["dataset"], "nothing beside data: one of the two")
+        settings["dataset"] = FROM_PYTHON
     config = parse(TrainConfig, {"model": _reference(model), **settings})
     with guard():
         start = Start(started, load_average())  # before we are the load
-        return run_training(config, function, progress, callbacks, start)
+        return run_training(config, function, progress, callbacks, start, data)
 
 
 def run_training(
@@ -103,9 +115,12 @@ def run_training(
     progress: ProgressListener | None,
     callbacks: Sequence[keras.callbacks.Callback],
     start: Start,
+    data: Any = None,
 ) -> TrainResult:
     """Train a model under a tracked run, from the beginning or from a checkpoint."""
     progress = progress or ProgressListener()
+    if config.data_dir:  # a run may be resumed from another working directory
+        config = config.model_copy(update={"data_dir": os.path.abspath(config.data_dir)})
     parts = config.measured_parts
     memory_monitor = MemoryMonitor() if "memory" in parts else nullcontext()
     energy_monitor = EnergyMonitor() if "energy" in parts else nullcontext()
@@ -118,7 +133,7 @@ def run_training(
 
         enter(LOADING)
         progress.stage("loading the data")
-        with _loading(config, progress) as loaded:
+        with _loading(config, progress, data) as loaded:
             progress.stage("importing TensorFlow")
             import_tensorflow()
             from fm_mlflow.tracking.run import TrackedRun
@@ -128,7 +143,7 @@ def run_training(
             dataset = loaded()
         if start.checkpoint is not None and start.checkpoint.dataset_digest != dataset.digest:
             accepted = "the data that the run began with; these have other contents"
-            raise InputError("data_dir", dataset.source, accepted)
+            raise InputError("data" if data is not None else "data_dir", dataset.source, accepted)
 
         enter(MODEL)
         progress.stage("building the model")
@@ -181,7 +196,7 @@ def run_training(
             config=whole,
             dataset_digest=dataset.digest,
             test_loss=outcome[keys.TEST_LOSS],
-            test_accuracy=outcome[keys.TEST_ACCURACY],
+            test_accuracy=outcome.get(keys.TEST_ACCURACY),
             metrics=metrics,
             history=fitted.history,
             source_files=tuple(path.as_posix() for path in built.source.files),
@@ -190,7 +205,9 @@ def run_training(
 
 
 @contextmanager
-def _loading(config: TrainConfig, progress: ProgressListener) -> Iterator[Callable[[], Dataset]]:
+def _loading(
+    config: TrainConfig, progress: ProgressListener, data: Any
+) -> Iterator[Callable[[], Dataset]]:
     """Load the data: beside the import of TensorFlow, where they are in files on this machine.
 
     Decompressing and checking them needs nothing of Python's that the import needs. A download is
@@ -198,7 +215,7 @@ def _loading(config: TrainConfig, progress: ProgressListener) -> Iterator[Callab
     """
 
     def load() -> Dataset:
-        dataset = load_dataset(config.dataset, config.data_dir, progress.download)
+        dataset = load_dataset(config.dataset, config.data_dir, progress.download, data=data)
         return dataset.hold_out(config.validation_split)
 
     if config.dataset == "fashion_mnist" and fashion_mnist.find_folder(config.data_dir):

@@ -1,19 +1,22 @@
-"""Image data sets as NumPy arrays: found, verified and, where necessary, downloaded."""
+"""Data sets as arrays: found, verified and, where necessary, downloaded."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.idx import read_idx
+from fm_mlflow.data.npz_dataset import load_npz
+from fm_mlflow.data.python_data import load_python_data
+from fm_mlflow.data.rows import MOST_CLASSES, FourParts, Rows, class_count, digest
+from fm_mlflow.dataset_setting import ACCEPTED, FROM_PYTHON, NPZ, is_own, located
 from fm_mlflow.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -28,32 +31,45 @@ copies. A constant would refuse large sets on large machines."""
 
 @dataclass(frozen=True)
 class Subset:
-    """Images and labels that belong together.
+    """Examples and what they are to be taken for.
 
     Attributes:
-        images: Grey levels 0-255, shape (n, height, width), uint8.
-        labels: Class numbers, shape (n,), uint8.
+        inputs: One row an example, shape (n, *shape of an example): an array of whole or
+            floating-point numbers, or `data.rows.LazyRows`. Unsigned bytes of two axes or more are
+            grey levels or colours, 0-255.
+        targets: Class numbers, shape (n,), or numbers, shape (n, ...).
     """
 
-    images: ByteArray
-    labels: ByteArray
+    inputs: Rows
+    targets: NDArray[Any]
+
+    @property
+    def are_images(self) -> bool:
+        """Whether models take them as 0 to 1: unsigned bytes of (height, width, ...)."""
+        return self.inputs.dtype == np.uint8 and len(self.inputs.shape) > 2
+
+    @property
+    def are_in_memory(self) -> bool:
+        """Whether the inputs are an array that is in memory as a whole."""
+        return type(self.inputs) is np.ndarray
 
     @property
     def scaled(self) -> NDArray[np.float32]:
-        """The images as models take them: 0 to 1, float32, shape (n, height, width)."""
-        return np.divide(self.images, 255, dtype=np.float32)
+        """Images as models take them: 0 to 1, float32, of the same shape."""
+        scaled: NDArray[np.float32] = np.divide(self.inputs, 255, dtype=np.float32)
+        return scaled
 
     def head(self, count: int) -> Subset:
-        """Return the first `count` images."""
-        return Subset(self.images[:count], self.labels[:count])
+        """Return the first `count` examples."""
+        return Subset(self.inputs[:count], self.targets[:count])
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of shapes and contents, in hexadecimal."""
-        return _digest(self.images, self.labels)
+        return digest([self.inputs], [self.targets])
 
 
 @dataclass(frozen=True)
@@ -61,12 +77,13 @@ class Dataset:
     """A data set ready for training.
 
     Attributes:
-        name: `fashion_mnist`, `digits` or `idx`.
+        name: As `TrainConfig.dataset` has it: `fashion_mnist`, `prices.npz`, `from_python`.
         train: What the model learns from.
-        validation: Held out of the training images, or None where the test set validates.
+        validation: Held out of the training examples, or None where the test set validates.
         test: What the final figures are measured on.
-        class_names: One name a class, in label order.
-        source: Where the contents came from: a folder, or the library that ships them.
+        class_names: One name a class, in label order; empty where the data do not say that they
+            are classes: then a model's loss says it.
+        source: Where the contents came from: a folder or file, or the library that ships them.
     """
 
     name: str
@@ -77,10 +94,14 @@ class Dataset:
     source: str
 
     @property
-    def image_shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        height, width = self.test.images.shape[1:]
-        return int(height), int(width)
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of the inputs of one example: height and width in pixels, say."""
+        return tuple(map(int, self.test.inputs.shape[1:]))
+
+    @property
+    def noun(self) -> str:
+        """What its examples are called."""
+        return "images" if self.test.are_images else "examples"
 
     @cached_property
     def digest(self) -> str:
@@ -89,18 +110,28 @@ class Dataset:
         It does not depend on the validation split, the file format or the folder.
         """
         parts = [self.train] if self.validation is None else [self.train, self.validation]
-        return _digest(
-            np.concatenate([part.images for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            self.test.images,
-            self.test.labels,
+        return digest(
+            [part.inputs for part in parts],
+            [part.targets for part in parts],
+            [self.test.inputs],
+            [self.test.targets],
         )
 
-    def hold_out(self, fraction: float) -> Dataset:
-        """Return the data set with the last `fraction` of the training images for validation.
+    def numbered_classes(self) -> tuple[str, ...]:
+        """Return the names of the classes, by number where nobody named them.
 
-        No shuffling, as in Keras, so that every seed validates on the same images. The share is
-        rounded to whole images; 0 changes nothing.
+        Empty where the targets cannot be class numbers.
+        """
+        if self.class_names:
+            return self.class_names
+        count = class_count(self.train.targets, self.test.targets)
+        return tuple(map(str, range(count))) if 2 <= count <= MOST_CLASSES else ()
+
+    def hold_out(self, fraction: float) -> Dataset:
+        """Return the data set with the last `fraction` of the training examples for validation.
+
+        No shuffling, as in Keras, so that every seed validates on the same examples. The share is
+        rounded to whole examples; 0 changes nothing.
 
         Raises:
             InputError: One of the two parts would be empty.
@@ -109,10 +140,10 @@ class Dataset:
             return self
         kept = len(self.train) - round(len(self.train) * fraction)
         if kept in (0, len(self.train)):
-            images = f"at least one of {len(self.train)} images"
-            accepted = f"a share that leaves {images} on either side"
+            some = f"at least one of {len(self.train)} {self.noun}"
+            accepted = f"a share that leaves {some} on either side"
             raise InputError("validation_split", fraction, accepted)
-        held_out = Subset(self.train.images[kept:], self.train.labels[kept:])
+        held_out = Subset(self.train.inputs[kept:], self.train.targets[kept:])
         return replace(self, train=self.train.head(kept), validation=held_out)
 
 
@@ -121,25 +152,51 @@ LOADABLE = ("fashion_mnist", "digits", "idx")
 
 
 def load_dataset(
-    name: str, data_dir: str = "", on_download: fashion_mnist.DownloadProgress | None = None
+    name: str,
+    data_dir: str = "",
+    on_download: fashion_mnist.DownloadProgress | None = None,
+    *,
+    data: Any = None,
 ) -> Dataset:
     """Load and verify a data set.
 
     Args:
-        name: `fashion_mnist`, `digits` or `idx`, as `TrainConfig.dataset` accepts them.
-        data_dir: Folder of the four IDX files; empty searches (fashion_mnist only).
+        name: As `TrainConfig.dataset` takes it: a built-in one, a file or a folder.
+        data_dir: The folder that it is in, or of the four IDX files; empty searches
+            (fashion_mnist only).
         on_download: Hears of the progress of a download.
+        data: What `from_python` stands for.
 
     Raises:
-        InputError: `data_dir` is not a folder with the four files.
+        InputError: The file or the folder is missing or has not what it should.
         DataError: The contents are damaged or not what they should be, or a download failed.
     """
+    place = located({"dataset": name, "data_dir": data_dir})
+    name, data_dir = place["dataset"], place["data_dir"]
     if name == "digits":
         return _digits()
     if name == "idx":
         return _idx(Path(data_dir))
+    if name == FROM_PYTHON:
+        if data is None:
+            raise InputError("dataset", name, f"{ACCEPTED}; from Python alone: train(data=...)")
+        return _own(name, load_python_data(data))
+    if is_own(name):
+        path = Path(data_dir, name)
+        return _own(name, load_npz(path) if name.endswith(NPZ) else _image_folder(path))
     arrays, folder = fashion_mnist.load_files(data_dir, on_download)
     return _assemble(name, arrays, fashion_mnist.CLASSES, str(folder))
+
+
+def _image_folder(folder: Path) -> FourParts:
+    from fm_mlflow.data.image_folder import load_image_folder  # it imports Pillow
+
+    return load_image_folder(folder)
+
+
+def _own(name: str, parts: FourParts) -> Dataset:
+    train, test = Subset(parts.x_train, parts.y_train), Subset(parts.x_test, parts.y_test)
+    return Dataset(name, train, None, test, parts.class_names, parts.source)
 
 
 def _idx(folder: Path) -> Dataset:
@@ -183,7 +240,7 @@ def _assemble(
     """Check that the four arrays belong together."""
     train, test = Subset(*arrays[:2]), Subset(*arrays[2:])
     for part, subset in (("training", train), ("test", test)):
-        images, labels = subset.images, subset.labels
+        images, labels = subset.inputs, subset.targets
         if images.ndim != 3 or labels.ndim != 1:
             raise DataError(
                 f"{source}: the {part} images have {images.ndim} axes and the labels "
@@ -203,10 +260,10 @@ def _assemble(
             )
     if len(class_names) < 2:
         raise DataError(f"{source}: all labels are 0; two classes or more are expected")
-    if train.images.shape[1:] != test.images.shape[1:]:
+    if train.inputs.shape[1:] != test.inputs.shape[1:]:
         raise DataError(
-            f"{source}: training images are {train.images.shape[1:]}, "
-            f"test images {test.images.shape[1:]}: the files do not belong together"
+            f"{source}: training images are {train.inputs.shape[1:]}, "
+            f"test images {test.inputs.shape[1:]}: the files do not belong together"
         )
     return Dataset(name, train, None, test, class_names, source)
 
@@ -225,11 +282,3 @@ def _digits() -> Dataset:
     is_test = np.arange(len(labels)) % 5 == 0
     arrays = [images[~is_test], labels[~is_test], images[is_test], labels[is_test]]
     return _assemble("digits", arrays, tuple("0123456789"), "scikit-learn")
-
-
-def _digest(*arrays: ByteArray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(repr(array.shape).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

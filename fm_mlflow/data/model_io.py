@@ -1,4 +1,4 @@
-"""What a classifier takes and gives: images as inputs; probabilities, or logits."""
+"""What a model takes and gives: examples as inputs; probabilities, logits or numbers."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-OUTPUTS, LOGITS, PROBABILITIES = "outputs", "logits", "probabilities"
+OUTPUTS, LOGITS, PROBABILITIES, NUMBERS = "outputs", "logits", "probabilities", "numbers"
 """What a logged model's metadata say of its outputs: name and values."""
 
 _NARROWEST = 4
 """Bytes of the narrowest type in which probabilities are computed and stored: float32."""
 
 
-def to_inputs(images: NDArray[np.uint8], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return images as a model takes them.
+def to_inputs(rows: Any, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return examples as a model takes them.
 
     Args:
-        images: Grey levels 0-255, shape (n, height, width).
+        rows: Shape (n, ...), whole or floating-point numbers. Unsigned bytes of two axes or more
+            are images.
         shape: Of one input.
         dtype: Of the model's input.
 
     Returns:
-        Shape (n, *shape): the grey levels as they are where the model takes whole numbers, else
-        0 to 1.
+        Shape (n, *shape): the numbers as they are; images as 0 to 1, unless the model takes whole
+        numbers.
     """
-    rows = images.reshape(len(images), *shape)
-    if np.issubdtype(dtype, np.integer):
-        return rows.astype(dtype, copy=False)
-    return np.divide(rows, 255, dtype=np.float32).astype(dtype, copy=False)
+    values = np.asarray(rows)
+    are_levels = values.dtype == np.uint8 and values.ndim > 2
+    values = values.reshape(len(values), *shape)
+    if not are_levels or np.issubdtype(dtype, np.integer):
+        return values.astype(dtype, copy=False)
+    scaled: NDArray[Any] = np.divide(values, 255, dtype=np.float32)
+    return scaled.astype(dtype, copy=False)
 
 
 def to_probabilities(outputs: NDArray[Any], gives_logits: bool) -> NDArray[Any]:

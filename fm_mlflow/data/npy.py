@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedIOBase, BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any, cast
@@ -96,9 +96,16 @@ class NpzArray:
         Raises:
             ValueError: The file is damaged.
         """
-        return np.concatenate(
-            [np.empty((0, *self.header.shape[1:]), self.header.dtype), *self.chunks()]
-        )
+        header = self.header
+        if header.is_column_major:
+            turned = replace(header, shape=header.shape[::-1], is_column_major=False)
+            return np.ascontiguousarray(NpzArray(turned, self._stream).read().T)
+        whole = np.empty(header.shape, header.dtype)
+        done = 0
+        for part in self.chunks():
+            whole[done : done + len(part)] = part
+            done += len(part)
+        return whole
 
     @property
     def rows_at_once(self) -> int:
@@ -126,7 +133,13 @@ class NpzArray:
 
 @contextmanager
 def open_npz(
-    path: Path, kinds: dict[str, str], largest: int, otherwise: dict[str, str] | None = None
+    path: Path,
+    kinds: Mapping[str, str],
+    largest: int,
+    otherwise: Mapping[str, str] | None = None,
+    *,
+    optional: Collection[str] = (),
+    any_order: bool = False,
 ) -> Iterator[dict[str, NpzArray]]:
     """Open arrays of an .npz file; the values are not read before they are asked for.
 
@@ -135,6 +148,9 @@ def open_npz(
         kinds: By the arrays' names, which kinds of values they may hold (`numpy.dtype.kind`).
         largest: Bytes, packed or unpacked, beyond which the file is refused.
         otherwise: Other arrays, to open instead in a file that has one of these.
+        optional: Names of arrays that may be missing.
+        any_order: Arrays that are stored column by column are taken, too; they can only be read as
+            a whole.
 
     Raises:
         OSError: It cannot be read.
@@ -144,17 +160,18 @@ def open_npz(
         check_size(file, largest)
         with damage_in_words():
             archive = zipfile.ZipFile(small_reads(file, _LARGEST_READ))
-            names = archive.NameToInfo.keys()
-            if otherwise and not names.isdisjoint(f"{name}.npy" for name in otherwise):
+            there = archive.NameToInfo.keys()
+            if otherwise and not there.isdisjoint(f"{name}.npy" for name in otherwise):
                 kinds = otherwise
-            arrays = {name: _open(archive, name, kinds[name]) for name in kinds}
+            names = [name for name in kinds if name not in optional or f"{name}.npy" in there]
+            arrays = {name: _open(archive, name, kinds[name], any_order) for name in names}
         unpacked = sum(array.header.total for array in arrays.values())
         if unpacked > largest:
             raise ValueError(f"it unpacks to {unpacked:,} bytes, at most {largest:,} are read")
         yield arrays
 
 
-def _open(archive: zipfile.ZipFile, name: str, kinds: str) -> NpzArray:
+def _open(archive: zipfile.ZipFile, name: str, kinds: str, any_order: bool) -> NpzArray:
     try:
         member = archive.getinfo(f"{name}.npy")
     except KeyError:
@@ -163,7 +180,8 @@ def _open(archive: zipfile.ZipFile, name: str, kinds: str) -> NpzArray:
         raise ValueError(f"its array {name!r} is encrypted, or packed by a method that is not read")
     stream = cast("BufferedIOBase", archive.open(member))
     header = read_npy_header(stream)
-    if header.is_column_major or header.dtype.kind not in kinds or not header.shape:
+    is_refused = header.is_column_major and not any_order
+    if is_refused or header.dtype.kind not in kinds or not header.shape:
         raise ValueError(f"its array {name!r} is of {header.dtype} and shape {header.shape}")
     if header.total != member.file_size:
         raise ValueError(

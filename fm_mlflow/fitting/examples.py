@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
@@ -29,7 +29,8 @@ class Examples:
 
     Attributes:
         inputs: Array of shape (n, *input_shape), or tuples, lists or dictionaries of such arrays
-            for a model with several inputs.
+            for a model with several inputs. Rows that are only read when they are asked for
+            (`LazyRows`) are taken as well.
         labels: The same for its outputs: class numbers of shape (n,), say; None for a model that
             brings its own loss.
         weights: The same, shape (n,): how much each example counts in the loss.
@@ -68,7 +69,7 @@ class Examples:
     def arrays(self) -> tuple[Structure, ...]:
         """Inputs, labels and weights, as far as there are any, as NumPy arrays.
 
-        As in Keras, floats come in its float type, usually 32 bits.
+        As in Keras, floats come in its float type, usually 32 bits. Lazy rows stay what they are.
         """
         parts = [self.inputs, self.labels, self.weights]
         while parts[-1] is None:
@@ -84,8 +85,23 @@ class Examples:
         return (scaled, *batch[1:])
 
 
-def _as_array(value: Any) -> NDArray[Any]:
-    array = np.asarray(value)
+@runtime_checkable
+class LazyRows(Protocol):
+    """An array that is never in memory as a whole, such as `fm_mlflow.data.lazy_images`.
+
+    Its rows are read by number: `rows[order]`. In a structure it is a leaf, as an array is.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    nbytes: int
+    checksums: Any
+
+
+def _as_array(value: Any) -> Any:
+    if isinstance(value, LazyRows):
+        return value
+    array = value if isinstance(value, np.memmap) else np.asarray(value)
     return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array
 
 
@@ -136,7 +152,8 @@ def source_of(examples: Examples, batch_size: int, resident_bytes: int | None = 
     if resident_bytes is None:
         resident_bytes = int(psutil.virtual_memory().available * _RESIDENT_SHARE)
     if size <= resident_bytes:
-        return partial(_resident, keras.tree.map_structure(tf.constant, arrays), batch_size)
+        tensors = keras.tree.map_structure(lambda array: tf.constant(np.asarray(array)), arrays)
+        return partial(_resident, tensors, batch_size)
     rows = max(1, min(_WINDOW_BYTES, resident_bytes) * len(examples) // size)
     return partial(_streamed, arrays, batch_size, max(1, rows // batch_size))
 

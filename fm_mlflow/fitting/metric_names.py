@@ -108,6 +108,12 @@ class MetricNames:
             _log.warning("the metric %r is left out: %s", bare[:_LONGEST], why)
 
 
+def of_test_set(name: str) -> str:
+    """Return what a metric is called on the test set: `test_mae`, `user/test_size`."""
+    prefix = USER_PREFIX if name.startswith(USER_PREFIX) else ""
+    return f"{prefix}test_{name.removeprefix(prefix)}"
+
+
 def _storable(name: str, longest: int) -> str:
     """Return a name that MLflow takes: its characters, no empty part of a path, not too long."""
     parts = _REFUSED.sub("_", name).split("/")

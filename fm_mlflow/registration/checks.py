@@ -19,6 +19,7 @@ from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.data.model_io import are_probabilities, to_probabilities
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS, open_npz
+from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.measure.machine import describe_machine
 from fm_mlflow.measure.measurement import MIB
@@ -92,25 +93,26 @@ def load_test_data(
 
     Args:
         candidate: The run.
-        data_dir: Folder of the data set's files; empty looks where the run had them.
+        data_dir: Folder that the data set is in; empty looks where the run had it.
         on_download: Hears of the progress of a download.
 
     Raises:
         InputError: The folder is not one of such files.
         DataError: The data cannot be had, or are not those of the run.
     """
-    name = candidate.run.config.get("dataset", "")
-    if candidate.has_own_data:
+    name, run_id = candidate.run.config.get("dataset", ""), candidate.run.run_id
+    if candidate.has_own_data or name == FROM_PYTHON or not candidate.class_names:
         if data_dir:
-            accepted = "nothing: the data of this run were its script's own"
+            accepted = "nothing: the data of this run were its script's own, or are no classes"
             raise InputError("data_dir", data_dir, accepted)
         return None
-    if not data_dir and name == "idx":
-        data_dir = candidate.data_source or ""
-        if not os.path.isdir(data_dir):
+    if not data_dir and (name == "idx" or is_own(name)):
+        place = candidate.data_source or ""
+        data_dir = os.path.dirname(place) if is_own(name) else place
+        if not os.path.exists(place):
             raise DataError(
-                f"the data set of run {candidate.run.run_id} was in {data_dir or 'no folder'}, "
-                "which is not here; name the folder of its four files with --data-dir"
+                f"the data set of run {run_id} was in {place or 'no folder'}, "
+                "which is not here; --data-dir names the folder that it is in now"
             )
     if data_dir and name == "digits":
         raise InputError("data_dir", data_dir, "nothing: 'digits' comes with scikit-learn")
@@ -176,7 +178,7 @@ def verify(
     probabilities = to_probabilities(outputs, gives_logits)
     measurements = {name: each.model_dump() for name, each in findings.measurements.items()}
     if dataset is not None:
-        labels = dataset.test.labels
+        labels = dataset.test.targets
         measurements |= scores(findings, outputs, probabilities, gives_logits, labels)
     measured = with_values(measurements)
     measured[keys.SIZE_MLFLOW_MODEL] = candidate.model_bytes / MIB
@@ -188,7 +190,7 @@ def verify(
             figures.loss(findings.penalty),
             figures.predictions(logged, dataset.test, probabilities),
         ]
-    names = dataset.class_names if dataset is not None else None
+    names = dataset.numbered_classes() if dataset is not None else None
     return Verification(
         checks=(
             *own,
@@ -222,9 +224,11 @@ def _run_model(
     arguments = [str(workspace / "model"), batch_size]
     images, classes = 0, 1
     if dataset is not None:
-        np.save(workspace / _IMAGES_FILE, dataset.test.images)
+        shape, rows = candidate.input_shape, dataset.test.inputs
+        rows = rows.sized(shape) if hasattr(rows, "sized") else rows
+        np.save(workspace / _IMAGES_FILE, np.asarray(rows))
         arguments.append(str(workspace / _IMAGES_FILE))
-        images, classes = len(dataset.test), len(dataset.class_names)
+        images, classes = len(dataset.test), len(candidate.class_names)
     peak = candidate.run.metrics.get(keys.MEMORY_PEAK, 0.0) * MIB
     machine = psutil.virtual_memory().total
     needed = _LIBRARIES_BYTES + _TIMES_MODEL * candidate.model_bytes

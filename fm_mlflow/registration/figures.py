@@ -108,7 +108,7 @@ class Figures:
             return Check(name, logged, "probabilities", rule, False)
         labels, logged_probabilities = logged
         if logged_probabilities.shape != probabilities.shape or not np.array_equal(
-            labels, test.labels
+            labels, test.targets
         ):
             shapes = f"{logged_probabilities.shape} of other images", f"{probabilities.shape}"
             return Check(name, *shapes, rule, False)

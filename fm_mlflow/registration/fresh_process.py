@@ -200,7 +200,8 @@ def _try_example(loaded: LoadedModel) -> str:
     if example is None:
         return "there is none"
     outputs = loaded.predict(example)
-    if outputs.shape != (len(example), loaded.classes) or not np.isfinite(outputs).all():
+    shape = (len(example), loaded.classes) if loaded.classes else (len(example), *outputs.shape[1:])
+    if outputs.shape != shape or not np.isfinite(outputs).all():
         return f"the outputs have the shape {outputs.shape}"
     return "predicted"
 

@@ -33,10 +33,10 @@ def describe_training(
         stopped: How it was stopped early, if it was.
     """
     held_out = dataset.validation
-    validated = f"{len(held_out):,} held-out images" if held_out else "the test set"
+    validated = f"{len(held_out):,} held-out {dataset.noun}" if held_out else "the test set"
     lines = [
-        f"**{markdown(config.model)}** on {dataset_title(config.dataset)}: "
-        f"{len(dataset.train):,} training images, "
+        f"**{markdown(config.model)}** on {markdown(dataset_title(config.dataset))}: "
+        f"{len(dataset.train):,} training {dataset.noun}, "
         f"{epochs_text(config, stopped.epoch if stopped else None)}, batches of "
         f"{config.batch_size}, seed {config.seed}. Validated after each epoch on {validated}."
     ]
@@ -65,8 +65,9 @@ def describe_benchmark(
     models = ", ".join(f"**{markdown(model)}**" for model in config.model_names)
     seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
     lines = [
-        f"{models} with {seeds} on {dataset_title(config.dataset)}, {config.epochs} epochs, "
-        f"batches of {config.batch_size}; each training in a process of its own, in random order."
+        f"{models} with {seeds} on {markdown(dataset_title(config.dataset))}, {config.epochs} "
+        f"epochs, batches of {config.batch_size}; each training in a process of its own, in "
+        "random order."
     ]
     if comparison is not None:
         lines += ["", markdown(comparison.comparison.summary)]

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from fm_mlflow import keys
 from fm_mlflow.analysis.prose.words import NOT_MEASURED, in_row, number
 
+_ERROR = "test error"
 _MAIN: dict[str, dict[str, str]] = {
     "test accuracy": {keys.TEST_ACCURACY: ""},
+    _ERROR: {keys.TEST_MAE: " (mean absolute)"},
     "test loss": {keys.TEST_LOSS: ""},
     "parameters": {
         keys.PARAMETERS_TRAINABLE: " trainable",
@@ -40,6 +42,8 @@ def training_figures(metrics: Mapping[str, float]) -> Iterable[tuple[str, str]]:
         metrics: Values of the whole run by logged name.
     """
     for label, parts in _MAIN.items():
+        if label == ("test accuracy" if keys.TEST_MAE in metrics else _ERROR):
+            continue  # a model predicts classes or numbers
         texts = [
             f"{number(name, metrics[name])}{said}" if name in metrics else NOT_MEASURED
             for name, said in parts.items()

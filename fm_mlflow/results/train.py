@@ -18,7 +18,7 @@ class TrainResult(Result):
         model_uri: The logged model, `models:/<id>`; `mlflow.pyfunc.load_model` takes it.
         dataset_digest: SHA-256 of the contents of the data set.
         test_loss: Loss on the whole test set.
-        test_accuracy: Share of the test images classified correctly.
+        test_accuracy: Share of the test examples classified correctly; None of a model of numbers.
         metrics: Every value of the whole run by logged name (`fm_mlflow.keys`), these included.
         history: One value an epoch for each per-epoch metric, by logged name.
         source_files: The user's own files that travel with the model, for `module:function`.
@@ -34,7 +34,7 @@ class TrainResult(Result):
     config: TrainConfig
     dataset_digest: str
     test_loss: float
-    test_accuracy: float
+    test_accuracy: float | None
     metrics: dict[str, float]
     history: dict[str, list[float]]
     source_files: tuple[str, ...] = ()

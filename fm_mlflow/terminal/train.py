@@ -45,9 +45,10 @@ def next_commands(result: TrainResult) -> list[tuple[str, str]]:
     if result.pending:
         return [("Deliver it to its store, when that answers", "fm-mlflow sync")]
     command = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)} fm-mlflow"
+    register = f"{command} register --run-id {result.run_id}"
     compare = f"{command} compare --experiment {result.experiment_id}"
     return [
         *browse_commands(result.tracking_uri, result.experiment_id, result.run_id),
         ("Compare it with the other runs", compare),
-        ("Register its model, verified", f"{command} register --run-id {result.run_id}"),
+        *([("Register its model, verified", register)] if result.test_accuracy is not None else []),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class Candidate:
     @property
     def has_own_data(self) -> bool:
         """Whether it was tested on data that only its script had."""
-        return self.run.config.get("dataset", "") not in LOADABLE
+        name = self.run.config.get("dataset", "")
+        return name not in LOADABLE and os.path.basename(self.data_source or "") != name
 
 
 def find_training_run(run_id: str, metric: str = keys.TEST_ACCURACY) -> TrainingRun:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 
 from fm_mlflow.data.dataset import Subset
 
@@ -20,7 +21,10 @@ def describe_dataset(name: str, subset: Subset, source: str) -> dict[str, Any]:
         subset: Its contents; only shape, type and digest are described.
         source: Folder or library that it came from.
     """
-    return describe_arrays(name, subset.images, subset.labels, short_digest(subset.digest), source)
+    inputs = subset.inputs
+    if not subset.are_in_memory:  # of which MLflow looks at shape and type alone
+        inputs = np.broadcast_to(np.zeros((), inputs.dtype), inputs.shape)
+    return describe_arrays(name, inputs, subset.targets, short_digest(subset.digest), source)
 
 
 def describe_arrays(
@@ -37,7 +41,7 @@ def describe_arrays(
         inputs,
         targets=targets,
         source=LocalArtifactDatasetSource(str(path.resolve()))
-        if path.is_dir()
+        if path.is_dir() or (path.is_absolute() and path.is_file())
         else CodeDatasetSource(tags={"source": source}),
         name=name,
         digest=digest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -263,7 +264,10 @@ def _config(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str
             counted[name.removeprefix(keys.COMPILED_PREFIX)] = counted.pop(name)
     if keys.EXTENDED_EPOCHS in tags:  # the parameter says what the run began with
         counted["epochs"] = tags[keys.EXTENDED_EPOCHS]
-    return {name: _normal(value) for name, value in sorted(counted.items())}
+    normal = {name: _normal(value) for name, value in sorted(counted.items())}
+    if "dataset" in normal:  # `mlflow run` logs the path that the user typed, others the name
+        normal["dataset"] = re.split(r"[/\\]", normal["dataset"].rstrip("/\\"))[-1]
+    return normal
 
 
 def _normal(text: str) -> str:

@@ -17,6 +17,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.tracking import MlflowClient
 from numpy.typing import NDArray
 
+from fm_mlflow.data.model_io import NUMBERS, OUTPUTS
 from fm_mlflow.errors import FmMlflowError, InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.find_runs import model_uri
@@ -42,8 +43,8 @@ class LoadedModel:
         input_shape: Of one input, as its signature says.
         input_type: Of its inputs, likewise.
         gives_logits: Whether its outputs are logits; None where the model does not say.
-        classes: Number of its outputs.
-        class_names: In label order; numbers where the model has none.
+        classes: Number of its outputs; 0 where it predicts numbers.
+        class_names: In label order; numbers where the model has none; empty likewise.
         run_id: The run that trained it; None where the model does not say.
         files: Its downloaded files, which are removed with it; None where it was a folder.
     """
@@ -133,14 +134,16 @@ def load_model(given: str) -> LoadedModel:
         (output,) = signature.outputs.inputs
         input_shape = tuple(int(size) for size in column.shape[1:])
         input_type = np.dtype(column.type)
-        (classes,) = (int(size) for size in output.shape[1:])
+        metadata = pyfunc.metadata.metadata or {}
+        gives_numbers = metadata.get(OUTPUTS) == NUMBERS
+        (classes,) = (0,) if gives_numbers else (int(size) for size in output.shape[1:])
     except (AttributeError, TypeError, ValueError) as error:
         accepted = "a model whose signature is a tensor of images in, a tensor of classes out"
         raise InputError("model", given, accepted) from error
-    if not 0 < classes <= MOST_CLASSES:
+    if not (gives_numbers or 0 < classes <= MOST_CLASSES):
         accepted = f"a model of 1 to {MOST_CLASSES:,} classes; it has {classes:,}"
         raise InputError("model", given, accepted)
-    names = (pyfunc.metadata.metadata or {}).get("class_names") or range(classes)
+    names = metadata.get("class_names") or range(classes)
     if not isinstance(names, (list, tuple, range)) or len(names) != classes:
         accepted = f"a model whose class_names are a list of as many as it has classes, {classes}"
         raise InputError("model", given, accepted)

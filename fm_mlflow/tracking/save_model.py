@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from mlflow.entities import LoggedModel
 
-from fm_mlflow.data.model_io import LOGITS, OUTPUTS, PROBABILITIES
+from fm_mlflow.data.model_io import LOGITS, NUMBERS, OUTPUTS, PROBABILITIES
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -43,8 +43,8 @@ def save_model(
         model: The Keras model.
         folder: An empty folder.
         input_example: A few inputs, shape (n, *input_shape), of the type that the model takes.
-        output_example: The model's outputs for them, shape (n, classes).
-        class_names: Travel with the model as metadata, in label order.
+        output_example: The model's outputs for them, shape (n, classes) or (n, ...) of numbers.
+        class_names: Travel with the model as metadata, in label order; none of numbers.
         gives_logits: Likewise; its outputs are logits, no probabilities. None of no classifier.
         code_folder: The folder that a user's own modules are imported from.
         code_files: Their source files that loading needs, relative to it.
@@ -59,6 +59,8 @@ def save_model(
     metadata: dict[str, Any] = {"class_names": list(class_names)}
     if gives_logits is not None:
         metadata[OUTPUTS] = LOGITS if gives_logits else PROBABILITIES
+    elif not class_names:
+        metadata[OUTPUTS] = NUMBERS
     # By module, because TensorFlow's distribution goes by several names (tensorflow-cpu, …).
     modules = map(importlib.import_module, ("mlflow", "tensorflow", "keras", "numpy"))
     installed = [f"{module.__name__}=={module.__version__}" for module in modules]

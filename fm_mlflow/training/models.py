@@ -19,8 +19,10 @@ from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.data.model_io import are_probabilities, to_inputs, to_probabilities
 from fm_mlflow.fitting import Examples, MetricNames
+from fm_mlflow.fitting.keras_fit import Batches
 from fm_mlflow.training.compilation import check_metrics, loss_takes, params_of
 from fm_mlflow.training.output_kind import OutputKind, output_kind
+from fm_mlflow.training.task import check_numbers, predicts_numbers
 from fm_mlflow.training.user_source import (
     UnfitError,
     UserSource,
@@ -33,6 +35,11 @@ from fm_mlflow.training.user_source import (
 _log = logging.getLogger(__name__)
 
 _EXAMPLES = 2
+_SMALLEST_OF_CNN = 10
+_OF_CLASSES = (
+    "a model of your own (module:function) that is compiled with a loss for numbers, such as "
+    "mean_squared_error: the targets are {}, no class numbers from 0"
+)
 _WHOLE_NUMBERS = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _CHANNELS = "channels_last"  # independent of the user's keras.json
 
@@ -42,10 +49,12 @@ class BuiltModel:
     """A compiled model and how the data reach it.
 
     Attributes:
-        model: Compiled and built; one input of shape (n, *input_shape), one output (n, classes).
-        input_shape: (height, width) or (height, width, 1).
-        input_type: `float32`, for images of 0 to 1, or a type of whole numbers, for 0 to 255.
-        gives_logits: Its outputs are not probabilities; a softmax makes them so.
+        model: Compiled and built; one input of shape (n, *input_shape), one output: (n, classes),
+            or as many numbers as the targets have.
+        input_shape: Of one example: (height, width), (features,).
+        input_type: `float32` or a type of whole numbers: in what type it gets its inputs.
+        class_names: In label order; empty where it predicts numbers.
+        gives_logits: Its outputs are not probabilities; a softmax makes them so. None of numbers.
         params: What the run logs of it: optimizer, loss and, unless scheduled, learning rate.
         was_compiled: Its author compiled it: optimizer, loss and learning rate are the author's.
         is_own: It is a user's own, no built-in one.
@@ -56,7 +65,8 @@ class BuiltModel:
     model: keras.Model
     input_shape: tuple[int, ...]
     input_type: str
-    gives_logits: bool
+    class_names: tuple[str, ...]
+    gives_logits: bool | None
     params: dict[str, Any]
     was_compiled: bool
     is_own: bool
@@ -64,31 +74,56 @@ class BuiltModel:
     metric_names: MetricNames
 
     def inputs(self, subset: Subset) -> NDArray[Any]:
-        """Images as the model takes them (`data.model_io`), shape (n, *input_shape)."""
-        return to_inputs(subset.images, self.input_shape, self.input_type)
+        """Inputs as the model takes them (`data.model_io`), in memory, shape (n, *input_shape)."""
+        return to_inputs(self._rows(subset), self.input_shape, self.input_type)
+
+    def targets(self, subset: Subset) -> NDArray[Any]:
+        """Targets as the loss takes them: class numbers, int32; or numbers."""
+        return subset.targets.astype(np.int32) if self.class_names else subset.targets
 
     def examples(self, subset: Subset) -> Examples:
-        """Images and labels as the training step takes them: 8 bits, which it scales itself.
+        """Inputs and targets as the training step takes them.
 
-        Unless the model takes whole numbers: these come as they are.
+        Images in 8 bits, and what is not in memory, in the type that they have: the step converts
+        them itself.
         """
-        labels = subset.labels.astype(np.int32)
-        if self.input_type != "float32":
-            return Examples(self.inputs(subset), labels)
-        images = subset.images.reshape(len(subset), *self.input_shape)
-        return Examples(images, labels, divisor=255)
+        rows, targets = self._rows(subset), self.targets(subset)
+        takes_floats = self.input_type == "float32"
+        if subset.are_in_memory and not (takes_floats and subset.are_images):
+            return Examples(self.inputs(subset), targets)
+        if isinstance(rows, np.ndarray):
+            rows = rows.reshape(len(subset), *self.input_shape)
+        divisor = 255 if subset.are_images else 1
+        is_as_it_is = rows.dtype == np.float32 or not takes_floats
+        return Examples(rows, targets, divisor=None if is_as_it_is else divisor)
 
-    def probabilities(self, inputs: NDArray[Any], batch_size: int) -> NDArray[Any]:
-        """Predict: probabilities of shape (n, classes), float32 or float64."""
-        outputs = np.asarray(self.model.predict(inputs, batch_size=batch_size, verbose=0))
-        return to_probabilities(outputs, self.gives_logits)
+    def evaluate(self, subset: Subset, batch_size: int) -> dict[str, Any]:
+        """Return what Keras evaluates, by its names."""
+        arguments: Any = (self.inputs(subset), self.targets(subset)), {"batch_size": batch_size}
+        if not subset.are_in_memory:
+            arguments = (Batches(self.examples(subset), batch_size),), {}
+        given, named = arguments
+        return dict(self.model.evaluate(*given, **named, verbose=0, return_dict=True))
+
+    def predict(self, subset: Subset, batch_size: int) -> NDArray[Any]:
+        """Predict: probabilities of shape (n, classes), or numbers; float32 or float64."""
+        if subset.are_in_memory:
+            outputs = self.model.predict(self.inputs(subset), batch_size=batch_size, verbose=0)
+        else:
+            batches = Batches(self.examples(subset), batch_size)
+            outputs = self.model.predict(batches, verbose=0)
+        return to_probabilities(np.asarray(outputs), bool(self.gives_logits))
+
+    def _rows(self, subset: Subset) -> Any:
+        rows = subset.inputs
+        return rows.sized(self.input_shape) if hasattr(rows, "sized") else rows
 
 
-def mlp(image_shape: tuple[int, int], classes: int) -> keras.Model:
+def mlp(shape: tuple[int, ...], classes: int) -> keras.Model:
     """Return the reference multilayer perceptron: 256 and 128 relu units, softmax."""
     return keras.Sequential(
         [
-            keras.Input(image_shape),
+            keras.Input(shape),
             layers.Flatten(),
             layers.Dense(256, activation="relu"),
             layers.Dense(128, activation="relu"),
@@ -98,11 +133,14 @@ def mlp(image_shape: tuple[int, int], classes: int) -> keras.Model:
     )
 
 
-def cnn(image_shape: tuple[int, int], classes: int) -> keras.Model:
+def cnn(shape: tuple[int, ...], classes: int) -> keras.Model:
     """Return the reference convolutional net: two 3x3 convolutions with pooling, 64 units."""
+    if len(shape) not in (2, 3) or min(shape[:2]) < _SMALLEST_OF_CNN:
+        accepted = f"data of images of {_SMALLEST_OF_CNN} x {_SMALLEST_OF_CNN} pixels or more"
+        raise UnfitError(f"{accepted}; an example has the shape {shape}")
     return keras.Sequential(
         [
-            keras.Input((*image_shape, 1)),
+            keras.Input((*shape, 1)[:3]),
             layers.Conv2D(16, 3, activation="relu", data_format=_CHANNELS),
             layers.MaxPooling2D(2, data_format=_CHANNELS),
             layers.Conv2D(32, 3, activation="relu", data_format=_CHANNELS),
@@ -115,7 +153,7 @@ def cnn(image_shape: tuple[int, int], classes: int) -> keras.Model:
     )
 
 
-BUILDERS: dict[str, Callable[[tuple[int, int], int], keras.Model]] = {"mlp": mlp, "cnn": cnn}
+BUILDERS: dict[str, Callable[[tuple[int, ...], int], keras.Model]] = {"mlp": mlp, "cnn": cnn}
 
 
 def build_model(
@@ -127,7 +165,7 @@ def build_model(
 
     Args:
         config: The run's settings.
-        dataset: What the model must fit: image shape and number of classes.
+        dataset: What the model must fit: shape of an example, classes or numbers.
         function: The function that `config.model` names, where the caller has it already.
 
     Raises:
@@ -138,36 +176,42 @@ def build_model(
     # Kernels repeat bit for bit on a CPU; on a GPU only in this mode.
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
-    source, names = UserSource(), MetricNames(dataset.class_names)
+    source, classes = UserSource(), dataset.numbered_classes()
     with refused_as(config.model):
         is_own = function is not None or config.model not in BUILDERS
         if not is_own:
-            model = BUILDERS[config.model](dataset.image_shape, len(dataset.class_names))
+            if not classes:
+                raise UnfitError(_OF_CLASSES.format(dataset.train.targets.dtype))
+            model = BUILDERS[config.model](dataset.example_shape, len(classes))
         else:
             function = function or find_function(config.model)
             model = _call(function)
             source = source_of(function)
-        input_shape = _check_input(model, dataset.image_shape)
-        input_type = _check_input_type(model)
-        inputs = to_inputs(dataset.train.head(_EXAMPLES).images, input_shape, input_type)
-        outputs = _check_output(model, inputs, dataset)
-        kind, taken = output_kind(model, inputs), None
+        input_shape = _check_input(model, dataset.test)
+        input_type = _check_input_type(model, dataset)
+        some = dataset.train.head(_EXAMPLES)
+        rows = some.inputs.sized(input_shape) if hasattr(some.inputs, "sized") else some.inputs
+        inputs = to_inputs(rows, input_shape, input_type)
+        outputs = _call_on(model, inputs)
         was_compiled = bool(model.compiled)
-        if was_compiled:
-            some = np.resize(inputs, (len(dataset.class_names), *input_shape))
-            taken = loss_takes(model, some)
-        gives_logits = _gives_logits(model, outputs, kind, taken)
+        if predicts_numbers(model, outputs.shape[1:], dataset):
+            classes, gives_logits, labels = (), None, some.targets
+            check_numbers(model, inputs, outputs, labels)
+        else:
+            gives_logits = _check_classes(model, inputs, outputs, len(classes))
+            labels = some.targets.astype(np.int32)
+        names = MetricNames(classes)
         if was_compiled:
             params = params_of(model)
-            labels = dataset.train.labels[: len(outputs)].astype(np.int32)
             check_metrics(model, outputs, labels, names)
         else:
-            params = _compile(model, config, gives_logits)
+            params = _compile(model, config, bool(gives_logits))
         _check_saving(model)
     return BuiltModel(
         model=model,
         input_shape=input_shape,
         input_type=input_type,
+        class_names=classes,
         gives_logits=gives_logits,
         params=params,
         was_compiled=was_compiled,
@@ -186,50 +230,73 @@ def _call(function: Callable[[], Any]) -> keras.Model:
     return model
 
 
-def _check_input(model: keras.Model, image_shape: tuple[int, int]) -> tuple[int, ...]:
-    """Return the one shape of an image that the model takes and the data can give."""
-    channel = (*image_shape, 1)
+def _check_input(model: keras.Model, subset: Subset) -> tuple[int, ...]:
+    """Return the one shape of an example that the model takes and the data can give."""
+    own = tuple(map(int, subset.inputs.shape[1:]))
+    channel = (*own, 1)
     try:
         declared = model.input_shape
     except AttributeError:
-        return channel  # a subclassed model says nothing before its first call
-    for shape in (image_shape, channel):
+        # A subclassed model says nothing before its first call.
+        return channel if subset.are_images and len(own) == 2 else own
+    if isinstance(declared, tuple) and hasattr(subset.inputs, "sized"):
+        sized = subset.inputs.sized(declared[1:])
+        if sized is not None:
+            return tuple(sized.shape[1:])
+    shapes = [own, own[:-1] if own[-1] == 1 and len(own) > 1 else channel]
+    for shape in shapes:
         if (
             isinstance(declared, tuple)
             and len(declared) == len(shape) + 1
             and all(have in (None, want) for have, want in zip(declared[1:], shape, strict=True))
         ):
             return shape
-    raise UnfitError(
-        f"one input of shape {(None, *image_shape)} or {(None, *channel)}; "
-        f"the model takes {declared}"
-    )
+    first, second = ((None, *shape) for shape in shapes)
+    raise UnfitError(f"one input of shape {first} or {second}; the model takes {declared}")
 
 
-def _check_input_type(model: keras.Model) -> str:
-    """Return the type in which the model gets images: its own whole numbers, or float32."""
+def _check_input_type(model: keras.Model, dataset: Dataset) -> str:
+    """Return the type in which the model gets its inputs: its own whole numbers, or float32."""
     inputs = getattr(model, "inputs", None)
     declared = keras.backend.standardize_dtype(inputs[0].dtype) if inputs else "float32"
     if "float" in declared:
         return "float32"  # Keras casts it
-    if declared in _WHOLE_NUMBERS:
-        return declared
-    raise UnfitError(
-        f"an input of grey levels: floating-point (0 to 1), or whole numbers (0 to 255) of type "
-        f"{', '.join(_WHOLE_NUMBERS)}; the model takes {declared}"
-    )
+    if declared not in _WHOLE_NUMBERS:
+        raise UnfitError(
+            f"an input of grey levels: floating-point (0 to 1), or whole numbers (0 to 255) of "
+            f"type {', '.join(_WHOLE_NUMBERS)}; the model takes {declared}"
+        )
+    for rows in (dataset.train.inputs, dataset.test.inputs):
+        if np.can_cast(rows.dtype, declared):
+            continue
+        limits = np.iinfo(declared)
+        if rows.dtype.kind not in "iu" or rows.min() < limits.min or rows.max() > limits.max:
+            kind = f"{rows.dtype} from {rows.min()} to {rows.max()}"
+            raise UnfitError(f"an input that takes the data: {kind}; the model takes {declared}")
+    return declared
 
 
-def _check_output(model: keras.Model, inputs: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
-    """Call the model on a few real images: its outputs, shape (n, classes)."""
-    classes = len(dataset.class_names)
-    with accepting(f"a model that takes images of shape {inputs.shape[1:]}"):
+def _call_on(model: keras.Model, inputs: NDArray[Any]) -> NDArray[Any]:
+    """Call the model on a few real examples: its outputs."""
+    with accepting(f"a model that takes examples of shape {inputs.shape[1:]}"):
         outputs = model(inputs, training=False)
     shape = getattr(outputs, "shape", None)
-    if shape is None or tuple(shape) != (len(inputs), classes):
-        got = tuple(shape[1:]) if shape is not None else type(outputs).__name__
-        raise UnfitError(f"one output of shape (None, {classes}); the model gives {got}")
+    if shape is None or len(shape) == 0 or shape[0] != len(inputs):
+        raise UnfitError(f"one output for each example; the model gives {type(outputs).__name__}")
     return np.asarray(keras.ops.convert_to_numpy(outputs))
+
+
+def _check_classes(
+    model: keras.Model, inputs: NDArray[Any], outputs: NDArray[Any], classes: int
+) -> bool:
+    """Check a classifier's outputs and loss; tell whether it gives logits."""
+    if outputs.shape != (len(inputs), classes):
+        got = outputs.shape[1:]
+        raise UnfitError(f"one output of shape (None, {classes}); the model gives {got}")
+    kind, taken = output_kind(model, inputs), None
+    if model.compiled:
+        taken = loss_takes(model, np.resize(inputs, (classes, *inputs.shape[1:])))
+    return _gives_logits(model, outputs, kind, taken)
 
 
 def _compile(model: keras.Model, config: TrainConfig, gives_logits: bool) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class ReadBack:
             self._folder / _MODEL,
             input_example=inputs,
             output_example=self._expected,
-            class_names=self._dataset.class_names,
+            class_names=built.class_names,
             gives_logits=built.gives_logits,
             code_folder=built.source.folder,
             code_files=built.source.files,

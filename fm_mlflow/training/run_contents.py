@@ -7,13 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fm_mlflow import keys
 from fm_mlflow.config import NOT_SHAPING, TrainConfig
 from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.dataset_setting import is_own
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.escaping import printable
 from fm_mlflow.measure import measurement
@@ -42,7 +43,11 @@ def log_setting(
     run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, machine: Machine
 ) -> None:
     """Log all that is known before training, so that even a run that fails has it."""
-    run.log_params(config.model_dump(exclude={*NOT_SHAPING, "learning_rate", "optimizer"}))
+    run.log_params(
+        config.model_dump(exclude={*NOT_SHAPING, "dataset", "learning_rate", "optimizer"})
+    )
+    # `mlflow run` has logged the path that was given.
+    run.log_params({"dataset": config.dataset}, unless_logged=is_own(config.dataset))
     run.log_params(built.params, of_compiled_model=built.was_compiled)
     run.set_tags({keys.MODEL: config.model, keys.DATASET_DIGEST: dataset.digest, **machine.tags()})
     run.describe(describe_training(config, dataset))
@@ -82,43 +87,47 @@ def log_outcome(
         log_stop(run, fitted.stopped)
         if run.name == run_name(config):  # nobody gave it another
             run.rename(name)
-    inputs, labels = built.inputs(dataset.test), dataset.test.labels.astype(np.int32)
-    probabilities = built.probabilities(inputs, _PREDICTION_BATCH)
-    predicted = probabilities.argmax(axis=1)
-    evaluated = built.model.evaluate(
-        inputs, labels, batch_size=_PREDICTION_BATCH, verbose=0, return_dict=True
-    )
-    outcome: dict[str, float] = {
-        keys.TEST_LOSS: float(evaluated["loss"]),
-        keys.TEST_ACCURACY: float(np.mean(predicted == dataset.test.labels)),
-    }
+    test = dataset.test
+    outputs = built.predict(test, _PREDICTION_BATCH)
+    evaluated = built.evaluate(test, _PREDICTION_BATCH)
+    outcome: dict[str, float] = {keys.TEST_LOSS: float(evaluated["loss"])}
+    predictions: dict[str, Any]
+    if built.class_names:
+        predicted = outputs.argmax(axis=1)
+        outcome[keys.TEST_ACCURACY] = float(np.mean(predicted == test.targets))
+        predictions = {"label": test.targets, "probability": outputs}
+    else:
+        from fm_mlflow.fitting.metric_names import of_test_set
+
+        targets = test.targets.reshape(outputs.shape)
+        named = built.metric_names.logged(evaluated)
+        outcome |= {of_test_set(name): value for name, value in named.items()}
+        outcome.pop(keys.TEST_ACCURACY, None)  # which Keras computes of anything
+        error = np.abs(outputs.astype(np.float64) - targets)
+        outcome[keys.TEST_MAE] = float(np.mean(error))
+        predictions = {"target": targets, "prediction": outputs}
     if not math.isfinite(outcome[keys.TEST_LOSS]):
         raise TrainingError(f"test_loss is {outcome[keys.TEST_LOSS]} after training")
-    example = inputs[:_EXAMPLES_LOGGED]
+    example = built.inputs(test.head(_EXAMPLES_LOGGED))
     model = run.log_model(
         built.model,
         input_example=example,
         output_example=np.asarray(built.model(example, training=False)),
-        class_names=dataset.class_names,
+        class_names=built.class_names,
         gives_logits=built.gives_logits,
         code_folder=built.source.folder,
         code_files=built.source.files,
         requirements=built.source.requirements,
         params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
     )
-    run.log_metrics(outcome, of_model=True, test_set=dataset.test, dataset_name=dataset.name)
+    run.log_metrics(outcome, of_model=True, test_set=test, dataset_name=dataset.name)
     run.set_tags({keys.WEIGHTS_DIGEST: weights_digest(built.model)})
     log_curve(run, name, fitted.history)
     with run.artifacts() as folder:
-        save_confusion_matrix(
-            dataset.test.labels,
-            predicted,
-            dataset.class_names,
-            name,
-            _file(folder, keys.CONFUSION_MATRIX_FILE),
-        )
-        predictions = _file(folder, keys.PREDICTIONS_FILE)
-        np.savez_compressed(predictions, label=dataset.test.labels, probability=probabilities)
+        if built.class_names:
+            matrix = _file(folder, keys.CONFUSION_MATRIX_FILE)
+            save_confusion_matrix(test.targets, predicted, built.class_names, name, matrix)
+        np.savez_compressed(_file(folder, keys.PREDICTIONS_FILE), **predictions)
     return model, outcome
 
 

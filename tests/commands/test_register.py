@@ -310,7 +310,7 @@ class TestFilesThatChangeLater:
     ) -> None:
         assert register(run_id=run.run_id).outcome == "registered"
         images = str(copied.folder / "images.npy")
-        np.save(images, digits.test.images[:5])
+        np.save(images, digits.test.inputs[:5])
         champion = "models:/digits-classifier@champion"
         assert predict(model=champion, input=images).images == 5
         change()

@@ -66,7 +66,7 @@ def champion(server: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             run = train("my_net.py:build", **DIGITS)
         assert run.config.model == "my_net.py:build"
         assert "accuracy" not in run.history
-        assert run.test_accuracy > 0.5
+        assert run.metrics["test_accuracy"] > 0.5
         shutil.rmtree(folder)
         command = ("register", "--run-id", run.run_id, "--name", "served", "--json")
         done = fm_mlflow(*command, store=server, cwd=tmp_path_factory.getbasetemp())
@@ -140,7 +140,7 @@ def test_served_over_http_and_by_mlflow_models_predict(
         outputs = np.array(answer.json()["predictions"], np.float32)
         assert np.array_equal(outputs, np.asarray(local.predict(images)))
         names = (local.metadata.metadata or {})["class_names"]
-        assert names[outputs[0].argmax()] == str(digits.test.labels[0])
+        assert names[outputs[0].argmax()] == str(digits.test.targets[0])
     finally:
         os.killpg(served.pid, 15)
         served.wait(timeout=30)
@@ -162,7 +162,7 @@ class TestPredict:
     def test_is_what_the_model_says(
         self, tmp_path: Path, digits: Dataset, expected: NDArray[np.float32], form: str
     ) -> None:
-        grey = digits.test.images
+        grey = digits.test.inputs
         if form == "idx.gz":
             header = b"\x00\x00\x08\x03" + np.array(grey.shape, ">u4").tobytes()
             (tmp_path / form).write_bytes(gzip.compress(header + grey.tobytes()))
@@ -187,7 +187,7 @@ class TestPredict:
     def test_by_run_id_and_as_a_command(
         self, champion: dict[str, Any], tmp_path: Path, digits: Dataset
     ) -> None:
-        images, output = saved(tmp_path / "images.npy", digits.test.images), tmp_path / "p.csv"
+        images, output = saved(tmp_path / "images.npy", digits.test.inputs), tmp_path / "p.csv"
         code, out, err = command_in_this_process(
             *("predict", "--model", champion["run_id"], "--input", images, "--output", str(output))
         )
@@ -201,7 +201,7 @@ class TestPredict:
             def images(self, done: int, total: int) -> None:
                 raise KeyboardInterrupt
 
-        images = saved(tmp_path / "images.npy", digits.test.images)
+        images = saved(tmp_path / "images.npy", digits.test.inputs)
         with pytest.raises(KeyboardInterrupt):
             predict(
                 model=CHAMPION,
@@ -212,18 +212,18 @@ class TestPredict:
         assert [path.name for path in tmp_path.iterdir()] == ["images.npy"]
 
     def test_floating_point_images_must_be_scaled(self, tmp_path: Path, digits: Dataset) -> None:
-        images = saved(tmp_path / "images.npy", digits.test.images.astype(np.float32))
+        images = saved(tmp_path / "images.npy", digits.test.inputs.astype(np.float32))
         with pytest.raises(DataError, match="values from 0 to 255; floating-point images are"):
             predict(model=CHAMPION, input=images, output=str(tmp_path / "out.csv"))
         assert [path.name for path in tmp_path.iterdir()] == ["images.npy"]
 
     def test_images_of_another_size(self, tmp_path: Path, digits: Dataset) -> None:
-        images = saved(tmp_path / "images.npy", digits.test.images[:, :14])
+        images = saved(tmp_path / "images.npy", digits.test.inputs[:, :14])
         with pytest.raises(InputError, match=r"images of shape \(14, 28\)', accepted: images of"):
             predict(model=CHAMPION, input=images)
 
     @pytest.mark.parametrize("model", ["models:/served@nobody", "models:/none/1", "0" * 32, "x"])
     def test_a_model_that_is_not_there(self, tmp_path: Path, digits: Dataset, model: str) -> None:
-        images = saved(tmp_path / "images.npy", digits.test.images[:1])
+        images = saved(tmp_path / "images.npy", digits.test.inputs[:1])
         with pytest.raises(InputError, match=f"^model: received '{model}', accepted: a model's"):
             predict(model=model, input=images)

@@ -104,7 +104,7 @@ def test_one_point_an_epoch(finished: Finished, name: str) -> None:
 
 def test_it_learns(finished: Finished) -> None:
     assert finished.result.history["loss"][1] < finished.result.history["loss"][0]
-    assert finished.result.test_accuracy > 0.7
+    assert finished.result.metrics["test_accuracy"] > 0.7
     # The test set is the validation set here, and no weight changed since.
     assert finished.result.history["val_accuracy"][-1] == pytest.approx(
         finished.result.test_accuracy
@@ -118,7 +118,7 @@ def test_predictions_repeat_the_logged_accuracy_and_loss(
     finished: Finished, digits: Dataset
 ) -> None:
     predictions = finished.predictions()
-    np.testing.assert_array_equal(predictions["label"], digits.test.labels)
+    np.testing.assert_array_equal(predictions["label"], digits.test.targets)
     probability = predictions["probability"]
     assert probability.shape == (360, 10)
     np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-5)
@@ -144,11 +144,11 @@ def test_the_loaded_model_repeats_the_logged_accuracy(
 ) -> None:
     with active_store(finished.store):
         loaded = getattr(mlflow, flavor).load_model(finished.result.model_uri)
-    images = digits.test.images.astype(np.float32) / 255
+    images = digits.test.inputs.astype(np.float32) / 255
     if finished.result.config.model == "cnn":
         images = images[..., np.newaxis]
     outputs = loaded.predict(images)
-    accuracy = np.mean(outputs.argmax(axis=1) == digits.test.labels)
+    accuracy = np.mean(outputs.argmax(axis=1) == digits.test.targets)
     assert accuracy == finished.run.data.metrics["test_accuracy"]
 
 
@@ -303,8 +303,8 @@ def test_held_out_images_the_optimizer_and_users_own_logging(store: Store, digit
     found = {entry.tags[0].value: entry.dataset.digest for entry in inputs.dataset_inputs}
     assert found["validation"] == held.digest[:36]
     model = mlflow.tensorflow.load_model(result.model_uri)
-    predicted = model.predict(held.images.astype(np.float32) / 255, verbose=0).argmax(axis=1)
-    assert result.history["val_accuracy"] == [pytest.approx(np.mean(predicted == held.labels))]
+    predicted = model.predict(held.inputs.astype(np.float32) / 255, verbose=0).argmax(axis=1)
+    assert result.history["val_accuracy"] == [pytest.approx(np.mean(predicted == held.targets))]
     assert result.history["learning_rate"] == [0.02]
     run = store.only_run()
     assert (run.data.params["optimizer"], run.data.params["learning_rate"]) == ("sgd", "0.02")
@@ -565,11 +565,11 @@ def test_secrets_stay_out_of_the_store(store: Store, monkeypatch: pytest.MonkeyP
 
 def test_the_real_data(fashion_mnist_folder: Any, store: Store) -> None:
     result = train("mlp", epochs=1, data_dir=str(fashion_mnist_folder), measure="none")
-    assert 0.82 < result.test_accuracy < 0.88
+    assert 0.82 < result.metrics["test_accuracy"] < 0.88
     model = mlflow.pyfunc.load_model(result.model_uri)
     from fm_mlflow.data.dataset import load_dataset
 
     test = load_dataset("fashion_mnist", str(fashion_mnist_folder)).test
-    outputs = model.predict(test.images.astype(np.float32) / 255)
-    assert np.mean(outputs.argmax(axis=1) == test.labels) == result.test_accuracy
+    outputs = model.predict(test.inputs.astype(np.float32) / 255)
+    assert np.mean(outputs.argmax(axis=1) == test.targets) == result.test_accuracy
     assert model.metadata.metadata["class_names"][9] == "Ankle boot"

@@ -83,14 +83,14 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_the_real_data(fashion_mnist_folder: Path) -> None:
     loaded = load_dataset("fashion_mnist", str(fashion_mnist_folder))
-    assert loaded.train.images.shape == (60_000, 28, 28)
-    assert loaded.test.images.shape == (10_000, 28, 28)
-    assert loaded.train.images.dtype == loaded.train.labels.dtype == np.uint8
-    assert np.bincount(loaded.train.labels).tolist() == [6_000] * 10
-    assert np.bincount(loaded.test.labels).tolist() == [1_000] * 10
+    assert loaded.train.inputs.shape == (60_000, 28, 28)
+    assert loaded.test.inputs.shape == (10_000, 28, 28)
+    assert loaded.train.inputs.dtype == loaded.train.targets.dtype == np.uint8
+    assert np.bincount(loaded.train.targets).tolist() == [6_000] * 10
+    assert np.bincount(loaded.test.targets).tolist() == [1_000] * 10
     assert loaded.class_names[9] == "Ankle boot"
     # The mean grey level that the literature gives for the training images.
-    assert loaded.train.images.mean() / 255 == pytest.approx(0.2860, abs=1e-4)
+    assert loaded.train.inputs.mean() / 255 == pytest.approx(0.2860, abs=1e-4)
 
 
 def test_places_are_searched_in_order(
@@ -279,15 +279,15 @@ def test_a_path_that_cannot_be(files: dict[str, bytes]) -> None:
 def test_digits() -> None:
     loaded = load_dataset("digits")
     assert (len(loaded.train), len(loaded.test)) == (1437, 360)
-    assert loaded.image_shape == (28, 28)
-    assert loaded.train.images.max() == 255
+    assert loaded.example_shape == (28, 28)
+    assert loaded.train.inputs.max() == 255
     # The first image is a test image: 8x8 pixels, each threefold, within a border of 2.
     from sklearn.datasets import load_digits
 
     original = load_digits().images[0]
-    enlarged = loaded.test.images[0, 3:26:3, 3:26:3]
+    enlarged = loaded.test.inputs[0, 3:26:3, 3:26:3]
     np.testing.assert_allclose(enlarged, original * 255 / 16, atol=0.5)
-    assert not loaded.test.images[:, [0, 1, 26, 27]].any()
+    assert not loaded.test.inputs[:, [0, 1, 26, 27]].any()
 
 
 def test_hold_out_takes_the_last_share() -> None:
@@ -295,7 +295,7 @@ def test_hold_out_takes_the_last_share() -> None:
     held = whole.hold_out(0.1)
     assert held.validation is not None
     assert (len(held.train), len(held.validation)) == (1293, 144)
-    np.testing.assert_array_equal(held.validation.images, whole.train.images[1293:])
+    np.testing.assert_array_equal(held.validation.inputs, whole.train.inputs[1293:])
     assert whole.hold_out(0) is whole
 
 

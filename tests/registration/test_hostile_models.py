@@ -68,8 +68,8 @@ def candidate(tmp_path: Path, digits: Dataset) -> Any:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "data").write_bytes(b"weights")
     predictions = tmp_path / "run.npz"
-    probability = np.eye(10, dtype=np.float32)[digits.test.labels]
-    np.savez(predictions, label=digits.test.labels, probability=probability)
+    probability = np.eye(10, dtype=np.float32)[digits.test.targets]
+    np.savez(predictions, label=digits.test.targets, probability=probability)
     return SimpleNamespace(
         run=SimpleNamespace(
             run_id="r",
@@ -112,7 +112,7 @@ def test_the_verdict_is_of_its_predictions(
     found = verified(candidate, digits, tmp_path, monkeypatch, hostile)
     by_figure: dict[str, Check] = {check.figure: check for check in found.checks}
     accuracy = by_figure[keys.TEST_ACCURACY]
-    assert (accuracy.measured, accuracy.passed) == (np.mean(digits.test.labels == 0), False)
+    assert (accuracy.measured, accuracy.passed) == (np.mean(digits.test.targets == 0), False)
     assert by_figure[keys.PREDICTIONS_FILE].passed is False
     assert by_figure[keys.PREDICTIONS_FILE].measured == "up to 1 apart"
     # What is taken from its process is said to be.

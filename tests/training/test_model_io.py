@@ -128,7 +128,7 @@ def test_what_a_model_gives_is_read_from_its_operations(
 def test_probabilities_of_any_type(digits: Dataset, dtype: str, last: list[Any]) -> None:
     built = build(lambda: net(*[layer(dtype=dtype) for layer in last], dtype=dtype), digits)
     assert built.gives_logits is not bool(last)
-    probabilities = built.probabilities(built.inputs(digits.test.head(9)), 9)
+    probabilities = built.predict(digits.test.head(9), 9)
     assert probabilities.dtype == ("float64" if dtype == "float64" else "float32")
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=2e-2)
 
@@ -289,7 +289,7 @@ def test_anybody_can_read_what_such_a_model_leaves(
     dtype = "uint8" if policy == "mixed_bfloat16" else "float32"
     result = train(whole(dtype, policy) if dtype == "uint8" else floating(policy), **DIGITS)
     # With images of 0 to 1 cut to 0, it was 0.1.
-    assert result.test_accuracy > 0.7
+    assert result.metrics["test_accuracy"] > 0.7
     with np.load(store.client.download_artifacts(result.run_id, "predictions/test.npz")) as file:
         probabilities = file["probability"]
     assert probabilities.dtype == "float32"

@@ -138,13 +138,12 @@ def test_logits_are_recognised(digits: Dataset, store: Store) -> None:
     built = build(lambda: net(last=None), digits)
     assert built.gives_logits
     assert built.params["loss"] == "sparse_categorical_crossentropy (from logits)"
-    inputs = built.inputs(digits.test.head(5))
-    probabilities = built.probabilities(inputs, 5)
+    probabilities = built.predict(digits.test.head(5), 5)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert not build(net, digits).gives_logits
     # A loss that took logits for probabilities would not get far.
     result = train(lambda: net(last=None), dataset="digits", epochs=3, measure="none")
-    assert result.test_accuracy > 0.8
+    assert result.metrics["test_accuracy"] > 0.8
 
 
 def test_a_compiled_model_keeps_what_it_was_compiled_with(digits: Dataset) -> None:
@@ -204,7 +203,7 @@ def test_metrics_of_a_users_own_and_an_early_stop(
     assert "sparse_categorical_accuracy" not in result.history
     assert result.history["user/val_test_accuracy"] == [1.0, 1.0]
     assert len([name for name in result.history if name.startswith("share/")]) == 10
-    assert result.test_accuracy < 1
+    assert result.metrics["test_accuracy"] < 1
     assert caplog.text.count("is logged as user/test_accuracy") == 1
     run = store.client.get_run(result.run_id)
     assert run.data.metrics["test_accuracy"] == result.test_accuracy
