@@ -35,7 +35,9 @@ def located(settings: dict[str, Any]) -> dict[str, Any]:
         InputError: It can be neither a built-in data set nor a path; or its folder is given twice.
     """
     dataset, folder = settings.get("dataset"), settings.get("data_dir") or ""
-    if not isinstance(dataset, str) or not dataset:
+    if hasattr(dataset, "__fspath__"):
+        dataset = str(dataset)
+    if not isinstance(dataset, str):
         return settings
     if dataset == "idx" and not folder:
         raise InputError("data_dir", folder, "the folder of the four files of 'idx'")
@@ -45,7 +47,7 @@ def located(settings: dict[str, Any]) -> dict[str, Any]:
     if not is_own(dataset):
         return settings
     is_path = "/" in dataset
-    if not (is_path or folder or dataset.endswith(NPZ)):  # a misspelt name, say
+    if not dataset or not (is_path or folder or dataset.endswith(NPZ)):  # a misspelt name, say
         raise InputError("dataset", dataset, ACCEPTED)
     if is_path and folder:
         accepted = f"nothing beside a path: {dataset} says where the data are"

@@ -114,7 +114,11 @@ MEMORY_RSS = _epoch_metric("memory/rss_mib", "MiB", "resident memory at the epoc
 # One value a run
 TEST_LOSS = _metric("test_loss", "nats", "loss on the test set, after training")
 TEST_ACCURACY = _metric("test_accuracy", "fraction", "accuracy on the test set, after training")
-TEST_MAE = _metric("test_mae", "target's", "mean absolute error on the test set, for numbers")
+TEST_MAE = _metric(
+    "test_mae",
+    "1",
+    "mean absolute error on the test set, in the unit of the targets",
+)
 PARAMETERS_TRAINABLE = _metric("parameters/trainable", "count", "trainable parameters")
 PARAMETERS_NON_TRAINABLE = _metric("parameters/non_trainable", "count", "parameters not trained")
 SIZE_H5 = _metric("size/h5_mib", "MiB", "trained model as HDF5, with optimizer state")

@@ -36,6 +36,7 @@ FAST = (
     "training/test_user_source.py",
     "test_cli.py",
     "test_config.py",
+    "test_dataset_setting.py",
     "test_naming.py",
     "test_packaging.py",
 )

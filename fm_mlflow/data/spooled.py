@@ -40,6 +40,11 @@ def spool(dataset: Any, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
     if not (isinstance(spec, tuple) and len(spec) == 2 and all(hasattr(s, "dtype") for s in spec)):
         raise DataError(f"{name} has elements {spec}; {_PAIRS} are expected, one array each")
     is_batched = spec[1].shape.rank != 0
+    if is_batched and spec[0].shape.rank == 1 and spec[0].shape[0] is not None:
+        raise DataError(  # one example of several targets, or a batch of examples of one number?
+            f"{name} has inputs of shape {spec[0].shape}, targets of shape {spec[1].shape}; "
+            f"{_PAIRS} are expected: batch(), without drop_remainder, tells which they are"
+        )
     columns = [_Column(f"{name}, {part}") for part in ("inputs", "targets")]
     try:
         for element in dataset.as_numpy_iterator():
