@@ -23,6 +23,11 @@ def is_own(dataset: str) -> bool:
     return dataset not in (*BUILTIN, FROM_PYTHON)
 
 
+def last_part(dataset: str) -> str:
+    """Return the name of a data set that may be given by its path, as `mlflow run` logs it."""
+    return dataset.rstrip("/").rpartition("/")[2]
+
+
 def located(settings: dict[str, Any]) -> dict[str, Any]:
     """Split the path of a user's data set into its name and the folder that it is in.
 
@@ -52,8 +57,7 @@ def located(settings: dict[str, Any]) -> dict[str, Any]:
     if is_path and folder:
         accepted = f"nothing beside a path: {dataset} says where the data are"
         raise InputError("data_dir", folder, accepted)
-    path = dataset.rstrip("/")
-    name = path.rpartition("/")[2]
+    path, name = dataset.rstrip("/"), last_part(dataset)
     if name in ("", ".", "..") or not is_own(name):
         accepted = f"a file or folder with a name of its own; {ACCEPTED}"
         raise InputError("dataset", dataset, accepted)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 
 from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
-from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
+from fm_mlflow.dataset_setting import FROM_PYTHON, is_own, last_part
 from fm_mlflow.escaping import printable
 from fm_mlflow.settings import Settings, parse
 
@@ -79,7 +79,7 @@ def training_config(model: str, params: Mapping[str, object]) -> TrainConfig:
     settings = {name: params[name] for name in TrainConfig.model_fields if name in params}
     dataset = str(settings.get("dataset", ""))
     if is_own(dataset):  # of which `mlflow run` has logged the path
-        settings["dataset"] = dataset.rstrip("/").rpartition("/")[2]
+        settings["dataset"] = last_part(dataset)
     folder = {"data_dir": "FOLDER"} if dataset == "idx" or is_own(dataset) else {}
     return parse(TrainConfig, {"model": model, **settings, **folder})
 

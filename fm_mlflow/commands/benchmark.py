@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -13,6 +14,7 @@ from fm_mlflow.commands.compare import check_output, compare
 from fm_mlflow.commands.sync import sync
 from fm_mlflow.config import BUILTIN_MODELS, BenchmarkConfig
 from fm_mlflow.data.dataset import load_dataset
+from fm_mlflow.dataset_setting import is_own, last_part
 from fm_mlflow.errors import InputError, Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, LocalExecutor
 from fm_mlflow.listeners import BenchmarkListener
@@ -74,6 +76,8 @@ def benchmark(
     with guard():
         if config.resume:
             config = _resumed(config)
+        if config.data_dir:  # it may be resumed from another working directory
+            config = config.model_copy(update={"data_dir": os.path.abspath(config.data_dir)})
         for model in config.model_names:
             if model not in BUILTIN_MODELS:
                 check_reference(model)
@@ -100,7 +104,9 @@ def benchmark(
             ) as run,
         ):
             with _saying_how_to_go_on(config, run.run_id):
-                run.log_params(config.model_dump(exclude=_OF_THIS_CALL))
+                run.log_params(config.model_dump(exclude={*_OF_THIS_CALL, "dataset"}))
+                # `mlflow run` has logged the path that was given.
+                run.log_params({"dataset": config.dataset}, unless_logged=is_own(config.dataset))
                 run.set_tags({keys.DATASET_DIGEST: digest})
                 with executor or LocalExecutor(config.jobs) as place:
                     trainings = Trainings(run, config, place, progress, before)
@@ -144,6 +150,8 @@ def _resumed(given: BenchmarkConfig) -> BenchmarkConfig:
         raise InputError("resume", given.resume, accepted)
     names = [name for name in BenchmarkConfig.model_fields if name not in _OF_THIS_CALL]
     stored = {name: parent.params[name] for name in names if name in parent.params}
+    if "dataset" in stored:
+        stored["dataset"] = last_part(stored["dataset"])
     own = {name: getattr(given, name) for name in _OF_THIS_CALL}
     config = parse(BenchmarkConfig, {**stored, **own})
     for name in names:

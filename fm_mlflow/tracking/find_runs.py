@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING
+from fm_mlflow.dataset_setting import last_part
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.selection import Selection
@@ -266,7 +266,7 @@ def _config(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str
         counted["epochs"] = tags[keys.EXTENDED_EPOCHS]
     normal = {name: _normal(value) for name, value in sorted(counted.items())}
     if "dataset" in normal:  # `mlflow run` logs the path that the user typed, others the name
-        normal["dataset"] = re.split(r"[/\\]", normal["dataset"].rstrip("/\\"))[-1]
+        normal["dataset"] = last_part(normal["dataset"])
     return normal
 
 
