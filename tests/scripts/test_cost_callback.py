@@ -229,11 +229,11 @@ def test_a_program_that_is_interrupted_leaves_its_run_killed(store: Store) -> No
 def test_the_figures_are_those_of_train(finished: Finished, digits: Dataset, store: Store) -> None:
     """The reference models in a plain `model.fit`: the same counts, to the digit."""
     build = BUILDERS[finished.result.config.model]
-    model = build(digits.image_shape, len(digits.class_names))
+    model = build(digits.example_shape, len(digits.class_names))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     images = digits.train.scaled.reshape(-1, *model.input_shape[1:])
 
-    fit(images, digits.train.labels, model=model, own=COUNTED, epochs=2, batch_size=64)
+    fit(images, digits.train.targets, model=model, own=COUNTED, epochs=2, batch_size=64)
 
     counted = ("flops/", "parameters/", "estimate/", "size/parameters")
     by_train, own = (

@@ -312,7 +312,7 @@ def test_anybody_can_read_what_such_a_model_leaves(
     labels, outputs = verified(result.model_uri, digits, store.folder)
     assert np.mean(outputs.argmax(axis=1) == labels) == result.test_accuracy
     np.testing.assert_allclose(outputs, probabilities, atol=1e-6)
-    for images in (digits.test.images, digits.test.scaled):
+    for images in (digits.test.inputs, digits.test.scaled):
         np.save(store.folder / "images.npy", images)
         file = store.folder / "out.parquet"
         predict(model=result.model_uri, input=str(store.folder / "images.npy"), output=str(file))
@@ -323,11 +323,11 @@ def test_anybody_can_read_what_such_a_model_leaves(
 
 def verified(uri: str, digits: Dataset, folder: Path) -> tuple[Any, Any]:
     """Return the test set's labels, and what the verifying process would send of a model."""
-    np.save(folder / "test.npy", digits.test.images)
+    np.save(folder / "test.npy", digits.test.inputs)
     message = measure(Path(download_artifacts(uri)), 64, folder / "test.npy")
     findings, outputs = from_bytes(message, len(digits.test), 10)
     assert findings.example == "predicted"
-    return digits.test.labels, outputs
+    return digits.test.targets, outputs
 
 
 def floating(policy: str) -> Callable[[], keras.Model]:
