@@ -32,7 +32,12 @@ ENTRY_POINTS = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points
 CONSTRAINTS = [Requirement(line) for line in (PROJECT / "constraints.txt").read_text().splitlines()]
 SUPPORTED_PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
-OTHER_NAMES = {"pynvml": "nvidia-ml-py", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+OTHER_NAMES = {
+    "PIL": "pillow",
+    "pynvml": "nvidia-ml-py",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 """Distributions that are not called as what they are imported as."""
 
 OPTIONAL = {"jax", "nvml", "torch"}

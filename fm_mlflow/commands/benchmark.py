@@ -76,7 +76,7 @@ def benchmark(
     with guard():
         if config.resume:
             config = _resumed(config)
-        if config.data_dir:  # it may be resumed from another working directory
+        if is_own(config.dataset):  # it may be resumed from another working directory
             config = config.model_copy(update={"data_dir": os.path.abspath(config.data_dir)})
         for model in config.model_names:
             if model not in BUILTIN_MODELS:

@@ -13,7 +13,7 @@ from fm_mlflow import keys
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
-from fm_mlflow.dataset_setting import FROM_PYTHON
+from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
 from fm_mlflow.errors import InputError, ModelError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.measure import measurement
@@ -119,7 +119,7 @@ def run_training(
 ) -> TrainResult:
     """Train a model under a tracked run, from the beginning or from a checkpoint."""
     progress = progress or ProgressListener()
-    if config.data_dir:  # a run may be resumed from another working directory
+    if is_own(config.dataset):  # a run may be resumed from another working directory
         config = config.model_copy(update={"data_dir": os.path.abspath(config.data_dir)})
     parts = config.measured_parts
     memory_monitor = MemoryMonitor() if "memory" in parts else nullcontext()

@@ -150,7 +150,7 @@ def test_two_optimizers_train_and_are_resumed(store: Store) -> None:
     params = store.client.get_run(whole.run_id).data.params
     assert params["optimizer"] == "slow: sgd (0.1), fast: adam (0.01)"
     assert "learning_rate" not in params
-    assert whole.test_accuracy > 0.8
+    assert whole.metrics["test_accuracy"] > 0.8
     run = train(ready, **{**DIGITS, "epochs": 1})
     # Without their variables, nobody can say what they had come to.
     with pytest.raises(ModelError, match="its optimizers have no variables before a step"):
