@@ -97,22 +97,22 @@ class BuiltModel:
         is_as_it_is = rows.dtype == np.float32 or not takes_floats
         return Examples(rows, targets, divisor=None if is_as_it_is else divisor)
 
-    def evaluate(self, subset: Subset, batch_size: int) -> dict[str, Any]:
-        """Return what Keras evaluates, by its names."""
-        arguments: Any = (self.inputs(subset), self.targets(subset)), {"batch_size": batch_size}
-        if not subset.are_in_memory:
-            arguments = (Batches(self.examples(subset), batch_size),), {}
-        given, named = arguments
-        return dict(self.model.evaluate(*given, **named, verbose=0, return_dict=True))
+    def predict_and_evaluate(
+        self, subset: Subset, batch_size: int
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Return probabilities of shape (n, classes), or numbers; and what Keras evaluates.
 
-    def predict(self, subset: Subset, batch_size: int) -> NDArray[Any]:
-        """Predict: probabilities of shape (n, classes), or numbers; float32 or float64."""
+        What is not in memory is read a batch at a time.
+        """
         if subset.are_in_memory:
-            outputs = self.model.predict(self.inputs(subset), batch_size=batch_size, verbose=0)
+            x, y, size = self.inputs(subset), self.targets(subset), batch_size
+            outputs = self.model.predict(x, batch_size=size, verbose=0)
+            evaluated = self.model.evaluate(x, y, batch_size=size, verbose=0, return_dict=True)
         else:
             batches = Batches(self.examples(subset), batch_size)
             outputs = self.model.predict(batches, verbose=0)
-        return to_probabilities(np.asarray(outputs), bool(self.gives_logits))
+            evaluated = self.model.evaluate(batches, verbose=0, return_dict=True)
+        return to_probabilities(np.asarray(outputs), bool(self.gives_logits)), dict(evaluated)
 
     def _rows(self, subset: Subset) -> Any:
         rows = subset.inputs

@@ -88,8 +88,7 @@ def log_outcome(
         if run.name == run_name(config):  # nobody gave it another
             run.rename(name)
     test = dataset.test
-    outputs = built.predict(test, _PREDICTION_BATCH)
-    evaluated = built.evaluate(test, _PREDICTION_BATCH)
+    outputs, evaluated = built.predict_and_evaluate(test, _PREDICTION_BATCH)
     outcome: dict[str, float] = {keys.TEST_LOSS: float(evaluated["loss"])}
     predictions: dict[str, Any]
     if built.class_names:

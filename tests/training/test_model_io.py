@@ -128,7 +128,7 @@ def test_what_a_model_gives_is_read_from_its_operations(
 def test_probabilities_of_any_type(digits: Dataset, dtype: str, last: list[Any]) -> None:
     built = build(lambda: net(*[layer(dtype=dtype) for layer in last], dtype=dtype), digits)
     assert built.gives_logits is not bool(last)
-    probabilities = built.predict(digits.test.head(9), 9)
+    probabilities = built.predict_and_evaluate(digits.test.head(9), 9)[0]
     assert probabilities.dtype == ("float64" if dtype == "float64" else "float32")
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=2e-2)
 

@@ -138,7 +138,7 @@ def test_logits_are_recognised(digits: Dataset, store: Store) -> None:
     built = build(lambda: net(last=None), digits)
     assert built.gives_logits
     assert built.params["loss"] == "sparse_categorical_crossentropy (from logits)"
-    probabilities = built.predict(digits.test.head(5), 5)
+    probabilities = built.predict_and_evaluate(digits.test.head(5), 5)[0]
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert not build(net, digits).gives_logits
     # A loss that took logits for probabilities would not get far.
