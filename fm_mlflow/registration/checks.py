@@ -112,7 +112,7 @@ def load_test_data(
         if not os.path.exists(place):
             raise DataError(
                 f"the data set of run {run_id} was in {place or 'no folder'}, "
-                "which is not here; --data-dir names the folder that it is in now"
+                "which is not here; name the folder that it is in with --data-dir"
             )
     if data_dir and name == "digits":
         raise InputError("data_dir", data_dir, "nothing: 'digits' comes with scikit-learn")

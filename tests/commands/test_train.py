@@ -210,7 +210,7 @@ def test_measurements_explain_every_cost(finished: Finished) -> None:
     logged = finished.run.data.metrics
     by_name = {entry["name"]: entry for entry in document["measurements"]}
     costs = {str(key) for key in keys.all_keys() if key.group == keys.FIT_SECONDS.group}
-    assert set(by_name) == costs - {"test_loss", "test_accuracy"}
+    assert set(by_name) == costs - {"test_loss", "test_accuracy", "test_mae"}
     for name, entry in by_name.items():
         assert entry["unit"]
         assert entry["method"]

@@ -139,7 +139,7 @@ def test_images_of_a_folder(store: Store, tmp_path: Path) -> None:
         np.testing.assert_allclose(model.predict(pixels), file["probability"], atol=1e-6)
     # Where it was moved to, it is found by the folder that is named; its contents are checked.
     folder.rename(tmp_path / "moved")
-    with pytest.raises(DataError, match="--data-dir names the folder"):
+    with pytest.raises(DataError, match="name the folder that it is in with --data-dir"):
         register(run_id=result.run_id)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "moved").rename(tmp_path / "elsewhere" / "images")
