@@ -116,8 +116,8 @@ TEST_LOSS = _metric("test_loss", "nats", "loss on the test set, after training")
 TEST_ACCURACY = _metric("test_accuracy", "fraction", "accuracy on the test set, after training")
 TEST_MAE = _metric(
     "test_mae",
-    "1",
-    "mean absolute error on the test set, in the unit of the targets",
+    "target units",
+    "mean absolute error on the test set, of a model that predicts numbers",
 )
 PARAMETERS_TRAINABLE = _metric("parameters/trainable", "count", "trainable parameters")
 PARAMETERS_NON_TRAINABLE = _metric("parameters/non_trainable", "count", "parameters not trained")

@@ -216,8 +216,12 @@ def _compare(
 
     wait_until_reachable(config.flush_timeout)
     runs = ",".join(trainings.run_ids)
+    are_classes = any(outcome.test_accuracy is not None for outcome in trainings.outcomes)
+    metric = keys.TEST_ACCURACY if are_classes else keys.TEST_MAE
     with open_run(keys.KIND_COMPARISON):
-        return compare(progress=progress, runs=runs, cost=config.cost, output=config.output)
+        return compare(
+            progress=progress, runs=runs, cost=config.cost, output=config.output, metric=metric
+        )
 
 
 def _failures(result: BenchmarkResult) -> str:

@@ -32,7 +32,7 @@ _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
 _FLUSH_SECONDS = 10.0
 _MOST_NAMES_IN_TITLE = 4
 _MOST_METRICS_NAMED = 8
-_UNITS_OF_RESULTS = ("fraction", "nats")
+_UNITS_OF_RESULTS = ("fraction", "nats", keys.TEST_MAE.unit)
 
 
 def compare(*, progress: ProgressListener | None = None, **settings: Any) -> CompareResult:

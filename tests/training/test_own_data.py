@@ -16,7 +16,7 @@ from keras import layers
 from fm_mlflow import InputError, ModelError, compare, predict, register, resume, runs, train
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset, load_dataset
-from fm_mlflow.errors import ComparisonError, DataError, FmMlflowError
+from fm_mlflow.errors import DataError, FmMlflowError
 from fm_mlflow.fitting import fit
 from fm_mlflow.training.models import BuiltModel, build_model
 from tests.own_data import images, parts, table
@@ -96,12 +96,17 @@ def test_a_regression_of_a_file(store: Store, npz: Path) -> None:
     refused: list[tuple[Callable[[], Any], type[FmMlflowError], str]] = [
         (lambda: register(run_id=result.run_id), FmMlflowError, "test_accuracy"),
         (lambda: predict(model=result.run_id, input=_file(npz.parent)), InputError, "numbers"),
-        (lambda: compare(output=str(npz.parent)), ComparisonError, "test_accuracy"),
+        (lambda: compare(output=str(npz.parent)), InputError, r"test_mae \(1 run\)"),
         (lambda: resume(result.run_id, epochs=3, data=table()), InputError, "data"),
     ]
     for call, error_class, said in refused:
         with pytest.raises(error_class, match=said):
             call()
+    # By a metric that it has, it is compared and verified, as far as that goes without classes.
+    compared = compare(metric="test_mae", output=str(npz.parent / "report"))
+    assert compared.comparison.best.run_id == result.run_id
+    done = register(run_id=result.run_id, metric="test_mae", dry_run=True, name="prices")
+    assert [check.figure for check in done.checks if check.passed is False] == []
     # It is resumed with the file, and with no other contents.
     again = resume(result.run_id, epochs=3, model=regression)
     assert (again.run_id, len(again.history["mae"])) == (result.run_id, 3)

@@ -9,7 +9,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Statistic
 
 _UNITS = {str(key): key.unit for key in keys.all_keys()}
-_SAID_BY_THE_NAME = ("fraction", "nats", "count", "FLOPs an image", "1")
+_SAID_BY_THE_NAME = ("fraction", "nats", "count", "FLOPs an image", "1", "target units")
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"))
 _DIGITS = frozenset("123456789")
 
