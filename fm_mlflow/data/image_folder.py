@@ -12,7 +12,7 @@ from fm_mlflow.data.rows import MOST_CLASSES, FourParts
 from fm_mlflow.errors import DataError, InputError
 
 _ACCEPTED = "a folder of images with a folder for each class, or with those in train/ and test/"
-_MOST_IMAGES = 10_000_000
+_MOST_IMAGES = 2_000_000
 _EVERY = 5
 
 _Images = list[tuple[bytes, int, Path]]

@@ -25,6 +25,7 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _GREY = ("1", "L", "LA")
 _LARGEST_FILE = 64 * 1024**2
 _MOST_PIXELS = 50_000_000
+_AT_ONCE = 256
 _DEEP = "an image of more than 8 bits a channel, which is not read"
 
 _T = TypeVar("_T")
@@ -108,7 +109,8 @@ class ImageFiles:
 def in_threads(function: Callable[[Path], _T], paths: Sequence[Path]) -> Iterator[_T]:
     """Apply a function to each file, on all processors; yield what it returns in their order."""
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fm_mlflow-images") as pool:
-        yield from pool.map(function, paths)
+        for start in range(0, len(paths), _AT_ONCE):  # of millions, not all are to wait in it
+            yield from pool.map(function, paths[start : start + _AT_ONCE])
 
 
 def shape_of(path: Path) -> tuple[int, ...]:
