@@ -58,6 +58,7 @@ LONGEST_FIRST = (
     "commands/test_resume.py",
     "tracking/outbox/test_delivery.py",
     "training/test_models.py",
+    "training/test_own_data.py",
     "tracking/outbox/test_damage.py",
     "tracking/test_hostile_runs.py",
     "commands/test_compare.py",
