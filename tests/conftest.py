@@ -81,7 +81,7 @@ def _own_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Real processes do it: `training/test_read_back.py` and the tests of the command line.
     """
-    monkeypatch.setattr(ReadBack, "_start", lambda _self, _stack: None)
+    monkeypatch.setattr(ReadBack, "_start", lambda _self: None)
 
 
 @pytest.fixture(autouse=True)

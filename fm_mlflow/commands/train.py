@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
-from fm_mlflow.config import TrainConfig
+from fm_mlflow.config import BUILTIN_MODELS, TrainConfig
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
@@ -124,7 +124,13 @@ def run_training(
     parts = config.measured_parts
     memory_monitor = MemoryMonitor() if "memory" in parts else nullcontext()
     energy_monitor = EnergyMonitor() if "energy" in parts else nullcontext()
-    with memory_monitor as memory, energy_monitor as energy, rare_garbage_collection():
+    is_own = function is not None or config.model not in BUILTIN_MODELS
+    with (
+        ReadBack(progress.notice, is_needed=is_own) as reading_back,
+        memory_monitor as memory,
+        energy_monitor as energy,
+        rare_garbage_collection(),
+    ):
 
         def enter(phase: str) -> None:
             (memory.phase if memory else _unmeasured)(phase)
@@ -149,6 +155,7 @@ def run_training(
         progress.stage("building the model")
         built = build_model(config, dataset, function)
         _restore(built, start)
+        reading_back.give(built, dataset)
         # A run that is extended keeps its parameters; everything else speaks of what it comes to.
         whole = config.model_copy(update={"epochs": start.until(config)})
         with TrackedRun(
@@ -161,7 +168,9 @@ def run_training(
         ) as run:
             machine = describe_machine(start.load)
             log_setting(run, config, dataset, built, machine)
-            fitted = _fit(run, config, dataset, built, progress, callbacks, enter, start)
+            fitted = _fit(
+                run, config, dataset, built, progress, callbacks, enter, start, reading_back
+            )
             enter(EVALUATION)
             progress.stage("evaluating and logging the model")
             logged, outcome = log_outcome(run, whole, dataset, built, fitted)
@@ -177,6 +186,7 @@ def run_training(
                 images=len(dataset.train),
                 batch_size=config.batch_size,
                 training_seconds=fitted.training_seconds,
+                epochs_beside=reading_back.epochs_beside,
                 memory=memory,
                 energy=energy,
             )
@@ -260,6 +270,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
     enter: Callable[[str], None],
     start: Start,
+    reading_back: ReadBack,
 ) -> FitResult:
     from fm_mlflow.fitting import fit
     from fm_mlflow.training.fit_checkpoints import Checkpointing
@@ -274,12 +285,12 @@ def _fit(
             is_first_step = False
             enter(TRAINING)
         progress.batch(epoch_now, epochs, done, total)
-        if reading_back is not None:
-            reading_back.check()
+        reading_back.check()
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         nonlocal epoch_now
         epoch_now = epoch + 1
+        reading_back.end_epoch()
         if "memory" in config.measured_parts:
             metrics = {**metrics, keys.MEMORY_RSS: resident_mib()}
         run.log_metrics(metrics, step=epoch)
@@ -287,11 +298,7 @@ def _fit(
         progress.epoch(epoch, epochs, metrics)
 
     training, validation = dataset.train, dataset.validation or dataset.test
-    reading_back = ReadBack(built, dataset, progress.notice) if built.is_own else None
-    with (
-        reading_back or nullcontext(),
-        closing(Checkpointing(run, built.model, config, dataset.digest, start)) as checkpoints,
-    ):
+    with closing(Checkpointing(run, built.model, config, dataset.digest, start)) as checkpoints:
         enter(FIRST_STEP)
         fitted = fit(
             built.model,
@@ -307,6 +314,5 @@ def _fit(
             fit_loop=config.fit_loop,
             metric_names=built.metric_names,
         )
-        if reading_back is not None:
-            reading_back.finish(progress.stage)
+        reading_back.finish(progress.stage)
     return checkpoints.whole(fitted)

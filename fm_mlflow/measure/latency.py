@@ -92,22 +92,30 @@ def batch_call(model: keras.Model, example: Any, batch_size: int) -> Iterator[Ca
         yield backend().compiled_call(model, _batch(example, batch_size))
 
 
-def training_throughput(images: int, epoch_seconds: Sequence[float]) -> Measurement:
+def training_throughput(
+    images: int, epoch_seconds: Sequence[float], beside: int = 0
+) -> Measurement:
     """Compute `throughput/training_per_second` from what the epochs took.
 
     Args:
         images: Images of an epoch.
         epoch_seconds: Time of each epoch's training steps, validation left out, in order.
+        beside: How many epochs, the first ones, ran beside other work of ours.
 
     Returns:
-        Images over the median of the epochs; the first, which traces the model, is left out where
-        there are others.
+        Images over the median of the epochs; the first, which traces the model, and those beside
+        other work are left out where there are others.
     """
     key = keys.THROUGHPUT_TRAINING
     if not epoch_seconds:
         return Measurement.missing(key, "images of an epoch / its seconds", "no epoch has ended")
-    counted = list(epoch_seconds[1:]) or list(epoch_seconds)
+    left_out = beside if 1 < beside < len(epoch_seconds) else 1
+    counted = list(epoch_seconds[left_out:]) or list(epoch_seconds)
     which = "epochs but the first" if len(epoch_seconds) > 1 else "the only epoch, tracing included"
+    if left_out > 1:
+        which += f" {left_out}, beside which the model was read back"
+    elif beside > 1:
+        which += ", beside which the model was read back"
     rates = [images / each for each in counted]
     method = f"images of an epoch / seconds of its training steps, median of {which}"
     details = {"images": images, "epoch_seconds": list(epoch_seconds)}

@@ -74,6 +74,7 @@ class Trained:
         data: All that `train_step` got, where it is known: arrays, tensors or specs of them, such
             as (inputs, targets, weights).
         energy: The monitor of its energy, likewise; it still reads the counters.
+        epochs_beside: How many epochs, the first ones, ran beside other work of ours.
     """
 
     model: keras.Model
@@ -85,6 +86,7 @@ class Trained:
     memory: MemoryMonitor | None
     data: Any = None
     energy: EnergyMonitor | None = None
+    epochs_beside: int = 0
 
 
 def training_costs(
@@ -122,7 +124,7 @@ def training_costs(
         with batch_call(model, trained.inputs, _ENERGY_BATCH) as predict:
             return energy.inference(predict, _ENERGY_BATCH) if energy else []
 
-    speed = training_throughput(trained.images, trained.training_seconds)
+    speed = training_throughput(trained.images, trained.training_seconds, trained.epochs_beside)
     measurements = [
         *_attempt(_SIZE_KEYS, lambda: model_sizes(model)),
         *_attempt(_FLOPS_KEYS, flops if "flops" in parts else None),

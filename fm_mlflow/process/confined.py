@@ -33,7 +33,7 @@ _NEEDED = re.compile(
 _ROOT = Path(__file__).resolve().parents[2]
 _TAIL_BYTES = 64 * 1024
 _SHOWN = 500
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 0.05
 _END_SECONDS = 15.0
 """Longer than the supervisor takes to end what it started."""
 

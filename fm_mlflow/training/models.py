@@ -57,7 +57,6 @@ class BuiltModel:
         gives_logits: Its outputs are not probabilities; a softmax makes them so. None of numbers.
         params: What the run logs of it: optimizer, loss and, unless scheduled, learning rate.
         was_compiled: Its author compiled it: optimizer, loss and learning rate are the author's.
-        is_own: It is a user's own, no built-in one.
         source: What is needed to load it elsewhere.
         metric_names: What its metrics are called in the store.
     """
@@ -69,7 +68,6 @@ class BuiltModel:
     gives_logits: bool | None
     params: dict[str, Any]
     was_compiled: bool
-    is_own: bool
     source: UserSource
     metric_names: MetricNames
 
@@ -178,8 +176,7 @@ def build_model(
         tf.config.experimental.enable_op_determinism()
     source, classes = UserSource(), dataset.numbered_classes()
     with refused_as(config.model):
-        is_own = function is not None or config.model not in BUILDERS
-        if not is_own:
+        if function is None and config.model in BUILDERS:
             if not classes:
                 raise UnfitError(_OF_CLASSES.format(dataset.train.targets.dtype))
             model = BUILDERS[config.model](dataset.example_shape, len(classes))
@@ -215,7 +212,6 @@ def build_model(
         gives_logits=gives_logits,
         params=params,
         was_compiled=was_compiled,
-        is_own=is_own,
         source=source,
         metric_names=names,
     )

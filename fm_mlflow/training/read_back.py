@@ -1,15 +1,14 @@
-"""Reads a user's own model back as a stranger would, beside the first epochs of its training."""
+"""Reads a user's own model back as a stranger would, beside the first seconds of its training."""
 
 from __future__ import annotations
 
 import json
 import math
-import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import TrainingError
-from fm_mlflow.process.confined import (
-    ConfinedError,
-    Limits,
-    run_confined,
-    scratch_folder,
-)
+from fm_mlflow.process.confined import ConfinedError, Limits, run_confined, scratch_folder
 from fm_mlflow.process.redaction import redact
 
 if TYPE_CHECKING:
@@ -39,13 +33,8 @@ _VARIABLES = {
 _MODEL = "model"
 _EXAMPLES = 2
 _LONGEST_SECONDS = 600.0
-_PATIENCE_SECONDS = 8.0
 _LONGEST_WAIT_SECONDS = 60.0
-_LIBRARIES_BYTES = 4 * 1024**3
-_TIMES_MODEL = 4
-_FILE_BYTES = 256 * 1024**2
-_ANSWER_BYTES = 1024**2
-_CHARACTERS = 64  # of two numbers
+_ANSWER_BYTES = 2 * 1024**2
 _TOLERANCE = 5e-3
 _TOLERANCE_OF_NARROW_TYPES = 5e-2
 
@@ -53,84 +42,58 @@ _TOLERANCE_OF_NARROW_TYPES = 5e-2
 class ReadBack:
     """Has another process load a model as it would be logged now; a context manager.
 
-    The model is saved at once. The process runs on, only where a processor would idle, while the
-    caller trains; leaving the block stops it. That it could not be done - no memory, no time - is
-    told and harms nothing.
+    The process starts at once, so that it imports its libraries while the caller does; then it
+    waits for the model. Leaving the block stops it. That it could not be done - no memory, no
+    time - is told and harms nothing.
 
     Args:
-        built: The model, before its training.
-        dataset: For its input example.
         notice: Called with what a person should know, in one line.
+        is_needed: Without it, nothing is done.
+
+    Attributes:
+        epochs_beside: Epochs that have ended and began while the process was running.
     """
 
-    def __init__(self, built: BuiltModel, dataset: Dataset, notice: Callable[[str], None]) -> None:
-        self._built = built
-        self._dataset = dataset
+    def __init__(self, notice: Callable[[str], None], *, is_needed: bool) -> None:
+        self.epochs_beside = 0
         self._notice = notice
-        self._stack = ExitStack()
-        self._expected: NDArray[Any] = np.empty(0)
-        self._limits = Limits(0, 0, 0, 0)
+        self._is_needed = is_needed
         self._folder = Path()
-        self._process: _Process | None = None
+        self._answer: Future[bytes] | None = None
+        self._stop = threading.Event()
+        self._end = ExitStack()
+        self._expected: NDArray[Any] = np.empty(0)
+        self._until = math.inf
+        self._is_beside = False
 
     def __enter__(self) -> ReadBack:
-        """Save the model, and start the process."""
-        with ExitStack() as stack:
-            self._start(stack)
-            self._stack = stack.pop_all()
+        """Start the process."""
+        if self._is_needed:
+            self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop the process, if it still runs."""
-        if self._process is not None:
-            self._process.stop()
-        self._stack.close()
+        self._stop.set()
+        self._end.close()
 
-    def check(self) -> None:
-        """Return at once, unless it is known by now that the model cannot be read back.
+    def give(self, built: BuiltModel, dataset: Dataset) -> None:
+        """Save a model for the process to load.
 
-        Raises:
-            TrainingError: It cannot; says why.
+        Args:
+            built: The model, before its training.
+            dataset: For its input example.
         """
-        if self._process is None or self._process.is_running:
+        if self._answer is None:
             return
-        if problem := self._process.problem:
-            self._notice(
-                f"it is not known whether others can load the model: the process that tried it was "
-                f"stopped ({problem}); `fm-mlflow register` tries it again"
-            )
-        elif failure := redact(_judge(json.loads(self._process.answer), self._expected)):
-            raise TrainingError(
-                "the model cannot be loaded by others: in a process that has nothing but what is "
-                f"logged with it, {failure}"
-            )
-        self._process = None
-
-    def finish(self, stage: Callable[[str], None]) -> None:
-        """Wait for the verdict, about a minute at most.
-
-        Raises:
-            TrainingError: The model cannot be read back.
-        """
-        if self._process is not None and self._process.is_running:
-            stage("waiting until the model is read back")
-            self._process.wait(_PATIENCE_SECONDS)
-            if self._process.is_running:  # other work leaves it no processor; ours is done
-                self._process.stop()
-                limits = replace(self._limits, idle=False, seconds=_LONGEST_WAIT_SECONDS)
-                self._process = _Process(self._folder, limits)
-                self._process.wait(math.inf)
-        self.check()
-
-    def _start(self, stack: ExitStack) -> None:
         from fm_mlflow.tracking.save_model import save_model
 
-        built, self._folder = self._built, stack.enter_context(scratch_folder())
-        inputs = built.inputs(self._dataset.test.head(_EXAMPLES))
+        inputs = built.inputs(dataset.test.head(_EXAMPLES))
         self._expected = np.asarray(built.model(inputs, training=False))
-        size = save_model(
+        unfinished = self._folder / "unfinished"
+        save_model(
             built.model,
-            self._folder / _MODEL,
+            unfinished,
             input_example=inputs,
             output_example=self._expected,
             class_names=built.class_names,
@@ -139,57 +102,79 @@ class ReadBack:
             code_files=built.source.files,
             requirements=built.source.requirements,
         )
-        room = _TIMES_MODEL * (size or 0)
-        self._limits = Limits(
-            seconds=_LONGEST_SECONDS,
-            memory=min(psutil.virtual_memory().total, _LIBRARIES_BYTES + room),
-            file_size=max(_FILE_BYTES, room),
-            answer=_ANSWER_BYTES + self._expected.size * _CHARACTERS,
-            idle=True,
-        )
-        self._process = _Process(self._folder, self._limits)
+        unfinished.rename(self._folder / _MODEL)
+        self._until = time.monotonic() + _LONGEST_SECONDS
+        self._is_beside = True
 
+    def check(self) -> None:
+        """Return at once, unless it is known by now that the model cannot be read back.
 
-class _Process:
-    """A stranger's process, and the thread that waits for it.
-
-    Attributes:
-        answer: What it sent.
-        problem: Why it sent nothing.
-    """
-
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        self.answer = b""
-        self.problem = ""
-        self._model = folder / _MODEL
-        self._folder = Path(tempfile.mkdtemp(dir=folder))
-        self._limits = limits
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fm_mlflow-read-back", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_running(self) -> bool:
-        return self._thread.is_alive()
-
-    def wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while self.is_running and time.monotonic() < until:
-            self._thread.join(0.1)  # short, for the sake of signals
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        model, limits = [str(self._model)], self._limits
+        Raises:
+            TrainingError: It cannot; says why.
+        """
+        if self._answer is None:
+            return
+        is_late = time.monotonic() > self._until
+        if is_late:
+            self._stop.set()
+        elif not self._answer.done():
+            return
+        answer, self._answer = self._answer, None
         try:
-            self.answer = run_confined(
-                _PROGRAM, model, self._folder, limits, _VARIABLES, beside=self._stop
+            found = json.loads(answer.result())
+        except (ConfinedError, OSError, RuntimeError, ValueError) as error:
+            cause = "it did not end in time" if is_late else redact(str(error))
+            self._notice(
+                "it is not known whether others can load the model: the process that tried it was "
+                f"stopped ({cause}); `fm-mlflow register` tries it again"
             )
-            json.loads(self.answer)
-        except (ConfinedError, OSError, ValueError) as error:
-            self.problem = redact(str(error))
+            return
+        if failure := redact(_judge(found, self._expected)):
+            raise TrainingError(
+                "the model cannot be loaded by others: in a process that has nothing but what is "
+                f"logged with it, {failure}"
+            )
+
+    def end_epoch(self) -> None:
+        """Note that an epoch has ended, and the next one begins."""
+        self.epochs_beside += self._is_beside
+        self._is_beside = self._answer is not None and not self._answer.done()
+
+    def finish(self, stage: Callable[[str], None]) -> None:
+        """Wait for the verdict, about a minute at most.
+
+        Raises:
+            TrainingError: The model cannot be read back.
+        """
+        if self._answer is not None and not self._answer.done():
+            stage("waiting until the model is read back")
+            self._until = min(self._until, time.monotonic() + _LONGEST_WAIT_SECONDS)
+        while self._answer is not None:
+            wait([self._answer], 0.1)  # short, for the sake of signals
+            self.check()
+
+    def _start(self) -> None:
+        self._folder = self._end.enter_context(scratch_folder())
+        answer: Future[bytes] = Future()
+        # How large the model will be is not known yet.
+        most = psutil.virtual_memory().total // 2
+        limits = Limits(seconds=math.inf, memory=most, file_size=most, answer=_ANSWER_BYTES)
+        model = [str(self._folder / _MODEL)]
+
+        def run() -> None:
+            try:
+                beside = self._stop
+                answer.set_result(
+                    run_confined(_PROGRAM, model, self._folder, limits, _VARIABLES, beside)
+                )
+            except Exception as error:  # told by `check`
+                answer.set_exception(error)
+
+        # No executor's: Python would wait for its end wherever an interruption came.
+        thread = threading.Thread(target=run, name="fm_mlflow-read-back", daemon=True)
+        thread.start()
+        self._end.callback(thread.join)
+        self._answer = answer
 
 
 def _judge(answer: dict[str, Any], expected: NDArray[Any]) -> str:

@@ -1,39 +1,73 @@
 """The process that loads a user's own model as a stranger would, and predicts with it.
 
-`training.read_back` runs `fm_mlflow.training.stranger MODEL` by `process.confined`: a saved MLflow
-model in a folder. Nothing of the training process is here: neither its modules nor what was
-registered or switched in its Keras. The answer is JSON: `outputs` for the model's input example,
-`again` the same once more, or `error`.
+`training.read_back` runs `fm_mlflow.training.stranger MODEL` by `process.confined`: the folder of a
+saved MLflow model, which appears when it is complete. Until then the process imports what it needs.
+Nothing of the training process is here: neither its modules nor what was registered or switched in
+its Keras. The answer is JSON: `outputs` for the model's input example, `again` the same once more,
+or `error`.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import inspect
 import json
 import re
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import psutil
 
 from fm_mlflow.process.quiet import import_tensorflow
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.registration.fresh_process import answer_with, forget_where_we_came_from
 
 _NAME = re.compile(r"[\w.-]+")
+_LOOK_SECONDS = 0.02
 
 
 def main() -> None:
-    """Read back the model that the command line names."""
+    """Read back the model that the command line names, once it is there."""
     forget_where_we_came_from()
-    answer_with(lambda: json.dumps(_read_back(Path(sys.argv[1]))).encode())
+    answer_with(lambda: json.dumps(_answer(Path(sys.argv[1]))).encode())
 
 
-def _read_back(folder: Path) -> dict[str, Any]:
+def _answer(folder: Path) -> dict[str, Any]:
+    prepare()
+    parent = psutil.Process().parent()
+    while not folder.exists():
+        if parent is None or not parent.is_running():
+            raise RuntimeError("whoever trains the model is gone")
+        time.sleep(_LOOK_SECONDS)
+    return read_back(folder)
+
+
+def prepare() -> None:
+    """Do what needs no model: imports, a first prediction, which starts TensorFlow's machinery."""
     import_tensorflow()
+    import keras
+
+    importlib.import_module("fm_mlflow.tracking.load_model")
+    _modules()
+    any_model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    any_model.predict(np.zeros((1, 1)), verbose=0)
+    keras.backend.clear_session()  # also what counts the layers
+
+
+def read_back(folder: Path) -> dict[str, Any]:
+    """Load a saved MLflow model and predict its input example.
+
+    Returns:
+        Lists `outputs` and `again`, of shape (n, classes); or `error`, in one line.
+    """
     from fm_mlflow.tracking.load_model import load_model
 
     code = folder / "code"
@@ -46,6 +80,8 @@ def _read_back(folder: Path) -> dict[str, Any]:
         outputs, again = (loaded.predict(example).astype(float).tolist() for _ in range(2))
     except Exception as error:  # of Keras, or of the model's own code
         return {"error": one_line(error.__cause__ or error)}
+    finally:
+        del sys.meta_path[0]
     return {"outputs": outputs, "again": again}
 
 
@@ -75,7 +111,7 @@ def _brought(folder: Path, code: Path) -> frozenset[str]:
     """Return the modules that whoever installs the model's requirements has."""
     text = (folder / "requirements.txt").read_text(encoding="utf-8")
     named = [match[0] for line in text.splitlines() if (match := _NAME.match(line))]
-    modules = metadata.packages_distributions()
+    modules = _modules()
     # TensorFlow's distribution goes by several names.
     required = _with_requirements(name for each in named for name in [each, *modules.get(each, [])])
     installed = {
@@ -83,6 +119,12 @@ def _brought(folder: Path, code: Path) -> frozenset[str]:
     }
     own = {each.stem for each in code.iterdir()} if code.is_dir() else set()
     return frozenset({*sys.stdlib_module_names, *installed, *own, "fm_mlflow"})
+
+
+@cache
+def _modules() -> Mapping[str, list[str]]:
+    """Return the distributions that bring each module, of all that are installed."""
+    return metadata.packages_distributions()
 
 
 def _with_requirements(names: Iterable[str]) -> set[str]:
