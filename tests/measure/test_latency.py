@@ -216,6 +216,12 @@ def test_training_throughput_leaves_the_first_epoch_out() -> None:
     assert found.samples == 3
     assert found.spread == pytest.approx(statistics.stdev([3000, 2000, 1500]))
     assert found.unit == "images/s"
+    beside = training_throughput(6000, [10.0, 9.0, 3.0, 3.0], 2)
+    assert beside.value == 2000
+    assert "epochs but the first 2, beside which the model was read back" in beside.method
+    whole = training_throughput(6000, [10.0, 3.0], 2)
+    assert whole.value == 2000
+    assert whole.method.endswith("epochs but the first, beside which the model was read back")
     only = training_throughput(6000, [10.0])
     assert (only.value, only.samples, only.spread) == (600, 1, None)
     assert "tracing included" in only.method

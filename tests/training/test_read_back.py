@@ -1,9 +1,12 @@
-"""A user's own model, loaded in a real process that has nothing but what is logged with it."""
+"""A user's own model, loaded by real processes that have nothing but what is logged with it."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import keras
@@ -14,10 +17,11 @@ import pytest
 from fm_mlflow import TrainingError, train
 from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset
-from fm_mlflow.training import read_back
+from fm_mlflow.process.confined import ConfinedError
+from fm_mlflow.training import read_back, stranger
 from fm_mlflow.training.models import BuiltModel, build_model
 from fm_mlflow.training.read_back import ReadBack
-from tests.processes import wait_for
+from tests.processes import PROJECT, wait_for
 from tests.stores import Store
 from tests.trained import DIGITS
 
@@ -124,19 +128,64 @@ def test_a_failure_ends_the_run_and_keras_own_state_does_not_hide_it(
     assert not psutil.Process().children()
 
 
+STRANGER = """
+import json, os, sys
+from pathlib import Path
+from fm_mlflow.registration.fresh_process import forget_where_we_came_from
+from fm_mlflow.training import stranger
+channel = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+forget_where_we_came_from()
+stranger.prepare()
+for line in sys.stdin:
+    print(json.dumps(stranger.read_back(Path(line.strip()))), file=channel, flush=True)
+    for name in ("strangers", "helper_of_strangers"):
+        del sys.modules[name]
+"""
+
+
+@pytest.fixture
+def _one_stranger_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have one process load the models of a test, because each would import TensorFlow."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STRANGER],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+
+        def ask(_program: str, arguments: list[str], *_: object) -> bytes:
+            wait_for(Path(arguments[0]).exists, "the model")
+            process.stdin.write(f"{arguments[0]}\n".encode())  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            return process.stdout.readline()  # type: ignore[union-attr]
+
+        monkeypatch.setattr(read_back, "run_confined", ask)
+        yield
+        process.stdin.close()  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("_one_stranger_for_all")
 def test_strangers_have_what_is_logged_and_nothing_else(digits: Dataset, models: Path) -> None:
+    assert verdict(models, "fine", digits) == ""
+    assert "'pytest': neither logged with the model" in verdict(models, "charged", digits)
+    assert "it gives other outputs than here: weights or set" in verdict(
+        models, "forgetful", digits
+    )
+
+
+def verdict(models: Path, name: str, digits: Dataset) -> str:
     told: list[str] = []
-    with ExitStack() as stack:
-        started = {
-            name: stack.enter_context(ReadBack(build(models, name, digits), digits, told.append))
-            for name in ("fine", "charged", "forgetful")
-        }
-        started["fine"].finish(told.append)
-        with pytest.raises(TrainingError, match=r"'pytest': neither logged with the model"):
-            started["charged"].finish(told.append)
-        with pytest.raises(TrainingError, match="it gives other outputs than here: weights or set"):
-            started["forgetful"].finish(told.append)
-    assert set(told) == {"waiting until the model is read back"}
+    with ReadBack(told.append, is_needed=True) as reading:
+        reading.give(build(models, name, digits), digits)
+        try:
+            reading.finish(told.append)
+        except TrainingError as error:
+            return str(error)
+    assert told == ["waiting until the model is read back"]
+    return ""
 
 
 def build(models: Path, name: str, digits: Dataset) -> BuiltModel:
@@ -146,25 +195,69 @@ def build(models: Path, name: str, digits: Dataset) -> BuiltModel:
 def test_what_takes_too_long_is_stopped_and_told(
     digits: Dataset, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_back, "_PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(read_back, "_LONGEST_WAIT_SECONDS", 0.5)
     told: list[str] = []
-    with ReadBack(build(models, "fine", digits), digits, told.append) as reading:
+    with ReadBack(told.append, is_needed=True) as reading:
+        reading.give(build(models, "fine", digits), digits)
         reading.finish(told.append)
     assert told[1:] == [
         "it is not known whether others can load the model: the process that tried it was stopped "
-        "(it did not end within 0.5 s); `fm-mlflow register` tries it again"
+        "(it did not end in time); `fm-mlflow register` tries it again"
     ]
     assert not psutil.Process().children()
 
 
-def test_leaving_it_stops_it(digits: Dataset, models: Path) -> None:
+def test_leaving_it_stops_it_before_it_has_a_model() -> None:
     told: list[str] = []
-    with ReadBack(build(models, "fine", digits), digits, told.append) as reading:
+    with ReadBack(told.append, is_needed=True) as reading:
         wait_for(lambda: len(psutil.Process().children(recursive=True)) == 2, "the process")
         reading.check()
     assert not psutil.Process().children()
     assert told == []
+
+
+def test_a_stranger_without_a_model_ends_with_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        parent = psutil.Process(ended.pid)
+    monkeypatch.setattr(psutil.Process, "parent", lambda _self: parent)
+    monkeypatch.setattr(stranger, "prepare", lambda: None)
+    with pytest.raises(RuntimeError, match="is gone"):
+        stranger._answer(tmp_path / "model")
+
+
+def test_epochs_beside_it_are_counted(
+    digits: Dataset, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+
+    def run(*_: object) -> bytes:
+        over.wait()
+        raise ConfinedError("it was killed")
+
+    monkeypatch.setattr(read_back, "run_confined", run)
+    told: list[str] = []
+    with ReadBack(told.append, is_needed=True) as reading:
+        try:
+            reading.give(build(models, "fine", digits), digits)
+            for _ in range(2):
+                reading.end_epoch()
+        finally:
+            over.set()
+        reading.finish(told.append)
+        for _ in range(2):
+            reading.end_epoch()
+    assert reading.epochs_beside == 3  # it ended within the third
+    assert told[-1].endswith("(it was killed); `fm-mlflow register` tries it again")
+
+
+@pytest.mark.usefixtures("store")
+def test_built_in_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(ReadBack, "_start", started.append)
+    train("mlp", **{**DIGITS, "epochs": 1})
+    assert started == []
 
 
 @pytest.mark.parametrize(
