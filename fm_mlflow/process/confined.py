@@ -47,14 +47,12 @@ class Limits:
         memory: Resident bytes, of all its processes together. (Not on Windows.)
         file_size: Bytes of each file that it writes. (Not on Windows.)
         answer: Bytes that it may send.
-        idle: It runs only where a processor would idle.
     """
 
     seconds: float
     memory: int
     file_size: int
     answer: int
-    idle: bool = False
 
 
 class ConfinedError(Exception):
@@ -101,7 +99,7 @@ def run_confined(
         (folder / name).mkdir()
     command = [
         *(sys.executable, "-m", "fm_mlflow.process.supervisor"),
-        *(str(limits.memory), str(limits.file_size), "idle" if limits.idle else "normal"),
+        *(str(limits.memory), str(limits.file_size)),
         *(program, *arguments),
     ]
     was_open, ended_orderly = close_to_others() if beside is None else False, True

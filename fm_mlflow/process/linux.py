@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
-from contextlib import suppress
 
 _SET_PARENT_DEATH_SIGNAL = 1
 _GET_DUMPABLE, _SET_DUMPABLE = 3, 4
@@ -21,17 +19,6 @@ def end_with_parent() -> None:
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends, instead of init."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
-
-
-def run_when_idle() -> None:
-    """Have this process, and all that it starts, run only where a processor would idle."""
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with suppress(OSError, AttributeError):
-        os.nice(19)
-    # A session may have a share of its own, whatever the priorities of its processes are.
-    with suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as file:
-        file.write("19")
 
 
 def close_to_others() -> bool:

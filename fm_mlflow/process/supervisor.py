@@ -1,8 +1,7 @@
 """Runs a program that is not trusted within limits, and ends with it all that it has started.
 
-`python -m fm_mlflow.process.supervisor MEMORY FILE PRIORITY PROGRAM [ARGUMENT]...` is what
-`fm_mlflow.process.confined` starts: limits in bytes; `normal` or `idle`; a module, or the path of a
-file. The program
+`python -m fm_mlflow.process.supervisor MEMORY FILE PROGRAM [ARGUMENT]...` is what
+`fm_mlflow.process.confined` starts: limits in bytes; a module, or the path of a file. The program
 runs in a fork of this process: a fresh interpreter whose start is paid once. When standard input
 ends, because whoever holds its other end wants it so or is gone, everything is ended.
 """
@@ -19,7 +18,7 @@ from contextlib import suppress
 
 import psutil
 
-from fm_mlflow.process.linux import adopt_orphans, close_to_others, end_with_parent, run_when_idle
+from fm_mlflow.process.linux import adopt_orphans, close_to_others, end_with_parent
 
 _TICK_SECONDS = 0.05
 _SCAN_SECONDS = 0.25
@@ -30,9 +29,7 @@ _MIB = 1024**2
 
 def main() -> None:
     """Run the program; exit as it does, or with 1 and the reason as the last line of stderr."""
-    memory, file_size, priority, program, *arguments = sys.argv[1:]
-    if priority == "idle":
-        run_when_idle()
+    memory, file_size, program, *arguments = sys.argv[1:]
     if sys.platform != "win32":  # which has none of these limits
         adopt_orphans()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by our parent, it would hide ends

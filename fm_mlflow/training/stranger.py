@@ -16,16 +16,16 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable
+from functools import cached_property
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
+from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.quiet import import_tensorflow
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.registration.fresh_process import answer_with, forget_where_we_came_from
@@ -41,25 +41,24 @@ def main() -> None:
 
 
 def _answer(folder: Path) -> dict[str, Any]:
-    prepare()
+    with rare_garbage_collection():
+        prepare()
+        _wait_for(folder)
+        return read_back(folder)
+
+
+def _wait_for(folder: Path) -> None:
     parent = psutil.Process().parent()
     while not folder.exists():
         if parent is None or not parent.is_running():
             raise RuntimeError("whoever trains the model is gone")
         time.sleep(_LOOK_SECONDS)
-    return read_back(folder)
 
 
 def prepare() -> None:
-    """Do what needs no model: imports, a first prediction, which starts TensorFlow's machinery."""
+    """Import what loading needs."""
     import_tensorflow()
-    import keras
-
     importlib.import_module("fm_mlflow.tracking.load_model")
-    _modules()
-    any_model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    any_model.predict(np.zeros((1, 1)), verbose=0)
-    keras.backend.clear_session()  # also what counts the layers
 
 
 def read_back(folder: Path) -> dict[str, Any]:
@@ -70,8 +69,7 @@ def read_back(folder: Path) -> dict[str, Any]:
     """
     from fm_mlflow.tracking.load_model import load_model
 
-    code = folder / "code"
-    sys.meta_path.insert(0, _OnlyWhatIsLogged(code, _brought(folder, code)))
+    sys.meta_path.insert(0, _OnlyWhatIsLogged(folder))
     try:
         loaded = load_model(str(folder))
         example = loaded.input_example()
@@ -88,12 +86,18 @@ def read_back(folder: Path) -> dict[str, Any]:
 class _OnlyWhatIsLogged(importlib.abc.MetaPathFinder):
     """Hides from the model's own code all modules that are not logged with it or required."""
 
-    def __init__(self, code: Path, brought: frozenset[str]) -> None:
-        self._code = str(code)
-        self._brought = brought
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._code = folder / "code"
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        if name.partition(".")[0] not in self._brought and self._is_asked_by_the_model():
+        top = name.partition(".")[0]
+        # The standard library first: looking up what was brought imports parts of it.
+        if (
+            top not in sys.stdlib_module_names
+            and self._is_asked_by_the_model()
+            and top not in self._brought
+        ):
             message = f"No module named {name!r}: neither logged with the model nor required by it"
             raise ModuleNotFoundError(message, name=name)
         return None
@@ -104,27 +108,25 @@ class _OnlyWhatIsLogged(importlib.abc.MetaPathFinder):
             frame.f_code.co_filename == __file__ or "importlib" in frame.f_code.co_filename
         ):
             frame = frame.f_back
-        return frame is not None and frame.f_code.co_filename.startswith(self._code)
+        return frame is not None and frame.f_code.co_filename.startswith(str(self._code))
 
-
-def _brought(folder: Path, code: Path) -> frozenset[str]:
-    """Return the modules that whoever installs the model's requirements has."""
-    text = (folder / "requirements.txt").read_text(encoding="utf-8")
-    named = [match[0] for line in text.splitlines() if (match := _NAME.match(line))]
-    modules = _modules()
-    # TensorFlow's distribution goes by several names.
-    required = _with_requirements(name for each in named for name in [each, *modules.get(each, [])])
-    installed = {
-        name for name, places in modules.items() if required & {_normal(each) for each in places}
-    }
-    own = {each.stem for each in code.iterdir()} if code.is_dir() else set()
-    return frozenset({*sys.stdlib_module_names, *installed, *own, "fm_mlflow"})
-
-
-@cache
-def _modules() -> Mapping[str, list[str]]:
-    """Return the distributions that bring each module, of all that are installed."""
-    return metadata.packages_distributions()
+    @cached_property
+    def _brought(self) -> frozenset[str]:
+        """What whoever installs the model's requirements has; seldom asked for, and slow."""
+        text = (self._folder / "requirements.txt").read_text(encoding="utf-8")
+        named = [match[0] for line in text.splitlines() if (match := _NAME.match(line))]
+        modules = metadata.packages_distributions()
+        # TensorFlow's distribution goes by several names.
+        required = _with_requirements(
+            name for each in named for name in [each, *modules.get(each, [])]
+        )
+        installed = {
+            name
+            for name, places in modules.items()
+            if required & {_normal(each) for each in places}
+        }
+        own = {each.stem for each in self._code.iterdir()} if self._code.is_dir() else set()
+        return frozenset({*installed, *own, "fm_mlflow"})
 
 
 def _with_requirements(names: Iterable[str]) -> set[str]:

@@ -301,23 +301,20 @@ time.sleep(0.5)
     assert not (tmp_path / "work" / "seen").exists()
 
 
-def test_what_runs_beside_gives_way_and_stops_when_told(tmp_path: Path) -> None:
+def test_what_runs_beside_stops_when_told(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     told = tmp_path / "told"
-    text = "import os, sys, time; open(sys.argv[1], 'w').write(f'{os.nice(0)}'); time.sleep(600)"
-    program.write_text(text)
+    program.write_text("import sys, time; open(sys.argv[1], 'w').close(); time.sleep(600)")
     stop = threading.Event()
-    limits = Limits(60, 2**30, 2**20, 2**20, idle=True)
 
     def ended() -> bool:
-        if told.exists() and told.read_text():
+        if told.exists():
             stop.set()
         return stop.is_set()
 
     with ThreadPoolExecutor(1) as thread:
-        arguments = str(program), [str(told)], tmp_path, limits
+        arguments = str(program), [str(told)], tmp_path, ENOUGH
         running = thread.submit(run_confined, *arguments, beside=stop)
         wait_for(ended, "the program")
         with pytest.raises(ConfinedStoppedError):
             running.result()
-    assert told.read_text() == "19"

@@ -222,9 +222,8 @@ def test_a_stranger_without_a_model_ends_with_its_parent(
     with subprocess.Popen(["true"]) as ended:
         parent = psutil.Process(ended.pid)
     monkeypatch.setattr(psutil.Process, "parent", lambda _self: parent)
-    monkeypatch.setattr(stranger, "prepare", lambda: None)
     with pytest.raises(RuntimeError, match="is gone"):
-        stranger._answer(tmp_path / "model")
+        stranger._wait_for(tmp_path / "model")
 
 
 def test_epochs_beside_it_are_counted(
