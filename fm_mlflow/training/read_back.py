@@ -68,8 +68,11 @@ class ReadBack:
 
     def __enter__(self) -> ReadBack:
         """Start the process."""
-        if self._is_needed:
-            self._start()
+        with ExitStack() as stack:
+            stack.push(self)  # an interruption may come here
+            if self._is_needed:
+                self._start()
+            stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
