@@ -124,9 +124,9 @@ def run_training(
     parts = config.measured_parts
     memory_monitor = MemoryMonitor() if "memory" in parts else nullcontext()
     energy_monitor = EnergyMonitor() if "energy" in parts else nullcontext()
-    is_own = function is not None or config.model not in BUILTIN_MODELS
+    is_own_model = function is not None or config.model not in BUILTIN_MODELS
     with (
-        ReadBack(progress.notice, is_needed=is_own) as reading_back,
+        ReadBack(progress.notice, is_needed=is_own_model) as reading_back,
         memory_monitor as memory,
         energy_monitor as energy,
         rare_garbage_collection(),
