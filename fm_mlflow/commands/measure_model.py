@@ -22,7 +22,8 @@ def measure_model(
 ) -> Measurements:
     """Measure a built Keras model: sizes, FLOPs of a prediction and a training step, latency.
 
-    Nothing is logged, and the model is as before: weights, optimizer and random states.
+    Nothing is logged. Weights and random states are as before; an optimizer without variables gets
+    them, as the first step of a fit would give it, because they count in the sizes.
 
     Args:
         model: Built; where it is compiled, its training step is profiled too.
@@ -49,4 +50,9 @@ def measure_model(
     from fm_mlflow.measure.training import model_costs
 
     batch_size = whole_number("batch_size", batch_size)
+    if not model.built:
+        raise InputError("model", model.name, "a model that is built: call it once on an example")
+    optimizer = model.optimizer if model.compiled else None
+    if optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
     return Measurements(model_costs(model, x, y, batch_size, parts))

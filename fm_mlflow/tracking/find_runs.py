@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import mlflow
+import numpy as np
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
@@ -40,6 +42,10 @@ _MOST_CHARACTERS = 1_000_000
 
 # They do not shape the result, or make the group's identity in another way.
 _NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING, *keys.PARAMS_OF_STOP})
+
+
+_OPTIMIZER_OF_MLFLOW = ("optimizer_", "opt_")
+"""How parameters begin that `mlflow.keras.MlflowCallback` and MLflow's autologging log."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +265,7 @@ def _config(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str
         for name, value in params.items()
         if name not in _NOT_CONFIG and value != LATER_DEFAULTS.get(name)
     }
+    _read_mlflows_optimizer(counted)
     for name in params:  # what a compiled model brought is what counted
         if name.startswith(keys.COMPILED_PREFIX):
             counted[name.removeprefix(keys.COMPILED_PREFIX)] = counted.pop(name)
@@ -268,6 +275,23 @@ def _config(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str
     if "dataset" in normal:  # `mlflow run` logs the path that the user typed, others the name
         normal["dataset"] = last_part(normal["dataset"])
     return normal
+
+
+def _read_mlflows_optimizer(params: dict[str, str]) -> None:
+    """Say what MLflow's own callback logged of an optimizer as we do: its kind and its rate.
+
+    The rest nobody chose, and Keras numbers the names of a process' optimizers.
+    """
+    for prefix in _OPTIMIZER_OF_MLFLOW:
+        if f"{prefix}name" not in params:
+            continue
+        logged = {name: params.pop(name) for name in list(params) if name.startswith(prefix)}
+        params.setdefault("optimizer", re.sub(r"_\d+$", "", logged[f"{prefix}name"]).lower())
+        try:  # a float32, which MLflow writes as a double; of a schedule, a mapping
+            rate = str(np.float32(logged.get(f"{prefix}learning_rate", "")))
+        except ValueError:
+            continue
+        params.setdefault("learning_rate", rate)
 
 
 def _normal(text: str) -> str:

@@ -165,7 +165,8 @@ def test_a_difference_that_the_choice_of_images_explains() -> None:
     verdict = verdict_of(each, details=details)
     assert verdict.p_value == pytest.approx(2 / 252)
     assert verdict.verdict == "not_distinguishable"
-    assert "but not beyond what the choice of test images explains" in verdict.words
+    expected = "but not beyond what seeds and the choice of test images explain together"
+    assert expected in verdict.words
     assert verdict.ci_low is not None
     assert verdict.ci_low < 0
 

@@ -48,7 +48,7 @@ def test_a_script_of_a_regression_is_tracked_whole(
     np.testing.assert_array_equal(found["target"].ravel(), Y[80:])
     errors = np.abs(found["prediction"].ravel() - Y[80:])
     assert metrics["test_mae"] == scores["test_mae"] == pytest.approx(errors.mean(), rel=1e-5)
-    assert metrics["memory/training_rss_mib"] >= 0
+    assert "memory/training_rss_mib" in metrics
     assert metrics["memory/baseline_rss_mib"] < metrics["memory/peak_rss_mib"]
     assert metrics["flops/training_total"] > 2 * 80 * metrics["flops/training_core"]
     # Loaded as anybody would.

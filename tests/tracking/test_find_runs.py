@@ -50,6 +50,15 @@ def test_a_run_becomes_a_record(store: Store) -> None:
         ({"learning_rate": "'1e-3'"}, {"learning_rate": "0.001"}),
         ({"epochs": "5.0"}, {"epochs": "5"}),
         ({"optimizer": "adam", "compiled/optimizer": "sgd"}, {"optimizer": "sgd"}),
+        (
+            {
+                "optimizer_name": "adam_3",
+                "optimizer_learning_rate": "0.0010000000474974513",
+                "optimizer_beta_1": "0.9",
+            },
+            {"optimizer": "adam", "learning_rate": "0.001"},
+        ),
+        ({"opt_name": "Adam", "opt_learning_rate": "{'decay': 1}"}, {"optimizer": "adam"}),
         ({"note": "it's"}, {"note": "it's"}),
         ({"measure": "none", "data_dir": "''"}, {}),
         ({"fit_loop": "keras"}, {"fit_loop": "keras"}),

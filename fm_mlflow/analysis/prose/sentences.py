@@ -68,7 +68,7 @@ def tested(
         )
     if p_value < ALPHA and verdict.difference:
         allowed_for = (
-            f"beyond what the choice of test {example}s explains"
+            f"beyond what seeds and the choice of test {example}s explain together"
             if counts_examples
             else "where the spreads of both are allowed for"
         )
