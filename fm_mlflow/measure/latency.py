@@ -106,6 +106,8 @@ def training_throughput(images: int, epoch_seconds: Sequence[float]) -> Measurem
     key = keys.THROUGHPUT_TRAINING
     if not epoch_seconds:
         return Measurement.missing(key, "images of an epoch / its seconds", "no epoch has ended")
+    if not images:
+        return Measurement.missing(key, "images of an epoch / its seconds", "nobody counted them")
     counted = list(epoch_seconds[1:]) or list(epoch_seconds)
     which = "epochs but the first" if len(epoch_seconds) > 1 else "the only epoch, tracing included"
     rates = [images / each for each in counted]
