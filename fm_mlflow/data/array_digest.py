@@ -23,7 +23,7 @@ def array_digest(*parts: Any) -> str:
     """
     digest = hashlib.sha256()
     for name, array in _named("", parts):
-        is_text = array.dtype.kind in "OU"
+        is_text = array.dtype.kind in "OUT"
         kind = "text" if is_text else array.dtype.str
         digest.update(f"{name} {kind} {array.shape}\0".encode())
         if is_text:  # one by one: an array of texts has the longest one's size for each

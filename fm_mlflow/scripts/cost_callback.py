@@ -25,6 +25,7 @@ from fm_mlflow.measure.training import Trained
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.scripts.fit_observer import FitObserver
 from fm_mlflow.scripts.fit_surroundings import (
+    call_first,
     callbacks_of_fit,
     callbacks_under_way,
     data_of_fit,
@@ -55,6 +56,13 @@ def _never_raising(hook: Hook) -> Hook:
             self._give_up(error)
 
     return cast("Hook", guarded)
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return one_line(error)
+    except Exception:  # an error whose own text raises
+        return type(error).__name__
 
 
 class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
@@ -141,6 +149,11 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         self.run_id = run.run_id
         self._callbacks = [each for each in callbacks_of_fit() if each is not self]
         self._data = data_of_fit(self.model)
+        # What other callbacks do at the end of an epoch is no training.
+        clock = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda _epoch, _logs: self._end_training_steps()
+        )
+        call_first(clock)
         run.begin(self.model, self.params.get("epochs"), alone=not self._is_logged_already)
         run.phase(FIRST_STEP)
         self._observer = FitObserver(self.model, self._on_first_step, self._on_error)
@@ -154,7 +167,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
     def _on_error(self, error: BaseException) -> None:
         """Note why a step failed; not the error itself, which holds all that the step had."""
         is_stop = isinstance(error, KeyboardInterrupt)
-        self._cause = KeyboardInterrupt() if is_stop else TrainingError(one_line(error))
+        self._cause = KeyboardInterrupt() if is_stop else TrainingError(_told(error))
 
     @property
     def _is_logged_already(self) -> bool:
@@ -255,7 +268,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
 
     def _give_up(self, error: Exception) -> None:
         self._gave_up = True
-        told = f"CostCallback records no more of this fit: {one_line(error)}"
+        told = f"CostCallback records no more of this fit: {_told(error)}"
         try:
             if self._observer is not None:
                 self._observer.detach()
@@ -263,7 +276,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
             if self._shared is None and self._run is not None:
                 self._close(TrainingError(told))
         except Exception as another:  # the fit continues whatever happens
-            told = f"{told}; {one_line(another)}"
+            told = f"{told}; {_told(another)}"
         _log.warning("%s", told)
 
     def _end_interrupted(self, cause: BaseException | None = None) -> None:

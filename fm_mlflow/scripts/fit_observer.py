@@ -87,12 +87,14 @@ class FitObserver:
     @property
     def batch_size(self) -> int | None:
         """Examples of the first step; None before it, and where they cannot be counted."""
-        return (self._steps.first or None) if self._steps and self._calls else None
+        if self._steps is None or self._steps.has_failed or not self._calls:
+            return None
+        return self._steps.first or None
 
     @property
     def examples(self) -> int:
-        """Examples that the steps have received so far."""
-        return self._steps.examples if self._steps else 0
+        """Examples that the steps have received so far; 0 where they cannot be counted."""
+        return self._steps.examples if self._steps and not self._steps.has_failed else 0
 
 
 class _Steps:
@@ -100,13 +102,14 @@ class _Steps:
 
     Attributes:
         data: Specs of the first batch.
+        has_failed: Some batch could not be counted, so that no count is true.
     """
 
     def __init__(self) -> None:
         self.data: Structure = None
         self._first = 0
         self._examples = 0
-        self._failed = False
+        self.has_failed = False
 
     @classmethod
     def of(cls, _model: keras.Model) -> _Steps:
@@ -129,12 +132,12 @@ class _Steps:
 
     def note(self, batch: Structure) -> None:
         """Count a batch; one that cannot be counted is none of the fit's business."""
-        if self._failed:
+        if self.has_failed:
             return
         try:
             self._count(batch)
         except Exception as error:  # data may be anything that the model's own step takes
-            self._failed = True
+            self.has_failed = True
             _log.warning("the examples of the steps cannot be counted: %s", one_line(error))
 
     def _count(self, batch: Structure) -> None:

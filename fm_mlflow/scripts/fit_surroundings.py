@@ -23,22 +23,29 @@ _UNKNOWN_SIZE = 16
 
 def callbacks_of_fit() -> list[keras.callbacks.Callback]:
     """Return all callbacks of the fit that calls a callback now; empty where they are not found."""
-    return next(_callback_lists(), [])
+    return next((list(each.callbacks) for each in _callback_lists()), [])
 
 
 def callbacks_under_way() -> list[keras.callbacks.Callback]:
     """Return the callbacks of all fits of this thread: one may run within another's callback."""
-    return [callback for callbacks in _callback_lists() for callback in callbacks]
+    return [callback for each in _callback_lists() for callback in each.callbacks]
 
 
-def _callback_lists() -> Iterator[list[keras.callbacks.Callback]]:
+def call_first(callback: keras.callbacks.Callback) -> None:
+    """Have a callback called before all others of the fit that calls a callback now."""
+    callbacks = next(_callback_lists(), None)
+    if callbacks is not None:  # a new list: Keras is iterating over the one that it has
+        callbacks.callbacks = [callback, *callbacks.callbacks]
+
+
+def _callback_lists() -> Iterator[Any]:
     file = keras.callbacks.CallbackList.on_train_begin.__code__.co_filename
     for frame in _frames():
         # Python would keep the variables of any other frame that is looked at until it ends.
         if frame.f_code.co_filename == file:
             caller = frame.f_locals.get("self")
             if isinstance(caller, keras.callbacks.CallbackList):
-                yield list(caller.callbacks)
+                yield caller
 
 
 def logs_to_mlflow(callback: keras.callbacks.Callback) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import keras
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -64,7 +66,9 @@ def test_classes_are_evaluated_by_label_and_probability(store: Store) -> None:
     with fm_mlflow.track(measure="none", seed=1) as run:
         model = classifier()
         model.fit(X, LABELS, verbose=0, callbacks=[run.costs])
-        run.evaluate(model, tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(30))
+        data = tf.data.Dataset.from_tensor_slices((X, LABELS))
+        run.evaluate(model, data.batch(30))
+        shuffled = run.evaluate(model, data.shuffle(100).batch(30)).metrics
 
     logged = store.only_run()
     assert logged.info.run_name == "sequential, seed 1"
@@ -73,6 +77,7 @@ def test_classes_are_evaluated_by_label_and_probability(store: Store) -> None:
     np.testing.assert_array_equal(found["label"], LABELS)
     right = found["probability"].argmax(axis=1) == LABELS
     assert logged.data.metrics["test_accuracy"] == right.mean()
+    assert shuffled["test_accuracy"] == right.mean()
 
 
 def test_binary_and_one_hot_classes_are_classes_too(store: Store) -> None:
@@ -132,15 +137,46 @@ def test_memory_of_a_later_training_is_left_out(store: Store) -> None:
     assert "memory/training_rss_mib" not in last.data.metrics
 
 
-def test_two_fits_are_one_run_with_epochs_that_follow_each_other(store: Store) -> None:
+def test_two_fits_are_one_run_with_epochs_that_follow_each_other(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     with fm_mlflow.track("tuned", measure="none") as run:
         model = regression()
         model.fit(X, Y, epochs=2, verbose=0, callbacks=[run.costs])
-        model.fit(X, Y, epochs=1, verbose=0, callbacks=[run.costs])
+        model.fit(X, Y, epochs=1, batch_size=50, verbose=0, callbacks=[run.costs])
         model.fit(X, Y, initial_epoch=3, epochs=4, verbose=0, callbacks=[run.costs])
 
     steps = store.client.get_metric_history(store.only_run().info.run_id, "loss")
     assert [point.step for point in steps] == [1, 2, 3, 4]
+    assert "refused" not in caplog.text
+
+
+def test_data_of_any_kind_are_logged_by_digest(store: Store) -> None:
+    columns = [f"c{index}" for index in range(12)]
+    kinds = [
+        (pd.DataFrame(X, columns=columns), pd.Series(Y)),
+        ([X, X[:, :2]], tf.constant(Y)),
+        ({"a": X, "b": LABELS}, {"c": Y, "d": Y}),
+        [[1.0, 2.0], [3.0, 4.0]],
+        ["a film", "another"],
+    ]
+    for data in kinds:
+        with fm_mlflow.track(measure="none", data={"training": data}):
+            pass
+
+    runs = store.client.search_runs(["0"])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({run.data.tags["fm_mlflow.dataset_digest"] for run in runs}) == len(kinds)
+    assert all(run.inputs is not None and run.inputs.dataset_inputs for run in runs)
+
+
+def test_a_run_that_cannot_hold_what_is_said_of_it_is_closed(store: Store) -> None:
+    with mlflow.start_run():
+        mlflow.log_param("seed", 1)
+        before = set(threading.enumerate())
+        with pytest.raises(InputError, match="seed"), fm_mlflow.track(seed=2, measure="none"):
+            pass
+        assert set(threading.enumerate()) <= before
 
 
 def test_an_error_of_the_script_ends_the_run_as_failed(store: Store) -> None:
@@ -157,6 +193,9 @@ def test_an_error_of_the_script_ends_the_run_as_failed(store: Store) -> None:
     [
         ({"data": {"train": X}}, "data"),
         ({"data": X}, "data"),
+        ({"data": {"training": tf.data.Dataset.range(3)}}, "data"),
+        ({"data": {"training": [[1], [1, 2]]}}, "data"),
+        ({"params": {"a\nb": 1}}, "params"),
         ({"measure": "speed"}, "measure"),
         ({"seed": 2**40}, "seed"),
         ({"name": "\0"}, "name"),
