@@ -33,7 +33,7 @@ from fm_mlflow.scripts.fit_surroundings import (
     logs_to_mlflow,
     made_up_examples,
 )
-from fm_mlflow.scripts.script_run import ScriptRun, ScriptSettings
+from fm_mlflow.scripts.script_run import ScriptRun, ScriptSettings, checked_params
 from fm_mlflow.settings import parse
 from fm_mlflow.tracking.callers_run import check_autologging, end_active_run
 from fm_mlflow.training.run_contents import log_stop
@@ -106,7 +106,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         check_autologging()
         values = {"name": name, "seed": seed, "dataset": dataset, "measure": measure}
         self._settings = parse(ScriptSettings, values)
-        self._own_params = dict(params or {})
+        self._own_params = checked_params(params)
         self._example = example
         self._shared = run
         self._run: ScriptRun | None = run

@@ -84,7 +84,7 @@ class ScriptRun:
         self._energy = EnergyMonitor() if "energy" in self.parts else None
         self.notice = notice
         self._settings = settings
-        self._params = _checked_params(params)
+        self._params = checked_params(params)
         self._data = _checked(data)
         self._digests = {context: _digest(part) for context, part in self._data.items()}
         self._run: TrackedRun | None = None
@@ -327,8 +327,12 @@ def _digest(part: Any) -> str:
         raise InputError("data", one_line(error), accepted) from error
 
 
-def _checked_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Refuse names that MLflow would: it would refuse the whole record, with the others in it."""
+def checked_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return parameters of a script's own.
+
+    Raises:
+        InputError: MLflow would refuse a name, and with it all that is logged in one record.
+    """
     given = dict(params or {})
     for name in given:
         if not isinstance(name, str) or not _PARAM_NAME.fullmatch(name):
