@@ -140,7 +140,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         self._end_interrupted()  # a fit before
         self._clear()
         if self._shared is None:
-            _end_dead_fits()
+            end_dead_fits()
             self._run, self._thread = ScriptRun(self._settings, self._own_params), get_ident()
             self._run.open()
             _open.add(self)
@@ -255,9 +255,9 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         except Exception as error:  # data are whatever the model takes
             said = f" ({one_line(error)})"
         if batch is None:
-            batch = made_up_examples(specs)
+            batch = () if specs is None else made_up_examples(specs)
             said = f"the data cannot be drawn from again{said}: latency is of made-up inputs"
-        inputs = batch[0] if self._example is None else self._example
+        inputs = batch[0] if batch and self._example is None else self._example
         return inputs, batch[1] if len(batch) > 1 else None, batch, said
 
     @property
@@ -316,7 +316,7 @@ _open: WeakSet[CostCallback] = WeakSet()
 """Those whose run is open and their own to close."""
 
 
-def _end_dead_fits() -> None:
+def end_dead_fits() -> None:
     """Close the runs of this thread's fits that an error ended: the next fit cannot join them."""
     under_way = callbacks_under_way()
     for each in list(_open):

@@ -214,8 +214,11 @@ class _TensorFlowSteps(_Steps):
 
         if self.data is None or not tf.executing_eagerly():  # the last batch may be smaller
             self.data = keras.tree.map_structure(_spec, batch)
-        # A scalar has no examples, whether that is known now or seen when the step runs.
-        size = tf.reduce_sum(tf.shape(_leaf(batch), out_type=tf.int64)[:1])
+        leaf = _leaf(batch)
+        if isinstance(leaf, tf.RaggedTensor):
+            size = leaf.nrows(tf.int64)
+        else:  # a scalar has no examples, whether that is known now or seen when the step runs
+            size = tf.reduce_sum(tf.shape(leaf, out_type=tf.int64)[:1])
         is_first = tf.equal(self._counter, 0)
         self._first_size.assign(tf.where(is_first, size, self._first_size))
         self._counter.assign_add(size)

@@ -65,7 +65,8 @@ def _name(loss: Any) -> str:
     if isinstance(loss, partial):
         loss = loss.func
     name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", None))
-    return ", ".join([name or type(loss).__name__, *map(_name, more)])
+    name = "none" if loss is None else name or type(loss).__name__
+    return ", ".join([name, *map(_name, more)])
 
 
 def _check_optimizer(optimizer: Any) -> None:

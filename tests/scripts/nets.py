@@ -94,7 +94,7 @@ def texts() -> tuple[keras.Model, tf.data.Dataset]:
 
 
 class Scalars(keras.Model):  # type: ignore[misc]  # keras is untyped
-    """A model whose step takes one number, no batch."""
+    """A model whose step takes anything, so also a number instead of a batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Scalars(keras.Model):  # type: ignore[misc]  # keras is untyped
         return x * self.scale
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        return {"loss": data * self.scale}
+        return {"loss": tf.reduce_sum(data * self.scale)}
 
 
 class Noisy(OwnStep):

@@ -172,7 +172,7 @@ def test_a_fit_that_fails_leaves_no_run_that_says_it_did_not(store: Store) -> No
 
 
 @pytest.mark.parametrize("where", ["step", "begin"])
-def test_a_fit_that_failed_is_closed_by_the_next_callbacks_fit(where: str, store: Store) -> None:
+def test_a_fit_that_failed_is_closed_by_the_next_training(where: str, store: Store) -> None:
     class Stopping(keras.Sequential):  # type: ignore[misc]  # keras is untyped
         def train_step(self, data: Any) -> Any:
             raise KeyboardInterrupt
@@ -187,7 +187,11 @@ def test_a_fit_that_failed_is_closed_by_the_next_callbacks_fit(where: str, store
     with contextlib.suppress(KeyboardInterrupt):
         model.fit(X, Y, verbose=0, callbacks=[fm_mlflow.CostCallback(**NOTHING), *late])
 
-    fit(X, Y)
+    if where == "step":
+        fit(X, Y)
+    else:
+        with fm_mlflow.track(measure="none"):
+            pass
 
     done, stopped = store.client.search_runs(["0"])
     expected = "KILLED" if where == "step" else "FAILED"  # nobody tells a callback the latter
@@ -215,8 +219,10 @@ def test_costs_of_data_that_cannot_be_counted_are_missing(store: Store) -> None:
     model = Scalars()
     model.compile("sgd")
     fit(tf.data.Dataset.from_tensor_slices(X[:3, 0]), model=model)
-
     run = store.only_run()
+    fit(tf.data.Dataset.from_tensor_slices((X[:0], Y[:0])).batch(2))  # no step at all
+
+    assert {each.info.status for each in store.client.search_runs(["0"])} == {"FINISHED"}
     assert run.info.status == "FINISHED"
     assert "batch_size" not in run.data.params
     assert "throughput/training_per_second" not in run.data.metrics
