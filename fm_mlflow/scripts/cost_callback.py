@@ -249,7 +249,8 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
 
     def _examples(self, data: tuple[Any, Any, Any] | None, specs: Any) -> tuple[Any, Any, Any, str]:
         """Return inputs, targets and all that a step receives; and what is not real of them."""
-        batch, said = None, ""
+        batch: Any = None
+        said = ""
         try:
             batch = None if data is None else first_examples(*data)
         except Exception as error:  # data are whatever the model takes

@@ -168,7 +168,7 @@ class _TensorFlowSteps(_Steps):
         """Return those of an earlier fit, counting anew, while the model has the same function."""
         # Kept by the function itself: a table of models would keep them alive.
         known = getattr(model.train_function, _STEPS, None)
-        if isinstance(known, cls):
+        if isinstance(known, cls) and not known.has_failed:
             known._counter.assign(0)
             return known
         # Another function may have been traced before anybody observed it.
