@@ -223,6 +223,8 @@ def test_data_that_have_no_examples_do_not_fail_the_fit() -> None:
         model.compile("sgd")
         seen = watch(model, data).observer
         assert (seen.batch_size, seen.examples) == (None, 0)
+    model = Scalars()
+    model.compile("sgd")
     ragged = tf.data.Dataset.from_tensor_slices(tf.ragged.constant([[1.0, 2.0], [3.0], []]))
     seen = watch(model, ragged.batch(2)).observer
     assert (seen.batch_size, seen.examples) == (2, 3)
