@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from fm_mlflow.errors import Interrupted
 from fm_mlflow.process.signals import guard
 from fm_mlflow.scripts.script_run import ScriptSettings
 from fm_mlflow.scripts.tracked import Tracked
@@ -64,5 +66,8 @@ def _tracked(run: Tracked, seed: int | None) -> Iterator[Tracked]:
             run.finish()
         except BaseException as error:
             run.close(error)
+            if isinstance(error, Interrupted) and error.signum == signal.SIGINT:
+                # Python ends a program by SIGINT, so that a shell's loop stops, for this class only.
+                raise KeyboardInterrupt(str(error)) from error
             raise
         run.close()

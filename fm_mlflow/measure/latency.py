@@ -109,6 +109,8 @@ def training_throughput(
     key = keys.THROUGHPUT_TRAINING
     if not epoch_seconds:
         return Measurement.missing(key, "images of an epoch / its seconds", "no epoch has ended")
+    if not images:
+        return Measurement.missing(key, "images of an epoch / its seconds", "nobody counted them")
     left_out = beside if 1 < beside < len(epoch_seconds) else 1
     counted = list(epoch_seconds[left_out:]) or list(epoch_seconds)
     which = "epochs but the first" if len(epoch_seconds) > 1 else "the only epoch, tracing included"

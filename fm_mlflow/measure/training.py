@@ -67,7 +67,7 @@ class Trained:
             any type, or a list or dictionary of such arrays, as `model.predict` takes them.
         labels: What the fit gets for them, likewise; None where `data` says it, or where it is
             class numbers for a sparse loss, else of the output's shape.
-        images: Images, or other examples, of an epoch.
+        images: Images, or other examples, of an epoch; 0 where nobody could count them.
         batch_size: Examples a step.
         training_seconds: Wall time of each epoch's training steps; as many as there were epochs.
         memory: The monitor of the run, or None where memory is not measured.
@@ -104,13 +104,18 @@ def training_costs(
         table by layer, where there is one.
     """
     model, memory, energy = trained.model, trained.memory, trained.energy
-    batch_size = min(trained.batch_size, trained.images)
+    images = trained.images or None  # 0 where nobody could count them
+    batch_size = min(trained.batch_size, images or trained.batch_size)
     profile: FlopsProfile | None = None
 
     def flops() -> list[Measurement]:
         nonlocal profile
         profile = _profile(model, trained.inputs, trained.labels, trained.data, batch_size)
-        return profile.measurements(trained.images, len(trained.training_seconds))
+        counted = profile.measurements(images, len(trained.training_seconds))
+        if images is None:
+            reason = "nobody counted the images"
+            counted.append(Measurement.missing(keys.FLOPS_TRAINING_TOTAL, "none", reason))
+        return counted
 
     def utilization() -> list[Measurement]:
         core, rate = profile.training_core if profile else None, speed.value

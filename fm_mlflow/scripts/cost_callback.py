@@ -9,7 +9,9 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from threading import get_ident
 from typing import Any, TypeVar, cast
+from weakref import WeakSet
 
 import keras
 import numpy as np
@@ -23,13 +25,15 @@ from fm_mlflow.measure.training import Trained
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.scripts.fit_observer import FitObserver
 from fm_mlflow.scripts.fit_surroundings import (
+    call_first,
     callbacks_of_fit,
+    callbacks_under_way,
     data_of_fit,
     first_examples,
     logs_to_mlflow,
     made_up_examples,
 )
-from fm_mlflow.scripts.script_run import ScriptRun, ScriptSettings
+from fm_mlflow.scripts.script_run import ScriptRun, ScriptSettings, checked_params
 from fm_mlflow.settings import parse
 from fm_mlflow.tracking.callers_run import check_autologging, end_active_run
 from fm_mlflow.training.run_contents import log_stop
@@ -52,6 +56,13 @@ def _never_raising(hook: Hook) -> Hook:
             self._give_up(error)
 
     return cast("Hook", guarded)
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return one_line(error)
+    except Exception:  # an error whose own text raises
+        return type(error).__name__
 
 
 class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
@@ -95,13 +106,14 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         check_autologging()
         values = {"name": name, "seed": seed, "dataset": dataset, "measure": measure}
         self._settings = parse(ScriptSettings, values)
-        self._own_params = dict(params or {})
+        self._own_params = checked_params(params)
         self._example = example
         self._shared = run
         self._run: ScriptRun | None = run
         self.run_id = ""
         """The run that the last fit was logged to."""
         self._gave_up = False
+        self._thread = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -113,31 +125,49 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         self._fit_seconds = 0.0
         self._losses: list[float] = []
         self._examples_an_epoch = 0
+        self._epochs_done = 0
         self._first_step: int | None = None
         self._is_training = False
+        self._cause: BaseException | None = None
 
     @override
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._end_interrupted()  # a fit before
         self._gave_up = False
         self._begin()
 
     @_never_raising
     def _begin(self) -> None:
+        self._end_interrupted()  # a fit before
         self._clear()
         if self._shared is None:
-            self._run = ScriptRun(self._settings, self._own_params)
+            end_dead_fits()
+            self._run, self._thread = ScriptRun(self._settings, self._own_params), get_ident()
             self._run.open()
+            _open.add(self)
             atexit.register(self._end_program)
         run = self._opened
         self.run_id = run.run_id
         self._callbacks = [each for each in callbacks_of_fit() if each is not self]
         self._data = data_of_fit(self.model)
+        # What other callbacks do at the end of an epoch is no training.
+        clock = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda _epoch, _logs: self._end_training_steps()
+        )
+        call_first(clock)
         run.begin(self.model, self.params.get("epochs"), alone=not self._is_logged_already)
         run.phase(FIRST_STEP)
-        self._observer = FitObserver(self.model, lambda: run.phase(TRAINING))
+        self._observer = FitObserver(self.model, self._on_first_step, self._on_error)
         self._observer.attach()
         self._fit_began = time.perf_counter()
+
+    @_never_raising
+    def _on_first_step(self) -> None:
+        self._opened.phase(TRAINING)
+
+    def _on_error(self, error: BaseException) -> None:
+        """Note why a step failed; not the error itself, which holds all that the step had."""
+        is_stop = isinstance(error, KeyboardInterrupt)
+        self._cause = KeyboardInterrupt() if is_stop else TrainingError(_told(error))
 
     @property
     def _is_logged_already(self) -> bool:
@@ -167,7 +197,8 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._end_training_steps()
         run, observer = self._opened, self._observer
-        if not self._examples_an_epoch and observer is not None:
+        self._epochs_done = epoch + 1
+        if not self._examples_an_epoch and observer is not None and observer.batch_size:
             self._examples_an_epoch = observer.examples
             run.log_params({"batch_size": observer.batch_size})
         metrics = run.names.logged(logs or {})
@@ -188,7 +219,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         run.phase(AFTER_FIT)
         if self._observer is not None:
             self._observer.detach()
-        if self.model.stop_training and 0 < len(self._epoch_seconds) < self.params["epochs"]:
+        if self.model.stop_training and 0 < self._epochs_done < self.params["epochs"]:
             own = [each for each in self._callbacks if not logs_to_mlflow(each)]
             log_stop(run.run, stop(own, run.step, self._losses))
         if self._shared is None:
@@ -197,10 +228,11 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
 
     def log_costs(self) -> None:
         """Measure and log what the fit that has ended cost; `track` does so at its end."""
-        if self._observer is None or not self._epoch_seconds:
+        observer, data = self._observer, self._data
+        self._observer = self._data = None
+        if observer is None or not self._epoch_seconds:
             return
-        batch_size = self._observer.batch_size or 1
-        inputs, targets, data, made_up = self._examples(self._observer.data)
+        inputs, targets, batch, made_up = self._examples(data, observer.data)
         if made_up:
             self._opened.notice(made_up)
         trained = Trained(
@@ -208,22 +240,25 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
             inputs=inputs,
             labels=targets,
             images=self._examples_an_epoch,
-            batch_size=batch_size,
+            batch_size=observer.batch_size or 1,
             training_seconds=self._epoch_seconds,
             memory=self._opened.memory,
-            data=data,
+            data=batch,
         )
         self._opened.log_costs(trained, self._fit_seconds)
-        self._observer = self._data = None
 
-    def _examples(self, specs: Any) -> tuple[Any, Any, Any, str]:
+    def _examples(self, data: tuple[Any, Any, Any] | None, specs: Any) -> tuple[Any, Any, Any, str]:
         """Return inputs, targets and all that a step receives; and what is not real of them."""
-        batch = None if self._data is None else first_examples(*self._data)
+        batch: Any = None
         said = ""
+        try:
+            batch = None if data is None else first_examples(*data)
+        except Exception as error:  # data are whatever the model takes
+            said = f" ({one_line(error)})"
         if batch is None:
-            batch = made_up_examples(specs)
-            said = "the data cannot be drawn from again: latency is measured on made-up inputs"
-        inputs = batch[0] if self._example is None else self._example
+            batch = () if specs is None else made_up_examples(specs)
+            said = f"the data cannot be drawn from again{said}: latency is of made-up inputs"
+        inputs = batch[0] if batch and self._example is None else self._example
         return inputs, batch[1] if len(batch) > 1 else None, batch, said
 
     @property
@@ -234,20 +269,29 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
 
     def _give_up(self, error: Exception) -> None:
         self._gave_up = True
-        told = f"CostCallback records no more of this fit: {one_line(error)}"
+        told = f"CostCallback records no more of this fit: {_told(error)}"
         try:
             if self._observer is not None:
                 self._observer.detach()
+            self._clear()
             if self._shared is None and self._run is not None:
                 self._close(TrainingError(told))
         except Exception as another:  # the fit continues whatever happens
-            told = f"{told}; {one_line(another)}"
+            told = f"{told}; {_told(another)}"
         _log.warning("%s", told)
 
     def _end_interrupted(self, cause: BaseException | None = None) -> None:
         """Close the run of a fit that did not end: Keras does not tell callbacks of an error."""
-        if self._shared is None and self._run is not None:
-            self._close(cause or TrainingError("the fit did not end; its error was the caller's"))
+        if self._shared is not None or self._run is None:
+            return
+        unknown = TrainingError("the fit did not end; its error was the caller's")
+        try:
+            if self._observer is not None:
+                self._observer.detach()
+            self._close(cause or self._cause or unknown)
+        except Exception as error:  # the next fit is another one
+            _log.warning("the run of a fit that did not end was not closed: %s", one_line(error))
+        self._clear()
 
     def _end_program(self) -> None:
         """Close the run of a fit that the program did not survive, and an active run that has it.
@@ -263,6 +307,19 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
 
     def _close(self, error: BaseException | None) -> None:
         atexit.unregister(self._end_program)
+        _open.discard(self)
         run, self._run = self._run, None
         if run is not None:
             run.close(error)
+
+
+_open: WeakSet[CostCallback] = WeakSet()
+"""Those whose run is open and their own to close."""
+
+
+def end_dead_fits() -> None:
+    """Close the runs of this thread's fits that an error ended: the next fit cannot join them."""
+    under_way = callbacks_under_way()
+    for each in list(_open):
+        if each._thread == get_ident() and each not in under_way:
+            each._end_interrupted()

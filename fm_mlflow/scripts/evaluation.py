@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from fm_mlflow import keys
 from fm_mlflow.fitting.metric_names import MetricNames
 
 _TEST = "test_"
+_SEVERAL = "the model has several outputs"
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,14 @@ def evaluate(
     """
     results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
     metrics = {_test_name(name): value for name, value in names.logged(results).items()}
-    targets = _targets(x) if y is None else y
-    if targets is None:
-        return Evaluation(metrics, {}, "the data give no targets apart from the inputs")
-    outputs = model.predict(x, batch_size=batch_size, verbose=0)
-    if not isinstance(outputs, np.ndarray) or isinstance(targets, (dict, list, tuple)):
-        return Evaluation(metrics, {}, "the model has several outputs")
+    if y is None:
+        targets, outputs, why_not = _by_batch(model, x)
+        if why_not:
+            return Evaluation(metrics, {}, why_not)
+    else:
+        targets, outputs = y, model.predict(x, batch_size=batch_size, verbose=0)
+    if _are_several(outputs) or _are_several(targets):
+        return Evaluation(metrics, {}, _SEVERAL)
     targets = np.asarray(keras.ops.convert_to_numpy(targets))
     if len(targets) != len(outputs):
         why_not = f"{len(outputs)} predictions of {len(targets)} targets"
@@ -72,18 +76,31 @@ def _test_name(name: str) -> str:
     return f"{prefix}{slash}{_TEST}{own}"
 
 
-def _targets(x: Any) -> Any:
-    """Return the targets of batches, joined; None where a batch is inputs alone."""
-    batches = [x[index] for index in range(x.num_batches)] if hasattr(x, "num_batches") else x
-    parts = []
-    for batch in batches:
-        _, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+def _by_batch(model: keras.Model, data: Any) -> tuple[Any, Any, str]:
+    """Return targets and outputs of data that give batches, or why there are none.
+
+    Both of one pass: data that are shuffled come in another order the next time.
+    """
+    if isinstance(data, Iterator):
+        return None, None, "a generator gives its batches once, and the scores took them"
+    is_indexed = isinstance(data, keras.utils.PyDataset)
+    targets, outputs = [], []
+    for batch in (data[index] for index in range(data.num_batches)) if is_indexed else data:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         if y is None:
-            return None
-        if isinstance(y, (dict, list, tuple)):
-            return y
-        parts.append(np.asarray(keras.ops.convert_to_numpy(y)))
-    return np.concatenate(parts) if parts else None
+            return None, None, "the data give no targets apart from the inputs"
+        output = model.predict_on_batch(x)
+        if _are_several(y) or _are_several(output):
+            return None, None, _SEVERAL
+        targets.append(np.asarray(keras.ops.convert_to_numpy(y)))
+        outputs.append(output)
+    if not targets:
+        return None, None, "the data are empty"
+    return np.concatenate(targets), np.concatenate(outputs), ""
+
+
+def _are_several(part: Any) -> bool:
+    return isinstance(part, (dict, list, tuple))
 
 
 def gives_logits(model: keras.Model) -> bool | None:

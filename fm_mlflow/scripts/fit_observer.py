@@ -7,12 +7,17 @@ Python.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import keras
+
+from fm_mlflow.process.redaction import one_line
+
+_log = logging.getLogger("fm_mlflow")
 
 Structure = Any
 """An array, or tuples, lists and dictionaries of them."""
@@ -31,15 +36,23 @@ class FitObserver:
 
     Args:
         model: Compiled.
-        on_first_step: Called after the first call of the compiled step.
+        on_first_step: Called after the first call of the compiled step; must not raise.
+        on_error: Called with what a step raises before the fit gets it; likewise.
     """
 
-    def __init__(self, model: keras.Model, on_first_step: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        on_first_step: Callable[[], None],
+        on_error: Callable[[BaseException], None] = lambda _error: None,
+    ) -> None:
         self._model = model
         self._on_first_step = on_first_step
+        self._on_error = on_error
         self._calls = 0
         self._steps: _Steps | None = None
         self._function: Callable[..., Any] | None = None
+        self._observed: Callable[..., Any] | None = None
 
     def attach(self) -> None:
         """Begin to observe; call it in `on_train_begin`, when Keras has made its step."""
@@ -47,18 +60,24 @@ class FitObserver:
         function = self._model.train_function
 
         def train_function(*arguments: Any) -> Any:
-            result = function(*steps.passing(arguments))
+            try:
+                result = function(*steps.passing(arguments))
+            except BaseException as error:
+                self._on_error(error)
+                raise
             self._calls += 1
             if self._calls == 1:
                 self._on_first_step()
             return result
 
-        self._model.train_function, self._function = train_function, function
+        self._model.train_function = self._observed = train_function
+        self._function = function
 
     def detach(self) -> None:
-        """Give the model its compiled step back."""
-        if self._function is not None:
-            self._model.train_function, self._function = self._function, None
+        """Give the model its compiled step back, unless somebody has given it another meanwhile."""
+        if self._observed is not None and self._model.train_function is self._observed:
+            self._model.train_function = self._function
+        self._function = self._observed = None
 
     @property
     def data(self) -> Structure:
@@ -67,13 +86,15 @@ class FitObserver:
 
     @property
     def batch_size(self) -> int | None:
-        """Examples of the first step; None before it."""
-        return self._steps.first if self._steps and self._calls else None
+        """Examples of the first step; None before it, and where they cannot be counted."""
+        if self._steps is None or self._steps.has_failed or not self._calls:
+            return None
+        return self._steps.first or None
 
     @property
     def examples(self) -> int:
-        """Examples that the steps have received so far."""
-        return self._steps.examples if self._steps else 0
+        """Examples that the steps have received so far; 0 where they cannot be counted."""
+        return self._steps.examples if self._steps and not self._steps.has_failed else 0
 
 
 class _Steps:
@@ -81,12 +102,14 @@ class _Steps:
 
     Attributes:
         data: Specs of the first batch.
+        has_failed: Some batch could not be counted, so that no count is true.
     """
 
     def __init__(self) -> None:
         self.data: Structure = None
         self._first = 0
         self._examples = 0
+        self.has_failed = False
 
     @classmethod
     def of(cls, _model: keras.Model) -> _Steps:
@@ -108,6 +131,16 @@ class _Steps:
         return arguments
 
     def note(self, batch: Structure) -> None:
+        """Count a batch; one that cannot be counted is none of the fit's business."""
+        if self.has_failed:
+            return
+        try:
+            self._count(batch)
+        except Exception as error:  # data may be anything that the model's own step takes
+            self.has_failed = True
+            _log.warning("the examples of the steps cannot be counted: %s", one_line(error))
+
+    def _count(self, batch: Structure) -> None:
         size = int(_leaf(batch).shape[0])
         if self.data is None:
             self.data, self._first = keras.tree.map_structure(_spec, batch), size
@@ -133,13 +166,13 @@ class _TensorFlowSteps(_Steps):
     @classmethod
     def of(cls, model: keras.Model) -> _TensorFlowSteps:
         """Return those of an earlier fit, counting anew, while the model has the same function."""
-        known = _traced.get(model)
-        if known is not None and known._function is model.train_function:
+        # Kept by the function itself: a table of models would keep them alive.
+        known = getattr(model.train_function, _STEPS, None)
+        if isinstance(known, cls) and not known.has_failed:
             known._counter.assign(0)
             return known
         # Another function may have been traced before anybody observed it.
-        _traced[model] = steps = cls(model)
-        return steps
+        return cls(model)
 
     def __init__(self, model: keras.Model) -> None:
         import tensorflow as tf
@@ -157,23 +190,38 @@ class _TensorFlowSteps(_Steps):
                 )
                 for _ in range(2)
             )
-        step = model.train_step
+        step, of_the_script = model.train_step, vars(model).get("train_step")
 
         def train_step(data: Structure) -> Any:
-            if self.data is None or not tf.executing_eagerly():  # the last batch may be smaller
-                self.data = keras.tree.map_structure(_spec, data)
-            size = tf.shape(_leaf(data), out_type=tf.int64)[0]
-            is_first = tf.equal(self._counter, 0)
-            self._first_size.assign(tf.where(is_first, size, self._first_size))
-            self._counter.assign_add(size)
-            return step(data)
+            # Counted afterwards: TensorFlow derives seeds from the operations there are before.
+            result = step(data)
+            self.note(data)
+            return result
 
         model.train_step = train_step
         try:
             model.make_train_function(force=True)
         finally:
-            del model.train_step
-        self._function = model.train_function
+            if of_the_script is None:
+                del model.train_step
+            else:
+                model.train_step = of_the_script
+        with contextlib.suppress(AttributeError):  # else the next fit is compiled again
+            setattr(model.train_function, _STEPS, self)
+
+    def _count(self, batch: Structure) -> None:
+        import tensorflow as tf
+
+        if self.data is None or not tf.executing_eagerly():  # the last batch may be smaller
+            self.data = keras.tree.map_structure(_spec, batch)
+        leaf = _leaf(batch)
+        if isinstance(leaf, tf.RaggedTensor):
+            size = leaf.nrows(tf.int64)
+        else:  # a scalar has no examples, whether that is known now or seen when the step runs
+            size = tf.reduce_sum(tf.shape(leaf, out_type=tf.int64)[:1])
+        is_first = tf.equal(self._counter, 0)
+        self._first_size.assign(tf.where(is_first, size, self._first_size))
+        self._counter.assign_add(size)
 
     @property
     def first(self) -> int:
@@ -187,7 +235,7 @@ class _TensorFlowSteps(_Steps):
         return arguments
 
 
-_traced: WeakKeyDictionary[keras.Model, _TensorFlowSteps] = WeakKeyDictionary()
+_STEPS = "_fm_mlflow_steps"
 
 _KINDS: dict[str, type[_Steps]] = {
     "tensorflow": _TensorFlowSteps,

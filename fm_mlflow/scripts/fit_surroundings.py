@@ -7,7 +7,7 @@ different, nothing is found and the callers say so.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -23,11 +23,29 @@ _UNKNOWN_SIZE = 16
 
 def callbacks_of_fit() -> list[keras.callbacks.Callback]:
     """Return all callbacks of the fit that calls a callback now; empty where they are not found."""
+    return next((list(each.callbacks) for each in _callback_lists()), [])
+
+
+def callbacks_under_way() -> list[keras.callbacks.Callback]:
+    """Return the callbacks of all fits of this thread: one may run within another's callback."""
+    return [callback for each in _callback_lists() for callback in each.callbacks]
+
+
+def call_first(callback: keras.callbacks.Callback) -> None:
+    """Have a callback called before all others of the fit that calls a callback now."""
+    callbacks = next(_callback_lists(), None)
+    if callbacks is not None:  # a new list: Keras is iterating over the one that it has
+        callbacks.callbacks = [callback, *callbacks.callbacks]
+
+
+def _callback_lists() -> Iterator[Any]:
+    file = keras.callbacks.CallbackList.on_train_begin.__code__.co_filename
     for frame in _frames():
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, keras.callbacks.CallbackList):
-            return list(caller.callbacks)
-    return []
+        # Python would keep the variables of any other frame that is looked at until it ends.
+        if frame.f_code.co_filename == file:
+            caller = frame.f_locals.get("self")
+            if isinstance(caller, keras.callbacks.CallbackList):
+                yield caller
 
 
 def logs_to_mlflow(callback: keras.callbacks.Callback) -> bool:
@@ -38,9 +56,10 @@ def logs_to_mlflow(callback: keras.callbacks.Callback) -> bool:
 def data_of_fit(model: keras.Model) -> tuple[Any, Any, Any] | None:
     """Return what the fit of a model that is under way was given: x, y and sample weights."""
     for frame in _frames():
-        values = frame.f_locals
-        if frame.f_code.co_name == "fit" and values.get("self") is model and "x" in values:
-            return values["x"], values.get("y"), values.get("sample_weight")
+        if frame.f_code.co_name == "fit":
+            values = frame.f_locals
+            if values.get("self") is model and "x" in values:
+                return values["x"], values.get("y"), values.get("sample_weight")
     return None
 
 
@@ -76,7 +95,7 @@ def first_examples(x: Any, y: Any = None, weights: Any = None, count: int = 256)
     if not isinstance(batch, (tuple, list)) or (_is_batched(x) and isinstance(batch, list)):
         batch = tuple(batch) if isinstance(batch, list) else (batch,)
     return tuple(
-        keras.tree.map_structure(lambda part: _rows(part, count), _plain(part))
+        keras.tree.map_structure(lambda each: _rows(each, count), part)
         for part in batch
         if part is not None
     )
@@ -108,15 +127,10 @@ def _is_batched(x: Any) -> bool:
     return not names.isdisjoint({"tensorflow.DatasetV2", "torch.DataLoader"})
 
 
-def _plain(part: Any) -> Any:
-    """Return a data frame or a series as an array; of a mapping, each."""
-    if isinstance(part, Mapping):
-        return {name: _plain(each) for name, each in part.items()}
-    return part.to_numpy() if hasattr(part, "to_numpy") else part
-
-
 def _rows(part: Any, count: int) -> Any:
     rows = part[:count]
+    if hasattr(rows, "to_numpy"):  # of a data frame
+        return rows.to_numpy()
     return rows if _is_string_tensor(rows) else np.asarray(keras.ops.convert_to_numpy(rows))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,13 +14,14 @@ from pydantic import Field, field_validator
 
 from fm_mlflow import keys
 from fm_mlflow.config import MEASURED_PARTS, MOST_EPOCHS, measured_parts
-from fm_mlflow.data.array_digest import array_digest
+from fm_mlflow.data.array_digest import array_digest, arrays, text_digest
 from fm_mlflow.errors import InputError
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.energy import EnergyMonitor
 from fm_mlflow.measure.machine import describe_machine, load_average
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import EVALUATION, MemoryMonitor, resident_mib
+from fm_mlflow.process.redaction import one_line
 from fm_mlflow.report.describe import describe_script
 from fm_mlflow.settings import Optional, Settings
 from fm_mlflow.tracking.run import TrackedRun
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fm_mlflow")
 _CONTEXTS = ("training", "validation", "test")
 _EXAMPLES_LOGGED = 2
+_PARAM_NAME = re.compile(r"(?!.{251})[\w\-. :]+(/[\w\-. :]+)*")
 
 
 class ScriptSettings(Settings):
@@ -81,8 +84,9 @@ class ScriptRun:
         self._energy = EnergyMonitor() if "energy" in self.parts else None
         self.notice = notice
         self._settings = settings
-        self._params = dict(params or {})
+        self._params = checked_params(params)
         self._data = _checked(data)
+        self._digests = {context: _digest(part) for context, part in self._data.items()}
         self._run: TrackedRun | None = None
         self._started = time.perf_counter()
         self._load = load_average()
@@ -112,23 +116,30 @@ class ScriptRun:
 
     def open(self) -> None:
         """Open the run, or join the active one; log what is known already."""
-        settings = self._settings
-        if self.memory is not None:
-            self.memory.__enter__()
-        if self._energy is not None:
-            self._energy.__enter__()
         run = TrackedRun(
             keys.KIND_TRAINING,
-            self._title,
-            flush_timeout=settings.flush_timeout,
+            self._run_name(),
+            flush_timeout=self._settings.flush_timeout,
             notice=self.notice,
         )
         try:
+            if self.memory is not None:
+                self.memory.__enter__()
+            if self._energy is not None:
+                self._energy.__enter__()
             run.__enter__()
         except BaseException:
             self._stop_monitors()
             raise
         self._run = run
+        try:
+            self._log_known(run)
+        except BaseException as error:
+            self.close(error)
+            raise
+
+    def _log_known(self, run: TrackedRun) -> None:
+        settings = self._settings
         known = {"seed": settings.seed, "dataset": settings.dataset or None}
         run.log_params({name: value for name, value in known.items() if value is not None})
         run.log_params(self._params)
@@ -137,12 +148,18 @@ class ScriptRun:
         if settings.name:
             run.set_tags({keys.MODEL: settings.name})
         if self._data:
-            digest = array_digest(*self._data.values())
-            run.set_tags({keys.DATASET_DIGEST: digest})
-            for context, part in self._data.items():
-                inputs, targets = part if isinstance(part, tuple) else (part, None)
-                name, source = settings.dataset or "data", "arrays of a script"
-                run.log_arrays(name, context, inputs, targets, array_digest(part), source)
+            run.set_tags({keys.DATASET_DIGEST: text_digest(*self._digests.values())})
+        for context, part in self._data.items():
+            inputs, targets = part if isinstance(part, tuple) else (part, None)
+            run.log_arrays(
+                settings.dataset or "data",
+                context,
+                arrays(inputs),
+                None if targets is None else arrays(targets),
+                self._digests[context],
+                "arrays of a script",
+            )
+        self._data = {}  # not to be kept in memory for the run's sake
 
     def close(self, error: BaseException | None = None) -> None:
         """Close the run as it truly ended."""
@@ -177,17 +194,17 @@ class ScriptRun:
             alone: Whether nobody else logs the model's optimizer and summary to this run.
         """
         from fm_mlflow.fitting.metric_names import MetricNames
-        from fm_mlflow.training.model_description import compiled_params, plain_name
+        from fm_mlflow.training.compilation import compiled_params
+        from fm_mlflow.training.model_description import plain_name
 
         if self._names is not None:
             return
         self._names = MetricNames()
         if not self._settings.name:
-            self._title = plain_name(model)
+            given, self._title = self._run_name(), plain_name(model)
             self.run.set_tags({keys.MODEL: self._title})
-            if self.run.name == "training":  # nobody gave it another
-                seed = self._settings.seed
-                self.run.rename(self._title + ("" if seed is None else f", seed {seed}"))
+            if self.run.name == given:  # nobody gave it another
+                self.run.rename(self._run_name())
         params = compiled_params(model) if model.compiled else {}
         if alone:
             log_summary(self.run, model)
@@ -281,11 +298,17 @@ class ScriptRun:
             log_curve(self.run, self.run.name, self._history)
         self.run.describe(describe_script(self._title, self._step, trained.images, self._metrics))
 
+    def _run_name(self) -> str:
+        seed = self._settings.seed
+        return self._title if seed is None else f"{self._title}, seed {seed}"
+
     def _sound(self, cost: Measurement) -> Measurement:
         """Leave out a memory of training that would say nothing, and say what helps."""
         reason = ""
         if cost.name == keys.MEMORY_TRAINING and self.memory and not self.memory.isolated:
             reason = "this process had trained before; a process for each training measures it"
+        elif cost.name == keys.MEMORY_TRAINING and cost.value is not None and cost.value < 0:
+            reason = "the process freed more than the training took; start one for each training"
         elif cost.name in (keys.MEMORY_BASELINE, keys.MEMORY_TRAINING) and cost.value is None:
             reason = "the model was built before; a script inside `fm_mlflow.track` measures it"
         return replace(cost, value=None, reason=reason) if reason else cost
@@ -299,3 +322,24 @@ def _checked(data: Mapping[str, Any] | None) -> dict[str, Any]:
         accepted = f"a mapping from {', '.join(_CONTEXTS)} to inputs or (inputs, targets)"
         raise InputError("data", given, accepted)
     return dict(data)
+
+
+def _digest(part: Any) -> str:
+    try:
+        return array_digest(part)
+    except ValueError as error:
+        accepted = "arrays, data frames, tensors, or lists, tuples and mappings of them"
+        raise InputError("data", one_line(error), accepted) from error
+
+
+def checked_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return parameters of a script's own.
+
+    Raises:
+        InputError: MLflow would refuse a name, and with it all that is logged in one record.
+    """
+    given = dict(params or {})
+    for name in given:
+        if not isinstance(name, str) or not _PARAM_NAME.fullmatch(name):
+            raise InputError("params", name, "names of letters, digits, space and _ - . : /")
+    return given

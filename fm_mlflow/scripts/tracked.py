@@ -27,6 +27,13 @@ class Tracked(ScriptRun):
         self._examples = 0
         self._measured: tuple[keras.Model, Any, Any, int] | None = None
 
+    def open(self) -> None:
+        """Open the run, or join the active one; that of a fit which an error ended is closed."""
+        from fm_mlflow.scripts.cost_callback import end_dead_fits
+
+        end_dead_fits()
+        super().open()
+
     def start(self, seed: int | None) -> None:
         """Set the random states; what follows is the building of a model."""
         import keras

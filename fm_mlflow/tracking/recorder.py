@@ -62,6 +62,7 @@ class Recorder:
         self._clock_zero = time.time_ns() - time.monotonic_ns()
         self._resumed = False
         self._logged_params: Mapping[str, str] = {}
+        self._own_params: set[str] = set()
         self._logged_points: set[tuple[str, int]] = set()
         self._long_params: dict[str, str] = {}
         self._files = 0
@@ -145,6 +146,8 @@ class Recorder:
             if text != full:
                 self._long_params[name] = full
             logged = self._logged_params.get(name)
+            if unless_logged and name in self._own_params:
+                continue
             if logged is None:
                 new[name] = text
             elif unless_logged or (self._resumed and same_value(logged, text)):
@@ -157,6 +160,7 @@ class Recorder:
                     text,
                     f"{logged}, which run {self.run_id} holds already and MLflow never changes",
                 )
+        self._own_params |= new.keys()
         self._append(records.Batch(params=new))
 
     def _log_long_params(self) -> None:

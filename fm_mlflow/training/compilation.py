@@ -38,13 +38,20 @@ def params_of(model: keras.Model) -> dict[str, Any]:
         UnfitError: An optimizer or its schedule cannot be described, so that the model could not
             be loaded; says what to add.
     """
+    for each in own_optimizers(model).values():
+        _check_optimizer(each)
+    return compiled_params(model)
+
+
+def compiled_params(model: keras.Model) -> dict[str, Any]:
+    """Return optimizer, loss and learning rate that a model was compiled with, unchecked."""
     rates = {key: _described(each) for key, each in own_optimizers(model).items()}
     params: dict[str, Any] = {"loss": _name(model.loss)}
     if len(rates) == 1:
         ((kind, rate),) = rates.values()
-        if isinstance(rate, str):
-            return {"optimizer": f"{kind} ({rate})", **params}
-        return {"optimizer": kind, **params, "learning_rate": rate}
+        if isinstance(rate, float):
+            return {"optimizer": kind, **params, "learning_rate": rate}
+        return {"optimizer": kind if rate is None else f"{kind} ({rate})", **params}
     each = [
         f"{key.strip('()').removeprefix('optimizer ')}: {kind} ({rate})"
         for key, (kind, rate) in rates.items()
@@ -58,24 +65,37 @@ def _name(loss: Any) -> str:
     if isinstance(loss, partial):
         loss = loss.func
     name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", None))
-    return ", ".join([name or type(loss).__name__, *map(_name, more)])
+    name = "none" if loss is None else name or type(loss).__name__
+    return ", ".join([name, *map(_name, more)])
 
 
-def _described(optimizer: Any) -> tuple[str, float | str]:
-    """Return an optimizer's kind, and its learning rate or the name of its schedule."""
-    # Mixed precision wraps the optimizer in one that scales the loss.
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    schedules = [each for each in vars(inner).values() if isinstance(each, LearningRateSchedule)]
-    for schedule in schedules:
+def _check_optimizer(optimizer: Any) -> None:
+    inner = _inner(optimizer)
+    for schedule in _schedules(inner):
         with accepting(_SCHEDULE.format(type(schedule).__name__)):
             schedule.get_config()
     with accepting(_OPTIMIZER.format(type(inner).__name__)):
         keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-    kind = type(inner).__name__.lower()
+
+
+def _described(optimizer: Any) -> tuple[str, float | str | None]:
+    """Return an optimizer's kind, and its learning rate or the name of its schedule, if any."""
+    inner = _inner(optimizer)
+    kind, schedules = type(inner).__name__.lower(), _schedules(inner)
     if schedules:
         return kind, type(schedules[0]).__name__
+    rate = getattr(inner, "learning_rate", None)
     # A float32 in Keras: 0.01 comes back as 0.009999999776.
-    return kind, float(str(np.float32(inner.learning_rate)))
+    return kind, None if rate is None else float(str(np.float32(rate)))
+
+
+def _inner(optimizer: Any) -> Any:
+    """Return the optimizer itself: mixed precision wraps it in one that scales the loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _schedules(optimizer: Any) -> list[LearningRateSchedule]:
+    return [each for each in vars(optimizer).values() if isinstance(each, LearningRateSchedule)]
 
 
 def loss_takes(model: keras.Model, images: NDArray[Any]) -> OutputKind | None:

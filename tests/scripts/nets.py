@@ -91,3 +91,24 @@ def texts() -> tuple[keras.Model, tf.data.Dataset]:
     )
     model.compile("sgd", "binary_crossentropy", metrics=["accuracy"])
     return model, tf.data.Dataset.from_tensor_slices((lines, np.array([1, 0, 1, 0] * 25))).batch(20)
+
+
+class Scalars(keras.Model):  # type: ignore[misc]  # keras is untyped
+    """A model whose step takes anything, so also a number instead of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = self.add_weight(shape=(), name="scale")
+
+    def call(self, x: Any) -> Any:
+        return x * self.scale
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        return {"loss": tf.reduce_sum(data * self.scale)}
+
+
+class Noisy(OwnStep):
+    """A model whose step draws numbers by TensorFlow's operations."""
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        return dict(super().train_step(data + tf.random.normal(tf.shape(data))))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import keras
 import mlflow
 import pytest
+import tensorflow as tf
 
 import fm_mlflow
 from fm_mlflow.data.dataset import Dataset
@@ -21,7 +24,7 @@ from fm_mlflow.measure import energy, memory
 from fm_mlflow.training.models import BUILDERS
 from tests.measure.counters import Counting
 from tests.processes import PROJECT
-from tests.scripts.nets import Batches, X, Y, regression, texts, two_by_two
+from tests.scripts.nets import Batches, Scalars, X, Y, regression, texts, two_by_two
 from tests.stores import Store
 from tests.trained import Finished
 
@@ -128,6 +131,19 @@ def test_what_mlflows_callback_logs_is_not_logged_twice(store: Store) -> None:
     assert {"epoch_seconds", "parameters/trainable"} <= run.data.metrics.keys()
 
 
+def test_what_other_callbacks_do_is_no_training(store: Store) -> None:
+    class Slow(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            time.sleep(1)
+
+    callbacks = [Slow(), fm_mlflow.CostCallback(**NOTHING)]
+    regression().fit(X, Y, epochs=2, verbose=0, callbacks=callbacks)
+
+    found = measured(store, store.only_run())["throughput/training_per_second"]
+    second = store.client.get_metric_history(store.only_run().info.run_id, "epoch_seconds")[1]
+    assert found["details"]["epoch_seconds"][1] < second.value - 0.9
+
+
 def test_an_early_stop_is_logged(store: Store) -> None:
     early = keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=1)
     callbacks = [early, fm_mlflow.CostCallback(**NOTHING)]
@@ -155,6 +171,65 @@ def test_a_fit_that_fails_leaves_no_run_that_says_it_did_not(store: Store) -> No
     assert "did not end" in failed.data.tags["fm_mlflow.error"]
 
 
+@pytest.mark.parametrize("where", ["step", "begin"])
+def test_a_fit_that_failed_is_closed_by_the_next_training(where: str, store: Store) -> None:
+    class Stopping(keras.Sequential):  # type: ignore[misc]  # keras is untyped
+        def train_step(self, data: Any) -> Any:
+            raise KeyboardInterrupt
+
+    class Late(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
+        def on_train_begin(self, logs: Any = None) -> None:
+            raise KeyboardInterrupt
+
+    model = Stopping([keras.layers.Dense(1)]) if where == "step" else regression()
+    model.compile("sgd", "mse")
+    late = [Late()] if where == "begin" else []
+    with contextlib.suppress(KeyboardInterrupt):
+        model.fit(X, Y, verbose=0, callbacks=[fm_mlflow.CostCallback(**NOTHING), *late])
+
+    if where == "step":
+        fit(X, Y)
+    else:
+        with fm_mlflow.track(measure="none"):
+            pass
+
+    done, stopped = store.client.search_runs(["0"])
+    expected = "KILLED" if where == "step" else "FAILED"  # nobody tells a callback the latter
+    assert (done.info.status, stopped.info.status) == ("FINISHED", expected)
+    assert mlflow.active_run() is None
+
+
+def test_what_a_model_was_compiled_with_is_named_as_far_as_it_is_known(store: Store) -> None:
+    class Bare(keras.optimizers.SGD):  # type: ignore[misc]  # keras is untyped
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    model = regression()
+    model.compile(Bare(0.5), [keras.losses.MeanSquaredError()])
+    fit(X, Y, model=model, own={**NOTHING, "params": {"epochs": 7}})
+
+    run = store.only_run()
+    assert run.info.status == "FINISHED"
+    assert run.data.params["optimizer"] == "bare"
+    assert run.data.params["loss"] == "mean_squared_error"
+    assert run.data.params["epochs"] == "7"  # the script's own word
+
+
+def test_costs_of_data_that_cannot_be_counted_are_missing(store: Store) -> None:
+    model = Scalars()
+    model.compile("sgd")
+    fit(tf.data.Dataset.from_tensor_slices(X[:3, 0]), model=model)
+    run = store.only_run()
+    fit(tf.data.Dataset.from_tensor_slices((X[:0], Y[:0])).batch(2))  # no step at all
+
+    assert {each.info.status for each in store.client.search_runs(["0"])} == {"FINISHED"}
+    assert run.info.status == "FINISHED"
+    assert "batch_size" not in run.data.params
+    assert "throughput/training_per_second" not in run.data.metrics
+    missing = measured(store, run)["throughput/training_per_second"]
+    assert missing["reason"] == "nobody counted them"
+
+
 def test_nothing_that_fails_here_reaches_the_fit(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,7 +250,12 @@ def test_nothing_that_fails_here_reaches_the_fit(
 
 
 @pytest.mark.parametrize(
-    ("own", "parameter"), [({"measure": "flop"}, "measure"), ({"seed": -1}, "seed")]
+    ("own", "parameter"),
+    [
+        ({"measure": "flop"}, "measure"),
+        ({"seed": -1}, "seed"),
+        ({"params": {"a@b": 1}}, "params"),
+    ],
 )
 def test_a_parameter_that_is_refused_says_what_is_accepted(
     own: dict[str, Any], parameter: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -17,7 +19,18 @@ from fm_mlflow.scripts.fit_surroundings import (
     first_examples,
     made_up_examples,
 )
-from tests.scripts.nets import LABELS, Batches, OwnStep, X, Y, regression, texts, two_by_two
+from tests.scripts.nets import (
+    LABELS,
+    Batches,
+    Noisy,
+    OwnStep,
+    Scalars,
+    X,
+    Y,
+    regression,
+    texts,
+    two_by_two,
+)
 
 
 class Watching(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
@@ -108,11 +121,15 @@ def test_a_fit_is_seen_after_one_that_nobody_saw() -> None:
     assert watch(model, X, Y, batch_size=50).observer.examples == 100
 
 
-def test_observing_changes_nothing_of_the_training() -> None:
+@pytest.mark.parametrize("build", [regression, Noisy])
+def test_observing_changes_nothing_of_the_training(build: Callable[[], keras.Model]) -> None:
     losses = []
     for callbacks in ([], [Watching()]):
         keras.utils.set_random_seed(1)
-        fitted = regression().fit(X, Y, verbose=0, epochs=2, callbacks=callbacks)
+        model = build()
+        model.compile("sgd", "mse")
+        targets = () if build is Noisy else (Y,)
+        fitted = model.fit(X, *targets, verbose=0, epochs=2, callbacks=callbacks)
         losses.append(fitted.history["loss"])
 
     assert losses[0] == losses[1]
@@ -163,3 +180,57 @@ def test_examples_that_are_made_up_have_the_shapes_and_types_of_the_step() -> No
     assert made_up[0]["table"].shape[1:] == (12,)
     assert made_up[0]["text"].dtype.kind == "i"
     assert words.dtype.kind == "U"
+
+
+def test_a_model_is_freed_after_its_fit() -> None:
+    model = regression()
+    watch(model, X, Y)
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+
+    assert alive() is None
+
+
+def test_what_a_script_put_on_its_model_stays() -> None:
+    model = regression()
+    seen = []
+    step = model.train_step
+
+    def own(data: Any) -> Any:
+        seen.append(data)
+        return step(data)
+
+    model.train_step = own
+    model.fit(X, Y, verbose=0, callbacks=[Watching()])
+    assert seen
+    assert model.train_step is own
+
+    class Remaking(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:  # as after a change of what is trained
+                self.model.make_train_function(force=True)
+                self.made = self.model.train_function
+
+    remaking = Remaking()
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[Watching(), remaking])
+    assert model.train_function is remaking.made
+
+
+def test_data_that_have_no_examples_do_not_fail_the_fit() -> None:
+    for data in (tf.data.Dataset.from_tensor_slices(X[:3, 0]), tf.data.Dataset.range(2).map(_flat)):
+        model = Scalars()
+        model.compile("sgd")
+        seen = watch(model, data).observer
+        assert (seen.batch_size, seen.examples) == (None, 0)
+    model = Scalars()
+    model.compile("sgd")
+    ragged = tf.data.Dataset.from_tensor_slices(tf.ragged.constant([[1.0, 2.0], [3.0], []]))
+    seen = watch(model, ragged.batch(2)).observer
+    assert (seen.batch_size, seen.examples) == (2, 3)
+
+
+def _flat(number: Any) -> Any:
+    """Return a scalar whose shape is unknown before the step runs."""
+    scalar = tf.cast(number, "float32")
+    return tf.numpy_function(lambda x: x, [scalar], tf.float32)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import keras
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -39,7 +43,7 @@ def test_a_script_of_a_regression_is_tracked_whole(
 
     logged = store.only_run()
     metrics, params = logged.data.metrics, logged.data.params
-    assert (logged.info.run_name, logged.info.status) == ("wide", "FINISHED")
+    assert (logged.info.run_name, logged.info.status) == ("wide, seed 1", "FINISHED")
     assert (params["seed"], params["dataset"], params["own"]) == ("1", "made up", "2")
     assert len(logged.data.tags["fm_mlflow.dataset_digest"]) == 64
     assert logged.inputs is not None
@@ -64,7 +68,9 @@ def test_classes_are_evaluated_by_label_and_probability(store: Store) -> None:
     with fm_mlflow.track(measure="none", seed=1) as run:
         model = classifier()
         model.fit(X, LABELS, verbose=0, callbacks=[run.costs])
-        run.evaluate(model, tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(30))
+        data = tf.data.Dataset.from_tensor_slices((X, LABELS))
+        shuffled = run.evaluate(model, data.shuffle(100).batch(30)).metrics
+        run.evaluate(model, data.batch(30))
 
     logged = store.only_run()
     assert logged.info.run_name == "sequential, seed 1"
@@ -73,6 +79,7 @@ def test_classes_are_evaluated_by_label_and_probability(store: Store) -> None:
     np.testing.assert_array_equal(found["label"], LABELS)
     right = found["probability"].argmax(axis=1) == LABELS
     assert logged.data.metrics["test_accuracy"] == right.mean()
+    assert shuffled["test_accuracy"] == right.mean()
 
 
 def test_binary_and_one_hot_classes_are_classes_too(store: Store) -> None:
@@ -132,15 +139,54 @@ def test_memory_of_a_later_training_is_left_out(store: Store) -> None:
     assert "memory/training_rss_mib" not in last.data.metrics
 
 
-def test_two_fits_are_one_run_with_epochs_that_follow_each_other(store: Store) -> None:
+def test_two_fits_are_one_run_with_epochs_that_follow_each_other(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     with fm_mlflow.track("tuned", measure="none") as run:
         model = regression()
         model.fit(X, Y, epochs=2, verbose=0, callbacks=[run.costs])
-        model.fit(X, Y, epochs=1, verbose=0, callbacks=[run.costs])
+        model.fit(X, Y, epochs=1, batch_size=50, verbose=0, callbacks=[run.costs])
         model.fit(X, Y, initial_epoch=3, epochs=4, verbose=0, callbacks=[run.costs])
 
     steps = store.client.get_metric_history(store.only_run().info.run_id, "loss")
     assert [point.step for point in steps] == [1, 2, 3, 4]
+    assert "refused" not in caplog.text
+
+
+def test_data_of_any_kind_are_logged_by_digest(store: Store) -> None:
+    columns = [f"c{index}" for index in range(12)]
+    kinds = [
+        (pd.DataFrame(X, columns=columns), pd.Series(Y)),
+        ([X, X[:, :2]], tf.constant(Y)),
+        ({"a": X, "b": LABELS}, {"c": Y, "d": Y}),
+        [[1.0, 2.0], [3.0, 4.0]],
+        ["a film", "another"],
+    ]
+    for data in kinds:
+        with fm_mlflow.track(measure="none", data={"training": data}):
+            pass
+
+    runs = store.client.search_runs(["0"])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({run.data.tags["fm_mlflow.dataset_digest"] for run in runs}) == len(kinds)
+    assert all(run.inputs is not None and run.inputs.dataset_inputs for run in runs)
+
+
+def test_a_run_that_cannot_hold_what_is_said_of_it_is_closed(store: Store) -> None:
+    with mlflow.start_run():
+        mlflow.log_param("seed", 1)
+        before = set(threading.enumerate())
+        with pytest.raises(InputError, match="seed"), fm_mlflow.track(seed=2, measure="none"):
+            pass
+        assert set(threading.enumerate()) <= before
+
+
+def test_ctrl_c_ends_the_run_as_killed_and_the_program_as_python_does(store: Store) -> None:
+    with pytest.raises(KeyboardInterrupt) as ended, fm_mlflow.track(measure="none"):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    assert ended.type is KeyboardInterrupt  # of a subclass, Python makes the exit code 1
+    assert store.only_run().info.status == "KILLED"
 
 
 def test_an_error_of_the_script_ends_the_run_as_failed(store: Store) -> None:
@@ -157,6 +203,9 @@ def test_an_error_of_the_script_ends_the_run_as_failed(store: Store) -> None:
     [
         ({"data": {"train": X}}, "data"),
         ({"data": X}, "data"),
+        ({"data": {"training": tf.data.Dataset.range(3)}}, "data"),
+        ({"data": {"training": [[1], [1, 2]]}}, "data"),
+        ({"params": {"a\nb": 1}}, "params"),
         ({"measure": "speed"}, "measure"),
         ({"seed": 2**40}, "seed"),
         ({"name": "\0"}, "name"),
