@@ -67,7 +67,7 @@ def _tracked(run: Tracked, seed: int | None) -> Iterator[Tracked]:
         except BaseException as error:
             run.close(error)
             if isinstance(error, Interrupted) and error.signum == signal.SIGINT:
-                # Python ends a program by SIGINT, so that a shell's loop stops, for this class only.
+                # Python ends a program by SIGINT, as a shell's loop needs, for this class only.
                 raise KeyboardInterrupt(str(error)) from error
             raise
         run.close()
