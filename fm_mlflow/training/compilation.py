@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from fm_mlflow import keys
 from fm_mlflow.fitting import MetricNames
 from fm_mlflow.measure.flops.rows import own_optimizers
-from fm_mlflow.training.output_kind import OutputKind
 from fm_mlflow.training.user_source import UnfitError, accepting
+
+if TYPE_CHECKING:
+    from fm_mlflow.training.output_kind import OutputKind
 
 _LOSS = "a model compiled with a loss for class numbers, such as sparse_categorical_crossentropy"
 _STEPS = ("train_step", "test_step", "compute_metrics")
@@ -115,6 +117,8 @@ def loss_takes(model: keras.Model, images: NDArray[Any]) -> OutputKind | None:
     Raises:
         UnfitError: The loss is none for class numbers.
     """
+    from fm_mlflow.training.output_kind import OutputKind  # which imports TensorFlow
+
     own = {each for each in (*_STEPS, "compute_loss") if is_own(model, each)}
     if model.loss is None and {"train_step", "test_step"} <= own:
         return None

@@ -49,11 +49,8 @@ def test_json_is_all_of_stdout(store: Store) -> None:
     assert len(lines) == len(done.stderr.splitlines()) - 2
     assert [line for line in lines if line.startswith("epoch ")] == [lines[3]]
     assert lines[:3] == ["loading the data", "importing TensorFlow", "building the model"]
-    assert lines[4:] == [
-        "waiting until the model is read back",
-        "evaluating and logging the model",
-        "measuring what it costs",
-    ]
+    after = [line for line in lines[4:] if line != "waiting until the model is read back"]
+    assert after == ["evaluating and logging the model", "measuring what it costs"]
     assert "\x1b" not in done.stderr
 
 

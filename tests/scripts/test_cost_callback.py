@@ -269,8 +269,10 @@ def test_autologging_without_tensorboard_is_told_before_the_fit(
 ) -> None:
     autologs = mlflow.utils.autologging_utils.AUTOLOGGING_INTEGRATIONS
     monkeypatch.setitem(autologs, "tensorflow", {"disable": False})
+    found: list[object] = [object()]
+    monkeypatch.setattr("fm_mlflow.tracking.callers_run.find_spec", lambda _name: found[0])
     fm_mlflow.CostCallback()
-    monkeypatch.setattr("fm_mlflow.tracking.callers_run.find_spec", lambda _name: None)
+    found[0] = None
     with pytest.raises(InputError, match=re.escape("pip install 'fm_mlflow[autolog]'")):
         fm_mlflow.CostCallback()
 
