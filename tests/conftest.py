@@ -53,6 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.set_threshold(50_000, 20, 100)  # TensorFlow's and MLflow's objects are many, and stay
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # for the fixtures of a whole session
+    # As the command sets it. JAX, where it is installed, sets another level when it is imported,
+    # which commands that tests start would take for the user's.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["FM_MLFLOW_JOURNAL_DIR"] = tempfile.mkdtemp(prefix="fm_mlflow-journals-")
 
 

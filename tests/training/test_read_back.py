@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -90,8 +91,12 @@ def _own_models_are_not_read_back() -> None:
 
 def _strangers() -> list[psutil.Process]:
     """The processes that read back; a worker of pytest may have others."""
-    children = psutil.Process().children(recursive=True)
-    return [each for each in children if "fm_mlflow.process.supervisor" in each.cmdline()]
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one that has ended
+            if "fm_mlflow.process.supervisor" in each.cmdline():
+                found.append(each)
+    return found
 
 
 @pytest.fixture(scope="module")
