@@ -79,14 +79,14 @@ def fit(model: str, epochs: int, *, with_callback: bool) -> tuple[float, float]:
             self.ended = time.perf_counter()
 
     dataset = load_dataset("fashion_mnist")
-    net = BUILDERS[model](dataset.image_shape, len(dataset.class_names))
+    net = BUILDERS[model](dataset.example_shape, len(dataset.class_names))
     net.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     inputs = dataset.train.scaled.reshape(-1, *net.input_shape[1:])
     clock = Clock()
     callbacks = [clock, CostCallback()] if with_callback else [clock]
     began = time.perf_counter()
     net.fit(
-        inputs, dataset.train.labels, batch_size=64, epochs=epochs, verbose=0, callbacks=callbacks
+        inputs, dataset.train.targets, batch_size=64, epochs=epochs, verbose=0, callbacks=callbacks
     )
     ended = time.perf_counter()
     keras.backend.clear_session()
