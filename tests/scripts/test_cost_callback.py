@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -24,6 +22,7 @@ from fm_mlflow.measure import energy, memory
 from fm_mlflow.training.models import BUILDERS
 from tests.measure.counters import Counting
 from tests.processes import PROJECT
+from tests.scripts.measured import measured
 from tests.scripts.nets import Batches, Scalars, X, Y, regression, texts, two_by_two
 from tests.stores import Store
 from tests.trained import Finished
@@ -36,12 +35,6 @@ def fit(*data: Any, model: keras.Model | None = None, **options: Any) -> None:
     own = options.pop("own", NOTHING)
     model = model or regression()
     model.fit(*data, verbose=0, callbacks=[fm_mlflow.CostCallback(**own)], **options)
-
-
-def measured(store: Store, run: mlflow.entities.Run) -> dict[str, Any]:
-    path = store.client.download_artifacts(run.info.run_id, "measurements.json")
-    found = json.loads(Path(path).read_text())["measurements"]
-    return {each["name"]: each for each in found}
 
 
 def test_one_line_logs_epochs_parameters_and_costs(
