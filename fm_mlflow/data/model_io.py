@@ -36,14 +36,18 @@ def to_inputs(rows: Any, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return scaled.astype(dtype, copy=False)
 
 
+def widened(outputs: NDArray[Any]) -> NDArray[Any]:
+    """Return outputs as float64, or float32 of all narrower types."""
+    return outputs.astype(np.float32) if outputs.dtype.itemsize < _NARROWEST else outputs
+
+
 def to_probabilities(outputs: NDArray[Any], gives_logits: bool) -> NDArray[Any]:
     """Return outputs of shape (n, classes) as probabilities: float64, or float32 of all others.
 
     NumPy's own files, and those who read them, know no bfloat16; in float16, rows would not sum
     to 1.
     """
-    if outputs.dtype.itemsize < _NARROWEST:
-        outputs = outputs.astype(np.float32)
+    outputs = widened(outputs)
     if not gives_logits:
         return outputs
     from scipy.special import softmax

@@ -9,8 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from fm_mlflow import keys
+from fm_mlflow.data.model_io import to_probabilities, widened
 from fm_mlflow.fitting.metric_names import MetricNames
 
 _TEST = "test_"
@@ -59,6 +61,7 @@ def evaluate(
     if len(targets) != len(outputs):
         why_not = f"{len(outputs)} predictions of {len(targets)} targets"
         return Evaluation(metrics, {}, why_not)
+    outputs = widened(outputs)  # NumPy's files know no bfloat16
     predictions = _classes(model, targets, outputs)
     if predictions is not None:
         right = predictions["probability"].argmax(axis=1) == predictions["label"]
@@ -128,10 +131,10 @@ def _classes(
     if "binary" in name:
         if outputs.shape[1] != 1 or not np.isin(targets, (0, 1)).all():
             return None  # several labels an example
-        one = _sigmoid(outputs[:, 0]) if takes_logits else outputs[:, 0]
+        one = expit(outputs[:, 0]) if takes_logits else outputs[:, 0]
         label = targets.reshape(len(targets)).astype(np.int64)
         return {"label": label, "probability": np.stack([1 - one, one], axis=1)}
-    probability = _softmax(outputs) if takes_logits else outputs
+    probability = to_probabilities(outputs, takes_logits)
     if "sparse" in name:
         label = targets.reshape(len(targets)).astype(np.int64)
     elif targets.shape == outputs.shape:
@@ -139,11 +142,3 @@ def _classes(
     else:
         return None
     return {"label": label, "probability": probability}
-
-
-def _softmax(outputs: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(keras.ops.convert_to_numpy(keras.ops.softmax(outputs, axis=-1)))
-
-
-def _sigmoid(outputs: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(keras.ops.convert_to_numpy(keras.ops.sigmoid(outputs)))

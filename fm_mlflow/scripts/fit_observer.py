@@ -15,12 +15,10 @@ from typing import Any
 
 import keras
 
+from fm_mlflow.measure.flops.specs import Structure
 from fm_mlflow.process.redaction import one_line
 
 _log = logging.getLogger("fm_mlflow")
-
-Structure = Any
-"""An array, or tuples, lists and dictionaries of them."""
 
 
 @dataclass(frozen=True)

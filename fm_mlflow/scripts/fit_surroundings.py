@@ -14,8 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-Structure = Any
-"""An array, or tuples, lists and dictionaries of them."""
+from fm_mlflow.measure.flops.specs import Structure
 
 _MADE_UP = 16
 _UNKNOWN_SIZE = 16
