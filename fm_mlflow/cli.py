@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial, update_wrapper
 from typing import Any, NoReturn
@@ -26,7 +26,7 @@ from fm_mlflow.config import (
     SyncConfig,
     TrainConfig,
 )
-from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
+from fm_mlflow.errors import FmMlflowError, Interrupted, TrackingError
 from fm_mlflow.escaping import indented
 from fm_mlflow.listeners import Progress
 from fm_mlflow.process.garbage import rare_garbage_collection
@@ -37,8 +37,9 @@ from fm_mlflow.process.signals import guard
 from fm_mlflow.results.benchmark import BenchmarkError
 from fm_mlflow.results.register import GateError
 from fm_mlflow.selection import CompareConfig
-from fm_mlflow.settings import parse
+from fm_mlflow.settings import Settings, parse
 from fm_mlflow.terminal.lines import SafeConsole
+from fm_mlflow.terminal.options import CommandGroup, setting_options, usage_error
 
 # What these libraries say on stderr helps their developers; a user who wants it sets the variable.
 _QUIET = {
@@ -100,24 +101,12 @@ def _fail(error: BaseException, arguments: list[str], inherited_run: str | None)
 def _as_ours(error: BaseException, arguments: list[str]) -> BaseException:
     """Give errors that are not ours the shape of ours: one line, what and what to do."""
     if isinstance(error, click.UsageError):
-        return _usage_error(error, arguments)
+        return usage_error(error, arguments, cli)
     if isinstance(error, (FmMlflowError, KeyboardInterrupt)):
         return error
     unexpected = FmMlflowError(f"{one_line(error)} (--debug shows the traceback)")
     unexpected.__cause__ = error
     return unexpected
-
-
-def _usage_error(error: click.UsageError, arguments: list[str]) -> InputError:
-    context = error.ctx
-    if isinstance(error, click.NoSuchOption):
-        options = context.command.params if context else []
-        names = ", ".join(option.opts[0] for option in options)
-        return InputError(error.option_name, error.option_name, f"one of the options {names}")
-    if isinstance(context and context.command, click.Group):
-        given = next((word for word in arguments if not word.startswith("-")), "")
-        return InputError("command", given, f"one of {', '.join(cli.commands)}")
-    return InputError("command line", error.format_message(), "what --help lists")
 
 
 def _exit_code(error: BaseException) -> int:
@@ -126,7 +115,7 @@ def _exit_code(error: BaseException) -> int:
 
 
 def _command(
-    config_class: type[BaseModel], *own: Callable[[Any], Any]
+    config_class: type[Settings], *own: Callable[[Any], Any]
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Make a command of a function: each field of a settings class is an option.
 
@@ -145,28 +134,13 @@ def _command(
             function(parse(config_class, settings), **options)
 
         command: Any = update_wrapper(run, function)
-        for option in reversed([*_config_options(config_class), *own, *_OUTPUT_OPTIONS]):
+        for option in reversed([*own, *_OUTPUT_OPTIONS]):
             command = option(command)
         made: click.Command = cli.command()(command)
+        made.params[:0] = setting_options(config_class)
         return made
 
     return decorate
-
-
-def _config_options(config_class: type[BaseModel]) -> Iterator[Callable[[Any], Any]]:
-    for name, field in config_class.model_fields.items():
-        default = f" [default: {field.default}]" if field.default not in ("", None) else ""
-        # `--dry-run` alone says true; `mlflow run` always gives a value.
-        is_switch = field.annotation is bool
-        more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if is_switch else {}
-        yield click.option(
-            f"--{name.replace('_', '-')}",
-            name,
-            default=None,
-            metavar="VALUE",
-            **more,
-            help=f"{field.description}{default}",
-        )
 
 
 _OUTPUT_OPTIONS = (
@@ -177,11 +151,12 @@ _OUTPUT_OPTIONS = (
 
 # Commands inherit both.
 @click.group(
+    cls=CommandGroup,
     context_settings={
         "help_option_names": ["-h", "--help"],
         # `--batch_size` for `--batch-size`: so MLflow appends undeclared parameters.
         "token_normalize_func": lambda name: name.replace("_", "-"),
-    }
+    },
 )
 @click.version_option(__version__, message="fm_mlflow %(version)s")
 def cli() -> None:

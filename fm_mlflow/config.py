@@ -6,7 +6,7 @@ The command line, the MLflow Project's entry points and the Python API all read 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -81,6 +81,8 @@ class Protocol(Settings):
     the test set.
     """
 
+    group: ClassVar[str] = "How it is trained and measured"
+
     epochs: int = Field(5, ge=1, le=MOST_EPOCHS, description="Passes over the training images.")
     batch_size: int = Field(64, ge=1, le=_LARGEST_BATCH, description="Images per training step.")
     learning_rate: float = Field(0.001, gt=0, description="Step size of the optimizer.")
@@ -133,6 +135,8 @@ class Protocol(Settings):
 
 
 class _OneTraining(Settings):
+    group: ClassVar[str] = "What is trained"
+
     model: ModelName = Field(
         "mlp",
         description=f"Model to train: {_MODEL_ACCEPTED} (a function that returns a Keras model).",
@@ -142,7 +146,7 @@ class _OneTraining(Settings):
     @model_validator(mode="after")
     def _check_model(self) -> Self:
         if not _is_model(self.model):
-            raise InputError("model", self.model, _MODEL_ACCEPTED)
+            raise InputError("model", self.model, _MODEL_ACCEPTED, BUILTIN_MODELS)
         return self
 
 
@@ -155,6 +159,8 @@ def _is_model(name: str) -> bool:
 
 
 class _ManyTrainings(Settings):
+    group: ClassVar[str] = "What is trained"
+
     models: str = Field(
         ",".join(BUILTIN_MODELS), description=f"Models to train, with commas: {_MODEL_ACCEPTED}."
     )
@@ -175,7 +181,7 @@ class _ManyTrainings(Settings):
         accepted = f"{_MODEL_ACCEPTED}; several with commas, so no path may hold one"
         for name in self.model_names:
             if not _is_model(name):
-                raise InputError("models", name, accepted)
+                raise InputError("models", name, accepted, BUILTIN_MODELS)
             if self.model_names.count(name) > 1:
                 raise InputError("models", self.models, f"each model once; {name} is there twice")
         return self
@@ -199,6 +205,8 @@ class BenchmarkConfig(Protocol, _ManyTrainings):  # fields in the order of the b
 
 class RegisterConfig(Choice):
     """Which model to promote, and what it has to hold. Frozen; unknown names are refused."""
+
+    group: ClassVar[str] = "What it must keep, and where it goes"
 
     run_id: str = Field(
         "", description="Training run whose model to register; empty takes the best, as compare."

@@ -53,7 +53,7 @@ def located(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
     is_path = "/" in dataset
     if not dataset or not (is_path or folder or dataset.endswith(NPZ)):  # a misspelt name, say
-        raise InputError("dataset", dataset, ACCEPTED)
+        raise InputError("dataset", dataset, ACCEPTED, BUILTIN)
     if is_path and folder:
         accepted = f"nothing beside a path: {dataset} says where the data are"
         raise InputError("data_dir", folder, accepted)

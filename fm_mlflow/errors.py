@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import signal
+from collections.abc import Iterable
 
 from fm_mlflow.escaping import printable
 
@@ -28,15 +30,20 @@ class InputError(FmMlflowError):
         parameter: Name of the refused parameter, as the user spells it.
         received: What was received.
         accepted: What would have been accepted, in words.
+        among: Names that are accepted; the one that `received` may have meant is suggested.
     """
 
     exit_code = 2
 
-    def __init__(self, parameter: str, received: object, accepted: str) -> None:
+    def __init__(
+        self, parameter: str, received: object, accepted: str, among: Iterable[str] = ()
+    ) -> None:
         shown = repr(received)
         if len(shown) > _LONGEST_RECEIVED:
             shown = f"{shown[:_LONGEST_RECEIVED]}… ({len(shown):,} characters)"
         message = f"{parameter}: received {shown}, accepted: {accepted}"
+        if meant := difflib.get_close_matches(str(received)[:_LONGEST_RECEIVED], among, n=1):
+            message += f"; did you mean {meant[0]!r}?"
         super().__init__(" ".join(message.split()))
         self.parameter = parameter
 
@@ -48,8 +55,8 @@ class DataError(FmMlflowError):
 class ModelError(InputError):
     """A user's model does not fit the data or cannot be built."""
 
-    def __init__(self, received: object, accepted: str) -> None:
-        super().__init__("model", received, accepted)
+    def __init__(self, received: object, accepted: str, among: Iterable[str] = ()) -> None:
+        super().__init__("model", received, accepted, among)
 
 
 class TrainingError(FmMlflowError):

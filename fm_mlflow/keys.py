@@ -1,6 +1,6 @@
 """Every name that fm_mlflow logs, once, with its unit and meaning.
 
-`docs/keys.md` is generated from this file: `python -m fm_mlflow.keys > docs/keys.md`.
+`docs/keys.md` is generated from this file by `docs/generate.py`.
 """
 
 from __future__ import annotations
@@ -274,19 +274,3 @@ ENDED = frozenset({FINISHED, FAILED, KILLED})
 def all_keys() -> list[Key]:
     """Every key, in the order of this file."""
     return [value for value in globals().values() if isinstance(value, Key)]
-
-
-def markdown() -> str:
-    """The documentation page that lists every key."""
-    lines = ["# Names in the tracking store", "", "Generated from `fm_mlflow/keys.py`."]
-    keys = all_keys()
-    for group in dict.fromkeys(key.group for key in keys):
-        lines += ["", f"## {group}", "", "| name | unit | meaning |", "|---|---|---|"]
-        lines += [f"| `{key}` | {key.unit} | {key.meaning} |" for key in keys if key.group == group]
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    import sys
-
-    sys.stdout.write(markdown())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -29,6 +29,8 @@ CostName = Literal[
 
 class Bounds(Settings):
     """What a model may cost at most. A model in which the cost was not measured exceeds it."""
+
+    group: ClassVar[str] = "What the best may cost at most"
 
     max_training_flops: Optional[float] = Field(
         None, gt=0, description="Most FLOPs to train on an image."
@@ -60,6 +62,8 @@ OUTPUT: str = Field("comparison", description="Folder for the report's files.")
 class Selection(Settings):
     """Which training runs of a store are meant."""
 
+    group: ClassVar[str] = "Which runs"
+
     experiment: str = Field(
         "", description="Experiment; empty: the active one, or that of the runs."
     )
@@ -81,8 +85,10 @@ class RunsConfig(Selection):
     )
 
 
-class Choice(Selection, Bounds):  # fields in the order of the bases, last first
+class Choice(Bounds, Selection):  # fields in the order of the bases, last first
     """Which runs are compared, by what, and by which rule the best is chosen."""
+
+    group: ClassVar[str] = "How the best is chosen"
 
     cost: CostName = COST
     metric: str = Field(
@@ -113,6 +119,8 @@ class Choice(Selection, Bounds):  # fields in the order of the bases, last first
 
 class CompareConfig(Choice):
     """Everything that shapes one comparison. Frozen; unknown names are refused."""
+
+    group: ClassVar[str] = "Report"
 
     target_accuracy: Optional[float] = Field(
         None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import (
@@ -30,7 +30,13 @@ _KINDS: dict[Any, str] = {
 
 
 class Settings(BaseModel):
-    """What all settings are: frozen; unknown names and infinite numbers are refused."""
+    """What all settings are: frozen; unknown names and infinite numbers are refused.
+
+    Attributes:
+        group: Heading of a class's own fields in `--help`.
+    """
+
+    group: ClassVar[str] = "Options"
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -86,9 +92,11 @@ def parse(config_class: type[ConfigT], values: Mapping[str, object]) -> ConfigT:
         name = str(first["loc"][0])
         field = config_class.model_fields.get(name)
         if field is None:
-            names = ", ".join(config_class.model_fields)
-            raise InputError(name, first["input"], f"one of the parameters {names}") from None
-        raise InputError(name, first["input"], accepted(field)) from None
+            names = [*config_class.model_fields]
+            accepts = f"one of the parameters {', '.join(names)}"
+            raise InputError(name, name, accepts, names) from None
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        raise InputError(name, first["input"], accepted(field), choices) from None
 
 
 def accepted(field: FieldInfo) -> str:

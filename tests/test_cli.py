@@ -24,6 +24,7 @@ from tests.processes import command_in_this_process
         (["train", "--epochs"], "command line: received \"Option '--epochs' requires"),
         (["train", "extra"], "command line: received 'Got unexpected extra argument (extra)'"),
         (["trian"], "command: received 'trian', accepted: one of train"),
+        (["resume"], "RUN_ID: received '', accepted: an id, as in fm-mlflow resume RUN_ID"),
         (["train", "--data-dir", "nowhere"], "data_dir: received 'nowhere', accepted: a folder"),
         (["train", "--dataset", "idx", "--data-dir", "x" * 5000], "data_dir: received 'xxx"),
         (["train", "--seed", "9" * 4400], "seed: received '999"),
@@ -48,6 +49,52 @@ def test_bad_input_is_one_line_and_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["trian"], "train"),
+        (["train", "--epoch", "3"], "--epochs"),
+        (["train", "--model", "cnnn"], "cnn"),
+        (["train", "--optimizer", "adamm"], "adam"),
+        (["train", "--dataset", "digit"], "digits"),
+        (["train", "--model", "tiny.py:bild"], "tiny.py:build"),
+        (["benchmark", "--models", "mlp,tiny.py:biuld"], "tiny.py:build"),
+        (["compare", "--cost", "flop/inference"], "flops/inference"),
+    ],
+)
+def test_a_misspelt_name_is_told_its_nearest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.py").write_text("import keras\n\n\ndef build(): ...\n")
+    code, _, err = command_in_this_process(*arguments)
+    assert code == 2
+    assert err.endswith(f"; did you mean {meant!r}?\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def (", "accepted: a file of Python (SyntaxError"),
+        ("a = 1", "accepted: a function that own.py has; it has no 'build'"),
+        ("from os import *", "loading the data"),  # it may have any name
+        ("for build in [print]: ...", "loading the data"),
+        ("def __getattr__(name): return print", "loading the data"),
+    ],
+)
+def test_a_function_is_looked_for_before_its_file_is_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(f"{source}\n")
+    code, _, err = command_in_this_process(
+        *("train", "--model", "own.py:build", "--data-dir", "nowhere")
+    )
+    assert code == 2
+    assert says in err
+    assert ("no such folder" in err) == (says == "loading the data")
+
+
 def test_help_and_version() -> None:
     code, out, _ = command_in_this_process("--version")
     assert (code, out) == (0, f"fm_mlflow {__version__}\n")
@@ -55,6 +102,9 @@ def test_help_and_version() -> None:
         code, out, _ = command_in_this_process(command, "--help")
         assert code == 0
         assert all(len(line) <= 80 for line in out.splitlines())
+        assert "VALUE" not in out
+    code, out, _ = command_in_this_process("--help")
+    assert "...\n" not in out.partition("Commands:")[2]
 
 
 def test_no_command_names_the_commands() -> None:

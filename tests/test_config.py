@@ -62,7 +62,7 @@ def test_text_is_converted() -> None:
             "flops,speed",
             "any of flops, latency, memory, energy, separated by commas; or none",
         ),
-        ("momentum", "0.9", "one of the parameters model, seed, epochs, "),
+        ("momentum", "momentum", "one of the parameters model, seed, epochs, "),
     ],
 )
 def test_refusal_says_what_was_received_and_what_is_accepted(

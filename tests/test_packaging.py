@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import sys
 from typing import Any
 
-import click
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -15,7 +15,6 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
-from fm_mlflow import keys
 from fm_mlflow.cli import cli
 from fm_mlflow.config import BenchmarkConfig, RegisterConfig, TrainConfig
 from fm_mlflow.selection import CompareConfig
@@ -131,16 +130,9 @@ def test_entry_point_has_the_parameters_and_defaults_of_its_config(entry_point: 
         assert f"--{name.replace('_', '-')}" in options
 
 
-def test_page_of_keys_is_up_to_date() -> None:
-    assert (PROJECT / "docs" / "keys.md").read_text() == keys.markdown(), (
-        "run: python -m fm_mlflow.keys > docs/keys.md"
-    )
-
-
-@pytest.mark.parametrize("command", cli.commands)
-def test_readme_documents_every_command_and_option(command: str) -> None:
-    readme = (PROJECT / "README.md").read_text()
-    assert f"fm-mlflow {command}" in readme
-    for option in cli.commands[command].params:
-        if isinstance(option, click.Option):
-            assert f"`{option.opts[0]}`" in readme, option.opts
+def test_generated_pages_are_up_to_date() -> None:
+    pages: dict[str, str] = runpy.run_path(str(PROJECT / "docs" / "generate.py"))["pages"]()
+    for name, text in pages.items():
+        assert (PROJECT / "docs" / name).read_text() == text, "run: python docs/generate.py"
+    for command in cli.commands:
+        assert f"## {command}\n" in pages["commands.md"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
 _FLUSH_SECONDS = 10.0
 _MOST_NAMES_IN_TITLE = 4
-_MOST_METRICS_NAMED = 8
+_MOST_NAMES = 8
 _UNITS_OF_RESULTS = ("fraction", "nats", keys.TEST_MAE.unit)
 
 
@@ -125,10 +125,13 @@ def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
 
     progress.stage("querying the tracking store")
     objective = Objective.of(config)
-    found = find_runs(config, objective.metric)
+    metric = objective.metric
+    found = find_runs(config, metric)
     if not found.runs:
         if names := _suggested(objective.metric, found.other_metrics):
             raise InputError("metric", objective.metric, f"a metric that these runs have: {names}")
+        if config.models:
+            _refuse_models(config, find_runs(config.model_copy(update={"models": ""}), metric).runs)
         raise ComparisonError(_nothing(found.experiment, found.skipped))
     grouping = group_runs(found.runs, config.top, config, objective)
     progress.stage(f"reading the runs of {counted(len(grouping.detailed), 'model')}")
@@ -144,9 +147,16 @@ def _suggested(metric: str, others: Counter[str]) -> str:
     costs = {key for key in keys.all_keys() if key.is_metric and key.unit not in _UNITS_OF_RESULTS}
     names = [name for name, _ in sorted(others.items(), key=lambda each: (-each[1], each[0]))]
     results = [name for name in names if name not in costs and not name.startswith("system/")]
-    alike = difflib.get_close_matches(metric, results, _MOST_METRICS_NAMED)
-    named = list(dict.fromkeys([*alike, *results]))[:_MOST_METRICS_NAMED]
+    alike = difflib.get_close_matches(metric, results, _MOST_NAMES)
+    named = list(dict.fromkeys([*alike, *results]))[:_MOST_NAMES]
     return ", ".join(f"{name} ({counted(others[name], 'run')})" for name in named)
+
+
+def _refuse_models(config: CompareConfig, others: Sequence[TrainingRun]) -> None:
+    """Name the models that there are, where only others were asked for."""
+    if names := sorted({run.model for run in others}):
+        shown = f"{', '.join(names[:_MOST_NAMES])}{', …' if len(names) > _MOST_NAMES else ''}"
+        raise InputError("models", config.models, f"models of these runs: {shown}", names)
 
 
 def _nothing(experiment: str, skipped: Sequence[SkippedRun]) -> str:

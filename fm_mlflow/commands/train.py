@@ -45,6 +45,7 @@ from fm_mlflow.training.run_contents import (
     log_setting,
     of_parts,
 )
+from fm_mlflow.training.user_source import check_reference
 
 if TYPE_CHECKING:
     import keras
@@ -104,6 +105,8 @@ def train(
             raise InputError("dataset", settings["dataset"], "nothing beside data: one of the two")
         settings["dataset"] = FROM_PYTHON
     config = parse(TrainConfig, {"model": _reference(model), **settings})
+    if function is None and config.model not in BUILTIN_MODELS:
+        check_reference(config.model)  # what is known without TensorFlow, before it is imported
     with guard():
         start = Start(started, load_average())  # before we are the load
         return run_training(config, function, progress, callbacks, start, data)

@@ -89,7 +89,8 @@ def find_folder(data_dir: str) -> Path | None:
     if data_dir:
         if absent := missing(Path(data_dir)):
             accepted = "a folder with the four files of Fashion-MNIST, .gz or not"
-            raise InputError("data_dir", data_dir, f"{accepted} (missing: {', '.join(absent)})")
+            lack = f"missing: {', '.join(absent)}" if os.path.isdir(data_dir) else "no such folder"
+            raise InputError("data_dir", data_dir, f"{accepted} ({lack})")
         return Path(data_dir)
     return next((folder for folder in search_path() if not missing(folder)), None)
 

@@ -125,8 +125,9 @@ def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
         experiment = if_existing(client.get_experiment, name)
     if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         existing = client.search_experiments(max_results=_MOST_NAMES_SHOWN)
-        names = ", ".join(each.name for each in existing)
-        raise InputError("experiment", name, f"an experiment of the store, such as {names}")
+        names = [each.name for each in existing]
+        some = f", such as {', '.join(names)}" if names else "; it has none"
+        raise InputError("experiment", name, f"an experiment of the store{some}", names)
     return experiment
 
 

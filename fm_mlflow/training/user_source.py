@@ -7,6 +7,8 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
+import symtable
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,11 @@ from fm_mlflow.process.redaction import one_line
 _ALWAYS_REQUIRED = {"mlflow", "tensorflow", "keras", "numpy", "fm_mlflow"}
 
 _LARGEST_MODULE = 1 << 20  # bytes; what is larger is data that ends in .py
+_DEFINES_NAMES = re.compile(
+    r"import\s*\*|__getattr__|__dict__|globals|vars|locals|setattr|exec|eval"
+)
+"""What may give a module names that its own statements do not show."""
+
 _contents: dict[Path, str] = {}
 """Digest of each user's file as it was imported, to notice an edit."""
 
@@ -84,15 +91,18 @@ def find_function(reference: str) -> Callable[[], Any]:
 
 
 def check_reference(reference: str) -> None:
-    """Check a reference without importing it: its file or package exists.
+    """Check a reference without importing it: its file and function, or its package, exist.
 
     Raises:
-        ModelError: It is missing.
+        ModelError: One is missing, or the file is no Python.
     """
-    module = reference.rpartition(":")[0]
+    module, _, function = reference.rpartition(":")
     if module.endswith(".py"):
         with refused_as(reference):
-            _existing_file(module)
+            names = _names_in(_existing_file(module))
+        if names is not None and (name := function.partition(".")[0]) not in names:
+            accepted = f"a function that {module} has; it has no {name!r}"
+            raise ModelError(reference, accepted, [f"{module}:{each}" for each in sorted(names)])
         return
     package = module.partition(".")[0]
     # Unlike Path's, these take what can be no path: too long.
@@ -104,6 +114,24 @@ def check_reference(reference: str) -> None:
         found = None
     if found is None:
         raise ModelError(reference, f"an importable module (there is none named {package!r})")
+
+
+def _names_in(path: Path) -> set[str] | None:
+    """Return the names that a file defines; None where only running it can tell."""
+    try:
+        source = path.read_text(encoding="utf-8")
+        table = symtable.symtable(source, str(path), "exec")
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise UnfitError(f"a file of Python ({one_line(error)})") from error
+    except OSError as error:
+        raise UnfitError(f"a file that can be read ({error.strerror})") from error
+    if _DEFINES_NAMES.search(source):
+        return None
+    return {
+        each.get_name()
+        for each in table.get_symbols()
+        if each.is_assigned() or each.is_imported() or each.is_namespace()
+    }
 
 
 def _existing_file(name: str) -> Path:
