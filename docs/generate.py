@@ -22,8 +22,8 @@ def pages() -> dict[str, str]:
 
 def _commands() -> Iterator[str]:
     yield "# Commands and their options\n"
-    yield "Generated from the settings. The parameters of the MLflow Project (`mlflow run . -P NAME=VALUE`)"
-    yield "and of the Python functions have the same names, with `_` for `-`.\n"
+    yield "Generated from the settings. The parameters of the MLflow Project (`-P NAME=VALUE`) and"
+    yield "of the Python functions have the same names, with `_` for `-`.\n"
     for name, command in cli.commands.items():
         assert isinstance(command, Command)
         context = click.Context(command, info_name=name)
