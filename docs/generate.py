@@ -27,13 +27,11 @@ def _commands() -> Iterator[str]:
     for name, command in cli.commands.items():
         assert isinstance(command, Command)
         context = click.Context(command, info_name=name)
-        arguments = " ".join(command.collect_usage_pieces(context)[1:])
-        yield f"## {name}\n"
-        yield f"`fm-mlflow {name} {arguments}".rstrip() + "`\n"
+        usage = " ".join(["fm-mlflow", name, *command.collect_usage_pieces(context)])
+        yield f"## {name}\n\n`{usage}`\n"
         yield f"{inspect.cleandoc(command.help or '')}\n"
         for title, records in command.groups(context).items():
-            yield f"| {title} | |"
-            yield "|---|---|"
+            yield f"**{title}**\n\n| option | |\n|---|---|"
             yield from (f"| `{option}` | {text.replace('|', '')} |" for option, text in records)
             yield ""
 

@@ -67,7 +67,7 @@ def benchmark(
         BenchmarkError: Trainings failed; its `result` holds what came of the others.
         TrackingError: The tracking store refused or did not answer.
 
-    Example:
+    Examples:
         >>> result = fm_mlflow.benchmark(models="mlp,cnn", seeds=5)
         >>> result.comparison.comparison.summary
     """

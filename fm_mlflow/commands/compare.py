@@ -54,7 +54,7 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
         ComparisonError: There is no run to compare.
         TrackingError: The store refused or did not answer.
 
-    Example:
+    Examples:
         >>> result = fm_mlflow.compare(models="mlp,cnn")
         >>> result.comparison.best.model, result.comparison.summary
     """

@@ -39,7 +39,7 @@ def measure_model(
     Raises:
         InputError: A parameter was refused.
 
-    Example:
+    Examples:
         >>> print(fm_mlflow.measure_model(model, x_test[:256], batch_size=64))
     """
     parts = measured_parts(measure)

@@ -55,7 +55,7 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
         DataError: The input is damaged, or its values are no grey levels.
         TrackingError: The store does not answer.
 
-    Example:
+    Examples:
         >>> fm_mlflow.predict(input="t10k-images-idx3-ubyte.gz", output="predictions.csv")
     """
     config = parse(PredictConfig, settings)

@@ -70,7 +70,7 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
         DataError: The test set of the run cannot be had.
         TrackingError: The store refused, did not answer or has no registry.
 
-    Example:
+    Examples:
         >>> registration = fm_mlflow.register(min_accuracy=0.88)
         >>> registration.version, registration.outcome
     """

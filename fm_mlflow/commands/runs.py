@@ -32,7 +32,7 @@ def runs(**settings: Any) -> pd.DataFrame:
         InputError: A setting was refused: no such experiment or run, a filter MLflow cannot read.
         TrackingError: The store refused or did not answer.
 
-    Example:
+    Examples:
         >>> frame = fm_mlflow.runs(models="mlp,cnn", status="FINISHED")
         >>> frame.groupby("model")[["test_accuracy", "flops/inference"]].mean()
     """

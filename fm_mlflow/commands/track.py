@@ -44,7 +44,7 @@ def track(
         InputError: A parameter was refused; nothing was started.
         TrackingError: The tracking store refused. (When it does not answer, the script goes on.)
 
-    Example:
+    Examples:
         >>> with fm_mlflow.track("wide", seed=1, dataset="housing") as run:
         ...     model = build()
         ...     model.fit(x, y, epochs=5, callbacks=[run.costs])

@@ -94,7 +94,7 @@ def train(
         TrainingError: The loss is no longer a number.
         TrackingError: The tracking store refused. (When it does not answer, training goes on.)
 
-    Example:
+    Examples:
         >>> result = fm_mlflow.train("cnn", epochs=5, seed=1)
         >>> result.test_accuracy, result.metrics["flops/training_core"]
     """

@@ -115,7 +115,7 @@ class EnergyMonitor:
         packages: The counters of the processor packages; by default RAPL's.
         gpus: The counters of the GPUs; by default NVML's.
 
-    Example:
+    Examples:
         >>> with EnergyMonitor() as monitor:
         ...     monitor.phase("training")
         ...     model.fit(x, y)

@@ -67,7 +67,7 @@ class MemoryMonitor:
         sample_seconds: Between two points of the timeline.
         high_water: The system's high-water mark; by default this platform's.
 
-    Example:
+    Examples:
         >>> with MemoryMonitor() as monitor:
         ...     monitor.phase("data")
         ...     images = load()

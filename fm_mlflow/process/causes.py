@@ -22,7 +22,7 @@ def cause(message: str) -> str:
     Keras puts the cause after a whole configuration, or in bold between a layer and its arguments;
     TensorFlow below a traceback. Configurations, arguments, statements and styles are left out.
 
-    Example:
+    Examples:
         >>> cause("Error when deserializing class A using config={}.\n\nException encountered: B")
         'Error when deserializing class A: B'
     """

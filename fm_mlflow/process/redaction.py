@@ -35,7 +35,7 @@ _LONGEST_CAUSE = 400
 def redact(text: str) -> str:
     """Hide secrets: by what the environment holds, by their names, and by their form.
 
-    Example:
+    Examples:
         >>> redact("postgresql://ann:hunter22@db/mlflow")
         'postgresql://ann:***@db/mlflow'
     """

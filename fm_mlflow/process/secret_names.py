@@ -61,7 +61,7 @@ _FEWEST_CHARACTERS = 3
 def is_secret_name(name: str) -> bool:
     """Tell whether a variable, option, header or tag of this name holds a secret.
 
-    Example:
+    Examples:
         >>> is_secret_name("PGPASSWORD"), is_secret_name("clientSecret"), is_secret_name("GH_PAT")
         (True, True, True)
         >>> is_secret_name("USE_TOKEN"), is_secret_name("PUBLIC_KEY"), is_secret_name("PWD")

@@ -87,7 +87,7 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
     Raises:
         InputError: A parameter was refused; or MLflow's autologging is on without TensorBoard.
 
-    Example:
+    Examples:
         >>> model.fit(x, y, epochs=5, callbacks=[fm_mlflow.CostCallback()])
     """
 

@@ -21,12 +21,12 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import TrackingError, TrainResult, compare, reconcile, register, train
 from fm_mlflow.config import REGISTERED_MODEL as MODEL
 from fm_mlflow.tracking.registry import Registry
+from tests.processes import PROJECT
 from tests.stores import Store, active_store
 from tests.team_server import (
     ADMIN_PASSWORD,
     BUCKET,
     DATABASE_PASSWORD,
-    DEPLOY,
     S3_SECRET,
     TeamServer,
     team_server,
@@ -39,12 +39,14 @@ PASSWORD = """a colleague's: @/%41 #"$HOME"?"""
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
-    """The server, with the users whom the commands of its README create."""
+    """The server, with the users whom the commands of its page create."""
     with team_server(tmp_path_factory.mktemp("team")) as server, pytest.MonkeyPatch.context() as m:
         for name, value in server.credentials().items():
             m.setenv(name, value)
         m.setattr(getpass, "getpass", lambda _prompt: PASSWORD)
-        (commands,) = re.findall(r"```python\n(.*?)```", (DEPLOY / "README.md").read_text(), re.S)
+        (commands,) = re.findall(
+            r"```python\n(.*?)```", (PROJECT / "docs" / "team-server.md").read_text(), re.S
+        )
         exec(commands.replace("http://localhost:5000", server.uri), {"__builtins__": builtins})
         yield server
 

@@ -25,7 +25,7 @@ def register_formula(
     a formula for cannot be replaced, because models are compared by one rule. Registering an
     operation again replaces the formula.
 
-    Example:
+    Examples:
         The inverse of n x n matrices costs about 2 n^3 FLOPs each:
 
         >>> def inverse(inputs, outputs):
