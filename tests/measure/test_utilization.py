@@ -25,7 +25,8 @@ def test_rate_is_that_of_numpy_by_order_of_magnitude() -> None:
     for _ in range(5):
         left @ left
     numpy_gflops = 5 * 2 * 768**3 / (time.perf_counter() - began) / 1e9
-    assert numpy_gflops / 10 < rate.gflops < numpy_gflops * 10
+    # A busy machine slows either of them; a wrong unit is a thousand times as much or as little.
+    assert numpy_gflops / 100 < rate.gflops < numpy_gflops * 100
 
 
 def test_utilization_by_hand() -> None:
