@@ -232,6 +232,9 @@ class RegisterConfig(Choice):
         600.0, gt=0, description="Seconds that running and measuring the model again may take."
     )
     dry_run: bool = Field(False, description="Verify and check, but change nothing.")
+    junit: str = Field(
+        "", description="JUnit file to write: a test case for each check and each gate."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> RegisterConfig:

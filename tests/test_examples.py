@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import runpy
+import shlex
 import sys
 
 import pytest
+import yaml
 
+from fm_mlflow.cli import cli
 from tests.processes import PROJECT
 from tests.stores import Store
 
@@ -19,6 +22,16 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_each_example_is_short() -> None:
     for path in (PROJECT / "examples").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) < 60, path.name
+
+
+def test_the_commands_of_the_workflow_are_those_of_the_command_line() -> None:
+    workflow = yaml.safe_load((PROJECT / "examples" / "ci" / "github-actions.yml").read_text())
+    lines = [step.get("run", "") for step in workflow["jobs"]["promote"]["steps"]]
+    commands = [shlex.split(line) for line in lines if line.startswith("fm-mlflow")]
+    assert [words[1] for words in commands] == ["benchmark", "register", "register"]
+    for _, name, *arguments in commands:
+        context = cli.commands[name].make_context(name, arguments)  # or it refuses an option
+        assert context.params["models"] == "$MODEL"
 
 
 @pytest.mark.parametrize(

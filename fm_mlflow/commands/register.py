@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fm_mlflow import keys
@@ -13,14 +14,16 @@ from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.commands import compare
 from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
-from fm_mlflow.errors import ComparisonError, InputError
+from fm_mlflow.errors import ComparisonError, FmMlflowError, InputError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import registered_model_name
+from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.confined import scratch_folder
 from fm_mlflow.process.signals import guard
 from fm_mlflow.registration.checks import load_test_data, verify
 from fm_mlflow.registration.evidence import Verified, card, evidence, not_verified
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
+from fm_mlflow.report.junit import to_junit
 from fm_mlflow.results.register import (
     Gate,
     GateError,
@@ -55,8 +58,8 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
         progress: Told each step; by default nothing is said.
         **settings: The fields of `RegisterConfig`: run_id, name (by default that of the model's
             data set: `digits-classifier`), min_accuracy, min_metric, tolerance, data_dir,
-            verify_timeout, dry_run, and those of `compare` that choose and bound (experiment, cost,
-            max_flops, …).
+            verify_timeout, dry_run, junit, and those of `compare` that choose and bound
+            (experiment, cost, max_flops, …).
 
     Returns:
         What was checked and what was done.
@@ -75,12 +78,18 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
         >>> registration.version, registration.outcome
     """
     config = parse(RegisterConfig, settings)
-    progress = progress or ProgressListener()
+    with guard(), _reported(config.junit) as report:
+        registration = _register(config, progress or ProgressListener())
+        report(registration, None)
+    return registration
+
+
+def _register(config: RegisterConfig, progress: ProgressListener) -> Registration:
     # The run that `mlflow run` opened for us is closed as the registration ended.
     inherited = "MLFLOW_RUN_ID" in os.environ
     title = f"registration of {config.name or 'the best model'}"
     run_context = TrackedRun(keys.KIND_REGISTRATION, title) if inherited else nullcontext()
-    with guard(), run_context as tracked, scratch_folder() as folder:
+    with run_context as tracked, scratch_folder() as folder:
         Registry(config.name or REGISTERED_MODEL).versions()  # is there a registry at all?
         progress.stage("choosing the run")
         run, reason = _choose(config)
@@ -111,6 +120,27 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
             raise GateError(reason, replace(again, outcome="refused")) from None
         except ModelChangedError as error:
             raise GateError(str(error)) from error
+
+
+@contextmanager
+def _reported(file: str) -> Iterator[Callable[[Registration | None, FmMlflowError | None], None]]:
+    """Give the function that writes the JUnit file, and write it where the block is refused."""
+    path = Path(file)
+    if file and (path.is_dir() or not path.parent.is_dir()):
+        raise InputError("junit", file, "a file in an existing folder")
+
+    def write(registration: Registration | None, error: FmMlflowError | None) -> None:
+        if file:
+            with atomic_file(path) as partial:
+                partial.write_text(to_junit(registration, error), encoding="utf-8")
+
+    try:
+        yield write
+    except InputError:
+        raise
+    except FmMlflowError as error:
+        write(getattr(error, "registration", None), error)
+        raise
 
 
 def rollback(*, name: str = "", dataset: str = "") -> Rollback:

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import h5py
 import mlflow
@@ -129,7 +130,9 @@ def registered(store: Store) -> dict[str, int]:
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_from_the_first_champion_to_the_rollback(two_runs: tuple[Store, str, str]) -> None:
+def test_from_the_first_champion_to_the_rollback(
+    two_runs: tuple[Store, str, str], tmp_path: Path
+) -> None:
     store, cnn, mlp = two_runs
     first = register(run_id=mlp)
     assert (first.name, first.dataset) == ("digits-classifier", "digits")
@@ -141,12 +144,22 @@ def test_from_the_first_champion_to_the_rollback(two_runs: tuple[Store, str, str
         "accuracy v version 1": True,
         "gain over version 1": True,
     }
-    again = register(run_id=cnn)
+    again = register(run_id=cnn, junit=str(tmp_path / "good.xml"))
+    assert ElementTree.parse(tmp_path / "good.xml").getroot().get("failures") == "0"
     assert (again.outcome, again.version) == ("unchanged", 2)
 
     with pytest.raises(GateError, match=r"; accuracy v version 2: -\d+\.\d\d points") as refused:
-        register(run_id=mlp, min_accuracy=0.999, max_flops=1000)
+        register(run_id=mlp, min_accuracy=0.999, max_flops=1000, junit=str(tmp_path / "gates.xml"))
     assert refused.value.exit_code == 3
+    suite = ElementTree.parse(tmp_path / "gates.xml").getroot()
+    assert {
+        case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None
+    } == {
+        "--min-accuracy",
+        "--max-flops",
+        "accuracy v version 2",
+    }
+    assert suite.get("failures") == "3"
     assert refused.value.registration is not None
     assert {gate.name: gate.passed for gate in refused.value.registration.gates} == {
         "--min-accuracy": False,
@@ -154,6 +167,8 @@ def test_from_the_first_champion_to_the_rollback(two_runs: tuple[Store, str, str
         "accuracy v version 2": False,
         "gain over version 2": True,
     }
+    with pytest.raises(InputError, match=r"junit: received .* a file in an existing folder"):
+        register(junit="no/folder.xml")
     moved = register(run_id=mlp, tolerance=1)
     assert (moved.outcome, moved.version, moved.previous) == ("moved", 1, 2)
     back = rollback()
