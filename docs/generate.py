@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
 from fm_mlflow import keys
 from fm_mlflow.cli import cli
 from fm_mlflow.terminal.options import Command
@@ -24,9 +22,10 @@ def _commands() -> Iterator[str]:
     yield "# Commands and their options\n"
     yield "Generated from the settings. The parameters of the MLflow Project (`-P NAME=VALUE`) and"
     yield "of the Python functions have the same names, with `_` for `-`.\n"
+    whole = cli.make_context("fm-mlflow", [], resilient_parsing=True)
     for name, command in cli.commands.items():
         assert isinstance(command, Command)
-        context = click.Context(command, info_name=name)
+        context = command.make_context(name, [], whole, resilient_parsing=True)
         usage = " ".join(["fm-mlflow", name, *command.collect_usage_pieces(context)])
         yield f"## {name}\n\n`{usage}`\n"
         yield f"{inspect.cleandoc(command.help or '')}\n"

@@ -9,6 +9,7 @@ from fm_mlflow.process.lazy import lazy_names
 if TYPE_CHECKING:
     from fm_mlflow.commands.benchmark import benchmark as benchmark
     from fm_mlflow.commands.compare import compare as compare
+    from fm_mlflow.commands.doctor import doctor as doctor
     from fm_mlflow.commands.measure_model import measure_model as measure_model
     from fm_mlflow.commands.predict import predict as predict
     from fm_mlflow.commands.reconcile import reconcile as reconcile
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         BenchmarkTraining as BenchmarkTraining,
     )
     from fm_mlflow.results.compare import CompareResult as CompareResult
+    from fm_mlflow.results.doctor import DoctorResult as DoctorResult
     from fm_mlflow.results.measure import Measurements as Measurements
     from fm_mlflow.results.predict import PredictResult as PredictResult
     from fm_mlflow.results.recovery import (
@@ -64,6 +66,7 @@ _NAMES = {
     "TrackingError TrainingError",
     "results.benchmark": "BenchmarkError BenchmarkResult BenchmarkTraining",
     "results.compare": "CompareResult",
+    "results.doctor": "DoctorResult",
     "results.measure": "Measurements",
     "results.predict": "PredictResult",
     "results.recovery": "ReconcileResult SyncResult",
@@ -72,6 +75,7 @@ _NAMES = {
     "selection": "CompareConfig",
     "commands.benchmark": "benchmark",
     "commands.compare": "compare",
+    "commands.doctor": "doctor",
     "commands.measure_model": "measure_model",
     "commands.predict": "predict",
     "commands.reconcile": "reconcile",

@@ -291,6 +291,20 @@ def reconcile(config: ReconcileConfig, dry_run: bool, as_json: bool) -> None:
     _show(result, print_reconcile_result, as_json)
 
 
+@_command(Settings)
+def doctor(config: Settings, as_json: bool) -> None:  # noqa: ARG001
+    """Check Python, packages, TensorFlow, store, data and journals; exit code 1 if one is wrong."""
+    from fm_mlflow.commands.doctor import doctor as examine
+    from fm_mlflow.terminal.doctor import print_doctor
+    from fm_mlflow.terminal.progress import console_progress
+
+    with stdout_to_stderr(), console_progress(SafeConsole(stderr=True)) as progress:
+        result = examine(progress=progress)
+    _show(result, print_doctor, as_json)
+    if wrong := [each.what for each in result.wrong]:
+        raise FmMlflowError(f"to be put right first: {', '.join(wrong)}")
+
+
 def _run(
     workflow: Callable[..., Any],
     config: BaseModel,

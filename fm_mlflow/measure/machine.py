@@ -18,6 +18,11 @@ from fm_mlflow.process.quiet import ONEDNN
 
 _CPUINFO = Path("/proc/cpuinfo")
 _GIB = 1024**3
+_FEATURES = (
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
+    *("asimd", "sve"),
+)
+"""Flags of Linux for instructions that kernels of TensorFlow use: x86, then ARM."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,14 @@ def _cpu_name(cpuinfo: Path = _CPUINFO) -> str:
     text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
     found = re.search(r"^model name\s*: *(.*\S)", text, re.MULTILINE)
     return found[1] if found else platform.processor() or platform.machine()
+
+
+def processor_features(cpuinfo: Path = _CPUINFO) -> tuple[str, ...]:
+    """Return the processor's instructions that matter for training; empty where it is not told."""
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    found = re.search(r"^(?:flags|Features)\s*: *(.*)", text, re.MULTILINE)
+    flags = found[1].split() if found else []
+    return tuple(name for name in _FEATURES if name in flags)
 
 
 def _version(package: str) -> str | None:

@@ -65,11 +65,18 @@ def _scheme(uri: str) -> str:
     return scheme if len(scheme) > 1 else ""
 
 
+def database_file(uri: str) -> Path | None:
+    """Return the file of an SQLite database; None for other stores, and for one in memory."""
+    if _scheme(uri) != "sqlite":
+        return None
+    database = make_url(uri).database
+    return None if database in (None, "", ":memory:") else Path(str(database))
+
+
 def make_folder_of(uri: str) -> None:
     """Make the folder of an SQLite database; MLflow makes one of the name as it is encoded."""
-    url = make_url(uri)
-    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    if (file := database_file(uri)) is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
 
 
 def check_literal(parameter: str, path: Path) -> None:
