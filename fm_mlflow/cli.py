@@ -84,7 +84,8 @@ def _fail(error: BaseException, arguments: list[str], inherited_run: str | None)
     if "--debug" in arguments:
         trace = "".join(traceback.format_exception(error))
         click.echo(indented(redact(trace)), err=True)
-    click.echo(f"fm-mlflow: {one_line(error)}", err=True)
+    advice = f"; {error.advice}" if isinstance(error, Interrupted) and error.advice else ""
+    click.echo(f"fm-mlflow: {one_line(error)}{advice}", err=True)
     if (listening := parent()) is not None:
         listening.tell(Progress(event="error", text=one_line(error)).line())
     if inherited_run is not None:

@@ -89,7 +89,12 @@ class Interrupted(KeyboardInterrupt):
     Args:
         signum: The signal that arrived (or that stands for the cause).
         cause: One line for the run's `fm_mlflow.error` tag; by default names the signal.
+
+    Attributes:
+        advice: What the user can do next; the run's tag does not need it.
     """
+
+    advice = ""
 
     def __init__(self, signum: int, cause: str | None = None) -> None:
         self.signum = signum

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from fm_mlflow.jobs.executors import Executor, LocalExecutor
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import benchmark_name, command_line
 from fm_mlflow.process.file_lock import LockedError
-from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
 from fm_mlflow.results.benchmark import BenchmarkError, BenchmarkResult
@@ -63,7 +61,7 @@ def benchmark(
     Raises:
         InputError: A setting, a model or the data folder was refused; nothing was started.
         DataError: The data are damaged or cannot be had.
-        Interrupted: Asked to stop; so were the trainings. Says how to go on.
+        Interrupted: Asked to stop; so were the trainings. Its `advice` says how to continue.
         BenchmarkError: Trainings failed; its `result` holds what came of the others.
         TrackingError: The tracking store refused or did not answer.
 
@@ -103,7 +101,7 @@ def benchmark(
                 notice=progress.notice,
             ) as run,
         ):
-            with _saying_how_to_go_on(config, run.run_id):
+            with _saying_how_to_continue(config, run.run_id):
                 run.log_params(config.model_dump(exclude={*_OF_THIS_CALL, "dataset"}))
                 # `mlflow run` has logged the path that was given.
                 run.log_params({"dataset": config.dataset}, unless_logged=is_own(config.dataset))
@@ -181,15 +179,14 @@ def _trainings_before(config: BenchmarkConfig, digest: str) -> Sequence[StoredRu
 
 
 @contextmanager
-def _saying_how_to_go_on(config: BenchmarkConfig, run_id: str) -> Iterator[None]:
+def _saying_how_to_continue(config: BenchmarkConfig, run_id: str) -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt as error:
-        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
-        text = f"{one_line(error)}; go on with: {_again(config, run_id)}"
-        raise Interrupted(signum, text) from error
+    except Interrupted as error:
+        error.advice = f"continue it with: {_again(config, run_id)}"
+        raise
     except TrackingError as error:
-        raise TrackingError(f"{error}; go on with: {_again(config, run_id)}") from error
+        raise TrackingError(f"{error}; continue it with: {_again(config, run_id)}") from error
 
 
 def _again(config: BenchmarkConfig, run_id: str) -> str:

@@ -14,7 +14,7 @@ from fm_mlflow.config import BUILTIN_MODELS, TrainConfig
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
-from fm_mlflow.errors import InputError, ModelError
+from fm_mlflow.errors import InputError, Interrupted, ModelError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.energy import EnergyMonitor
@@ -161,14 +161,17 @@ def run_training(
         reading_back.give(built, dataset)
         # A run that is extended keeps its parameters; everything else speaks of what it comes to.
         whole = config.model_copy(update={"epochs": start.until(config)})
-        with TrackedRun(
-            keys.KIND_TRAINING,
-            start.resumption.name if start.resumption else run_name(config),
-            flush_timeout=config.flush_timeout,
-            notice=progress.notice,
-            settings=config.model_dump(),
-            resumption=start.resumption,
-        ) as run:
+        with (
+            TrackedRun(
+                keys.KIND_TRAINING,
+                start.resumption.name if start.resumption else run_name(config),
+                flush_timeout=config.flush_timeout,
+                notice=progress.notice,
+                settings=config.model_dump(),
+                resumption=start.resumption,
+            ) as run,
+            _saying_how_to_resume(run),
+        ):
             machine = describe_machine(start.load)
             log_setting(run, config, dataset, built, machine)
             fitted = _fit(
@@ -215,6 +218,15 @@ def run_training(
             source_files=tuple(path.as_posix() for path in built.source.files),
             pending=run.pending,
         )
+
+
+@contextmanager
+def _saying_how_to_resume(run: TrackedRun) -> Iterator[None]:
+    try:
+        yield
+    except Interrupted as error:
+        error.advice = f"`fm-mlflow resume {run.run_id}` continues it"
+        raise
 
 
 @contextmanager

@@ -63,14 +63,14 @@ def errors_only(logger_name: str) -> Iterator[None]:
 
 @contextmanager
 def _stderr_held_back() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2; show it if an exception leaves the block."""
+    """Hold back what is written to file descriptor 2; show it if an error leaves the block."""
     sys.stderr.flush()
     visible = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             sys.stderr.flush()
             held.seek(0)
             os.write(visible, held.read())

@@ -137,15 +137,17 @@ def test_the_store_says_whether_a_training_finished(store: Store) -> None:
     assert store.client.get_run(failed.run_id).info.status == "RUNNING"  # delivered later, maybe
 
 
-def test_interrupted_it_says_how_to_go_on(store: Store) -> None:
+def test_interrupted_it_says_how_to_continue(store: Store) -> None:
     cluster = Cluster({("mlp", 2): "hangs"}, slots=6, interrupt_after=4)
-    with pytest.raises(Interrupted, match="interrupted by SIGINT; go on with: ") as stop:
+    with pytest.raises(Interrupted, match=r"^interrupted by SIGINT$") as stop:
         benchmark(**SETTINGS, seeds=3, executor=cluster)
     assert stop.value.exit_code == 130
     parent = only(store, "benchmark")
     assert parent.info.status == "KILLED"
     assert parent.data.tags[keys.ERROR] == str(stop.value)
-    assert f"--resume {parent.info.run_id} " in str(stop.value)
+    assert (
+        f"continue it with: fm-mlflow benchmark --resume {parent.info.run_id} " in stop.value.advice
+    )
     children = {run.status: run for run in children_of(parent.info.run_id)}
     assert children.keys() == {"FINISHED", "KILLED"}
     assert children["KILLED"].tags[keys.ERROR] == "killed by SIGINT"

@@ -105,7 +105,7 @@ def test_a_store_that_stays_away(line: Line) -> None:
         benchmark(**{**SETTINGS, "models": "mlp", "flush_timeout": 0}, executor=cluster)
     assert str(error.value).startswith(
         "the tracking store does not answer; 1 training ended meanwhile, and `fm-mlflow sync` "
-        "delivers what is pending; go on with: fm-mlflow benchmark --resume "
+        "delivers what is pending; continue it with: fm-mlflow benchmark --resume "
     )
     line.set(Way.OPEN)
     (delivered,) = sync().journals  # the benchmark's own journal
@@ -134,7 +134,9 @@ def test_the_comparison_waits_for_the_store(line: Line, monkeypatch: pytest.Monk
 
 def test_patience_has_an_end(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainings, "_PATIENCE_SECONDS", 0.2)
-    with pytest.raises(TrackingError, match=r"does not answer .*; go on with: fm-mlflow benchmark"):
+    with pytest.raises(
+        TrackingError, match=r"does not answer .*; continue it with: fm-mlflow benchmark"
+    ):
         benchmark(**SETTINGS, flush_timeout=0, executor=Outage(line, lasts=math.inf))
 
 

@@ -141,7 +141,7 @@ def test_no_training_outlives_its_benchmark(store: Store, signum: signal.Signals
     assert child.data.tags["fm_mlflow.error"] == "interrupted by SIGINT"
     assert parent.info.status == "KILLED"
     again = f"fm-mlflow benchmark --resume {parent.info.run_id}"
-    assert log.splitlines()[-1] == f"fm-mlflow: interrupted by SIGINT; go on with: {again}"
+    assert log.splitlines()[-1] == f"fm-mlflow: interrupted by SIGINT; continue it with: {again}"
     assert "Traceback" not in log
     # The training has heard the signal too.
     assert child.data.metrics["loss"] > 0

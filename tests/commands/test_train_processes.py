@@ -141,7 +141,8 @@ def test_an_interrupted_run_is_killed(store: Store, signum: signal.Signals, exit
     assert run.data.tags["fm_mlflow.error"] == f"interrupted by {signum.name}"
     assert run.data.metrics["loss"] > 0
     assert store.client.download_artifacts(run.info.run_id, "model_summary.txt")
-    assert err.splitlines()[-1] == f"fm-mlflow: interrupted by {signum.name}"
+    again = f"`fm-mlflow resume {run.info.run_id}` continues it"
+    assert err.splitlines()[-1] == f"fm-mlflow: interrupted by {signum.name}; {again}"
     assert "Traceback" not in err
 
 
