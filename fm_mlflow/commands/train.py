@@ -150,6 +150,7 @@ def run_training(
             from fm_mlflow.training.models import build_model
 
             dataset = loaded()
+        reading_back.fork()
         if start.checkpoint is not None and start.checkpoint.dataset_digest != dataset.digest:
             accepted = "the data that the run began with; these have other contents"
             raise InputError("data" if data is not None else "data_dir", dataset.source, accepted)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fm_mlflow.process.forked import Forked
 from fm_mlflow.process.linux import close_to_others, open_to_others
 from fm_mlflow.process.redaction import redact
 
@@ -30,6 +31,7 @@ _NEEDED = re.compile(
     "|TF_(CPP|CPU|CUDA|CUDNN|DETERMINISTIC|DISABLE|ENABLE|FORCE|GPU|MKL|NUM|ONEDNN|OVERRIDE|USE|XLA)"
     "_.*"
 )
+_Process = Forked | subprocess.Popen[bytes]
 _ROOT = Path(__file__).resolve().parents[2]
 _TAIL_BYTES = 64 * 1024
 _SHOWN = 500
@@ -74,6 +76,7 @@ def run_confined(
     limits: Limits,
     variables: Mapping[str, str] | None = None,
     beside: threading.Event | None = None,
+    forked: Forked | None = None,
 ) -> bytes:
     """Run a Python program that is not trusted, and return what it wrote to its standard output.
 
@@ -91,20 +94,19 @@ def run_confined(
         variables: More of its environment.
         beside: It runs beside our own work until this is set. It is no stranger then: it may know
             what this process knows.
+        forked: A copy of this process, made for `supervisor.main`, instead of a new one.
 
     Raises:
         ConfinedError: It failed, or exceeded a limit.
     """
     for name in ("work", "home", "tmp"):
         (folder / name).mkdir()
-    command = [
-        *(sys.executable, "-m", "fm_mlflow.process.supervisor"),
-        *(str(limits.memory), str(limits.file_size)),
-        *(program, *arguments),
-    ]
+    supervised = [str(limits.memory), str(limits.file_size), program, *arguments]
+    module = "fm_mlflow.process.supervisor"
+    command = [module, *supervised] if forked else [sys.executable, "-m", module, *supervised]
     was_open, ended_orderly = close_to_others() if beside is None else False, True
     try:
-        process = subprocess.Popen(
+        process = (forked or subprocess.Popen)(
             command,
             cwd=folder / "work",
             env={**_environment(folder), **(variables or {})},
@@ -125,7 +127,7 @@ def run_confined(
                 raise ConfinedTimeoutError(message) from None
             finally:
                 _end(process)
-                ended_orderly = process.returncode >= 0
+                ended_orderly = process.returncode is not None and process.returncode >= 0
     finally:
         # What escaped its supervisor may live, and look for as long as we do.
         if was_open and ended_orderly:
@@ -165,7 +167,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return variables | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float, stop: threading.Event) -> None:
+def _wait(process: _Process, seconds: float, stop: threading.Event) -> None:
     """Wait for the end of a process, looking a few times a second."""
     until = time.monotonic() + seconds
     while process.poll() is None:
@@ -175,7 +177,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float, stop: threading.Even
             raise subprocess.TimeoutExpired(process.args, seconds)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: _Process) -> None:
     """End what has not ended: by the supervisor, which knows all of it, or else by force."""
     if process.poll() is None and sys.platform != "win32":
         with suppress(OSError, subprocess.TimeoutExpired):
@@ -196,7 +198,7 @@ class _Pipes:
         answer: Of standard output, up to one byte more than the limit; then the process is ended.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], limit: int) -> None:
+    def __init__(self, process: _Process, limit: int) -> None:
         self._process = process
         self._limit = limit
         self._tail = b""

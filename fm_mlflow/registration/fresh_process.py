@@ -107,7 +107,7 @@ def measure(model_folder: Path, batch_size: int, images_file: Path | None = None
 
     with MemoryMonitor() as memory:
         memory.phase(_LOADING)
-        loaded = load_model(str(model_folder))
+        loaded = load_model(str(model_folder), warn=False)
         inputs = _inputs(loaded, images)
         loaded.predict(inputs[:1])
     model = loaded.keras_model

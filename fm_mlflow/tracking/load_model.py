@@ -95,11 +95,12 @@ class LoadedModel:
         return None if example is None else np.asarray(example, self.input_type)
 
 
-def load_model(given: str) -> LoadedModel:
+def load_model(given: str, *, warn: bool = True) -> LoadedModel:
     """Load a model.
 
     Args:
         given: A URI as MLflow takes it, the id of a training run, or a folder.
+        warn: Have MLflow warn of other versions than it was logged with, which takes half a second.
 
     Raises:
         InputError: There is no such model, or it does not take images and give classes.
@@ -119,9 +120,9 @@ def load_model(given: str) -> LoadedModel:
             files = TemporaryDirectory(prefix="fm_mlflow-")
             fetched = fetch_model(uri, Path(files.name))
             check_fetched(fetched)
-            pyfunc = mlflow.pyfunc.load_model(str(fetched))
+            pyfunc = mlflow.pyfunc.load_model(str(fetched), suppress_warnings=not warn)
         else:
-            pyfunc = mlflow.pyfunc.load_model(uri)
+            pyfunc = mlflow.pyfunc.load_model(uri, suppress_warnings=not warn)
     except FmMlflowError:
         raise
     except Exception as error:  # Keras, a parser or the model's own code raise what they like

@@ -68,6 +68,7 @@ def save_model(
     with (
         redirect_stdout(io.StringIO()),
         _its_own_custom_objects(model),
+        _versions_by_name(),
         _copies(code_folder, code_files) as code_paths,
     ):
         mlflow.tensorflow.save_model(
@@ -84,6 +85,23 @@ def save_model(
         shutil.rmtree(cache, ignore_errors=True)
     size: int | None = _model_in(folder).model_size_bytes
     return size
+
+
+@contextmanager
+def _versions_by_name() -> Iterator[None]:
+    """Let MLflow look up whether a requirement is installed by its name alone.
+
+    It would list the files of all packages first, half a second, to know the modules of each.
+    """
+    module: Any = importlib.import_module("mlflow.utils.requirements_utils")
+    if getattr(module, "_MODULES_TO_PACKAGES", ()) is not None:
+        yield  # it knows them already, or is another version
+        return
+    module._MODULES_TO_PACKAGES = {}
+    try:
+        yield
+    finally:
+        module._MODULES_TO_PACKAGES = None
 
 
 def _readable(example: Any) -> Any:

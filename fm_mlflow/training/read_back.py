@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import TrainingError
+from fm_mlflow.process import supervisor
 from fm_mlflow.process.confined import ConfinedError, Limits, run_confined, scratch_folder
+from fm_mlflow.process.forked import Forked
 from fm_mlflow.process.redaction import redact
 
 if TYPE_CHECKING:
@@ -42,9 +45,10 @@ _TOLERANCE_OF_NARROW_TYPES = 5e-2
 class ReadBack:
     """Has another process load a model as it would be logged now; a context manager.
 
-    The process starts at once, so that it imports its libraries while the caller does; then it
-    waits for the model. Leaving the block stops it. That it could not be done - no memory, no
-    time - is told and harms nothing.
+    Where this is a command's process, the other one is a copy of it, made when the libraries are
+    imported (`fork`); else a new one, which starts at once, so that it imports its libraries while
+    the caller does. Then it waits for the model. Leaving the block stops it. That it could not be
+    done - no memory, no time - is told and harms nothing.
 
     Args:
         notice: Called with what a person should know, in one line.
@@ -58,6 +62,7 @@ class ReadBack:
         self.epochs_beside = 0
         self._notice = notice
         self._is_needed = is_needed
+        self._may_fork = is_needed and _can_be_copied()
         self._folder = Path()
         self._answer: Future[bytes] | None = None
         self._stop = threading.Event()
@@ -70,7 +75,7 @@ class ReadBack:
         """Start the process."""
         with ExitStack() as stack:
             stack.push(self)  # an interruption may come here
-            if self._is_needed:
+            if self._is_needed and not self._may_fork:
                 self._start()
             stack.pop_all()
         return self
@@ -79,6 +84,11 @@ class ReadBack:
         """Stop the process, if it still runs."""
         self._stop.set()
         self._end.close()
+
+    def fork(self) -> None:
+        """Copy this process, if it may be: TensorFlow is imported and has done nothing yet."""
+        if self._may_fork:
+            self._start(Forked(supervisor.main) if _is_without_gpu() else None)
 
     def give(self, built: BuiltModel, dataset: Dataset) -> None:
         """Save a model for the process to load.
@@ -156,7 +166,7 @@ class ReadBack:
             wait([self._answer], 0.1)  # short, for the sake of signals
             self.check()
 
-    def _start(self) -> None:
+    def _start(self, forked: Forked | None = None) -> None:
         self._folder = self._end.enter_context(scratch_folder())
         answer: Future[bytes] = Future()
         # How large the model will be is not known yet.
@@ -166,10 +176,8 @@ class ReadBack:
 
         def run() -> None:
             try:
-                beside = self._stop
-                answer.set_result(
-                    run_confined(_PROGRAM, model, self._folder, limits, _VARIABLES, beside)
-                )
+                rest = (_VARIABLES, self._stop, forked)
+                answer.set_result(run_confined(_PROGRAM, model, self._folder, limits, *rest))
             except Exception as error:  # told by `check`
                 answer.set_exception(error)
 
@@ -178,6 +186,24 @@ class ReadBack:
         thread.start()
         self._end.callback(thread.join)
         self._answer = answer
+
+
+def _can_be_copied() -> bool:
+    """Whether this process will be as a new one is, once it has imported the libraries.
+
+    That of a command has nothing of a user's own. TensorFlow's threads, which it starts with its
+    first operation, would not be in a copy.
+    """
+    main: Any = sys.modules["__main__"]
+    name = main.__spec__.name if getattr(main, "__spec__", None) else Path(sys.argv[0]).stem
+    is_command = name in ("fm_mlflow.__main__", "fm-mlflow")
+    return is_command and sys.platform.startswith("linux") and "tensorflow" not in sys.modules
+
+
+def _is_without_gpu() -> bool:
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")  # a copy could not use its driver
 
 
 def _judge(answer: dict[str, Any], expected: NDArray[Any]) -> str:

@@ -71,7 +71,7 @@ def read_back(folder: Path) -> dict[str, Any]:
 
     sys.meta_path.insert(0, _OnlyWhatIsLogged(folder))
     try:
-        loaded = load_model(str(folder))
+        loaded = load_model(str(folder), warn=False)
         example = loaded.input_example()
         if example is None:
             return {"error": "it has no input example"}

@@ -21,6 +21,10 @@ _SIDE_EFFECT = re.compile("Assert|Print(V2)?|EagerPyFunc|PyFunc|.*Summary.*")
 """Operations that TensorFlow executes although nothing needs what they return."""
 
 
+Exact = int | Fraction
+"""A number of operations: a fraction where a branch is taken in some of the steps only."""
+
+
 class Phase(Enum):
     """What an operation is there for."""
 
@@ -45,9 +49,9 @@ class Counted:
     kind: str
     row: int | None
     phase: Phase
-    core: Fraction
-    other: Fraction
-    integer: Fraction = Fraction()
+    core: Exact
+    other: Exact
+    integer: Exact = 0
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,12 @@ class Count:
     @property
     def core(self) -> Fraction:
         """FLOPs in matrix products and convolutions."""
-        return sum((counted.core for counted in self.operations), Fraction())
+        return Fraction(sum(counted.core for counted in self.operations))
 
     @property
     def total(self) -> Fraction:
         """All FLOPs."""
-        return sum((counted.core + counted.other for counted in self.operations), Fraction())
+        return Fraction(sum(counted.core + counted.other for counted in self.operations))
 
     @property
     def integer(self) -> dict[str, int]:
@@ -145,7 +149,7 @@ def _costs(nodes: Iterable[Node], missing: Counter[str]) -> dict[Node, Cost]:
 def _aside(
     flat: FlatGraph,
     live: set[Node],
-    runs: dict[Region | None, Fraction],
+    runs: dict[Region | None, Exact],
     missing: Counter[str],
 ) -> dict[str, int]:
     """FLOPs that only side effects need, by the type of the first that needs them."""
@@ -239,7 +243,7 @@ def _phase(origin: _Origin, reached: int) -> Phase:
     return Phase.INPUT_GRADIENT if reached & ~origin.call else Phase.WEIGHT_GRADIENT
 
 
-def _runs(flat: FlatGraph, costs: dict[Node, Cost]) -> dict[Region | None, Fraction]:
+def _runs(flat: FlatGraph, costs: dict[Node, Cost]) -> dict[Region | None, Exact]:
     """How often each region runs in one call of the function; None is the function itself.
 
     Of a condition that depends on data the branch with the most FLOPs is counted.
@@ -257,7 +261,9 @@ def _runs(flat: FlatGraph, costs: dict[Node, Cost]) -> dict[Region | None, Fract
             dearest = max(branches, key=lambda branch: spent[branch])
             factor |= {branch: Fraction(branch is dearest) for branch in branches}
         spent[region.parent] += int(spent[region] * factor[region])
-    runs: dict[Region | None, Fraction] = {None: Fraction(1)}
+    runs: dict[Region | None, Exact] = {None: 1}
     for region in flat.regions:
-        runs[region] = runs[region.parent] * factor[region]
+        times = runs[region.parent] * factor[region]
+        # Fractions are slow, and there are thousands of operations.
+        runs[region] = times if times.denominator > 1 else times.numerator
     return runs

@@ -76,6 +76,7 @@ class _Builder:
         self._shapes = CallShapes(self.values)
         self._calls = 0
         self._legacy: dict[str, Any] = {}
+        self._found: dict[tuple[Any, str], Any] = {}
 
     def inline(
         self, graph: Any, arguments: list[Ref] | None, prefix: str, region: Region | None
@@ -201,8 +202,10 @@ class _Builder:
         return self._body(self._find(graph, name))
 
     def _find(self, graph: Any, name: str) -> Any:
-        # There is no public way from a call in a graph to what it calls.
-        return graph._get_function(name) or self._whole._get_function(name)
+        if (key := (graph, name)) not in self._found:
+            # There is no public way from a call in a graph to what it calls.
+            self._found[key] = graph._get_function(name) or self._whole._get_function(name)
+        return self._found[key]
 
     def _body(self, function: Any) -> Any:
         """Return a function's graph; one made by TensorFlow 1's `Defun` has a definition only."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from fm_mlflow.measure.flops.engine import Count, Counted, Phase
+from fm_mlflow.measure.flops.engine import Count, Counted, Exact, Phase
 from fm_mlflow.measure.flops.result import LayerFlops
 from fm_mlflow.measure.flops.rows import OPTIMIZER, Row
 
@@ -42,15 +42,15 @@ def layer_table(rows: list[Row], count: Count, batch_size: int) -> tuple[LayerFl
 def _row(
     row: Row, parameters: int, operations: list[Counted], total: Fraction, batch_size: int
 ) -> LayerFlops:
-    by_phase = dict.fromkeys(Phase, Fraction())
-    core = dict.fromkeys(Phase, Fraction())
+    by_phase: dict[Phase, Exact] = dict.fromkeys(Phase, 0)
+    core: dict[Phase, Exact] = dict.fromkeys(Phase, 0)
     for counted in operations:
         by_phase[counted.phase] += counted.core + counted.other
         core[counted.phase] += counted.core
-    together = sum(by_phase.values(), Fraction())
+    together = sum(by_phase.values())
 
-    def per_image(flops: Fraction) -> float:
-        return float(flops / batch_size)
+    def per_image(flops: Exact) -> float:
+        return float(Fraction(flops) / batch_size)
 
     forward, other = per_image(by_phase[Phase.FORWARD]), 0.0
     has_forward_pass = row.layer is not None or not row.name.startswith(_NO_FORWARD_PASS)
@@ -61,13 +61,13 @@ def _row(
         type=row.kind,
         output_shape=row.output_shape if row.layer is not None else "",
         parameters=parameters,
-        macs=per_image(core[Phase.FORWARD] / 2) if has_forward_pass else 0.0,
+        macs=per_image(Fraction(core[Phase.FORWARD]) / 2) if has_forward_pass else 0.0,
         forward_flops=forward,
         weight_gradient_flops=per_image(by_phase[Phase.WEIGHT_GRADIENT]),
         input_gradient_flops=per_image(by_phase[Phase.INPUT_GRADIENT]),
         other_flops=other,
         training_flops=per_image(together),
-        training_core_flops=per_image(sum(core.values(), Fraction())),
-        integer_ops=per_image(sum((counted.integer for counted in operations), Fraction())),
+        training_core_flops=per_image(sum(core.values())),
+        integer_ops=per_image(sum(counted.integer for counted in operations)),
         share_percent=float(100 * together / total) if total else 0.0,
     )
