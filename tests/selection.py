@@ -21,6 +21,7 @@ FAST = (
     "measure/test_quantiles.py",
     "process/test_atomic_file.py",
     "process/test_file_lock.py",
+    "process/test_forked.py",
     "process/test_parent.py",
     "process/test_redaction.py",
     "process/test_secret_names.py",

@@ -139,6 +139,20 @@ def test_a_failure_ends_the_run_and_keras_own_state_does_not_hide_it(
     assert not _strangers()
 
 
+def test_a_copy_of_a_command_is_a_stranger_too(store: Store, models: Path) -> None:
+    settings = ["--dataset", "digits", "--epochs", "200", "--measure", "none"]
+    command = [sys.executable, "-m", "fm_mlflow", "train", "--model", f"{models}:charged"]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    cause = "'pytest': neither logged with the model nor required by it"
+    assert cause in done.stderr.splitlines()[-1]
+    run = store.only_run()
+    assert cause in run.data.tags["fm_mlflow.error"]
+    assert len(store.client.get_metric_history(run.info.run_id, "loss")) < 200
+    running = psutil.process_iter(["cmdline"])
+    assert not any(f"{models}:charged" in (each.info["cmdline"] or ()) for each in running)
+
+
 STRANGER = """
 import json, os, sys
 from pathlib import Path
