@@ -50,6 +50,35 @@ _WITH_AXES: dict[str, Callable[..., Any]] = {
     "Any": np.any,
 }
 
+
+def _strided_slice(node: Node, value: Any, *bounds: Any) -> Any:
+    if node.attribute("new_axis_mask") or node.attribute("ellipsis_mask"):
+        return None
+    open_start, open_end, is_number = (
+        node.attribute(f"{mask}_mask") for mask in ("begin", "end", "shrink_axis")
+    )
+    index: list[int | slice] = []
+    for axis, (start, end, step) in enumerate(zip(*np.asarray(bounds).tolist(), strict=True)):
+        bit = 1 << axis
+        part = slice(None if open_start & bit else start, None if open_end & bit else end, step)
+        index.append(start if is_number & bit else part)
+    return np.asarray(value)[tuple(index)]
+
+
+def _gather(node: Node, value: Any, index: Any, axis: Any) -> Any:
+    return None if node.attribute("batch_dims") else np.take(value, index, int(axis))
+
+
+_OF_SHAPES: dict[str, Callable[..., Any]] = {
+    "ConcatV2": lambda _, *values: np.concatenate(values[:-1], int(values[-1])),
+    "ExpandDims": lambda _, value, axis: np.expand_dims(value, int(axis)),
+    "GatherV2": _gather,
+    "Pack": lambda node, *values: np.stack(values, node.attribute("axis")),
+    "Reshape": lambda _, value, shape: np.reshape(value, shape),
+    "StridedSlice": _strided_slice,
+}
+"""What sizes are picked from shapes by, and put together by."""
+
 Known = dict["Node", Any]
 
 
@@ -84,9 +113,11 @@ class Values:
         if self.computes(node):
             values = [self.of(source, known) for source in node.inputs]
             if any(value is None for value in values):
-                return None
+                return self._folded(ref) if node.kind in _OF_SHAPES else None
             if node.kind == "Cast":
                 return values[0].astype(node.op.outputs[0].dtype.as_numpy_dtype)
+            if node.kind in _OF_SHAPES:
+                return _OF_SHAPES[node.kind](node, *values)
             if node.kind in _WITH_AXES:
                 axes = tuple(int(axis) for axis in np.ravel(values[1]))
                 return _WITH_AXES[node.kind](
@@ -99,8 +130,12 @@ class Values:
         if node.kind == "TensorListPopBack" and ref.index == 1:
             pushed = _pushed_counter(node.inputs[0].node)
             return None if pushed is None else self.of(pushed)
+        return self._folded(ref)
+
+    @staticmethod
+    def _folded(ref: Ref) -> Any:
         # TensorFlow's own folding sees constants and static shapes, within one function.
-        return tf.get_static_value(node.op.outputs[ref.index])
+        return tf.get_static_value(ref.node.op.outputs[ref.index])
 
     def run_loop(self, variables: list[Node], proceed: Ref) -> int | None:
         """Run a loop's counters, and nothing else of it.
@@ -166,7 +201,8 @@ class Values:
 
     def computes(self, node: Node) -> bool:
         """Whether it evaluates such a node from its inputs."""
-        return node.kind in _FUNCTIONS or node.kind in _WITH_AXES or node.kind == "Cast"
+        kind = node.kind
+        return kind in _FUNCTIONS or kind in _WITH_AXES or kind in _OF_SHAPES or kind == "Cast"
 
 
 def _is_countable(tensor: Any) -> bool:

@@ -154,6 +154,27 @@ def test_loop_whose_variable_grows_takes_the_shape_that_it_ends_with() -> None:
         profile_flops(model_of(Call(grow)), BATCH)
 
 
+@pytest.mark.parametrize(
+    "size",
+    [
+        lambda shape: shape[1],
+        lambda shape: shape[-1:][0],
+        lambda shape: tf.gather(shape, 1),
+        lambda shape: tf.reshape(tf.concat([[7], shape[1:]], 0)[::-1][:1], ()),
+        lambda shape: tf.squeeze(tf.expand_dims(tf.stack([shape[0], shape[1]])[1], 0)),
+    ],
+)
+def test_a_loop_that_runs_as_often_as_a_size_says(size: Callable[[Any], Any]) -> None:
+    @tf.function(input_signature=[tf.TensorSpec((None, None))])
+    def sines(x: Any) -> Any:
+        trips = size(tf.shape(x))
+        return tf.while_loop(lambda i, _: i < trips, lambda i, x: (i + 1, tf.sin(x)), (0, x))[1]
+
+    profile = profile_flops(model_of(Call(lambda _, x: sines(x))), BATCH)
+    assert profile.inference == 4 * 4
+    assert profile.inference_unsupported == {}
+
+
 # Broadcasting.
 
 
@@ -307,7 +328,10 @@ def test_loss_of_a_legacy_function() -> None:
     model.compile("sgd", keras.losses.CTC())
     profile = profile_flops(model, BATCH, targets=tf.TensorSpec((1, 5), tf.int32))
     assert row_of(profile, stack[0]).training_core_flops == 2 * 12 * 2 * 5 * 6
-    assert row_of(profile, "(loss)").forward_flops > 12 * 6
+    # Its two loops take a trip each time step, of 2 x 5 + 1 states.
+    assert row_of(profile, "(loss)").forward_flops > 2 * 12 * (2 * 5 + 1)
+    assert profile.unsupported == {}
+    assert profile.coverage == 1
 
 
 def test_products_of_an_optimizer_are_no_forward_pass() -> None:
