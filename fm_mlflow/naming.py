@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
 from fm_mlflow.dataset_setting import FROM_PYTHON, is_own, last_part
@@ -28,6 +29,17 @@ def training_name(model: str, seed: int) -> str:
 def model_name(model: str) -> str:
     """Name a model; a path by its last part."""
     return model.replace("\\", "/").rpartition("/")[2]
+
+
+def plain_name(model: Any) -> str:
+    """Return a Keras model's name, without the number that Keras appends to one that it made up.
+
+    `sequential_3` is the fourth model of that class in its process, which says nothing of it.
+    """
+    made_up = re.fullmatch(r"(.+?)_\d+", model.name)
+    if made_up and made_up[1].replace("_", "") == type(model).__name__.lower():
+        return made_up[1]
+    return str(model.name)
 
 
 def run_name(config: TrainConfig, done: int | None = None) -> str:

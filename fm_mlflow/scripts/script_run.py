@@ -21,6 +21,7 @@ from fm_mlflow.measure.energy import EnergyMonitor
 from fm_mlflow.measure.machine import describe_machine, load_average
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import EVALUATION, MemoryMonitor, resident_mib
+from fm_mlflow.naming import plain_name
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.report.describe import describe_script
 from fm_mlflow.settings import Optional, Settings
@@ -195,7 +196,6 @@ class ScriptRun:
         """
         from fm_mlflow.fitting.metric_names import MetricNames
         from fm_mlflow.training.compilation import compiled_params
-        from fm_mlflow.training.model_description import plain_name
 
         if self._names is not None:
             return
