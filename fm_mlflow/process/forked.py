@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -29,6 +30,9 @@ class Forked:
     Args:
         main: What it runs; gets its arguments in `sys.argv`.
 
+    Raises:
+        OSError: The system allows no other process, or none of this size.
+
     Attributes:
         args, pid, returncode, stdin, stdout, stderr: As those of `subprocess.Popen`.
     """
@@ -36,22 +40,25 @@ class Forked:
     def __init__(self, main: Callable[[], None]) -> None:
         self.args: Sequence[str] = ()
         self.returncode: int | None = None
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
         pipes = [os.pipe() for _ in range(3)]
+        ours = [pipes[0][1], pipes[1][0], pipes[2][0]]
         theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # there are other threads: see above
-            self.pid = os.fork()
-        if not self.pid:
-            _run(main, theirs)
-        for end in theirs:
-            os.close(end)
-        self.stdin: BinaryIO = os.fdopen(pipes[0][1], "wb", buffering=0)
-        self.stdout: BinaryIO = os.fdopen(pipes[1][0], "rb")
-        self.stderr: BinaryIO = os.fdopen(pipes[2][0], "rb")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of threads: see above
+                self.pid = os.fork()
+            if not self.pid:
+                _run(main, theirs)
+        except OSError:
+            for end in ours:
+                os.close(end)
+            raise
+        finally:
+            for end in theirs:
+                os.close(end)
+        self.stdin: BinaryIO = os.fdopen(ours[0], "wb", buffering=0)
+        self.stdout: BinaryIO = os.fdopen(ours[1], "rb")
+        self.stderr: BinaryIO = os.fdopen(ours[2], "rb")
 
     def __call__(self, args: Sequence[str], *, cwd: Any, env: Any, **_: Any) -> Forked:
         """Let it run: arguments, working directory and environment are its own."""
@@ -101,6 +108,7 @@ def _run(main: Callable[[], None], streams: Sequence[int]) -> NoReturn:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        tempfile.tempdir = None  # it is where the environment says
         if not getattr(sys.flags, "safe_path", False):
             sys.path[0] = folder  # as `python -m` has it
         sys.argv[:] = arguments

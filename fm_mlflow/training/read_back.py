@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +87,13 @@ class ReadBack:
 
     def fork(self) -> None:
         """Copy this process, if it may be: TensorFlow is imported and has done nothing yet."""
-        if self._may_fork:
-            self._start(Forked(supervisor.main) if _is_without_gpu() else None)
+        if not self._may_fork:
+            return
+        forked = None
+        if _is_without_gpu():
+            with suppress(OSError):  # a new process may be small enough
+                forked = Forked(supervisor.main)
+        self._start(forked)
 
     def give(self, built: BuiltModel, dataset: Dataset) -> None:
         """Save a model for the process to load.

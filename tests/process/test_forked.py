@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -22,7 +23,7 @@ LIMITS = Limits(seconds=60, memory=1024**3, file_size=1024**2, answer=1024**2)
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there")
 
 LOOK = """
-import json, os, signal, sys
+import json, os, signal, sys, tempfile
 from fm_mlflow.process import forked
 with os.fdopen(os.dup(1), "w") as answer:
     json.dump({
@@ -30,7 +31,7 @@ with os.fdopen(os.dup(1), "w") as answer:
         "more": os.environ["MORE"], "folder": os.getcwd(), "path": sys.path[0],
         "arguments": sys.argv[1:], "files": len(os.listdir("/proc/self/fd")),
         "handled": signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL,
-        "session": os.getsid(0) == os.getppid(),
+        "session": os.getsid(0) == os.getppid(), "temporary": tempfile.gettempdir(),
     }, answer)
 """
 
@@ -60,8 +61,17 @@ def test_it_has_the_modules_and_neither_environment_files_nor_handlers(
         "files": 5,  # its streams, what answers, and what lists them
         "handled": False,
         "session": True,
+        "temporary": str(tmp_path / "tmp"),
     }
     assert (sys.path, os.getcwd()) == (path, directory)
+
+
+def test_no_file_stays_open_where_no_process_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fork", Mock(side_effect=OSError("no memory")))
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="no memory"):
+        Forked(supervisor.main)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_it_ends_when_nobody_calls_it() -> None:
