@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from fm_mlflow import keys
-from fm_mlflow.data.model_io import to_probabilities, widened
+from fm_mlflow.data.model_io import are_probabilities, to_probabilities, widened
 from fm_mlflow.fitting.metric_names import MetricNames
 
 _TEST = "test_"
@@ -107,12 +107,18 @@ def _are_several(part: Any) -> bool:
 
 
 def gives_logits(model: keras.Model) -> bool | None:
-    """Tell by a model's loss whether it gives logits; None where the loss is none of classes."""
+    """Tell by a model's loss whether it gives logits; None where the loss does not say.
+
+    It does not if it is none of classes, or of somebody's own, whatever it is called.
+    """
     if "crossentropy" not in _loss_name(model):
         return None
     loss = model.loss
-    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
-    return bool(config.get("from_logits", False))
+    if isinstance(loss, keras.losses.Loss):
+        said: bool | None = loss.get_config().get("from_logits")
+        return said
+    is_keras = isinstance(loss, str) or getattr(loss, "__module__", "").startswith("keras.")
+    return False if is_keras else None
 
 
 def _loss_name(model: keras.Model) -> str:
@@ -126,8 +132,11 @@ def _classes(
 ) -> dict[str, NDArray[Any]] | None:
     """Return labels and probabilities where the model's loss is one of classes."""
     takes_logits, name = gives_logits(model), _loss_name(model)
-    if takes_logits is None or outputs.ndim != 2:
+    if "crossentropy" not in name or outputs.ndim != 2:
         return None
+    if takes_logits is None:
+        shares = np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
+        takes_logits = not are_probabilities(shares)
     if "binary" in name:
         if outputs.shape[1] != 1 or not np.isin(targets, (0, 1)).all():
             return None  # several labels an example

@@ -18,7 +18,9 @@ import tensorflow as tf
 import fm_mlflow
 from fm_mlflow import measure_model
 from fm_mlflow.errors import InputError
+from fm_mlflow.fitting.metric_names import MetricNames
 from fm_mlflow.measure import memory
+from fm_mlflow.scripts.evaluation import evaluate, gives_logits
 from tests.scripts.measured import measured
 from tests.scripts.nets import LABELS, X, Y, classifier, regression, two_by_two
 from tests.stores import Store
@@ -235,3 +237,42 @@ def test_a_model_is_measured_without_a_store(tmp_path: Path, monkeypatch: Any) -
     for part in ("memory", "energy"):
         with pytest.raises(InputError, match="the rest is measured of a training"):
             measure_model(regression(), X, measure=part)
+
+
+def own_crossentropy(labels: Any, outputs: Any) -> Any:
+    return keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=True)
+
+
+class OwnCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # keras is untyped
+    def call(self, labels: Any, outputs: Any) -> Any:
+        return own_crossentropy(labels, outputs)
+
+
+@pytest.mark.parametrize(
+    ("loss", "logits"),
+    [
+        ("sparse_categorical_crossentropy", False),
+        (keras.losses.categorical_crossentropy, False),
+        (keras.losses.BinaryCrossentropy(from_logits=True), True),
+        (keras.losses.CategoricalFocalCrossentropy(), False),
+        (own_crossentropy, None),
+        (OwnCrossentropy(), None),
+        ("mse", None),
+    ],
+)
+def test_a_loss_of_ones_own_does_not_say_whether_it_takes_logits(
+    loss: Any, logits: bool | None
+) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile("sgd", loss)
+    assert gives_logits(model) is logits
+
+
+@pytest.mark.parametrize("activation", ["softmax", "linear"])
+def test_of_a_loss_of_ones_own_the_outputs_say_what_they_are(activation: str) -> None:
+    model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(3, activation=activation)])
+    model.compile("sgd", OwnCrossentropy())
+    outputs = model.predict(X, verbose=0)
+    found = evaluate(model, X, LABELS, None, MetricNames()).predictions["probability"]
+    expected = outputs if activation == "softmax" else tf.nn.softmax(outputs).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
