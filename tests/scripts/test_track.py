@@ -243,7 +243,7 @@ def own_crossentropy(labels: Any, outputs: Any) -> Any:
     return keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=True)
 
 
-class OwnCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # keras is untyped
+class OwnSparseCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # keras is untyped
     def call(self, labels: Any, outputs: Any) -> Any:
         return own_crossentropy(labels, outputs)
 
@@ -256,7 +256,7 @@ class OwnCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # keras is unty
         (keras.losses.BinaryCrossentropy(from_logits=True), True),
         (keras.losses.CategoricalFocalCrossentropy(), False),
         (own_crossentropy, None),
-        (OwnCrossentropy(), None),
+        (OwnSparseCrossentropy(), None),
         ("mse", None),
     ],
 )
@@ -271,7 +271,7 @@ def test_a_loss_of_ones_own_does_not_say_whether_it_takes_logits(
 @pytest.mark.parametrize("activation", ["softmax", "linear"])
 def test_of_a_loss_of_ones_own_the_outputs_say_what_they_are(activation: str) -> None:
     model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(3, activation=activation)])
-    model.compile("sgd", OwnCrossentropy())
+    model.compile("sgd", OwnSparseCrossentropy())
     outputs = model.predict(X, verbose=0)
     found = evaluate(model, X, LABELS, None, MetricNames()).predictions["probability"]
     expected = outputs if activation == "softmax" else tf.nn.softmax(outputs).numpy()
