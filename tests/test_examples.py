@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import shlex
 import sys
+from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot
 import pytest
 import yaml
 
@@ -73,3 +77,30 @@ def test_the_regression_is_compared_over_its_seeds(
     assert len({each.data.tags["fm_mlflow.dataset_digest"] for each in runs}) == 1
     core = {each.data.metrics["flops/training_core"] for each in runs}
     assert core == {2 * 2 * 10 * width + 3 * 2 * width for width in (8, 64)}
+
+
+def test_the_notebook_runs_from_top_to_bottom(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    notebook = json.loads((PROJECT / "examples" / "notebook.ipynb").read_text(encoding="utf-8"))
+    code = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATASET", "digits")
+    monkeypatch.setenv("EPOCHS", "1")
+    monkeypatch.setattr(matplotlib.pyplot, "show", lambda: None)
+    shared: dict[str, Any] = {}
+    for cell in code:  # in this process: a kernel would import TensorFlow again
+        exec(compile(cell, "notebook", "exec"), shared)
+    assert list(shared["runs"].index) == ["cnn", "mlp"]
+    assert shared["runs"].loc["cnn", "flops/inference"] == 1_442_332
+    assert shared["registered"].outcome == "registered"
+    assert (tmp_path / "notebook-comparison" / "report.html").is_file()
+    assert len(store.client.search_registered_models()) == 1
+
+
+def test_the_notebook_is_small_and_shows_its_results() -> None:
+    text = (PROJECT / "examples" / "notebook.ipynb").read_text(encoding="utf-8")
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    assert len(text) < 200_000
+    assert all(cell["outputs"] for cell in cells if "import" not in cell["source"][0])
+    assert "/home" not in text
