@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,9 @@ import pytest
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.process.file_lock import FileLock
+from fm_mlflow.training import user_source
 from fm_mlflow.training.read_back import ReadBack
+from fm_mlflow.training.user_source import UserSource
 
 pytest_plugins = ["tests.selection"]
 
@@ -85,6 +88,21 @@ def _own_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     Real processes do it: `training/test_read_back.py` and the tests of the command line.
     """
     monkeypatch.setattr(ReadBack, "_start", lambda _self: None)
+
+
+@pytest.fixture(autouse=True)
+def _tests_are_no_source_of_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save models that tests define from being logged with all files of the tests.
+
+    A user's source lies in files of its own: `training/test_user_source.py` and others write some.
+    """
+    source_of_module = user_source._source_of_module
+
+    def source_of(module: ModuleType) -> UserSource:
+        is_test = module.__name__.partition(".")[0] == "tests"
+        return UserSource() if is_test else source_of_module(module)
+
+    monkeypatch.setattr(user_source, "_source_of_module", source_of)
 
 
 @pytest.fixture(autouse=True)
