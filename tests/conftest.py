@@ -156,17 +156,12 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="session", params=["mlp", "cnn"])
-def finished(
-    request: pytest.FixtureRequest, store_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Finished:
-    """A training of each built-in model, in a SQLite store."""
-    from fm_mlflow import train
-    from tests.stores import active_store, make_store
-    from tests.trained import MEASURED, Finished
+def finished(request: pytest.FixtureRequest, store_template: Path, shared_folder: Path) -> Finished:
+    """A training of each built-in model, in a SQLite store, one for all workers."""
+    from tests.trained import finished_training
 
-    store = make_store(store_template, tmp_path_factory.mktemp(request.param))
-    with active_store(store):
-        return Finished(store, train(request.param, **MEASURED))
+    with FileLock(shared_folder / f"{request.param}.lock"):
+        return finished_training(request.param, store_template, shared_folder / request.param)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 import fm_mlflow
 from fm_mlflow import GateError, InputError, keys, register
 from fm_mlflow.registration import checks
+from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.scripts.nets import LABELS, X, Y, classifier, regression
 from tests.stores import Store, active_store, copy_store, make_store
 from tests.verified import run_in_this_process

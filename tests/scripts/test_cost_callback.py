@@ -22,6 +22,7 @@ from fm_mlflow.measure import energy, memory
 from fm_mlflow.training.models import BUILDERS
 from tests.measure.counters import Counting
 from tests.processes import PROJECT
+from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.scripts.measured import measured
 from tests.scripts.nets import Batches, Scalars, X, Y, regression, texts, two_by_two
 from tests.stores import Store
