@@ -279,7 +279,7 @@ def test_epochs_beside_it_are_counted(
 @pytest.mark.usefixtures("store")
 def test_built_in_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
-    monkeypatch.setattr(ReadBack, "_start", started.append)
+    monkeypatch.setattr(ReadBack, "_start", lambda self, *_: started.append(self))
     built = keras.callbacks.LambdaCallback(on_train_begin=interrupt)
     with pytest.raises(KeyboardInterrupt):
         train("mlp", callbacks=[built], **DIGITS)
