@@ -28,8 +28,8 @@ _MAIN: dict[str, dict[str, str]] = {
 }
 
 ESTIMATED = {
-    "FLOPs to predict an image": (keys.FLOPS_INFERENCE, keys.ESTIMATE_INFERENCE_FLOPS),
-    "FLOPs to train on an image": (keys.FLOPS_TRAINING, keys.ESTIMATE_TRAINING_FLOPS),
+    "FLOPs per prediction": (keys.FLOPS_INFERENCE, keys.ESTIMATE_INFERENCE_FLOPS),
+    "FLOPs per training example": (keys.FLOPS_TRAINING, keys.ESTIMATE_TRAINING_FLOPS),
     "memory for training": (keys.MEMORY_TRAINING, keys.ESTIMATE_TRAINING_MEMORY),
 }
 """Costs that the notebook estimated: logged names of the measured figure and of the estimate."""

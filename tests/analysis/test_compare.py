@@ -91,7 +91,7 @@ def test_the_questions_are_answered_from_the_data(cnn_wins: Comparison) -> None:
     assert parameters == (
         "cnn, with 56,714 trainable parameters; mlp has 235,146, 4.15 times as many."
     )
-    assert "cnn has 3.94 times the FLOPs to train on an image, 3.07 times the FLOPs" in trade_off
+    assert "cnn has 3.94 times the FLOPs per training example, 3.07 times the FLOPs" in trade_off
     assert "mlp has 4.15 times the trainable parameters." in trade_off
     assert "Which of them is cheaper depends on the cost that one looks at." in trade_off
     assert "Not compared: peak memory, size to predict and fit time." in trade_off

@@ -220,12 +220,12 @@ def test_counts_are_compared_as_counts() -> None:
     assert verdict.p_value is None
     assert verdict.ci_low == verdict.ci_high == verdict.difference == 972_384
     assert verdict.words == (
-        "FLOPs to predict an image: b 469,948; a 1,442,332, 3.07 times that (exact count)."
+        "FLOPs per prediction: b 469,948; a 1,442,332, 3.07 times that (exact count)."
     )
     same = cost_verdict(keys.FLOPS_INFERENCE, 5.0, 5.0)
     assert same.verdict == "not_distinguishable"
     assert same.probability_of_improvement == 0.5
-    assert same.words == "FLOPs to predict an image: a and b the same, 5 (exact count)."
+    assert same.words == "FLOPs per prediction: a and b the same, 5 (exact count)."
 
 
 def test_a_count_that_varies_between_runs_is_not_exact() -> None:

@@ -298,7 +298,7 @@ def test_an_error_stands_where_the_accuracy_would() -> None:
 def test_the_plot_says_which_way_is_better() -> None:
     (plot, *_) = trade_offs(comparisons.by_error())
     assert "test_mae (↓ better)" in plot.svg
-    assert plot.caption == "test_mae against FLOPs to predict an image"
+    assert plot.caption == "test_mae against FLOPs per prediction"
     (plot, *_) = trade_offs(comparisons.comparison())
     assert "better" not in plot.svg
 
