@@ -142,7 +142,7 @@ def test_two_single_models_without_predictions() -> None:
     assert verdict.verdict == "not_distinguishable"
     assert verdict.p_value is verdict.ci_low is None
     assert verdict.test == ""
-    assert "one run each, without predictions to compare image by image" in verdict.words
+    assert "one run each, without predictions to compare example by example" in verdict.words
 
 
 def test_one_run_against_several_says_what_it_can_reach() -> None:
@@ -165,7 +165,7 @@ def test_a_difference_that_the_choice_of_images_explains() -> None:
     verdict = verdict_of(each, details=details)
     assert verdict.p_value == pytest.approx(2 / 252)
     assert verdict.verdict == "not_distinguishable"
-    expected = "but not beyond what seeds and the choice of test images explain together"
+    expected = "but not beyond what seeds and the choice of test examples explain together"
     assert expected in verdict.words
     assert verdict.ci_low is not None
     assert verdict.ci_low < 0

@@ -8,7 +8,6 @@ from fm_mlflow.analysis.comparison import Best, Group, Verdict
 from fm_mlflow.analysis.costs import TITLES
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import (
-    capitalised,
     difference_interval,
     figure,
     is_fraction,
@@ -45,12 +44,12 @@ def headline(
     price = _price(chosen, other, verdicts, best, objective)
     if len(best.contenders) == 1:
         of_all = f", the next of {len(ranked):,} models" if len(ranked) > 2 else ""
-        # Before the price, a comma would read as one more model.
-        end = price if not of_all else f",{price.removeprefix(',')}"
-        return f"Take {best.model}: {_gain(chosen, other, objective)}{of_all}{end}."
-    others = [name for name in best.contenders if name != best.model]
-    equals = listed(others, _MOST_CONTENDERS)
-    return f"Take {best.model}: not distinguishable from {equals} in {objective.short}{price}."
+        return f"Take {best.model}: {_gain(chosen, other, objective)}{of_all}{price}."
+    equals = listed([name for name in best.contenders if name != best.model], _MOST_CONTENDERS)
+    verdict = _between(chosen, other, verdicts, objective.metric)
+    few = " by so few seeds" if verdict is not None and verdict.seeds_needed is not None else ""
+    alike = f"not distinguishable from {equals} in {objective.short}{few}"
+    return f"Take {best.model}: {alike}{price}."
 
 
 def evidence(
@@ -66,7 +65,7 @@ def evidence(
     if chosen is None:
         return ""
     other = _other(ranked, best)
-    value = capitalised(f"{objective.title} {_value(chosen, objective)}")
+    value = f"{objective.heading} {_value(chosen, objective)}"
     if other is None:
         return f"{value}, {_over(chosen, objective)}."
     verdict = _between(chosen, other, verdicts, objective.metric)
@@ -96,7 +95,9 @@ def _gain(chosen: Group, other: Group, objective: Objective) -> str:
     gap = abs(chosen.metrics[metric].mean - other.metrics[metric].mean)
     if objective.is_accuracy:
         return f"{_short(100 * gap)} points more accurate than {other.name}"
-    return f"its {objective.short} is {figure(metric, gap)} {objective.direction} than {other.name}'s"
+    return (
+        f"its {objective.short} is {figure(metric, gap)} {objective.direction} than {other.name}'s"
+    )
 
 
 def _price(
@@ -105,15 +106,18 @@ def _price(
     """Say what the choice costs beside the other model, as far as that can be compared."""
     title = TITLES[best.cost]
     verdict = _between(chosen, other, verdicts, best.cost)
-    costs = [group.metrics.get(best.cost) for group in (chosen, other)]
-    if verdict is None or None in costs or not verdict.test:
-        return f"; {title} cannot be compared"
-    own, others = (cost.mean for cost in costs if cost is not None)
-    if own == others or (own > 0 and others > 0 and nearly_equal(max(own, others), min(own, others))):
+    unknown = [group.name for group in (chosen, other) if best.cost not in group.metrics]
+    if unknown:
+        return f" ({title} not measured{f' of {unknown[0]}' if len(unknown) == 1 else ''})"
+    if verdict is None or not verdict.test:
+        return f" ({title} cannot be compared)"
+    own, others = (group.metrics[best.cost].mean for group in (chosen, other))
+    low, high = sorted((own, others))
+    if nearly_equal(high, low):
         return f", at the same {title}"
     if verdict.verdict == "not_distinguishable":
-        return f", nor in {title}" if len(best.contenders) > 1 else f", with no clear difference in {title}"
-    if min(own, others) <= 0:
+        return f", with no clear difference in {title}"
+    if low <= 0:
         return f", at {'more' if own > others else 'less'} {title}"
     return f", at {_short(own / others)} times the {title}"
 
@@ -132,33 +136,35 @@ def _over(group: Group, objective: Objective) -> str:
     return f"mean of {runs} runs" if runs > 1 else "one run"
 
 
-def _support(
-    verdict: Verdict, chosen: Group, other: Group, objective: Objective
-) -> list[str]:
+def _support(verdict: Verdict, chosen: Group, other: Group, objective: Objective) -> list[str]:
     """Return interval, test and seeds, a part each."""
     metric = objective.metric
     counts = [group.metrics[metric].n for group in (chosen, other)]
     parts = []
     if verdict.ci_low is not None and verdict.ci_high is not None:
         low, high = verdict.ci_low, verdict.ci_high
-        if verdict.a != chosen.name:
+        if high < 0 or (low < 0 and verdict.a != chosen.name):  # a gap has no sign
             low, high = -high, -low
+        signed = difference_interval(metric, low, high)
         points = " points" if is_fraction(metric) else ""
-        parts.append(
-            f"95% interval of the difference {difference_interval(metric, low, high)}{points}"
-        )
+        interval = signed.replace("+", "") if low > 0 else signed
+        parts.append(f"95% interval of the difference {interval}{points}")
     if counts == [1, 1]:
         if verdict.p_value is not None:
             parts.append(f"{verdict.test}, {p_text(verdict.p_value)}")
         needed = f"; {verdict.seeds_needed} seeds each could" if verdict.seeds_needed else ""
         parts.append(f"one run each, which says nothing of the architectures{needed}")
         return parts
-    seeds = f"{counts[0]} seeds each" if counts[0] == counts[1] else f"{counts[0]} and {counts[1]} seeds"
+    seeds = (
+        f"{counts[0]} seeds each"
+        if counts[0] == counts[1]
+        else f"{counts[0]} and {counts[1]} seeds"
+    )
     if verdict.seeds_needed is not None:
-        return [
-            *parts,
-            f"no result of {seeds} could reach p < {ALPHA:g}, {verdict.seeds_needed} each could",
-        ]
+        result = (
+            f"no result of {seeds} could reach p < {ALPHA:g}, {verdict.seeds_needed} each could"
+        )
+        return [*parts, result]
     if verdict.p_value is not None:
         holm = ", after Holm's correction" if verdict.p_value != verdict.p_unadjusted else ""
         parts.append(f"{verdict.test}, {p_text(verdict.p_value)}{holm}")
