@@ -209,7 +209,8 @@ class WrongExample:
     Attributes:
         position: In the test set, from 0.
         label: Its true class.
-        said: For each model looked at: the class that most of its runs gave, and how many did.
+        said: For each model looked at: the true class if more than half of its runs gave it, else
+            the most frequent of the others; and how many runs gave that.
     """
 
     position: int

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ MOST_MODELS = 4
 """Models that are looked at: the best of those with predictions."""
 
 _MOST_OF_A_KIND = 12
+_MOST_ALIKE = 3
 
 
 def wrong_examples(
@@ -30,7 +32,8 @@ def wrong_examples(
 ) -> WrongExamples:
     """Choose test examples that models got wrong, the same ones for the same predictions.
 
-    A model has an example right if more than half of its runs have. Of a kind, those come first in
+    A model has an example right if more than half of its runs have, and of those that have it
+    wrong, the most frequent answer counts. Of a kind, those come first in
     which the share of right runs differs most between models, or is least in all; of equals, those
     of which the wrong runs are surest; then by their place in the test set.
 
@@ -61,10 +64,9 @@ def wrong_examples(
     for title, chosen, strength in _kinds([name for name, _ in models], right):
         positions = np.flatnonzero(chosen)
         order = np.lexsort((positions, -sureness[positions], -strength[positions]))
-        first = positions[order[:_MOST_OF_A_KIND]]
-        said = tuple(_example(int(at), runs_of) for at in first)
-        if said:
-            kinds.append(WrongKind(title, len(positions), said))
+        if len(positions):
+            candidates = (_example(int(at), runs_of) for at in positions[order])
+            kinds.append(WrongKind(title, len(positions), tuple(_varied(candidates))))
     return WrongExamples(models, examples.count, run_id, tuple(kinds))
 
 
@@ -97,10 +99,27 @@ def _certainty_of_wrong(runs_of: Sequence[Sequence[Predictions]]) -> NDArray[np.
     return surest
 
 
+def _varied(candidates: Iterable[WrongExample]) -> list[WrongExample]:
+    """Take the first, of the same mistake only some, while there are others."""
+    taken: list[WrongExample] = []
+    left: list[WrongExample] = []
+    times: Counter[tuple[int, ...]] = Counter()
+    for each in candidates:
+        mistake = (each.label, *(said for said, _ in each.said))
+        times[mistake] += 1
+        (taken if times[mistake] <= _MOST_ALIKE else left).append(each)
+        if len(taken) == _MOST_OF_A_KIND:
+            break
+    return [*taken, *left][:_MOST_OF_A_KIND]
+
+
 def _example(position: int, runs_of: Sequence[Sequence[Predictions]]) -> WrongExample:
+    label = int(runs_of[0][0].label[position])
     said = []
     for runs in runs_of:
-        given = [int(run.predicted[position]) for run in runs]
-        most = min(given, key=lambda each: (-given.count(each), each))
-        said.append((most, given.count(most)))
-    return WrongExample(position, int(runs_of[0][0].label[position]), tuple(said))
+        given = Counter(int(run.predicted[position]) for run in runs)
+        is_right = 2 * given[label] > len(runs)
+        answers = given if is_right else given.keys() - {label}
+        most = min(answers, key=lambda each: (-given[each], each))
+        said.append((most, given[most]))
+    return WrongExample(position, label, tuple(said))

@@ -135,7 +135,7 @@ def _overlaid(groups: Sequence[Group], curves: _Curves) -> Plot:
         for position, group in enumerate(groups):
             _draw_curves(axes, _curves(group, metric), position)
             dots += _dots(group, metric)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _count_epochs(axes)
         ends = " ".join(_last_epochs(group, metric) for group in groups)
         return Plot(what, to_svg(figure, curves.svg_name, f"{what} by epoch", ends, dots))
 
@@ -148,7 +148,7 @@ def _highlighted(groups: Sequence[Group], position: int, label: str, curves: _Cu
             for curve in _curves(group, metric) if other != position else ():
                 axes.plot(*_steps_and_values(curve), color=FAINT, linewidth=0.6)
         _draw_curves(axes, _curves(groups[position], metric), position, alpha=0.9)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _count_epochs(axes)
         group = groups[position]
         heading = f"{capitalised(what)} of {group.name} by epoch, the others faintly behind it"
         ends, dots = _last_epochs(group, metric), _dots(group, metric)
@@ -172,6 +172,14 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], position: int, alpha: floa
         linewidth=1.6,
         **_look(position),
     )
+
+
+def _count_epochs(axes: Axes) -> None:
+    """Have whole numbers on the axis, of a single epoch too."""
+    first, last = axes.dataLim.intervalx
+    if first == last:
+        axes.set_xlim(first - 1, last + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _means(curves: Sequence[Curve]) -> dict[int, float]:

@@ -41,7 +41,7 @@ def headline(
     if other is None:
         return f"Take {best.model}: no other of {len(ranked):,} models is within the bounds."
     chosen = next(group for group in ranked if group.name == best.model)
-    price = _price(chosen, other, verdicts, best, objective)
+    price = _price(chosen, other, verdicts, best)
     if len(best.contenders) == 1:
         of_all = f", the next of {len(ranked):,} models" if len(ranked) > 2 else ""
         return f"Take {best.model}: {_gain(chosen, other, objective)}{of_all}{price}."
@@ -100,9 +100,7 @@ def _gain(chosen: Group, other: Group, objective: Objective) -> str:
     )
 
 
-def _price(
-    chosen: Group, other: Group, verdicts: Sequence[Verdict], best: Best, objective: Objective
-) -> str:
+def _price(chosen: Group, other: Group, verdicts: Sequence[Verdict], best: Best) -> str:
     """Say what the choice costs beside the other model, as far as that can be compared."""
     title = TITLES[best.cost]
     verdict = _between(chosen, other, verdicts, best.cost)
