@@ -100,7 +100,7 @@ def _run_of(group: Group, objective: Objective) -> tuple[TrainingRun, str]:
     metric = objective.metric
     scored = [run for run in group.runs if metric in run.metrics]
     if len(scored) == 1:
-        return scored[0], f"Run {scored[0].run_id} is the only one of {group.name}."
+        return scored[0], f"Run {scored[0].run_id} is its only one."
     what, caution = objective.title, ""
     if (
         _held_out(group)
@@ -119,9 +119,7 @@ def _run_of(group: Group, objective: Objective) -> tuple[TrainingRun, str]:
         caution = f"; chosen by the {by}, this figure flatters: expect {mean}"
     run = max(scored, key=lambda run: objective.gain(run.metrics[metric]))
     value = figure(metric, run.metrics[metric])
-    which = (
-        f"run {run.run_id} of {group.name} has the {objective.extreme} {what} ({value}){caution}."
-    )
+    which = f"run {run.run_id} of it has the {objective.extreme} {what} ({value}){caution}."
     return run, capitalised(which)
 
 

@@ -79,15 +79,16 @@ def _kinds(
         names: Of the models.
         right: Share of the runs that have an example right, shape (models, examples).
     """
-    has = right > 0.5
+    has: NDArray[np.bool_] = right > 0.5
+    every, some = np.all(has, axis=0), np.any(has, axis=0)
     spread = right.max(axis=0) - right.min(axis=0)
     if len(names) == 2:
         for at, name in enumerate(names):
             yield f"Only {name} is right", has[at] & ~has[1 - at], spread
     elif len(names) > 2:
-        yield "The models disagree", has.any(axis=0) & ~has.all(axis=0), spread
+        yield "The models disagree", some & ~every, spread
     all_wrong = {1: f"{names[0]} is wrong", 2: "Both are wrong"}.get(len(names), "All are wrong")
-    yield all_wrong, ~has.any(axis=0), -right.max(axis=0)
+    yield all_wrong, ~some, -right.max(axis=0)
 
 
 def _certainty_of_wrong(runs_of: Sequence[Sequence[Predictions]]) -> NDArray[np.float64]:

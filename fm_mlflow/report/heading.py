@@ -54,7 +54,9 @@ def scope(groups: Sequence[Group]) -> str:
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """Return what belongs to the decision and its first line does not say: label and text."""
     best = comparison.best
-    said = [("Run to take", best.run_reason or best.run_id)] if best.run_id is not None else []
+    said: list[tuple[str, str]] = []
+    if best.run_id is not None:
+        said.append((f"Run of {best.model} to take", best.run_reason or best.run_id))
     objective = comparison.objective
     if not objective.is_accuracy:
         less = "less" if objective.smaller_is_better else "more"
