@@ -180,8 +180,8 @@ def test_many_models() -> None:
     ]
     comparison = compared(each)
     assert comparison.headline == (
-        "Take m00: 2.0 points more accurate than m01, the next of 12 models (FLOPs per prediction "
-        "not measured)."
+        "Take m00: 2.0 points more accurate than m01, the next of 12 models; FLOPs per prediction "
+        "not measured."
     )
     assert answers(comparison)[0] == (
         "m00 with a test accuracy of 0.9035 (mean of 8 runs) is the most accurate of 10 models, "

@@ -106,9 +106,9 @@ def _price(chosen: Group, other: Group, verdicts: Sequence[Verdict], best: Best)
     verdict = _between(chosen, other, verdicts, best.cost)
     unknown = [group.name for group in (chosen, other) if best.cost not in group.metrics]
     if unknown:
-        return f" ({title} not measured{f' of {unknown[0]}' if len(unknown) == 1 else ''})"
+        return f"; {title} not measured{f' in {unknown[0]}' if len(unknown) == 1 else ''}"
     if verdict is None or not verdict.test:
-        return f" ({title} cannot be compared)"
+        return f"; {title} cannot be compared"
     own, others = (group.metrics[best.cost].mean for group in (chosen, other))
     low, high = sorted((own, others))
     if nearly_equal(high, low):
