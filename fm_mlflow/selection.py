@@ -132,6 +132,12 @@ class CompareConfig(Choice):
         None, description="The same for any --metric: a value of it in validation."
     )
     top: int = Field(10, ge=2, le=1000, description="Most accurate models compared in pairs.")
+    pictures: int = Field(
+        12,
+        ge=0,
+        le=48,
+        description="Test images of a kind, wrongly classified, that the report shows; 0: none.",
+    )
     output: str = OUTPUT
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from fm_mlflow.analysis.prose.headline import evidence, headline
 from fm_mlflow.analysis.records import RunDetails, SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.statistics.intervals import describe
 from fm_mlflow.analysis.verdicts import cost_verdicts, objective_verdicts
-from fm_mlflow.analysis.wrong_examples import wrong_examples
+from fm_mlflow.analysis.wrong_examples import MOST_OF_A_KIND, wrong_examples
 from fm_mlflow.selection import CompareConfig
 
 _ROUNDING = 1e-9
@@ -76,7 +76,7 @@ def compare(
         skipped=tuple(skipped),
         repeat=repeat,
         objective=objective,
-        wrong=wrong_examples(closer, details, images),
+        wrong=wrong_examples(closer, details, images, config.pictures or MOST_OF_A_KIND),
     )
 
 

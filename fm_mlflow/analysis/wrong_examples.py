@@ -21,7 +21,7 @@ from fm_mlflow.analysis.records import Predictions, RunDetails
 MOST_MODELS = 4
 """Models that are looked at: the best of those with predictions."""
 
-_MOST_OF_A_KIND = 12
+MOST_OF_A_KIND = 12
 _MOST_ALIKE = 3
 
 
@@ -29,6 +29,7 @@ def wrong_examples(
     groups: Sequence[Group],
     details: Mapping[str, RunDetails],
     examples: TestExamples,
+    most: int = MOST_OF_A_KIND,
 ) -> WrongExamples:
     """Choose test examples that models got wrong, the same ones for the same predictions.
 
@@ -41,6 +42,7 @@ def wrong_examples(
         groups: The best first.
         details: By run id.
         examples: The runs' predictions, checked against each other.
+        most: Examples of a kind.
     """
     looked_at: list[tuple[str, list[Predictions]]] = []
     run_id = ""
@@ -66,7 +68,7 @@ def wrong_examples(
         order = np.lexsort((positions, -sureness[positions], -strength[positions]))
         if len(positions):
             candidates = (_example(int(at), runs_of) for at in positions[order])
-            kinds.append(WrongKind(title, len(positions), tuple(_varied(candidates))))
+            kinds.append(WrongKind(title, len(positions), tuple(_varied(candidates, most))))
     return WrongExamples(models, examples.count, run_id, tuple(kinds))
 
 
@@ -100,7 +102,7 @@ def _certainty_of_wrong(runs_of: Sequence[Sequence[Predictions]]) -> NDArray[np.
     return surest
 
 
-def _varied(candidates: Iterable[WrongExample]) -> list[WrongExample]:
+def _varied(candidates: Iterable[WrongExample], most: int) -> list[WrongExample]:
     """Take the first, of the same mistake only some, while there are others."""
     taken: list[WrongExample] = []
     left: list[WrongExample] = []
@@ -109,9 +111,9 @@ def _varied(candidates: Iterable[WrongExample]) -> list[WrongExample]:
         mistake = (each.label, *(said for said, _ in each.said))
         times[mistake] += 1
         (taken if times[mistake] <= _MOST_ALIKE else left).append(each)
-        if len(taken) == _MOST_OF_A_KIND:
+        if len(taken) == most:
             break
-    return [*taken, *left][:_MOST_OF_A_KIND]
+    return [*taken, *left][:most]
 
 
 def _example(position: int, runs_of: Sequence[Sequence[Predictions]]) -> WrongExample:

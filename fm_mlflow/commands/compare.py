@@ -45,7 +45,8 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     Args:
         progress: Hears how it goes on; by default nothing is said.
         **settings: The fields of `CompareConfig`: experiment, runs, models, filter, cost, the
-            bounds (max_flops, …), metric, smaller_is_better, larger_is_better, target, top, output.
+            bounds (max_flops, …), metric, smaller_is_better, larger_is_better, target, top,
+            pictures, output.
 
     Returns:
         The comparison and where its report is.
@@ -65,7 +66,7 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     with guard(), rare_garbage_collection():
         comparison = _analyse(config, progress)
         progress.stage("writing the report")
-        texts = _render(comparison, _pictures(comparison))
+        texts = _render(comparison, _pictures(comparison, config.pictures))
         files = _write(texts, output)
         try:
             return _log(config, comparison, texts, files)
@@ -199,15 +200,15 @@ def _training_commands(group: Group) -> str:
     return training_command(config, [run.seed for run in group.runs if run.seed is not None])
 
 
-def _pictures(comparison: Comparison) -> Pictures:
+def _pictures(comparison: Comparison, most: int) -> Pictures:
     """Return pictures of the test examples that models got wrong, or why there are none."""
     from fm_mlflow.report.pictures import Pictures, draw
     from fm_mlflow.tracking.test_images import NoImagesError, load_test_images
 
     wrong = comparison.wrong
     examples = [each for kind in wrong.kinds for each in kind.examples]
-    if not examples:
-        return Pictures({})
+    if not examples or not most:
+        return Pictures({}, "none were asked for." if examples else "")
     runs = (run for group in comparison.groups for run in group.runs)
     run = next(run for run in runs if run.run_id == wrong.run_id)
     try:

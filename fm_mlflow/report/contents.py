@@ -134,7 +134,7 @@ def contents(comparison: Comparison) -> Contents:
         mistakes=worst_mistakes(comparison, groups),
         wrong=wrong_tables(comparison, groups),
         evidence=evidence(comparison, groups),
-        metrics=_metrics(groups),
+        metrics=_metrics(groups, comparison.objective.example),
         skipped=_skipped(comparison),
         provenance=_provenance(comparison),
         has_estimates=of_accuracy or bool(estimates.rows),
@@ -269,7 +269,7 @@ def _targets(comparison: Comparison, groups: Groups) -> Table:
     return Table(f"Cost to first reach {value} in validation", heads, tuple(rows), notes)
 
 
-def _metrics(groups: Groups) -> tuple[Table, ...]:
+def _metrics(groups: Groups, example: str) -> tuple[Table, ...]:
     heads = columns(2, "Metric", "Unit", "n", "Mean", "SD", "95% interval")
     tables = []
     for group in groups.shown:
@@ -279,7 +279,7 @@ def _metrics(groups: Groups) -> tuple[Table, ...]:
             low, high = statistic.ci_low, statistic.ci_high
             texts = (
                 metric,
-                unit(metric),
+                unit(metric).replace("image", example),
                 f"{statistic.n}",
                 number(metric, statistic.mean),
                 "" if statistic.sd is None else number(metric, statistic.sd, statistic.mean),

@@ -8,6 +8,7 @@ from fm_mlflow.analysis.comparison import Comparison, Group
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import counted, listed
 from fm_mlflow.dataset_setting import BUILTIN
+from fm_mlflow.escaping import shortened
 from fm_mlflow.naming import UNNAMED, dataset_title, model_name
 from fm_mlflow.report.layout import MOST_GROUPS, MOST_NAMES
 
@@ -15,12 +16,13 @@ _NOT_CHOSEN = ("", "Default", "fm_mlflow")
 """Names of experiments that nobody chose: MLflow's own, and that of this package."""
 
 _MOST_MODELS = 3
+_LONGEST = 24
 
 
 def title(comparison: Comparison) -> str:
     """Name a report by what was compared: models and data, and the experiment if it has a name."""
     ranked = [group for group in comparison.groups if group.ranked] or comparison.groups
-    models = list(dict.fromkeys(model_name(group.model) for group in ranked))
+    models = list(dict.fromkeys(shortened(model_name(g.model), _LONGEST) for g in ranked))
     what = listed(models, _MOST_MODELS) or "no model"
     data = ranked[0].runs[0].data_set if ranked else None
     name = dataset_title(str(data)) if data and data.name in BUILTIN else str(data or "")

@@ -32,6 +32,7 @@ from fm_mlflow.terminal.lines import SafeConsole
 from tests.analysis.simulated import compared, runs
 from tests.hostile import HOSTILE, check_terminal, spoilt
 from tests.report import comparisons
+from tests.report.page import parse
 
 CASES = [
     comparisons.comparison,
@@ -91,6 +92,58 @@ def test_the_first_line_says_on_which_data() -> None:
         "it: idx data eeeeeeee (1 model, 1 run)"
     )
     assert contents(compared(each[:3])).scope == "2 models, 3 runs on digits"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "dataset", "expected"),
+    [
+        ("Default", "fashion_mnist", "Fashion-MNIST: a and b"),
+        ("fm_mlflow", "prices.npz", "prices.npz: a and b"),
+        ("week 12", "digits", "week 12: a and b on scikit-learn's digits"),
+        ("Default", "idx", "idx data eeeeeeee: a and b"),
+        ("Default", "", "data eeeeeeee: a and b"),
+    ],
+)
+def test_the_title_names_models_data_and_a_chosen_experiment(
+    experiment: str, dataset: str, expected: str
+) -> None:
+    config = {"dataset": dataset} if dataset else {}
+    each = [run for m in "ab" for run in runs(m, [0.9], config=config, data_digest="e" * 64)]
+    made = replace(compared(each), experiment=experiment)
+    assert contents(made).title == expected
+    assert to_markdown(made).startswith(f"# {markdown(expected)}\n\n**Take a: ")
+    assert parse(to_html(made)).all("title")[0].text == expected
+    assert on_terminal(made).startswith(f"{expected}\nTake a: ")
+
+
+def test_the_title_of_what_nobody_named() -> None:
+    each = [run for m in "abcde" for run in runs(m * 30, [0.9], data_digest=None)]
+    title = contents(replace(compared(each), experiment="Default")).title
+    assert title.startswith("Comparison of aaaa")
+    assert title.endswith(" and 2 more")
+    assert len(title) < 110
+
+
+def test_what_decides_comes_first_in_the_table() -> None:
+    latency = str(keys.LATENCY_P50)
+    made = comparisons.comparison()
+    made = replace(made, best=replace(made.best, cost=latency))
+    heads = [column.title for column in contents(made).results.columns]
+    assert heads[:4] == ["Model", "Test Accuracy", "Latency (median) (ms)", "Trainable Parameters"]
+
+
+def test_each_verdict_is_said_once() -> None:
+    """In the first lines, or as figures of a table; in words only where figures do not do."""
+    made = comparisons.comparison()
+    accuracy, *costs = made.verdicts
+    unclear = replace(accuracy, verdict="not_distinguishable", words="p is small, and yet.")
+    untested = replace(costs[0], test="", words="The runs are of two machines.")
+    for text in (to_markdown(made), parse(to_html(made)).all("main")[0].text):
+        assert not any(markdown(verdict.words) in text for verdict in made.verdicts)
+        assert markdown(made.headline) not in text.partition("## Results")[2]
+    text = to_markdown(replace(made, verdicts=(unclear, untested)))
+    assert "- p is small, and yet." in text
+    assert "- The runs are of two machines." in text
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fm_mlflow.analysis.comparison import WrongExample, WrongExamples, WrongKind
+from fm_mlflow.analysis.comparison import Comparison, WrongExample, WrongExamples, WrongKind
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.html import to_html
 from fm_mlflow.report.markdown import to_markdown
@@ -49,7 +49,7 @@ def test_a_page_has_room_for_so_many() -> None:
     assert pictures.missing
 
 
-def of_wrong_examples() -> comparisons.Comparison:
+def of_wrong_examples() -> Comparison:
     example = WrongExample(3, 6, ((6, 5), (0, 4)))
     kind = WrongKind("Only cnn is right", 20, (example, replace(example, position=4)))
     wrong = WrongExamples((("cnn", 5), ("mlp", 5)), 10_000, "x", (kind,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tests.stores import Store
 def logged(store: Store, name: str, subset: Subset, source: str) -> str:
     """Return a run that says that it was tested on these examples."""
     run = store.client.create_run("0")
-    dataset = LoggedDataset.from_dictionary(describe_dataset(name, subset, source))
+    dataset: Any = LoggedDataset.from_dictionary(describe_dataset(name, subset, source))
     tag = InputTag(keys.MLFLOW_DATASET_CONTEXT, "test")
     store.client.log_inputs(run.info.run_id, datasets=[DatasetInput(dataset, [tag])])
     return str(run.info.run_id)

@@ -44,7 +44,7 @@ def _leads(ranked: Sequence[Group], verdicts: Sequence[Verdict], objective: Obje
     too_few = any(against[name].seeds_needed is not None for name in equals)
     return (
         f"{head}, but not distinguishable from {listed(equals)}"
-        f"{', of some with too few seeds to tell' if too_few else ''}."
+        f"{', with too few seeds to tell' if too_few else ''}."
     )
 
 
