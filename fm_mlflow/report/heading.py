@@ -28,7 +28,7 @@ def title(comparison: Comparison) -> str:
     name = dataset_title(str(data)) if data and data.name in BUILTIN else str(data or "")
     if data and (not data.name or data.name in UNNAMED):
         name = str(data) if data.digest else ""
-    chosen = "" if comparison.experiment in _NOT_CHOSEN else comparison.experiment
+    chosen = "" if comparison.experiment in (*_NOT_CHOSEN, name) else comparison.experiment
     if not chosen:
         return f"{name}: {what}" if name else f"Comparison of {what}"
     return f"{chosen}: {what} on {name}" if name else f"{chosen}: {what}"
