@@ -33,9 +33,9 @@ class Bounds(Settings):
     group: ClassVar[str] = "What the best may cost at most"
 
     max_training_flops: Optional[float] = Field(
-        None, gt=0, description="Most FLOPs to train on an image."
+        None, gt=0, description="Most FLOPs per training example."
     )
-    max_flops: Optional[float] = Field(None, gt=0, description="Most FLOPs to predict an image.")
+    max_flops: Optional[float] = Field(None, gt=0, description="Most FLOPs per prediction.")
     max_parameters: Optional[float] = Field(None, gt=0, description="Most trainable parameters.")
     max_peak_rss_mib: Optional[float] = Field(
         None, gt=0, description="Most resident memory of a training, in MiB."
@@ -44,7 +44,7 @@ class Bounds(Settings):
         None, gt=0, description="Most MiB of what is shipped to predict."
     )
     max_latency_ms: Optional[float] = Field(
-        None, gt=0, description="Longest median latency of an image, in ms."
+        None, gt=0, description="Longest median latency of a prediction, in ms."
     )
     max_fit_seconds: Optional[float] = Field(None, gt=0, description="Longest fit, in seconds.")
 
@@ -132,6 +132,12 @@ class CompareConfig(Choice):
         None, description="The same for any --metric: a value of it in validation."
     )
     top: int = Field(10, ge=2, le=1000, description="Most accurate models compared in pairs.")
+    pictures: int = Field(
+        12,
+        ge=0,
+        le=48,
+        description="Test images of a kind, wrongly classified, that the report shows; 0: none.",
+    )
     output: str = OUTPUT
 
     @model_validator(mode="after")

@@ -30,6 +30,7 @@ FAST = (
     "registration/test_gates.py",
     "report/test_forms.py",
     "report/test_junit.py",
+    "report/test_pictures.py",
     "report/test_plots.py",
     "terminal",
     "tracking/test_predictions.py",

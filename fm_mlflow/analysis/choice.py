@@ -46,7 +46,7 @@ def choose_best(
     run, which = _run_of(chosen, objective)
     reason = f"{_rank(chosen, contenders, len(candidates), why, weak, objective)} {which}"
     names = tuple(group.name for group in contenders)
-    return Best(chosen.name, run.run_id, reason, choice.cost, names, excluded)
+    return Best(chosen.name, run.run_id, reason, choice.cost, names, excluded, which)
 
 
 def _cheapest(contenders: Sequence[Group], cost: Cost, objective: Objective) -> tuple[Group, str]:

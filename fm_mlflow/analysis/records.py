@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
+from fm_mlflow.dataset_setting import BUILTIN
 from fm_mlflow.escaping import shortened
 from fm_mlflow.naming import DIGEST_DIGITS, UNNAMED
 
@@ -48,6 +49,11 @@ class DataSet:
         """The same, always with the start of the digest where there is one."""
         text, digest = str(self), (self.digest or "")[:DIGEST_DIGITS]
         return text if digest in text else f"{text}, data {digest}"
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether its name says that its examples are images: a built-in one's does."""
+        return self.name in BUILTIN
 
     def is_meant_by(self, text: str) -> bool:
         """Whether a text is its name, or how its digest begins."""
@@ -130,10 +136,12 @@ class Predictions:
     Attributes:
         label: True classes, shape (n,).
         predicted: Most probable classes, shape (n,).
+        confidence: Probabilities of these, shape (n,); None where they are not read.
     """
 
     label: NDArray[np.integer]
     predicted: NDArray[np.integer]
+    confidence: NDArray[np.float32] | None = None
 
     @property
     def correct(self) -> NDArray[np.bool_]:

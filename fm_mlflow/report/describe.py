@@ -45,7 +45,9 @@ def describe_training(
         lines += ["", f"Stopped early, by {markdown(stopped.reason)}.{best}"]
     if metrics:
         lines += ["", "| | |", "|---|---|"]
-        lines += [f"| {label} | {text} |" for label, text in training_figures(metrics)]
+        lines += [
+            f"| {label} | {text} |" for label, text in training_figures(metrics, dataset.noun)
+        ]
         lines += ["", "| | measured | rule of thumb |", "|---|---|---|"]
         lines += [f"| {' | '.join(row)} |" for row in measured_and_estimated(metrics)]
     if "<" not in config.model and not config.model.startswith("__main__:"):  # else: from Python

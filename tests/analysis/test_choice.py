@@ -55,7 +55,7 @@ def test_the_cheapest_of_those_that_cannot_be_told_apart() -> None:
     decision = best(*each)
     assert decision.model == "small"
     assert decision.contenders == ("big", "small")
-    assert "it is the cheapest of them by FLOPs to predict an image (10)" in decision.reason
+    assert "it is the cheapest of them by FLOPs per prediction (10)" in decision.reason
     assert best(*each, cost=LATENCY).model == "big"
 
 
@@ -100,8 +100,8 @@ def test_bounds_exclude() -> None:
     decision = best(*each, max_flops=500_000)
     assert decision.model == "mlp"
     assert decision.excluded == {
-        "cnn": "FLOPs to predict an image 1,442,332, max_flops is 500,000",
-        "unknown": "FLOPs to predict an image not measured, max_flops is 500,000",
+        "cnn": "FLOPs per prediction 1,442,332, max_flops is 500,000",
+        "unknown": "FLOPs per prediction not measured, max_flops is 500,000",
     }
     nobody = best(*each, max_flops=1)
     assert nobody.model is nobody.run_id is None
