@@ -78,8 +78,9 @@ class TrainingRun:
         config: Every parameter that shapes the result, normalised (`1e-3` is `0.001`), without
             the model and the seed.
         seed: The seed, where the run says.
-        metrics: Last value of each metric, by logged name (`fm_mlflow.keys`), if `is_number`;
-            what was not measured, or was none in the end, is absent.
+        metrics: Value of each metric, by logged name (`fm_mlflow.keys`), if `is_number`: the last,
+            or that of the epoch whose weights were kept; what was not measured, or was none in the
+            end, is absent.
         data_digest: Digest of the contents of the data set, None where the run does not say.
         machine: What decides how fast and in how much memory it ran, by tag name without the
             prefix (`cpu`, `cores`, `threads`, `versions`, …); empty where the run does not say.
@@ -93,6 +94,7 @@ class TrainingRun:
         experiment: Name of its experiment.
         status: FINISHED, FAILED, KILLED, or RUNNING where the store has not heard of its end.
         error: Why it failed or was killed, where that is recorded.
+        held_out: Whether it validated on data that it was neither trained nor tested on.
     """
 
     run_id: str
@@ -113,6 +115,7 @@ class TrainingRun:
     experiment: str = ""
     status: str = keys.FINISHED
     error: str | None = None
+    held_out: bool = False
 
     @property
     def data_set(self) -> DataSet:

@@ -154,9 +154,9 @@ def check_own_predictions(candidate: Candidate, objective: Objective) -> Check:
     if isinstance(found, float) and logged is not None:
         rule = f"within {SAME_SHARE:.1g} of what its predictions give; its test data are not here"
         passed = math.isclose(found, logged, rel_tol=SAME_SHARE, abs_tol=1e-12)
-        return Check(metric, logged, found, rule, passed)
+        return Check(metric, logged, found, rule, passed, "run")
     rule = "none: its test data are not here, and no predictions give it; what it logged decides"
-    return Check(metric, logged, found, rule, None)
+    return Check(metric, logged, found, rule, None, "run")
 
 
 def check_interface(

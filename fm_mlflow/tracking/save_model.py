@@ -17,6 +17,7 @@ import yaml
 from mlflow.entities import LoggedModel
 
 from fm_mlflow.data.model_io import LOGITS, NUMBERS, OUTPUTS, PROBABILITIES
+from fm_mlflow.process.quiet import ignoring_deprecations
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -66,6 +67,7 @@ def save_model(
     installed = [f"{module.__name__}=={module.__version__}" for module in modules]
     # MLflow tries the example, and Keras draws a progress bar on stdout for that.
     with (
+        ignoring_deprecations(),
         redirect_stdout(io.StringIO()),
         _its_own_custom_objects(model),
         _versions_by_name(),

@@ -228,9 +228,8 @@ def test_the_target_is_an_error_that_every_curve_reaches(
 
 
 def test_of_validated_runs_the_best_in_validation_is_taken() -> None:
-    held_out = {"validation_split": "0.1"}
     metrics: dict[str, object] = {MAE: [1.0, 2.0], "val_mae": [1.5, 1.2]}
-    each = runs("a", [None, None], metrics=metrics, config=held_out)
+    each = runs("a", [None, None], metrics=metrics, held_out=True)
     best = compared(each, metric=MAE).best
     assert best.run_id == "a-1"
-    assert "Run a-1 of it has the lowest final val_mae, on held-out validation data" in best.reason
+    assert "Run a-1 of it has the lowest val_mae, on held-out validation data" in best.reason

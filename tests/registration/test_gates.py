@@ -128,7 +128,7 @@ def test_the_bound_of_a_metric(
     config = RegisterConfig(metric=metric, smaller_is_better=smaller, min_metric=bound)
     objective = Objective.of(config)
     (gate,) = check_bounds(config, {metric: holds}, objective)
-    assert (gate.name, gate.bound, gate.passed) == ("--min-metric", demanded, True)
+    assert (gate.name, gate.bound, gate.passed) == (f"{metric} (--min-metric)", demanded, True)
     assert passed(check_bounds(config, {metric: breaks}, objective)) == {"--min-metric": False}
     assert passed(check_bounds(config, {}, objective)) == {"--min-metric": False}
 
