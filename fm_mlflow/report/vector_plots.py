@@ -183,12 +183,16 @@ def _count_epochs(axes: Axes) -> None:
 
 
 def _means(curves: Sequence[Curve]) -> dict[int, float]:
-    """Return the mean over the seeds by epoch."""
+    """Return the mean over the seeds by epoch, as far as all of them go.
+
+    Where some were stopped early, the rest are no sample.
+    """
     by_step: dict[int, list[float]] = {}
     for curve in curves:
         for step, value in curve:
             by_step.setdefault(step, []).append(value)
-    return {step: float(np.mean(by_step[step])) for step in sorted(by_step)}
+    shared = [step for step in sorted(by_step) if len(by_step[step]) == len(curves)]
+    return {step: float(np.mean(by_step[step])) for step in shared}
 
 
 def _every(means: Mapping[int, float]) -> int:
@@ -212,9 +216,12 @@ def _steps_and_values(curve: Curve) -> tuple[list[int], list[float]]:
 
 
 def _last_epochs(group: Group, metric: str) -> str:
-    last = [curve[-1][1] for curve in _curves(group, metric)]
+    curves = _curves(group, metric)
+    last = [curve[-1][1] for curve in curves]
     if not last:
         return f"{group.name}: not logged."
+    shortest, longest = (of(curve[-1][0] for curve in curves) for of in (min, max))
+    ragged = f", after {shortest} to {longest} epochs" if shortest < longest else ""
     low, high = (number(metric, value) for value in (min(last), max(last)))
     ends = f"at {low}" if low == high else f"between {low} and {high}"
-    return f"{group.name}: {counted(len(last), 'run')}, ending {ends}."
+    return f"{group.name}: {counted(len(last), 'run')}, ending {ends}{ragged}."

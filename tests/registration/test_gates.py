@@ -129,7 +129,7 @@ def test_the_bound_of_a_metric(
     objective = Objective.of(config)
     (gate,) = check_bounds(config, {metric: holds}, objective)
     assert (gate.name, gate.bound, gate.passed) == (f"{metric} (--min-metric)", demanded, True)
-    assert passed(check_bounds(config, {metric: breaks}, objective)) == {"--min-metric": False}
+    assert passed(check_bounds(config, {metric: breaks}, objective)) == {f"{metric} (--min-metric)": False}
     assert passed(check_bounds(config, {}, objective)) == {"--min-metric": False}
 
 
