@@ -164,7 +164,9 @@ def check_interface(
 ) -> tuple[Check, ...]:
     """Whether the input example is predicted, and the class names are the data set's, if known."""
     what = "inputs" if names is None else "images"
-    images, example = f"{what} of {candidate.input_shape}", findings.example
+    shape = candidate.input_shape
+    images = "several inputs" if shape is None else f"{what} of {shape}"
+    example = findings.example
     rule = "the input example is predicted"
     signature = Check("signature", images, example, rule, example == "predicted", "model")
     if names is None:

@@ -13,7 +13,7 @@ import fm_mlflow
 from fm_mlflow import GateError, InputError, keys, register
 from fm_mlflow.registration import checks
 from tests.quick_costs import quick_costs as quick_costs  # a fixture
-from tests.scripts.nets import LABELS, X, Y, classifier, regression
+from tests.scripts.nets import LABELS, X, Y, classifier, regression, two_by_two
 from tests.stores import Store, active_store, copy_store, make_store
 from tests.verified import run_in_this_process
 
@@ -94,6 +94,21 @@ def test_the_best_by_its_error_is_promoted_and_what_was_not_verified_is_said(own
     with pytest.raises(GateError, match=r"by test_mae \(lower is better\); this is by test_loss"):
         register(metric="test_loss")
     assert own.store.client.get_registered_model(NAME).aliases == {"champion": 1}
+
+
+def test_a_model_of_several_inputs_and_outputs_is_registered(own: Tracked) -> None:
+    model, inputs, targets = two_by_two()
+    with fm_mlflow.track("two", seed=0, dataset="both", measure="flops", quiet=True) as run:
+        model.fit(inputs, targets, verbose=0, callbacks=[run.costs])
+        run.evaluate(model, inputs, targets)
+        run.log_model(model, {name: part[:8] for name, part in inputs.items()})
+    done = register(metric="test_price_loss", dataset="both")
+    assert (done.name, done.outcome) == ("both-model", "registered")
+    by_figure = {check.figure: check for check in done.checks}
+    signature = by_figure["signature"]
+    assert (signature.logged, signature.measured) == ("several inputs", "predicted")
+    for figure in ("model files", keys.PARAMETERS_TRAINABLE, keys.FLOPS_INFERENCE):
+        assert by_figure[figure].passed, by_figure[figure]
 
 
 def test_too_large_an_error_is_refused(own: Tracked) -> None:
