@@ -220,7 +220,9 @@ def _try_example(loaded: LoadedModel) -> str:
         ends_well = all(np.isfinite(each).all() for each in found if each.dtype.kind == "f")
         return "predicted" if ends_well else "the outputs are not all finite"
     outputs = loaded.predict(example)
-    shape = (len(example), loaded.classes) if loaded.classes else (len(example), *outputs.shape[1:])
+    shape = (len(example), *outputs.shape[1:])
+    if loaded.classes:
+        shape = (len(example), 1 if loaded.is_binary else loaded.classes)
     if outputs.shape != shape or not np.isfinite(outputs).all():
         return f"the outputs have the shape {outputs.shape}"
     return "predicted"

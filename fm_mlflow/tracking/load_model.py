@@ -17,7 +17,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.tracking import MlflowClient
 from numpy.typing import NDArray
 
-from fm_mlflow.data.model_io import NUMBERS, OUTPUTS
+from fm_mlflow.data.model_io import IMAGES, INPUTS, NUMBERS, OUTPUTS
 from fm_mlflow.errors import FmMlflowError, InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.tracking.find_runs import model_uri
@@ -28,6 +28,8 @@ from fm_mlflow.tracking.store import check_reachable
 from fm_mlflow.tracking.uris import check_literal
 
 _RUN_ID = re.compile("[0-9a-f]{32}")
+
+_AXES_OF_IMAGES = (2, 3)
 
 Predict = Callable[[NDArray[Any]], NDArray[Any]]
 """Inputs to outputs of shape (n, classes)."""
@@ -51,8 +53,10 @@ class LoadedModel:
         inputs: Of each input the name, the shape of an example (-1 where it is open) and the type,
             as its signature says.
         output_shape: Of the output for one example, likewise; None of several outputs.
+        takes_images: Whether its inputs are images; else numbers that it takes as they are.
+        is_binary: Whether its one output is of the second of two classes.
         gives_logits: Whether its outputs are logits; None where the model does not say.
-        classes: Number of its outputs; 0 where it predicts numbers.
+        classes: Number of them; 0 where it predicts numbers.
         class_names: In label order; numbers where the model has none; empty likewise.
         run_id: The run that trained it; None where the model does not say.
         files: Its downloaded files, which are removed with it; None where it was a folder.
@@ -62,6 +66,8 @@ class LoadedModel:
     uri: str
     inputs: tuple[Input, ...]
     output_shape: tuple[int, ...] | None
+    takes_images: bool
+    is_binary: bool
     gives_logits: bool | None
     classes: int
     class_names: tuple[str, ...]
@@ -181,6 +187,9 @@ def load_model(given: str, *, warn: bool = True) -> LoadedModel:
     if not (gives_numbers or 0 < classes <= MOST_CLASSES):
         accepted = f"a model of 1 to {MOST_CLASSES:,} classes; it has {classes:,}"
         raise InputError("model", given, accepted)
+    logits = gives_logits({"metadata": pyfunc.metadata.metadata})
+    is_binary = classes == 1 and logits is not None
+    classes += is_binary
     names = metadata.get("class_names") or range(classes)
     if not isinstance(names, (list, tuple, range)) or len(names) != classes:
         accepted = f"a model whose class_names are a list of as many as it has classes, {classes}"
@@ -190,7 +199,11 @@ def load_model(given: str, *, warn: bool = True) -> LoadedModel:
         uri=uri,
         inputs=inputs,
         output_shape=outputs[0] if len(outputs) == 1 else None,
-        gives_logits=gives_logits({"metadata": pyfunc.metadata.metadata}),
+        # A model of before there was a word of it: by its shape.
+        takes_images=metadata.get(INPUTS, "") == IMAGES
+        or (INPUTS not in metadata and len(inputs[0].shape) in _AXES_OF_IMAGES),
+        is_binary=is_binary,
+        gives_logits=logits,
         classes=classes,
         class_names=tuple(str(name) for name in names),
         run_id=pyfunc.metadata.run_id,

@@ -119,6 +119,7 @@ def log_outcome(
         output_example=np.asarray(built.model(example, training=False)),
         class_names=built.class_names,
         gives_logits=built.gives_logits,
+        takes_images=dataset.noun == "images",
         code_folder=built.source.folder,
         code_files=built.source.files,
         requirements=built.source.requirements,

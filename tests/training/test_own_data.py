@@ -97,7 +97,7 @@ def test_a_regression_of_a_file(store: Store, npz: Path) -> None:
     # What cannot be done with such a run says so, in a line.
     refused: list[tuple[Callable[[], Any], type[FmMlflowError], str]] = [
         (lambda: register(run_id=result.run_id), FmMlflowError, "test_accuracy"),
-        (lambda: predict(model=result.run_id, input=_file(npz.parent)), InputError, "numbers"),
+        (lambda: predict(model=result.run_id, input=_file(npz.parent)), InputError, "of shape"),
         (lambda: compare(output=str(npz.parent)), InputError, r"test_mae \(1 run\)"),
         (lambda: resume(result.run_id, epochs=3, data=table()), InputError, "data"),
     ]
