@@ -281,7 +281,11 @@ class PredictConfig(Settings):
         description="A model's URI as MLflow takes it, such as models:/digits-classifier@champion, "
         "or the id of a training run.",
     )
-    input: str = Field("", description="Images: an IDX file, compressed or not, or a .npy array.")
+    input: str = Field(
+        "",
+        description="Images: an IDX file, compressed or not, or a .npy array; other examples: "
+        ".npy, .npz or .csv.",
+    )
     output: str = Field(
         "predictions.parquet",
         description="File to write, .parquet or .csv; one that exists is replaced at the end.",
@@ -290,7 +294,7 @@ class PredictConfig(Settings):
     @model_validator(mode="after")
     def _check(self) -> PredictConfig:
         if not self.input:
-            raise InputError("input", self.input, "an IDX file or a .npy array of images")
+            raise InputError("input", self.input, "an IDX, .npy, .npz or .csv file")
         if not self.output.endswith((".parquet", ".csv")):
             raise InputError("output", self.output, "a file named .parquet or .csv")
         return self
