@@ -172,9 +172,10 @@ def _outputs(
 
 def _convert(chunk: NDArray[Any], inputs: NDArray[Any]) -> None:
     """Fill `inputs` with numbers as they are, in the model's type."""
-    if chunk.dtype.kind == "f" and not np.isfinite(chunk).all():
+    with np.errstate(all="ignore"):  # what overflows is infinite then
+        np.copyto(inputs, chunk, casting="unsafe")
+    if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
         raise DataError("the input holds values that are no finite numbers (NaN or infinite)")
-    np.copyto(inputs, chunk, casting="unsafe")
     if inputs.dtype.kind in "iu" and not np.array_equal(inputs, chunk):
         raise DataError(
             f"the input holds values from {chunk.min():g} to {chunk.max():g}, the model takes "

@@ -159,7 +159,7 @@ class ScriptRun:
 
     def close(self, error: BaseException | None = None) -> None:
         """Close the run as it truly ended."""
-        run, self._run = self._run, None
+        run, self._run, self._validation = self._run, None, None
         if run is not None:
             try:
                 run.__exit__(type(error), error, None)
