@@ -302,10 +302,9 @@ def _who_would_pass(config: RegisterConfig, chosen: TrainingRun, objective: Obje
 
     Else the run would be chosen for its test score, which then flatters; whoever wants it says so.
     """
-    choice = Choice(**config.model_dump(include=set(Choice.model_fields)))
     passing = [
         run
-        for run in find_runs(choice, objective.metric).runs
+        for run in find_runs(config, objective.metric).runs
         if run.version is not None
         and run.model_uri is not None
         and not run.data_set.is_other_than(chosen.data_set)
