@@ -242,7 +242,7 @@ def register(config: RegisterConfig, as_json: bool, listed: bool, rollback: bool
 
 @_command(PredictConfig)
 def predict(config: PredictConfig, as_json: bool) -> None:
-    """Classify a file of images, however large, with a logged or registered model."""
+    """Predict a file of images or other examples with a logged or registered model."""
     from fm_mlflow.commands.predict import predict as predict_file
     from fm_mlflow.terminal.predict import print_predictions
 

@@ -14,7 +14,16 @@ from typing_extensions import Self
 from fm_mlflow import keys
 from fm_mlflow.dataset_setting import ACCEPTED, located
 from fm_mlflow.errors import InputError
-from fm_mlflow.selection import COST, OUTPUT, Choice, CostName
+from fm_mlflow.selection import (
+    COST,
+    LARGER_IS_BETTER,
+    LONGEST_METRIC,
+    OUTPUT,
+    SMALLER_IS_BETTER,
+    Choice,
+    CostName,
+    check_metric,
+)
 from fm_mlflow.settings import Optional, Settings
 
 BUILTIN_MODELS = ("mlp", "cnn")
@@ -191,7 +200,23 @@ class BenchmarkConfig(Protocol, _ManyTrainings):  # fields in the order of the b
     """Everything that shapes one benchmark: each model with each seed, then the comparison."""
 
     cost: CostName = COST
+    metric: str = Field(
+        "",
+        max_length=LONGEST_METRIC,
+        description="Metric that models are compared by; empty: test_accuracy, of numbers "
+        "test_mae.",
+        json_schema_extra={
+            "accepted": f"the name of a logged metric, of up to {LONGEST_METRIC} characters"
+        },
+    )
+    smaller_is_better: bool = SMALLER_IS_BETTER
+    larger_is_better: bool = LARGER_IS_BETTER
     output: str = OUTPUT
+
+    @model_validator(mode="after")
+    def _check_metric(self) -> Self:
+        check_metric(self.metric, self.smaller_is_better, self.larger_is_better)
+        return self
 
     def trainings(self) -> list[TrainConfig]:
         """Return each training: every model with every seed, model by model."""
@@ -256,7 +281,11 @@ class PredictConfig(Settings):
         description="A model's URI as MLflow takes it, such as models:/digits-classifier@champion, "
         "or the id of a training run.",
     )
-    input: str = Field("", description="Images: an IDX file, compressed or not, or a .npy array.")
+    input: str = Field(
+        "",
+        description="Images: an IDX file, compressed or not, or a .npy array; other examples: "
+        ".npy, .npz or .csv.",
+    )
     output: str = Field(
         "predictions.parquet",
         description="File to write, .parquet or .csv; one that exists is replaced at the end.",
@@ -265,7 +294,7 @@ class PredictConfig(Settings):
     @model_validator(mode="after")
     def _check(self) -> PredictConfig:
         if not self.input:
-            raise InputError("input", self.input, "an IDX file or a .npy array of images")
+            raise InputError("input", self.input, "an IDX, .npy, .npz or .csv file")
         if not self.output.endswith((".parquet", ".csv")):
             raise InputError("output", self.output, "a file named .parquet or .csv")
         return self

@@ -6,9 +6,11 @@ import difflib
 import signal
 from collections.abc import Iterable
 
-from fm_mlflow.escaping import printable
+from fm_mlflow.escaping import printable, shortened
 
 _LONGEST_RECEIVED = 500
+_LONGEST_PARAMETER = 200
+_LONGEST_ACCEPTED = 2_000
 
 
 class FmMlflowError(Exception):
@@ -41,6 +43,9 @@ class InputError(FmMlflowError):
         shown = repr(received)
         if len(shown) > _LONGEST_RECEIVED:
             shown = f"{shown[:_LONGEST_RECEIVED]}… ({len(shown):,} characters)"
+        # All three may quote what a user, a file or a library says, at any length.
+        parameter = shortened(parameter, _LONGEST_PARAMETER)
+        accepted = shortened(accepted, _LONGEST_ACCEPTED)
         message = f"{parameter}: received {shown}, accepted: {accepted}"
         if meant := difflib.get_close_matches(str(received)[:_LONGEST_RECEIVED], among, n=1):
             message += f"; did you mean {meant[0]!r}?"

@@ -86,6 +86,16 @@ EPOCHS_DONE = _tag("fm_mlflow.epochs_done", "count", "epochs of a run that was s
 BEST_EPOCH = _tag(
     "fm_mlflow.best_epoch", "number", "of those, the best by what the callback monitors or val_loss"
 )
+KEPT_EPOCH = _tag(
+    "fm_mlflow.kept_epoch",
+    "number",
+    "the epoch whose weights the model has, where a callback restored those of the best one",
+)
+VALIDATED_ON = _tag(
+    "fm_mlflow.validated_on",
+    "text",
+    "of a script's run: `held-out data`, or `the test set` where its fit validated on that",
+)
 STOPPED_BY = _tag("fm_mlflow.stopped_by", "text", "which callback stopped it early, and why")
 JOURNAL = _tag("fm_mlflow.journal", "id", "its write-ahead journal: its id while offline")
 MACHINE_PREFIX = "fm_mlflow.machine."
@@ -249,6 +259,15 @@ PROMOTING = _version(
 
 COMPILED_PREFIX = "compiled/"
 """Before `optimizer` and `learning_rate` where they are a compiled model's own, not the options."""
+
+KEPT_PREFIX = "kept/"
+"""Before loss and metrics of the epoch whose weights the model has, where it is not the last one.
+
+Who reads the run takes them for the model's: the last values of the curves are of other weights.
+"""
+
+HELD_OUT, TEST_SET = "held-out data", "the test set"
+"""Values of the tag `fm_mlflow.validated_on`."""
 
 CHECKPOINT_FOLDER = "checkpoint"
 """Folder of the artifacts that `fm-mlflow resume` goes on from; two files take turns."""

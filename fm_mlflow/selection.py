@@ -33,9 +33,9 @@ class Bounds(Settings):
     group: ClassVar[str] = "What the best may cost at most"
 
     max_training_flops: Optional[float] = Field(
-        None, gt=0, description="Most FLOPs to train on an image."
+        None, gt=0, description="Most FLOPs per training example."
     )
-    max_flops: Optional[float] = Field(None, gt=0, description="Most FLOPs to predict an image.")
+    max_flops: Optional[float] = Field(None, gt=0, description="Most FLOPs per prediction.")
     max_parameters: Optional[float] = Field(None, gt=0, description="Most trainable parameters.")
     max_peak_rss_mib: Optional[float] = Field(
         None, gt=0, description="Most resident memory of a training, in MiB."
@@ -44,12 +44,12 @@ class Bounds(Settings):
         None, gt=0, description="Most MiB of what is shipped to predict."
     )
     max_latency_ms: Optional[float] = Field(
-        None, gt=0, description="Longest median latency of an image, in ms."
+        None, gt=0, description="Longest median latency of a prediction, in ms."
     )
     max_fit_seconds: Optional[float] = Field(None, gt=0, description="Longest fit, in seconds.")
 
 
-_LONGEST_METRIC = 250
+LONGEST_METRIC = 250
 """Characters of a metric's name in MLflow."""
 
 COST: CostName = Field(
@@ -57,6 +57,25 @@ COST: CostName = Field(
     description="Cost that decides between models of indistinguishable accuracy.",
 )
 OUTPUT: str = Field("comparison", description="Folder for the report's files.")
+SMALLER_IS_BETTER: bool = Field(
+    False, description="Less of the metric is better; by default its name says (mae: less)."
+)
+LARGER_IS_BETTER: bool = Field(
+    False, description="More of the metric is better, whatever its name says."
+)
+
+
+def check_metric(metric: str, smaller_is_better: bool, larger_is_better: bool) -> None:
+    """Refuse a metric that models cannot be compared by.
+
+    Raises:
+        InputError: It is a cost, or both directions were asked for.
+    """
+    if smaller_is_better and larger_is_better:
+        raise InputError("larger_is_better", "true", "one of the two directions")
+    if metric in get_args(CostName):
+        accepted = "a metric that is no cost: models are compared by every cost in any case"
+        raise InputError("metric", metric, accepted)
 
 
 class Selection(Settings):
@@ -94,26 +113,18 @@ class Choice(Bounds, Selection):  # fields in the order of the bases, last first
     metric: str = Field(
         keys.TEST_ACCURACY,
         min_length=1,
-        max_length=_LONGEST_METRIC,
+        max_length=LONGEST_METRIC,
         description="Metric that models are compared by, as it was logged.",
         json_schema_extra={
-            "accepted": f"the name of a logged metric, of up to {_LONGEST_METRIC} characters"
+            "accepted": f"the name of a logged metric, of up to {LONGEST_METRIC} characters"
         },
     )
-    smaller_is_better: bool = Field(
-        False, description="Less of the metric is better; by default its name says (mae: less)."
-    )
-    larger_is_better: bool = Field(
-        False, description="More of the metric is better, whatever its name says."
-    )
+    smaller_is_better: bool = SMALLER_IS_BETTER
+    larger_is_better: bool = LARGER_IS_BETTER
 
     @model_validator(mode="after")
     def _check_metric(self) -> Self:
-        if self.smaller_is_better and self.larger_is_better:
-            raise InputError("larger_is_better", "true", "one of the two directions")
-        if self.metric in get_args(CostName):
-            accepted = "a metric that is no cost: models are compared by every cost in any case"
-            raise InputError("metric", self.metric, accepted)
+        check_metric(self.metric, self.smaller_is_better, self.larger_is_better)
         return self
 
 
@@ -132,6 +143,12 @@ class CompareConfig(Choice):
         None, description="The same for any --metric: a value of it in validation."
     )
     top: int = Field(10, ge=2, le=1000, description="Most accurate models compared in pairs.")
+    pictures: int = Field(
+        12,
+        ge=0,
+        le=48,
+        description="Test images of a kind, wrongly classified, that the report shows; 0: none.",
+    )
     output: str = OUTPUT
 
     @model_validator(mode="after")

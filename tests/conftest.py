@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,9 @@ import pytest
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.process.file_lock import FileLock
+from fm_mlflow.training import user_source
 from fm_mlflow.training.read_back import ReadBack
+from fm_mlflow.training.user_source import UserSource
 
 pytest_plugins = ["tests.selection"]
 
@@ -88,6 +91,21 @@ def _own_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _tests_are_no_source_of_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save models that tests define from being logged with all files of the tests.
+
+    A user's source lies in files of its own: `training/test_user_source.py` and others write some.
+    """
+    source_of_module = user_source._source_of_module
+
+    def source_of(module: ModuleType) -> UserSource:
+        is_test = module.__name__.partition(".")[0] == "tests"
+        return UserSource() if is_test else source_of_module(module)
+
+    monkeypatch.setattr(user_source, "_source_of_module", source_of)
+
+
+@pytest.fixture(autouse=True)
 def _no_open_run() -> Iterator[None]:
     """Fail a test that leaves a run open: the next one would join it."""
     yield
@@ -138,17 +156,12 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="session", params=["mlp", "cnn"])
-def finished(
-    request: pytest.FixtureRequest, store_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Finished:
-    """A training of each built-in model, in a SQLite store."""
-    from fm_mlflow import train
-    from tests.stores import active_store, make_store
-    from tests.trained import MEASURED, Finished
+def finished(request: pytest.FixtureRequest, store_template: Path, shared_folder: Path) -> Finished:
+    """A training of each built-in model, in a SQLite store, one for all workers."""
+    from tests.trained import finished_training
 
-    store = make_store(store_template, tmp_path_factory.mktemp(request.param))
-    with active_store(store):
-        return Finished(store, train(request.param, **MEASURED))
+    with FileLock(shared_folder / f"{request.param}.lock"):
+        return finished_training(request.param, store_template, shared_folder / request.param)
 
 
 @pytest.fixture

@@ -76,6 +76,12 @@ def test_refusal_says_what_was_received_and_what_is_accepted(
     assert refusal.value.exit_code == 2
 
 
+def test_a_refusal_is_of_bounded_length_whatever_it_quotes() -> None:
+    long = "x" * 1_000_000
+    for refusal in (InputError(long, 1, "a"), InputError("a", long, "a"), InputError("a", 1, long)):
+        assert len(str(refusal)) < 3_000
+
+
 @pytest.mark.parametrize(
     "settings", [{"dataset": "idx"}, {"dataset": "digits", "data_dir": "somewhere"}]
 )

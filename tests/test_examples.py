@@ -15,6 +15,7 @@ import yaml
 
 from fm_mlflow.cli import cli
 from tests.processes import PROJECT
+from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.stores import Store
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fm_mlflow.analysis.comparison import Best, Group, Verdict
@@ -11,6 +12,9 @@ from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import capitalised, counted, figure, listed
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.selection import Choice
+
+_SAME = 1e-6
+"""Relative difference of two values of a metric on the same data: what rounding leaves."""
 
 
 def choose_best(
@@ -46,7 +50,7 @@ def choose_best(
     run, which = _run_of(chosen, objective)
     reason = f"{_rank(chosen, contenders, len(candidates), why, weak, objective)} {which}"
     names = tuple(group.name for group in contenders)
-    return Best(chosen.name, run.run_id, reason, choice.cost, names, excluded)
+    return Best(chosen.name, run.run_id, reason, choice.cost, names, excluded, which)
 
 
 def _cheapest(contenders: Sequence[Group], cost: Cost, objective: Objective) -> tuple[Group, str]:
@@ -102,16 +106,12 @@ def _run_of(group: Group, objective: Objective) -> tuple[TrainingRun, str]:
     if len(scored) == 1:
         return scored[0], f"Run {scored[0].run_id} is its only one."
     what, caution = objective.title, ""
-    if (
-        _held_out(group)
-        and metric != objective.validation
-        and all(objective.validation in run.metrics for run in scored)
-    ):
+    if _held_out(scored, objective):
         metric = objective.validation
         what = (
-            "final accuracy on the held-out validation images"
+            "accuracy on the held-out validation images"
             if objective.is_accuracy
-            else f"final {metric}, on held-out validation data"
+            else f"{metric}, on held-out validation data"
         )
     else:
         by = "test set" if objective.is_of_test_set else "same data"
@@ -123,8 +123,13 @@ def _run_of(group: Group, objective: Objective) -> tuple[TrainingRun, str]:
     return run, capitalised(which)
 
 
-def _held_out(group: Group) -> bool:
-    try:
-        return float(group.config.get("validation_split", "0")) > 0
-    except ValueError:  # a parameter of that name that other software logged
+def _held_out(runs: Sequence[TrainingRun], objective: Objective) -> bool:
+    """Tell whether runs can be chosen among by data that they were not tested on.
+
+    A script may call its test set held out: then the two values are the same in each run.
+    """
+    test, validation = objective.metric, objective.validation
+    if test == validation or not all(run.held_out and validation in run.metrics for run in runs):
         return False
+    pairs = [(run.metrics[test], run.metrics[validation]) for run in runs]
+    return not all(math.isclose(*pair, rel_tol=_SAME) for pair in pairs)

@@ -13,11 +13,13 @@ from fm_mlflow.analysis.examples import match_examples
 from fm_mlflow.analysis.images import by_class, class_names
 from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.pareto import fronts
-from fm_mlflow.analysis.prose.answers import answer_questions, summarise
+from fm_mlflow.analysis.prose.answers import answer_questions
 from fm_mlflow.analysis.prose.cautions import cautions
+from fm_mlflow.analysis.prose.headline import evidence, headline
 from fm_mlflow.analysis.records import RunDetails, SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.statistics.intervals import describe
 from fm_mlflow.analysis.verdicts import cost_verdicts, objective_verdicts
+from fm_mlflow.analysis.wrong_examples import MOST_OF_A_KIND, wrong_examples
 from fm_mlflow.selection import CompareConfig
 
 _ROUNDING = 1e-9
@@ -43,7 +45,9 @@ def compare(
     """
     groups = tuple(_detailed(group, details) for group in groups)
     closer = [group for group in groups if group.detailed]
-    objective = Objective.of(config)
+    sets = {run.data_set for group in groups if group.ranked for run in group.runs}
+    are_images = bool(sets) and all(each.holds_images for each in sets)
+    objective = replace(Objective.of(config), example="image" if are_images else "example")
     examples = match_examples(closer, details, objective)
     images = examples if objective == DEFAULT else match_examples(closer, details, DEFAULT)
     by_metric = objective_verdicts(groups, examples, objective)
@@ -57,7 +61,8 @@ def compare(
     reaching = [] if target is None else closer
     return Comparison(
         experiment=experiment,
-        summary=summarise(groups, verdicts, best, objective),
+        headline=headline(groups, verdicts, best, objective),
+        evidence=evidence(groups, verdicts, best, objective),
         groups=groups,
         verdicts=verdicts,
         fronts=fronts(groups, details, examples, objective),
@@ -71,6 +76,7 @@ def compare(
         skipped=tuple(skipped),
         repeat=repeat,
         objective=objective,
+        wrong=wrong_examples(closer, details, images, config.pictures or MOST_OF_A_KIND),
     )
 
 

@@ -150,6 +150,7 @@ class Best:
         model: Name of the group; None where no group qualifies.
         run_id: The run of it to take; None likewise.
         reason: Why this group, in one or two sentences that start with a capital letter.
+        run_reason: The last of them: why this run of the group.
         cost: Logged name of the cost that decides between indistinguishable groups.
         contenders: Groups not distinguishable from the best by the metric, itself included.
         excluded: For each group that a bound excludes, which bound and its value.
@@ -161,6 +162,7 @@ class Best:
     cost: str
     contenders: tuple[str, ...]
     excluded: Mapping[str, str]
+    run_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,57 @@ class ByClass:
 
 
 @dataclass(frozen=True)
+class WrongExample:
+    """A test example that a model got wrong.
+
+    Attributes:
+        position: In the test set, from 0.
+        label: Its true class.
+        said: For each model looked at: the true class if more than half of its runs gave it, else
+            the most frequent of the others; and how many runs gave that.
+    """
+
+    position: int
+    label: int
+    said: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class WrongKind:
+    """Test examples that the models got wrong in the same way.
+
+    Attributes:
+        title: In which way.
+        count: How many there are.
+        examples: Those in which most runs agree, and the surest; the first first.
+    """
+
+    title: str
+    count: int
+    examples: tuple[WrongExample, ...]
+
+
+@dataclass(frozen=True)
+class WrongExamples:
+    """A choice of the test examples that models got wrong.
+
+    Attributes:
+        models: Names of the groups looked at, and how many runs of each.
+        test_set: Size of it; 0 where no predictions could be used.
+        run_id: A run that was tested on it.
+        kinds: Those that have examples.
+    """
+
+    models: tuple[tuple[str, int], ...]
+    test_set: int
+    run_id: str
+    kinds: tuple[WrongKind, ...]
+
+
+NONE_WRONG = WrongExamples((), 0, "", ())
+
+
+@dataclass(frozen=True)
 class Answer:
     """A question of the report and its answer from the data."""
 
@@ -231,7 +284,8 @@ class Comparison:
 
     Attributes:
         experiment: Name of the experiment, or of what else was compared.
-        summary: The answer, in two sentences.
+        headline: The decision in one sentence.
+        evidence: What it rests on, in one line; empty where nothing was decided.
         groups: The best first; those that are not ranked last.
         verdicts: Pairs of detailed, ranked groups; the compared metric first, then costs.
         fronts: One for each cost.
@@ -243,10 +297,12 @@ class Comparison:
         warnings: Limits of the evidence, one sentence each.
         skipped: Runs left out, and why.
         objective: The metric that models are compared by.
+        wrong: Test examples that models got wrong, a choice of them.
     """
 
     experiment: str
-    summary: str
+    headline: str
+    evidence: str
     groups: tuple[Group, ...]
     verdicts: tuple[Verdict, ...]
     fronts: tuple[Front, ...]
@@ -260,3 +316,9 @@ class Comparison:
     skipped: tuple[SkippedRun, ...]
     repeat: Repeat
     objective: Objective = DEFAULT
+    wrong: WrongExamples = NONE_WRONG
+
+    @property
+    def summary(self) -> str:
+        """The answer in two sentences."""
+        return f"{self.headline} {self.evidence}".rstrip()

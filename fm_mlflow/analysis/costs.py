@@ -30,8 +30,8 @@ class Cost:
 
 
 COSTS = (
-    Cost(keys.FLOPS_TRAINING, "FLOPs to train on an image", True, "max_training_flops"),
-    Cost(keys.FLOPS_INFERENCE, "FLOPs to predict an image", True, "max_flops"),
+    Cost(keys.FLOPS_TRAINING, "FLOPs per training example", True, "max_training_flops"),
+    Cost(keys.FLOPS_INFERENCE, "FLOPs per prediction", True, "max_flops"),
     Cost(keys.PARAMETERS_TRAINABLE, "trainable parameters", True, "max_parameters"),
     Cost(keys.MEMORY_PEAK, "peak memory", False, "max_peak_rss_mib"),
     Cost(keys.SIZE_INFERENCE, "size to predict", True, "max_size_mib"),

@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -72,12 +72,14 @@ class Objective:
         smaller_is_better: Whether less of it is better.
         known_by: Where the direction comes from, in words; empty for the default metric.
         contradicts: The name of a well-known metric says that the other direction is better.
+        example: What one element of the test set is called.
     """
 
     metric: str = keys.TEST_ACCURACY
     smaller_is_better: bool = False
     known_by: str = ""
     contradicts: bool = False
+    example: str = field(default="example", compare=False)
 
     @classmethod
     def of(cls, choice: Choice) -> Objective:
@@ -143,11 +145,6 @@ class Objective:
     def direction(self) -> str:
         """Which of two values is better."""
         return "lower" if self.smaller_is_better else "higher"
-
-    @property
-    def example(self) -> str:
-        """What one element of the test set is called."""
-        return "image" if self.is_accuracy else "example"
 
     @property
     def base(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
+from fm_mlflow.dataset_setting import BUILTIN
 from fm_mlflow.escaping import shortened
 from fm_mlflow.naming import DIGEST_DIGITS, UNNAMED
 
@@ -49,6 +50,11 @@ class DataSet:
         text, digest = str(self), (self.digest or "")[:DIGEST_DIGITS]
         return text if digest in text else f"{text}, data {digest}"
 
+    @property
+    def holds_images(self) -> bool:
+        """Whether its name says that its examples are images: a built-in one's does."""
+        return self.name in BUILTIN
+
     def is_meant_by(self, text: str) -> bool:
         """Whether a text is its name, or how its digest begins."""
         by_digest = len(text) >= DIGEST_DIGITS and (self.digest or "").startswith(text)
@@ -72,8 +78,9 @@ class TrainingRun:
         config: Every parameter that shapes the result, normalised (`1e-3` is `0.001`), without
             the model and the seed.
         seed: The seed, where the run says.
-        metrics: Last value of each metric, by logged name (`fm_mlflow.keys`), if `is_number`;
-            what was not measured, or was none in the end, is absent.
+        metrics: Value of each metric, by logged name (`fm_mlflow.keys`), if `is_number`: the last,
+            or that of the epoch whose weights were kept; what was not measured, or was none in the
+            end, is absent.
         data_digest: Digest of the contents of the data set, None where the run does not say.
         machine: What decides how fast and in how much memory it ran, by tag name without the
             prefix (`cpu`, `cores`, `threads`, `versions`, …); empty where the run does not say.
@@ -87,6 +94,7 @@ class TrainingRun:
         experiment: Name of its experiment.
         status: FINISHED, FAILED, KILLED, or RUNNING where the store has not heard of its end.
         error: Why it failed or was killed, where that is recorded.
+        held_out: Whether it validated on data that it was neither trained nor tested on.
     """
 
     run_id: str
@@ -107,6 +115,7 @@ class TrainingRun:
     experiment: str = ""
     status: str = keys.FINISHED
     error: str | None = None
+    held_out: bool = False
 
     @property
     def data_set(self) -> DataSet:
@@ -130,10 +139,12 @@ class Predictions:
     Attributes:
         label: True classes, shape (n,).
         predicted: Most probable classes, shape (n,).
+        confidence: Probabilities of these, shape (n,); None where they are not read.
     """
 
     label: NDArray[np.integer]
     predicted: NDArray[np.integer]
+    confidence: NDArray[np.float32] | None = None
 
     @property
     def correct(self) -> NDArray[np.bool_]:

@@ -38,6 +38,8 @@ def _document(comparison: Comparison) -> dict[str, Any]:
     return {
         "experiment": comparison.experiment,
         "summary": comparison.summary,
+        "headline": comparison.headline,
+        "evidence": comparison.evidence,
         "models": [_model(group) for group in comparison.groups],
         "verdicts": comparison.verdicts,
         "pareto": {front.metric: front.on_front for front in comparison.fronts},
@@ -55,6 +57,7 @@ def _document(comparison: Comparison) -> dict[str, Any]:
         "targets": comparison.targets,
         "class_names": comparison.class_names,
         "by_class": comparison.by_class,
+        "wrong_examples": comparison.wrong,
         "answers": comparison.answers,
         "warnings": comparison.warnings,
         "skipped": comparison.skipped,

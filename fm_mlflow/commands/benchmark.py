@@ -14,7 +14,7 @@ from fm_mlflow.commands.sync import sync
 from fm_mlflow.config import BUILTIN_MODELS, BenchmarkConfig
 from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.dataset_setting import is_own, last_part
-from fm_mlflow.errors import InputError, Interrupted, TrackingError
+from fm_mlflow.errors import ComparisonError, InputError, Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, LocalExecutor
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import benchmark_name, command_line
@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
 _MOST_FAILURES_NAMED = 3
 
-_OF_THIS_CALL = {"jobs", "resume", "data_dir", "flush_timeout", "cost", "output"}
+_DIRECTIONS = ("smaller_is_better", "larger_is_better")
+_OF_THIS_CALL = {
+    *("jobs", "resume", "data_dir", "flush_timeout", "cost", "metric", "output"),
+    *_DIRECTIONS,
+}
 """Settings that do not shape the trainings: each call of a benchmark has its own."""
 
 
@@ -53,7 +57,8 @@ def benchmark(
         progress: Hears how it goes on; by default nothing is said.
         executor: Where the trainings run; by default in `jobs` processes of this machine.
         **settings: The fields of `BenchmarkConfig`: models, seeds, jobs, order_seed, resume, those
-            of `TrainConfig` without model and seed, cost, output.
+            of `TrainConfig` without model and seed, cost, output, metric, smaller_is_better,
+            larger_is_better.
 
     Returns:
         The trainings and the comparison.
@@ -114,7 +119,13 @@ def benchmark(
                         f"the tracking store does not answer; {counted(left, 'training')} ended "
                         "meanwhile, and `fm-mlflow sync` delivers what is pending"
                     )
-                comparison = _compare(config, trainings, progress)
+                try:
+                    comparison = _compare(config, trainings, progress)
+                except InputError as error:  # only the trainings tell which metrics there are
+                    again = _again(config.model_copy(update={"metric": ""}), run.run_id)
+                    raise ComparisonError(
+                        f"{error}; compare them with: {again} --metric NAME"
+                    ) from error
                 run.describe(describe_benchmark(config, trainings.outcomes, comparison))
             result = BenchmarkResult(
                 run_id=run.run_id,
@@ -214,10 +225,16 @@ def _compare(
     wait_until_reachable(config.flush_timeout)
     runs = ",".join(trainings.run_ids)
     are_classes = any(outcome.test_accuracy is not None for outcome in trainings.outcomes)
-    metric = keys.TEST_ACCURACY if are_classes else keys.TEST_MAE
+    metric = config.metric or (keys.TEST_ACCURACY if are_classes else keys.TEST_MAE)
+    directions = {name: getattr(config, name) for name in _DIRECTIONS}
     with open_run(keys.KIND_COMPARISON):
         return compare(
-            progress=progress, runs=runs, cost=config.cost, output=config.output, metric=metric
+            progress=progress,
+            runs=runs,
+            cost=config.cost,
+            output=config.output,
+            metric=metric,
+            **directions,
         )
 
 

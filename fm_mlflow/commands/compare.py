@@ -27,6 +27,7 @@ from fm_mlflow.settings import parse
 if TYPE_CHECKING:
     from fm_mlflow.analysis.comparison import Comparison, Group, Repeat
     from fm_mlflow.analysis.records import DataSet, SkippedRun, TrainingRun
+    from fm_mlflow.report.pictures import Pictures
 
 _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
 _FLUSH_SECONDS = 10.0
@@ -44,7 +45,8 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     Args:
         progress: Hears how it goes on; by default nothing is said.
         **settings: The fields of `CompareConfig`: experiment, runs, models, filter, cost, the
-            bounds (max_flops, …), metric, smaller_is_better, larger_is_better, target, top, output.
+            bounds (max_flops, …), metric, smaller_is_better, larger_is_better, target, top,
+            pictures, output.
 
     Returns:
         The comparison and where its report is.
@@ -64,7 +66,7 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     with guard(), rare_garbage_collection():
         comparison = _analyse(config, progress)
         progress.stage("writing the report")
-        texts = _render(comparison)
+        texts = _render(comparison, _pictures(comparison, config.pictures))
         files = _write(texts, output)
         try:
             return _log(config, comparison, texts, files)
@@ -198,14 +200,31 @@ def _training_commands(group: Group) -> str:
     return training_command(config, [run.seed for run in group.runs if run.seed is not None])
 
 
-def _render(comparison: Comparison) -> dict[str, str]:
+def _pictures(comparison: Comparison, most: int) -> Pictures:
+    """Return pictures of the test examples that models got wrong, or why there are none."""
+    from fm_mlflow.report.pictures import Pictures, draw
+    from fm_mlflow.tracking.test_images import NoImagesError, load_test_images
+
+    wrong = comparison.wrong
+    examples = [each for kind in wrong.kinds for each in kind.examples]
+    if not examples or not most:
+        return Pictures({}, "none were asked for." if examples else "")
+    runs = (run for group in comparison.groups for run in group.runs)
+    run = next(run for run in runs if run.run_id == wrong.run_id)
+    try:
+        return draw(load_test_images(run.run_id, run.data_set.name, examples))
+    except NoImagesError as error:
+        return Pictures({}, str(error))
+
+
+def _render(comparison: Comparison, pictures: Pictures) -> dict[str, str]:
     from fm_mlflow.analysis.to_json import to_json_text
     from fm_mlflow.report.csv import to_csv
     from fm_mlflow.report.html import to_html
     from fm_mlflow.report.markdown import to_markdown
 
     return {
-        keys.REPORT_HTML_FILE: to_html(comparison),
+        keys.REPORT_HTML_FILE: to_html(comparison, pictures),
         keys.REPORT_MARKDOWN_FILE: to_markdown(comparison),
         keys.COMPARISON_CSV_FILE: to_csv(comparison),
         keys.COMPARISON_JSON_FILE: to_json_text(comparison),

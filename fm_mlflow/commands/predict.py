@@ -1,4 +1,4 @@
-"""A file of images, however large, to a file of predictions."""
+"""A file of images or of other examples, however large, to a file of predictions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow.config import PredictConfig
-from fm_mlflow.data.image_file import ImageFile, open_images
-from fm_mlflow.data.model_io import are_probabilities, to_probabilities
-from fm_mlflow.data.prediction_file import prediction_file
+from fm_mlflow.data.example_file import Examples, open_examples
+from fm_mlflow.data.image_file import check_images
+from fm_mlflow.data.model_io import are_probabilities, to_probabilities, two_classes
+from fm_mlflow.data.prediction_file import NumberFile, output_file, prediction_file
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.process.quiet import import_tensorflow
@@ -33,14 +34,17 @@ _BATCH = 1024
 _CHUNK = 16 * _BATCH
 """Images read, and rows written, at a time."""
 
+_MOST_NUMBERS = 1_000
+"""Columns of the output."""
+
 _CHUNK_VALUES = 2**24
 """Fewer where they are large: two chunks are in memory, 64 MiB each as float32."""
 
 
 def predict(*, progress: ProgressListener | None = None, **settings: Any) -> PredictResult:
-    """Classify every image of a file and write labels and probabilities to another one.
+    """Predict every example of a file: labels and probabilities, or numbers, to another file.
 
-    The images are read and the predictions written a piece at a time: memory does not grow with
+    The examples are read and the predictions written a piece at a time: memory does not grow with
     the file. The output appears when it is complete, or not at all.
 
     Args:
@@ -60,54 +64,99 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
     """
     config = parse(PredictConfig, settings)
     progress = progress or ProgressListener()
-    with guard(), open_images(Path(config.input)) as images:
+    with guard(), open_examples(Path(config.input)) as examples:
         progress.stage("loading the model")
         import_tensorflow()
         from fm_mlflow.tracking.load_model import load_model
 
         loaded = load_model(config.model)
-        if not loaded.classes:
-            accepted = "a model of classes; this one predicts numbers: mlflow.pyfunc.load_model"
-            raise InputError("model", config.model, accepted)
-        wanted = loaded.input_shape
-        # Images may come with or without their one channel.
-        if tuple(n for n in images.shape if n != 1) != tuple(n for n in wanted if n != 1):
-            accepted = f"images of shape {wanted}"
-            raise InputError("input", f"images of shape {images.shape}", accepted)
+        shape = _checked(config.model, examples, loaded)
         call = loaded.predictor(_BATCH)
-        call(np.zeros((1, *loaded.input_shape), loaded.input_type))  # it is traced now
+        first = call(np.zeros((1, *shape), loaded.input_type))  # it is traced now
         counts = np.zeros(loaded.classes, np.int64)
-        started = time.perf_counter()
-        with prediction_file(Path(config.output), loaded.class_names) as output:
-            for probabilities in _probabilities(images, loaded, call, progress):
-                labels = output.write(probabilities)
-                counts += np.bincount(labels, minlength=loaded.classes)
+        started, done = time.perf_counter(), 0
+        path, numbers = Path(config.output), first.size
+        if not loaded.classes and numbers > _MOST_NUMBERS:
+            accepted = f"a model of up to {_MOST_NUMBERS:,} numbers an example; it has {numbers:,}"
+            raise InputError("model", config.model, accepted)
+        outputs = _outputs(examples, loaded, shape, call, progress)
+        if loaded.classes:
+            with prediction_file(path, loaded.class_names) as classes:
+                for probabilities in _probabilities(outputs, loaded):
+                    labels = classes.write(probabilities)
+                    counts += np.bincount(labels, minlength=loaded.classes)
+            done = int(counts.sum())
+        else:
+            with output_file(path, lambda temporary: NumberFile(temporary, numbers)) as file:
+                for each in outputs:
+                    file.write(each)
+                    done += len(each)
         return PredictResult(
             run_id=loaded.run_id,
             model_uri=loaded.uri,
             output=config.output,
-            images=int(counts.sum()),
+            images=done,
             seconds=time.perf_counter() - started,
             counts=dict(zip(loaded.class_names, counts.tolist(), strict=True)),
         )
 
 
-def _probabilities(
-    images: ImageFile, loaded: LoadedModel, call: Predict, progress: ProgressListener
-) -> Iterator[NDArray[Any]]:
-    """Yield probabilities, a chunk at a time, while the next chunk is being read."""
+def _checked(model: str, examples: Examples, loaded: LoadedModel) -> tuple[int, ...]:
+    """Return the shape in which a model gets an example of a file, if it takes them."""
+    if len(loaded.inputs) > 1 or loaded.output_shape is None:
+        accepted = "a model of one input and one output; mlflow.pyfunc.load_model predicts others"
+        raise InputError("model", model, accepted)
+    if loaded.input_type.kind not in "biuf":
+        accepted = f"a model of numbers; it takes {loaded.input_type}: mlflow.pyfunc.load_model"
+        raise InputError("model", model, accepted)
+    wanted, given = loaded.input_shape, examples.shape
+    if loaded.takes_images:
+        check_images((examples.count, *given), examples.dtype)
+        # Images may come with or without their one channel.
+        if tuple(n for n in given if n != 1) != tuple(n for n in wanted if n != 1):
+            raise InputError("input", f"images of shape {given}", f"images of shape {wanted}")
+        return wanted
+    fits = len(given) == len(wanted) and all(
+        size in (one, -1) for one, size in zip(given, wanted, strict=True)
+    )
+    if not fits:
+        accepted = f"examples of shape {wanted}, -1 for any size"
+        raise InputError("input", f"examples of shape {given}", accepted)
+    return given
+
+
+def _probabilities(outputs: Iterator[NDArray[Any]], loaded: LoadedModel) -> Iterator[NDArray[Any]]:
+    """Yield outputs of classes as probabilities."""
     gives_logits = loaded.gives_logits
-    size = min(_CHUNK, images.count, max(1, _CHUNK_VALUES // math.prod(images.shape)))
-    chunks = images.chunks(size)
+    for each in outputs:
+        if gives_logits is None:
+            gives_logits = not are_probabilities(each)
+        yield (
+            two_classes(each, gives_logits)
+            if loaded.is_binary
+            else to_probabilities(each, gives_logits)
+        )
+
+
+def _outputs(
+    examples: Examples,
+    loaded: LoadedModel,
+    shape: tuple[int, ...],
+    call: Predict,
+    progress: ProgressListener,
+) -> Iterator[NDArray[Any]]:
+    """Yield a model's outputs, a chunk at a time, while the next chunk is being read."""
+    size = min(_CHUNK, examples.count, max(1, _CHUNK_VALUES // math.prod(examples.shape)))
+    chunks = examples.chunks(size)
     # Two in turns, one being read and one predicted: new memory would cost a tenth of the time.
-    buffers = cycle([np.empty((size, *loaded.input_shape), loaded.input_type) for _ in range(2)])
+    buffers = cycle([np.empty((size, *shape), loaded.input_type) for _ in range(2)])
 
     def read() -> NDArray[Any] | None:
         chunk = next(chunks, None)
         if chunk is None:
             return None
         inputs = next(buffers)[: len(chunk)]
-        _scale(chunk.reshape(inputs.shape), inputs)
+        (_scale if loaded.takes_images else _convert)(chunk.reshape(inputs.shape), inputs)
         return inputs
 
     done = 0
@@ -116,11 +165,22 @@ def _probabilities(
         while (inputs := ahead.result()) is not None:
             ahead = reader.submit(read)
             outputs = call(inputs)
-            if gives_logits is None:
-                gives_logits = not are_probabilities(outputs)
             done += len(inputs)
-            progress.images(done, images.count)
-            yield to_probabilities(outputs, gives_logits)
+            progress.images(done, examples.count)
+            yield outputs
+
+
+def _convert(chunk: NDArray[Any], inputs: NDArray[Any]) -> None:
+    """Fill `inputs` with numbers as they are, in the model's type."""
+    with np.errstate(all="ignore"):  # what overflows is infinite then
+        np.copyto(inputs, chunk, casting="unsafe")
+    if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
+        raise DataError("the input holds values that are no finite numbers (NaN or infinite)")
+    if inputs.dtype.kind in "iu" and not np.array_equal(inputs, chunk):
+        raise DataError(
+            f"the input holds values from {chunk.min():g} to {chunk.max():g}, the model takes "
+            f"whole numbers ({inputs.dtype})"
+        )
 
 
 def _scale(chunk: NDArray[Any], inputs: NDArray[Any]) -> None:

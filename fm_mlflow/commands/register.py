@@ -11,6 +11,7 @@ from typing import Any
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.objective import Objective
+from fm_mlflow.analysis.prose.words import counted, in_row
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.commands import compare
 from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
@@ -39,6 +40,7 @@ from fm_mlflow.tracking.candidate import (
     find_training_run,
     seed_values,
 )
+from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.model_files import ModelChangedError
 from fm_mlflow.tracking.registry import ChampionChangedError, Registry, known_data_sets
 from fm_mlflow.tracking.run import TrackedRun
@@ -249,9 +251,9 @@ def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> R
     objective = Objective.of(config)
     registry.check_metric(objective)
     seeds = seed_values(run, objective.metric)
-    gates = check_bounds(config, verified.metrics, objective)
+    gates = bounds = check_bounds(config, verified.metrics, objective)
     if champion is not None and champion is not own:
-        gates += _champion_gates(config, verified, seeds, champion)
+        gates = bounds + _champion_gates(config, verified, seeds, champion)
     registration = Registration(
         run_id=run.run_id,
         run_name=run.name,
@@ -274,7 +276,10 @@ def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> R
     )
     if registration.failures:
         refused = replace(registration, outcome="refused")
-        raise GateError("; ".join(registration.failures), refused)
+        failures = registration.failures
+        if not (config.run_id or all(gate.passed for gate in bounds)):
+            failures.append(_who_would_pass(config, run, objective))
+        raise GateError("; ".join(failures), refused)
     is_same = own is not None and own.tags.get(keys.MODEL_DIGEST) == verified.candidate.model_digest
     if champion is not None and champion is own and is_same:
         return registration
@@ -289,6 +294,29 @@ def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> R
         outcome="registered" if is_new else "moved",
         champion=version.version,
         previous=registration.champion or registration.previous,
+    )
+
+
+def _who_would_pass(config: RegisterConfig, chosen: TrainingRun, objective: Objective) -> str:
+    """Say which other run would keep the bounds: they take no part in the choice.
+
+    Else the run would be chosen for its test score, which then flatters; whoever wants it says so.
+    """
+    passing = [
+        run
+        for run in find_runs(config, objective.metric).runs
+        if run.version is not None
+        and run.model_uri is not None
+        and not run.data_set.is_other_than(chosen.data_set)
+        and all(gate.passed for gate in check_bounds(config, run.metrics, objective))
+    ]
+    if not passing:
+        return "no other run keeps the bounds by what it logged"
+    best = max(passing, key=lambda run: objective.gain(run.metrics[objective.metric]))
+    value = in_row(objective.metric, best.metrics[objective.metric])
+    return (
+        f"{counted(len(passing), 'run')} would keep the bounds by what they logged, the best of "
+        f"them {best.run_id} ({best.name}: {objective.title} {value}); --run-id takes it"
     )
 
 

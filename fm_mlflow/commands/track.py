@@ -9,7 +9,7 @@ from typing import Any
 
 from fm_mlflow.errors import Interrupted
 from fm_mlflow.process.signals import guard
-from fm_mlflow.scripts.script_run import ScriptSettings
+from fm_mlflow.scripts.script_settings import ScriptSettings
 from fm_mlflow.scripts.tracked import Tracked
 from fm_mlflow.settings import parse
 
@@ -23,6 +23,7 @@ def track(
     params: Mapping[str, Any] | None = None,
     measure: str = "flops,latency,memory,energy",
     flush_timeout: float = 60.0,
+    quiet: bool = False,
 ) -> AbstractContextManager[Tracked]:
     """Track a script: open it before the model is built, so that memory has its phases.
 
@@ -39,6 +40,7 @@ def track(
         measure: Costs to measure, any of `flops`, `latency`, `memory` and `energy`, with commas;
             or `none`.
         flush_timeout: Seconds that the end waits for a store that does not answer.
+        quiet: Do not say at the end, on stderr, where the run is.
 
     Raises:
         InputError: A parameter was refused; nothing was started.
@@ -52,7 +54,7 @@ def track(
         ...     run.log_model(model, x_test[:8])
     """
     values = {"name": name, "seed": seed, "dataset": dataset, "measure": measure}
-    settings = parse(ScriptSettings, {**values, "flush_timeout": flush_timeout})
+    settings = parse(ScriptSettings, {**values, "flush_timeout": flush_timeout, "quiet": quiet})
     return _tracked(Tracked(settings, params, data), seed)
 
 

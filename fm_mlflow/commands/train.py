@@ -202,7 +202,9 @@ def run_training(
             measured = of_parts(costs, start.parts)
             log_costs(run, run_name(whole), measured, flops, memory, machine)
             metrics = {**outcome, **measurement.metrics(measured)}
-            run.describe(describe_training(whole, dataset, metrics, fitted.stopped))
+            run.describe(
+                describe_training(whole, dataset, metrics, fitted.stopped, fitted.kept_epoch)
+            )
         return TrainResult(
             run_id=run.run_id,
             run_name=run.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,12 +274,26 @@ def _digits() -> Dataset:
 
     Every fifth image is a test image, so that both parts hold every writer.
     """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # the originals count 0 to 16
+    table = _table_of_digits()
+    originals, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.uint8)
+    grey = np.rint(originals * (255 / 16)).astype(np.uint8)  # the originals count 0 to 16
     images = np.pad(grey.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
-    labels = bunch.target.astype(np.uint8)
     is_test = np.arange(len(labels)) % 5 == 0
     arrays = [images[~is_test], labels[~is_test], images[is_test], labels[is_test]]
     return _assemble("digits", arrays, tuple("0123456789"), "scikit-learn")
+
+
+def _table_of_digits() -> NDArray[np.float64]:
+    """Return a row an image: its 64 pixels and its label.
+
+    The file is read without importing scikit-learn, which takes a second.
+    """
+    package = find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target])

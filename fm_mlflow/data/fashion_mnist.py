@@ -71,13 +71,25 @@ def load_files(data_dir: str, on_download: DownloadProgress | None) -> tuple[lis
         Training images and labels, test images and labels; and the folder that they are in.
     """
     folder = find_folder(data_dir) or _download_all(on_download)
-    arrays = []
-    for name in SHA256:
-        path = _existing(folder, name)
-        if path is None:  # deleted since the search
-            raise DataError(f"{folder / name} is missing; {_WHAT_TO_DO}")
-        arrays.append(_read(path, name, str(path)))
-    return arrays, folder
+    return [_verified(folder, name) for name in SHA256], folder
+
+
+def load_test_files() -> list[ByteArray] | None:
+    """Read test images and labels where the files are on this machine; None where they are not.
+
+    Raises:
+        DataError: A file is damaged or not Fashion-MNIST's.
+    """
+    folder = find_folder("")
+    names = [name for name in SHA256 if name.startswith("t10k")]
+    return None if folder is None else [_verified(folder, name) for name in names]
+
+
+def _verified(folder: Path, name: str) -> ByteArray:
+    path = _existing(folder, name)
+    if path is None:  # deleted since the search
+        raise DataError(f"{folder / name} is missing; {_WHAT_TO_DO}")
+    return _read(path, name, str(path))
 
 
 def find_folder(data_dir: str) -> Path | None:

@@ -18,6 +18,7 @@ from fm_mlflow.data.idx import read_idx_header
 from fm_mlflow.data.npy import NPY_MAGIC, read_npy_header
 from fm_mlflow.errors import DataError, InputError
 
+_LARGEST_NUMBER = 8
 _ACCEPTED = "an IDX file of unsigned bytes, compressed or not, or a .npy array"
 
 
@@ -77,8 +78,12 @@ class ImageFile:
 
 
 @contextmanager
-def open_images(path: Path) -> Iterator[ImageFile]:
+def open_images(path: Path, *, any_array: bool = False) -> Iterator[ImageFile]:
     """Open a file of images, whatever its name says.
+
+    Args:
+        path: The file.
+        any_array: Take arrays of numbers of any shape, an example a row; who asks checks them.
 
     Raises:
         InputError: There is no such file, it is none of images, or its header does not fit it.
@@ -86,23 +91,35 @@ def open_images(path: Path) -> Iterator[ImageFile]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_unpacked(path))
-            images = _read_header(path, file)
+            images = _read_header(path, file, any_array)
         except OSError as error:
             reason = error.strerror or error
             raise InputError("input", str(path), f"{_ACCEPTED} ({reason})") from error
         yield images
 
 
-def _read_header(path: Path, file: Unpacked) -> ImageFile:
+def check_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse what are no images: an array of this shape, in rows, and type.
+
+    Raises:
+        InputError: They are none.
+    """
+    if not (dtype == np.uint8 or dtype.kind == "f"):
+        accepted = "uint8 or floating-point, row by row"
+        raise InputError("input", f"{dtype} values, stored row by row", accepted)
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise InputError("input", f"an array of shape {shape}", "images: (count, height, width)")
+
+
+def _read_header(path: Path, file: Unpacked, any_array: bool) -> ImageFile:
     stream = file.stream
     try:
         if stream.peek(len(NPY_MAGIC)).startswith(NPY_MAGIC):
             header = read_npy_header(stream)
             shape, dtype, declared = header.shape, header.dtype, header.total
-            if header.is_column_major or not (dtype == np.uint8 or dtype.kind == "f"):
-                order = "column by column" if header.is_column_major else "row by row"
+            if header.is_column_major:
                 accepted = "uint8 or floating-point, row by row"
-                raise InputError("input", f"{dtype} values, stored {order}", accepted)
+                raise InputError("input", f"{dtype} values, stored column by column", accepted)
         elif lengths := read_idx_header(stream):
             shape, dtype = lengths, np.dtype(np.uint8)
             declared = 4 + 4 * len(shape) + math.prod(shape)
@@ -110,8 +127,11 @@ def _read_header(path: Path, file: Unpacked) -> ImageFile:
             raise ValueError("it starts as neither")
     except ValueError as error:
         raise InputError("input", str(path), f"{_ACCEPTED} ({error})") from error
-    if len(shape) not in (3, 4) or 0 in shape:
-        raise InputError("input", f"an array of shape {shape}", "images: (count, height, width)")
+    if not any_array:
+        check_images(shape, dtype)
+    elif not shape or 0 in shape or dtype.kind not in "biuf" or dtype.itemsize > _LARGEST_NUMBER:
+        accepted = "an array of whole or floating-point numbers, an example a row"
+        raise InputError("input", f"{dtype} values of shape {shape}", accepted)
     if file.length is None and declared > file.most:
         accepted = f"a file that unpacks to at most {file.most:,} bytes; it says {declared:,}"
         raise InputError("input", str(path), accepted)

@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 OUTPUTS, LOGITS, PROBABILITIES, NUMBERS = "outputs", "logits", "probabilities", "numbers"
 """What a logged model's metadata say of its outputs: name and values."""
 
+INPUTS, IMAGES = "inputs", "images"
+"""What they say of its inputs: name, and the value of grey levels as `to_inputs` scales them.
+
+The other value is `NUMBERS`: examples reach the model as they are.
+"""
+
 _NARROWEST = 4
 """Bytes of the narrowest type in which probabilities are computed and stored: float32."""
 
@@ -54,6 +60,15 @@ def to_probabilities(outputs: NDArray[Any], gives_logits: bool) -> NDArray[Any]:
 
     probabilities: NDArray[Any] = softmax(outputs, axis=-1)
     return probabilities
+
+
+def two_classes(outputs: NDArray[Any], gives_logits: bool) -> NDArray[Any]:
+    """Return outputs of shape (n, 1), which speak of the second class, as probabilities of both."""
+    from scipy.special import expit
+
+    one = widened(outputs).reshape(-1)
+    one = expit(one) if gives_logits else one
+    return np.stack([1 - one, one], axis=1)
 
 
 def are_probabilities(outputs: NDArray[Any]) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,17 +32,11 @@ class PredictionFile:
         self._names = pa.array(class_names)
         self._rows = 0
         probabilities = [(f"probability_{n}", pa.float32()) for n in range(len(class_names))]
-        is_csv = path.suffix == ".csv"
-        name = pa.string() if is_csv else pa.dictionary(pa.int32(), pa.string())
+        name = pa.string() if path.suffix == ".csv" else pa.dictionary(pa.int32(), pa.string())
         self._schema = pa.schema(
             [("row", pa.int64()), ("label", pa.int32()), ("class_name", name), *probabilities]
         )
-        self.writer: Any = (
-            csv.CSVWriter(str(path), self._schema)
-            if is_csv
-            # Probabilities do not repeat: a dictionary of them would only take time.
-            else parquet.ParquetWriter(str(path), self._schema, use_dictionary=["class_name"])
-        )
+        self.writer = _writer(path, self._schema)
 
     def write(self, probabilities: NDArray[np.float32]) -> NDArray[np.int32]:
         """Write the next rows.
@@ -66,13 +60,59 @@ class PredictionFile:
         return labels
 
 
+class NumberFile:
+    """Rows of predicted numbers: `row`, and `prediction`, or `prediction_0` … where several.
+
+    Args:
+        path: The file; its suffix says which format.
+        numbers: How many the model gives for an example.
+    """
+
+    def __init__(self, path: Path, numbers: int) -> None:
+        several = [f"prediction_{n}" for n in range(numbers)]
+        columns = [(name, pa.float64()) for name in (["prediction"] if numbers == 1 else several)]
+        self._schema = pa.schema([("row", pa.int64()), *columns])
+        self._rows = 0
+        self.writer = _writer(path, self._schema)
+
+    def write(self, outputs: NDArray[Any]) -> None:
+        """Write the next rows: outputs of shape (n, …)."""
+        values = outputs.reshape(len(outputs), -1).astype(np.float64)
+        rows = pa.array(np.arange(self._rows, self._rows + len(values), dtype=np.int64))
+        columns = [rows, *(pa.array(np.ascontiguousarray(column)) for column in values.T)]
+        self.writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        self._rows += len(values)
+
+
+def _writer(path: Path, schema: pa.Schema) -> Any:
+    if path.suffix == ".csv":
+        return csv.CSVWriter(str(path), schema)
+    # Probabilities do not repeat: a dictionary of them would only take time.
+    return parquet.ParquetWriter(str(path), schema, use_dictionary=["class_name"])
+
+
 @contextmanager
 def prediction_file(path: Path, class_names: tuple[str, ...]) -> Iterator[PredictionFile]:
-    """Open an output; at the end of the block it replaces a file of its name, unless that raised.
+    """Open an output of classes; see `output_file`.
 
     Args:
         path: The output, .csv or .parquet.
         class_names: In label order.
+    """
+    with output_file(path, lambda temporary: PredictionFile(temporary, class_names)) as output:
+        yield output
+
+
+_File = TypeVar("_File", PredictionFile, NumberFile)
+
+
+@contextmanager
+def output_file(path: Path, make: Callable[[Path], _File]) -> Iterator[_File]:
+    """Open an output; at the end of the block it replaces a file of its name, unless that raised.
+
+    Args:
+        path: The output, .csv or .parquet.
+        make: Makes the file that rows are written to.
 
     Raises:
         InputError: The output cannot be written.
@@ -81,7 +121,7 @@ def prediction_file(path: Path, class_names: tuple[str, ...]) -> Iterator[Predic
         try:
             if path.is_dir():
                 raise IsADirectoryError(21, "it is a folder")
-            output = PredictionFile(temporary, class_names)
+            output = make(temporary)
         except OSError as error:
             accepted = f"a file that can be written ({os.strerror(error.errno or 0)})"
             raise InputError("output", str(path), accepted) from error

@@ -13,7 +13,7 @@ import keras
 from fm_mlflow import keys
 from fm_mlflow.fitting import hooks
 from fm_mlflow.fitting.compiled import CompiledLoop
-from fm_mlflow.fitting.early_stop import Stop, stop
+from fm_mlflow.fitting.early_stop import Stop, kept_epoch, stop
 from fm_mlflow.fitting.examples import Examples
 from fm_mlflow.fitting.keras_fit import keras_fit
 from fm_mlflow.fitting.metric_names import MetricNames
@@ -32,6 +32,7 @@ class FitResult:
         training_seconds: Wall time of each epoch's training steps, validation left out.
         compiler: What ran the training steps, as the tag `fm_mlflow.compiler` says it.
         stopped: How it ended before its last epoch, if it did.
+        kept_epoch: The epoch whose weights the model has, where a callback restored an earlier one.
     """
 
     history: dict[str, list[float]]
@@ -39,6 +40,7 @@ class FitResult:
     training_seconds: list[float]
     compiler: str
     stopped: Stop | None = None
+    kept_epoch: int | None = None
 
     @property
     def epochs_done(self) -> int | None:
@@ -128,4 +130,12 @@ def fit(
     stopped = None
     if model.stop_training and 0 < reporter.epoch < epochs:
         stopped = stop(callbacks, reporter.epoch, reporter.history.get(keys.VAL_LOSS, []))
-    return FitResult(reporter.history, seconds, reporter.training_seconds, compiler, stopped)
+    kept = kept_epoch(callbacks)
+    return FitResult(
+        reporter.history,
+        seconds,
+        reporter.training_seconds,
+        compiler,
+        stopped,
+        None if kept == reporter.epoch else kept,
+    )

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 
@@ -26,6 +27,18 @@ _THREADS = {
     "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "0",
     OWN_THREADS: "1",
 }
+
+
+@contextmanager
+def ignoring_deprecations() -> Iterator[None]:
+    """Keep libraries' notes to their own authors from being errors, as under `python -W error`.
+
+    Keras calls NumPy in a way that NumPy deprecates, wherever it reads a variable.
+    """
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        yield
 
 
 def import_tensorflow() -> None:

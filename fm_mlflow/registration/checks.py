@@ -68,7 +68,7 @@ class Verification:
         checks: Each figure, logged and measured again.
         measurements: What was measured, as in `measurements.json`, by logged name.
         same_machine: Whether the run was trained on this machine, with the same versions.
-        input_shape: Of one image.
+        input_shape: Of one image; None of a model of several inputs.
         gives_logits: Whether its outputs are logits.
         verified_at: When, ISO 8601, UTC.
     """
@@ -76,7 +76,7 @@ class Verification:
     checks: tuple[Check, ...]
     measurements: Mapping[str, Mapping[str, Any]]
     same_machine: bool
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | None
     gives_logits: bool
     verified_at: str
 
@@ -225,6 +225,8 @@ def _run_model(
     images, classes = 0, 1
     if dataset is not None:
         shape, rows = candidate.input_shape, dataset.test.inputs
+        if shape is None:
+            raise GateError(f"{candidate.model_uri} takes several inputs, its data set has one")
         rows = rows.sized(shape) if hasattr(rows, "sized") else rows
         np.save(workspace / _IMAGES_FILE, np.asarray(rows))
         arguments.append(str(workspace / _IMAGES_FILE))

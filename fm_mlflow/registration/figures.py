@@ -154,9 +154,9 @@ def check_own_predictions(candidate: Candidate, objective: Objective) -> Check:
     if isinstance(found, float) and logged is not None:
         rule = f"within {SAME_SHARE:.1g} of what its predictions give; its test data are not here"
         passed = math.isclose(found, logged, rel_tol=SAME_SHARE, abs_tol=1e-12)
-        return Check(metric, logged, found, rule, passed)
+        return Check(metric, logged, found, rule, passed, "run")
     rule = "none: its test data are not here, and no predictions give it; what it logged decides"
-    return Check(metric, logged, found, rule, None)
+    return Check(metric, logged, found, rule, None, "run")
 
 
 def check_interface(
@@ -164,7 +164,9 @@ def check_interface(
 ) -> tuple[Check, ...]:
     """Whether the input example is predicted, and the class names are the data set's, if known."""
     what = "inputs" if names is None else "images"
-    images, example = f"{what} of {candidate.input_shape}", findings.example
+    shape = candidate.input_shape
+    images = "several inputs" if shape is None else f"{what} of {shape}"
+    example = findings.example
     rule = "the input example is predicted"
     signature = Check("signature", images, example, rule, example == "predicted", "model")
     if names is None:

@@ -109,12 +109,13 @@ def measure(model_folder: Path, batch_size: int, images_file: Path | None = None
         memory.phase(_LOADING)
         loaded = load_model(str(model_folder), warn=False)
         inputs = _inputs(loaded, images)
-        loaded.predict(inputs[:1])
+        loaded.predict(_first(inputs, 1))
     model = loaded.keras_model
     if model is None:
         raise InputError("model", loaded.uri, "a logged Keras model")
     (loading,) = memory.phases
-    outputs = loaded.predict(inputs)
+    # Of several outputs nothing is asked: nobody has the test data that they would be held against.
+    outputs = np.zeros(0) if loaded.output_shape is None else loaded.predict(inputs)
     if outputs.dtype.name not in TYPES:
         outputs = outputs.astype(np.float32)
     loss = None
@@ -141,11 +142,22 @@ def measure(model_folder: Path, batch_size: int, images_file: Path | None = None
     return to_bytes(findings, outputs if images is not None else outputs[:0])
 
 
-def _inputs(loaded: LoadedModel, images: NDArray[np.uint8] | None) -> NDArray[Any]:
+def _first(inputs: Any, count: int) -> Any:
+    """Return the first examples of an array, or of each input by name."""
+    if isinstance(inputs, dict):
+        return {name: each[:count] for name, each in inputs.items()}
+    return inputs[:count]
+
+
+def _inputs(loaded: LoadedModel, images: NDArray[np.uint8] | None) -> Any:
     if images is not None:
         return to_inputs(images, loaded.input_shape, loaded.input_type)
     example = loaded.input_example()
-    if example is None or not len(example):
+    if (
+        example is None
+        or not len(example)
+        or (isinstance(example, dict) and not all(map(len, example.values())))
+    ):
         raise InputError("model", loaded.uri, "a model with an input example: its data are unknown")
     return example
 
@@ -174,13 +186,17 @@ def _of_keras_model(model: Any, inputs: Any, batch_size: int) -> list[Measuremen
     found = model_sizes(model)
     # Where the FLOPs cannot be counted, the run has none either, or the check fails.
     with suppress(Exception):
-        profile = profile_flops(model, batch_size, inputs=inputs[:1], keras_flops=True)
+        profile = profile_flops(model, batch_size, inputs=_first(inputs, 1), keras_flops=True)
         found += profile.measurements()
-    return [*found, *measure_latency(model, inputs[:_LATENCY_BATCH], batch_size=_LATENCY_BATCH)]
+    few = _first(inputs, _LATENCY_BATCH)
+    return [*found, *measure_latency(model, few, batch_size=_LATENCY_BATCH)]
 
 
 def _penalty(model: Any, inputs: Any) -> float:
     """Return what regularizers add to the loss, on average over the batches of an evaluation."""
+    if isinstance(inputs, dict):
+        model(inputs, training=False)
+        return float(sum(float(each) for each in model.losses))
     total = 0.0
     for start in range(0, len(inputs), _EVALUATION_BATCH):
         batch = inputs[start : start + _EVALUATION_BATCH]
@@ -199,8 +215,14 @@ def _try_example(loaded: LoadedModel) -> str:
         return f"{type(error).__name__}: {error}"
     if example is None:
         return "there is none"
+    if loaded.output_shape is None or isinstance(example, dict):
+        found = loaded.predict_all(example)
+        ends_well = all(np.isfinite(each).all() for each in found if each.dtype.kind == "f")
+        return "predicted" if ends_well else "the outputs are not all finite"
     outputs = loaded.predict(example)
-    shape = (len(example), loaded.classes) if loaded.classes else (len(example), *outputs.shape[1:])
+    shape = (len(example), *outputs.shape[1:])
+    if loaded.classes:
+        shape = (len(example), 1 if loaded.is_binary else loaded.classes)
     if outputs.shape != shape or not np.isfinite(outputs).all():
         return f"the outputs have the shape {outputs.shape}"
     return "predicted"

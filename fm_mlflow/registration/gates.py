@@ -52,7 +52,9 @@ def check_bounds(
         which = "most" if objective.smaller_is_better else "least"
         passed = value is not None and objective.gain(value) >= objective.gain(bound)
         shown = in_row(objective.metric, value)
-        gates.append(Gate(_option(option), f"at {which} {bound:g}", shown, passed))
+        # Less may be better: "min" alone would read wrong.
+        name = _option(option) if objective.is_accuracy else f"{objective.metric} (--min-metric)"
+        gates.append(Gate(name, f"at {which} {bound:g}", shown, passed))
     for cost in (each for each in COSTS if each.option):
         bound, value = getattr(config, cost.option), metrics.get(cost.key)
         if bound is None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from fm_mlflow.tracking.candidate import Candidate
 
 _COSTS: tuple[tuple[str, Key], ...] = (
-    ("FLOPs to predict an image", keys.FLOPS_INFERENCE),
-    ("FLOPs to train on an image", keys.FLOPS_TRAINING),
+    ("FLOPs per prediction", keys.FLOPS_INFERENCE),
+    ("FLOPs per training example", keys.FLOPS_TRAINING),
     ("trainable parameters", keys.PARAMETERS_TRAINABLE),
     ("size to predict", keys.SIZE_INFERENCE),
     ("size of the logged model", keys.SIZE_MLFLOW_MODEL),

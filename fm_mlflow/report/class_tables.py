@@ -23,14 +23,15 @@ def accuracy_by_class(comparison: Comparison, groups: Groups) -> Table:
     heads = columns(1, "Class", *(groups.label(each.model) for each in models))
     if not models:
         return Table("Accuracy by class", heads, ())
+    noun = comparison.objective.example
     # The lowest accuracy of each class; one without images is nan, which sorts last.
     lowest = np.fmin.reduce([each.accuracy for each in models])
     shown = sorted(np.argsort(lowest, kind="stable")[:MOST_CLASSES])
     rows = tuple(
-        (Cell(names[position]), *(_accuracy(each.accuracy[position]) for each in models))
+        (Cell(names[position]), *(_accuracy(each.accuracy[position], noun) for each in models))
         for position in shown
     )
-    notes = ["Share of a class's test images that were classified correctly, mean over the runs."]
+    notes = [f"Share of a class's test {noun}s that were classified correctly, mean over the runs."]
     all_runs = {group.name: len(group.runs) for group in groups.detailed}
     notes += [
         f"Of {each.model}, {each.runs} of {counted(all_runs[each.model], 'run')} have predictions."
@@ -42,8 +43,8 @@ def accuracy_by_class(comparison: Comparison, groups: Groups) -> Table:
     return Table("Accuracy by class", heads, rows, tuple(notes))
 
 
-def _accuracy(value: float) -> Cell:
-    return Cell("no images" if math.isnan(value) else number(keys.TEST_ACCURACY, value))
+def _accuracy(value: float, noun: str) -> Cell:
+    return Cell(f"no {noun}s" if math.isnan(value) else number(keys.TEST_ACCURACY, value))
 
 
 def worst_mistakes(comparison: Comparison, groups: Groups) -> Table:
@@ -60,8 +61,9 @@ def worst_mistakes(comparison: Comparison, groups: Groups) -> Table:
         for group in comparison.by_class
         for count, true, predicted in _mistakes(group)[:_MOST_MISTAKES]
     )
-    heads = columns(3, "Model", "True class", "Taken for", "Images", "Of the class")
-    notes = ("Over all runs: an image counts once for each run that got it wrong.",)
+    heads = columns(3, "Model", "True class", "Taken for", "How often", "Of the class")
+    counts = f"one {comparison.objective.example} counts once for each run that got it wrong"
+    notes = (f"Over all runs: {counts}.",)
     return Table("Most frequent mistakes", heads, rows, notes if rows else ())
 
 

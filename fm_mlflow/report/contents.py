@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import Comparison, Group
+from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import (
@@ -19,10 +18,10 @@ from fm_mlflow.analysis.prose.words import (
     ratio,
     unit,
 )
+from fm_mlflow.report import heading
 from fm_mlflow.report.class_tables import accuracy_by_class, worst_mistakes
 from fm_mlflow.report.figures import ESTIMATED
 from fm_mlflow.report.layout import (
-    MOST_GROUPS,
     MOST_NAMES,
     Cell,
     Groups,
@@ -32,6 +31,7 @@ from fm_mlflow.report.layout import (
     why_missing,
 )
 from fm_mlflow.report.verdict_tables import evidence, front_table
+from fm_mlflow.report.wrong_tables import wrong_tables
 
 _COSTS_OF_NOTEBOOK: dict[str, str] = {
     "Trainable Parameters": keys.PARAMETERS_TRAINABLE,
@@ -74,17 +74,19 @@ class Contents:
     """The report.
 
     Attributes:
+        title: Models, data, and the experiment where somebody named it.
         scope: How much was compared, and on what data.
-        results: The notebook's table, measured.
+        results: The main figures of each model, those first that decide.
         decision: What belongs to the decision: label and text.
-        estimates: The notebook's rules of thumb beside what was measured.
+        estimates: Rules of thumb beside what was measured.
         last_epochs: Where the learning curves end.
         trade_offs: The heading of the next section.
         fronts: Who is on the Pareto front of the metric against each cost.
         targets: What it took to first reach the target.
         classes: How often each class was classified correctly.
         mistakes: The most frequent mistakes of each group.
-        evidence: Every verdict: sentences, and the table of their figures.
+        wrong: Test examples that models got wrong, a table of each kind.
+        evidence: The figures of every verdict, and sentences on those that have none.
         metrics: Every metric, a table for each group shown.
         skipped: Runs left out: for each reason how many, and the first of them.
         provenance: What the runs and this report were made with.
@@ -92,6 +94,7 @@ class Contents:
         has_classes: Likewise the section of classes.
     """
 
+    title: str
     scope: str
     results: Table
     decision: tuple[tuple[str, str], ...]
@@ -102,6 +105,7 @@ class Contents:
     targets: Table
     classes: Table
     mistakes: Table
+    wrong: tuple[Table, ...]
     evidence: list[tuple[list[str], Table]]
     metrics: tuple[Table, ...]
     skipped: list[tuple[str, int, list[str]]]
@@ -117,9 +121,10 @@ def contents(comparison: Comparison) -> Contents:
     classes = accuracy_by_class(comparison, groups)
     of_accuracy = comparison.objective.is_accuracy
     return Contents(
-        scope=_scope(groups.all),
-        results=_results(groups, comparison.objective),
-        decision=tuple(_decision(comparison)),
+        title=heading.title(comparison),
+        scope=heading.scope(groups.all),
+        results=_results(groups, comparison),
+        decision=tuple(heading.facts(comparison)),
         estimates=estimates,
         last_epochs=_last_epochs(groups, comparison.objective),
         trade_offs=_trade_offs(comparison.objective),
@@ -127,8 +132,9 @@ def contents(comparison: Comparison) -> Contents:
         targets=_targets(comparison, groups),
         classes=classes,
         mistakes=worst_mistakes(comparison, groups),
+        wrong=wrong_tables(comparison, groups),
         evidence=evidence(comparison, groups),
-        metrics=_metrics(groups),
+        metrics=_metrics(groups, comparison.objective.example),
         skipped=_skipped(comparison),
         provenance=_provenance(comparison),
         has_estimates=of_accuracy or bool(estimates.rows),
@@ -136,27 +142,12 @@ def contents(comparison: Comparison) -> Contents:
     )
 
 
-def _scope(groups: Sequence[Group]) -> str:
-    """Say on what data how many models are compared, and how to compare those on others."""
-    on: dict[str, list[Group]] = {}
-    for group in groups:  # the ranked ones come first
-        on.setdefault(str(group.runs[0].data_set), []).append(group)
-    texts = {
-        name: f"{counted(len(each), 'model')}, {counted(sum(len(g.runs) for g in each), 'run')}"
-        for name, each in on.items()
-    }
-    if len(texts) < 2:
-        return "".join(f"{text} on {name}" for name, text in texts.items()) or "no model"
-    (main, compared), *others = texts.items()
-    rest = listed([f"{name} ({text})" for name, text in others])
-    return (
-        f"{len(texts)} data sets; compared are {compared} on {main}; listed only, until --dataset "
-        f"names it: {rest}"
-    )
-
-
-def _results(groups: Groups, objective: Objective) -> Table:
+def _results(groups: Groups, comparison: Comparison) -> Table:
+    objective, cost = comparison.objective, comparison.best.cost
     heads = notebook_columns(objective)
+    (metric, *costs) = heads.items()
+    title = next((head for head, key in costs if key == cost), _titled(cost))
+    heads = {metric[0]: metric[1], title: cost, **dict(costs)}  # what decides comes first
     if not objective.is_accuracy:  # what the notebook asks need not be a question here
         known = {metric for group in groups.shown for metric in (*group.metrics, *group.missing)}
         heads = {head: metric for head, metric in heads.items() if metric in known}
@@ -172,8 +163,8 @@ def _results(groups: Groups, objective: Objective) -> Table:
     )
     notes = [
         "Mean over the runs of a model, ± their standard deviation; without ±, the runs do not "
-        "differ in the digits shown, or there is only one. FLOPs are those of one image; they and "
-        "memory are measured. MB is 1024² bytes.",
+        "differ in the digits shown, or there is only one. FLOPs are those of one "
+        f"{objective.example}; they and memory are measured. MB is 1024² bytes.",
         *why_missing(groups.shown, {metric: head for head, metric in heads.items()}),
     ]
     if unranked := [group.name for group in groups.shown if not group.ranked]:
@@ -187,24 +178,9 @@ def _results(groups: Groups, objective: Objective) -> Table:
     return Table("Results", columns(1, "Model", *heads), rows, tuple(notes))
 
 
-def _decision(comparison: Comparison) -> list[tuple[str, str]]:
-    best = comparison.best
-    facts = [("Run to take", best.run_id)] if best.run_id is not None else []
-    objective = comparison.objective
-    if not objective.is_accuracy:
-        less = "less" if objective.smaller_is_better else "more"
-        of_each = f"{objective.metric}, the last value that each run logged"
-        facts.append(("Compared by", f"{of_each}; {less} is better, {objective.known_by}"))
-    facts.append(("Cost that decides between equals", f"{cost_title(best.cost)} ({best.cost})"))
-    if len(best.contenders) > 1:
-        facts.append(
-            (f"Not distinguishable in {objective.short}", listed(best.contenders, MOST_NAMES))
-        )
-    excluded = list(best.excluded.items())
-    facts += [("Excluded", f"{name}: {why}") for name, why in excluded[:MOST_GROUPS]]
-    if (more := len(excluded) - MOST_GROUPS) > 0:
-        facts.append(("Excluded too", counted(more, "more model")))
-    return facts
+def _titled(cost: str) -> str:
+    text = capitalised(cost_title(cost))
+    return f"{text} ({unit(cost)})" if unit(cost) else text
 
 
 def _estimates(groups: Groups, objective: Objective) -> Table:
@@ -228,12 +204,11 @@ def _estimates(groups: Groups, objective: Objective) -> Table:
                     Cell(apart),
                 )
             )
-    heads = columns(2, "Model", "Cost", "Notebook's estimate", "Measured", "Ratio")
+    heads = columns(2, "Model", "Cost", "Rule of thumb", "Measured", "Ratio")
     notes = (
-        "Estimates: 2 x kernel weights to predict, 6 x to train, 12 bytes x kernel weights of "
-        "memory. They take each weight once; a convolution uses its weights at every position of "
-        "the image. Measured: FLOPs as profiled, memory as the rise of the process's resident "
-        "memory in training.",
+        "What one reckons from the weights alone: 2 FLOPs a kernel weight to predict, 6 to train, "
+        "12 bytes of memory. A convolution uses each weight many times, and a training holds more "
+        "than weights: the measured figures count.",
     )
     return Table("Estimated and measured", heads, tuple(rows), notes if rows else ())
 
@@ -294,7 +269,7 @@ def _targets(comparison: Comparison, groups: Groups) -> Table:
     return Table(f"Cost to first reach {value} in validation", heads, tuple(rows), notes)
 
 
-def _metrics(groups: Groups) -> tuple[Table, ...]:
+def _metrics(groups: Groups, example: str) -> tuple[Table, ...]:
     heads = columns(2, "Metric", "Unit", "n", "Mean", "SD", "95% interval")
     tables = []
     for group in groups.shown:
@@ -304,7 +279,7 @@ def _metrics(groups: Groups) -> tuple[Table, ...]:
             low, high = statistic.ci_low, statistic.ci_high
             texts = (
                 metric,
-                unit(metric),
+                unit(metric).replace("image", example),
                 f"{statistic.n}",
                 number(metric, statistic.mean),
                 "" if statistic.sd is None else number(metric, statistic.sd, statistic.mean),

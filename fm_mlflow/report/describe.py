@@ -23,6 +23,7 @@ def describe_training(
     dataset: Dataset,
     metrics: Mapping[str, float] | None = None,
     stopped: Stop | None = None,
+    kept_epoch: int | None = None,
 ) -> str:
     """Describe a training run: what it does and, once there are `metrics`, what came out.
 
@@ -31,6 +32,7 @@ def describe_training(
         dataset: What it was trained on.
         metrics: Values of the whole run, by logged name.
         stopped: How it was stopped early, if it was.
+        kept_epoch: The epoch whose weights the model has, where it is not the last.
     """
     held_out = dataset.validation
     validated = f"{len(held_out):,} held-out {dataset.noun}" if held_out else "the test set"
@@ -43,14 +45,21 @@ def describe_training(
     if stopped is not None:
         best = "" if stopped.best_epoch is None else f" The best epoch was {stopped.best_epoch}."
         lines += ["", f"Stopped early, by {markdown(stopped.reason)}.{best}"]
+    lines += _kept(kept_epoch)
     if metrics:
         lines += ["", "| | |", "|---|---|"]
-        lines += [f"| {label} | {text} |" for label, text in training_figures(metrics)]
+        lines += [
+            f"| {label} | {text} |" for label, text in training_figures(metrics, dataset.noun)
+        ]
         lines += ["", "| | measured | rule of thumb |", "|---|---|---|"]
         lines += [f"| {' | '.join(row)} |" for row in measured_and_estimated(metrics)]
     if "<" not in config.model and not config.model.startswith("__main__:"):  # else: from Python
         lines += ["", "Repeat it:", "", code_line(training_command(config))]
     return "\n".join(lines)
+
+
+def _kept(epoch: int | None) -> list[str]:
+    return [] if epoch is None else ["", f"The model has the weights of epoch {epoch}."]
 
 
 def describe_benchmark(
@@ -81,7 +90,13 @@ def describe_benchmark(
     return "\n".join(lines)
 
 
-def describe_script(model: str, epochs: int, examples: int, metrics: Mapping[str, float]) -> str:
+def describe_script(
+    model: str,
+    epochs: int,
+    examples: int,
+    metrics: Mapping[str, float],
+    kept_epoch: int | None = None,
+) -> str:
     """Describe a training that a script of somebody's own did.
 
     Args:
@@ -89,10 +104,11 @@ def describe_script(model: str, epochs: int, examples: int, metrics: Mapping[str
         epochs: Epochs that were logged.
         examples: Of an epoch; 0 where nobody counted them.
         metrics: Values of the whole run, by logged name.
+        kept_epoch: The epoch whose weights the model has, where it is not the last.
     """
     of = f" of {examples:,} examples" if examples else ""
-    lines = [f"**{markdown(model)}**, trained by a script: {epochs:,} epochs{of}.", "", "| | |"]
-    lines += ["|---|---|"]
+    lines = [f"**{markdown(model)}**, trained by a script: {epochs:,} epochs{of}."]
+    lines += [*_kept(kept_epoch), "", "| | |", "|---|---|"]
     tested = [name for name in metrics if name.startswith("test_")]
     lines += [f"| {markdown(name)} | {number(name, metrics[name])} |" for name in tested]
     figures = dict(training_figures(metrics)).items()

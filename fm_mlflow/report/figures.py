@@ -19,33 +19,38 @@ _MAIN: dict[str, dict[str, str]] = {
     "size as HDF5": {keys.SIZE_H5: " MiB with optimizer state"},
     "size to predict": {keys.SIZE_INFERENCE: " MiB"},
     "memory": {keys.MEMORY_PEAK: " MiB peak until the end of training"},
-    "latency": {keys.LATENCY_P50: " ms an image (median)", keys.LATENCY_P95: " ms (95%)"},
+    "latency": {keys.LATENCY_P50: " ms a prediction (median)", keys.LATENCY_P95: " ms (95%)"},
     "speed": {
-        keys.THROUGHPUT_TRAINING: " images/s in training",
+        keys.THROUGHPUT_TRAINING: " {noun}/s in training",
         keys.MFU: "% of the machine's rate",
     },
     "time": {keys.FIT_SECONDS: " s fit", keys.TOTAL_SECONDS: " s in all"},
 }
 
 ESTIMATED = {
-    "FLOPs to predict an image": (keys.FLOPS_INFERENCE, keys.ESTIMATE_INFERENCE_FLOPS),
-    "FLOPs to train on an image": (keys.FLOPS_TRAINING, keys.ESTIMATE_TRAINING_FLOPS),
+    "FLOPs per prediction": (keys.FLOPS_INFERENCE, keys.ESTIMATE_INFERENCE_FLOPS),
+    "FLOPs per training example": (keys.FLOPS_TRAINING, keys.ESTIMATE_TRAINING_FLOPS),
     "memory for training": (keys.MEMORY_TRAINING, keys.ESTIMATE_TRAINING_MEMORY),
 }
-"""Costs that the notebook estimated: logged names of the measured figure and of the estimate."""
+"""Costs with a rule of thumb: logged names of the measured figure and of the rule's."""
 
 
-def training_figures(metrics: Mapping[str, float]) -> Iterable[tuple[str, str]]:
+def training_figures(
+    metrics: Mapping[str, float], noun: str = "examples"
+) -> Iterable[tuple[str, str]]:
     """Yield label and text of the main figures; a missing one says so.
 
     Args:
         metrics: Values of the whole run by logged name.
+        noun: What the examples are called.
     """
     for label, parts in _MAIN.items():
         if label == ("test accuracy" if keys.TEST_MAE in metrics else _ERROR):
             continue  # a model predicts classes or numbers
         texts = [
-            f"{number(name, metrics[name])}{said}" if name in metrics else NOT_MEASURED
+            f"{number(name, metrics[name])}{said.format(noun=noun)}"
+            if name in metrics
+            else NOT_MEASURED
             for name, said in parts.items()
         ]
         # Where nothing was measured, once is enough.

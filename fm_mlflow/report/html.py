@@ -1,9 +1,17 @@
-"""A comparison as one HTML page that needs nothing else: no script, no font, no network."""
+"""A comparison as one HTML page that needs nothing else: no file, no font, no network.
+
+It is whole without scripts. One of its own sorts and filters tables and shows the values of plots;
+the page's Content-Security-Policy lets no other run.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 from markupsafe import Markup
 
@@ -15,22 +23,30 @@ from fm_mlflow.report.class_tables import MOST_CLASSES, heat_map
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Groups
 from fm_mlflow.report.markdown import environment
+from fm_mlflow.report.pictures import Pictures
 from fm_mlflow.report.trade_off_plots import trade_offs
 
-_MOST_VERDICTS_OPEN = 40
 _MOST_METRICS_OPEN = 4
 
 
-def to_html(comparison: Comparison) -> str:
-    """Return the report as a page: the same bytes for the same comparison."""
+def to_html(comparison: Comparison, pictures: Pictures | None = None) -> str:
+    """Return the report as a page: the same bytes for the same comparison and pictures.
+
+    Args:
+        comparison: What it says.
+        pictures: Of the test examples that models got wrong.
+    """
     groups = Groups(comparison)
     has_heat_maps = len(comparison.class_names) <= MOST_CLASSES
+    report = contents(comparison)
+    script = _script()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         environment(html)
         .get_template("report.html")
         .render(
             comparison=comparison,
-            report=contents(comparison),
+            report=report,
             counted=counted,
             legend=[groups.cell(group.name) for group in groups.detailed],
             swatch=_swatches(len(groups.detailed)),
@@ -39,10 +55,28 @@ def to_html(comparison: Comparison) -> str:
             curves_apart=len(groups.detailed) > vector_plots.MOST_OVERLAID,
             trade_offs=trade_offs(comparison),
             heat_maps=[(g, heat_map(g)) for g in comparison.by_class if has_heat_maps],
-            verdicts_open=len(comparison.verdicts) <= _MOST_VERDICTS_OPEN,
             metrics_open=len(groups.detailed) <= _MOST_METRICS_OPEN,
+            wrong=list(zip(comparison.wrong.kinds, report.wrong, strict=True)),
+            pictures=pictures or Pictures({}, ""),
+            labels=groups.label,
+            script=Markup(script),
+            policy="; ".join(
+                (
+                    "default-src 'none'",
+                    "style-src 'unsafe-inline'",
+                    "img-src data:",
+                    f"script-src 'sha256-{digest}'",
+                    "base-uri 'none'",
+                    "form-action 'none'",
+                )
+            ),
         )
     )
+
+
+@cache
+def _script() -> str:
+    return (Path(__file__).with_name("templates") / "report.js").read_text(encoding="utf-8")
 
 
 def _swatches(models: int) -> Callable[[int], Markup]:

@@ -7,9 +7,11 @@ matplotlib draws with placeholder colours, which then become CSS variables (`--s
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
@@ -77,7 +79,18 @@ def style() -> Iterator[None]:
         yield
 
 
-def to_svg(figure: Figure, name: str, title: str = "", description: str = "") -> str:
+@dataclass(frozen=True)
+class Dot:
+    """A point of a plot, in its axes' units, and what a reader who points at it is told."""
+
+    x: float
+    y: float
+    text: str
+
+
+def to_svg(
+    figure: Figure, name: str, title: str = "", description: str = "", dots: Iterable[Dot] = ()
+) -> str:
     """Return a figure as an SVG element for HTML, the same bytes for the same figure.
 
     Args:
@@ -85,6 +98,7 @@ def to_svg(figure: Figure, name: str, title: str = "", description: str = "") ->
         name: Unique in the page; made of letters, digits and dashes.
         title: What the picture is. Without one it is decoration, hidden from screen readers.
         description: What it shows, for readers who cannot see it.
+        dots: Points that tell their values, of the figure's first axes.
     """
     drawn = io.StringIO()
     lay_out(figure)
@@ -115,7 +129,19 @@ def to_svg(figure: Figure, name: str, title: str = "", description: str = "") ->
         element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
         element.text = printable(text)
         root.insert(position, element)
+    root.extend(_circles(figure, dots))
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _circles(figure: Figure, dots: Iterable[Dot]) -> Iterator[ElementTree.Element]:
+    """Yield an invisible circle for each dot that is in the picture."""
+    for dot in dots:
+        x, y = figure.axes[0].transData.transform((dot.x, dot.y))
+        if math.isfinite(x) and math.isfinite(y):
+            places = {"cx": f"{x:.1f}", "cy": f"{figure.bbox.height - y:.1f}", "r": "6"}
+            circle = ElementTree.Element("circle", {"class": "dot", "fill": "none", **places})
+            ElementTree.SubElement(circle, "title").text = printable(dot.text)
+            yield circle
 
 
 def _rename_ids(root: ElementTree.Element, name: str) -> None:

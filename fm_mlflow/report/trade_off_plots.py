@@ -15,11 +15,11 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from fm_mlflow.analysis.comparison import Comparison, Front, Statistic
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.objective import Objective
-from fm_mlflow.analysis.prose.words import counted, listed, unit
+from fm_mlflow.analysis.prose.words import counted, figure, interval, listed, unit
 from fm_mlflow.escaping import shortened
 from fm_mlflow.report.drawing import lay_out
 from fm_mlflow.report.layout import MOST_NAMES, Groups
-from fm_mlflow.report.svg import FAINT, INK, PAGE, series_colour, style, to_svg
+from fm_mlflow.report.svg import FAINT, INK, PAGE, Dot, series_colour, style, to_svg
 from fm_mlflow.report.vector_plots import LONGEST_AXIS, Plot, marker, new_axes
 
 _STEPS = (1, 2, 2.5, 5, 10)
@@ -99,8 +99,28 @@ def _trade_off(
             f"front-{front.metric.replace('/', '-')}",
             heading,
             f"{counted(len(points), 'model')}. On the Pareto front: {on_front}.",
+            _dots(points, front.metric, objective),
         )
     return Plot(heading, svg)
+
+
+def _dots(points: Mapping[str, _Point], cost: str, objective: Objective) -> list[Dot]:
+    """Return what the marked points tell: both means, with their intervals."""
+    return [
+        Dot(
+            *point.at,
+            f"{name}: {objective.title} {_told(objective.metric, point.metric)}; "
+            f"{cost_title(cost)} {_told(cost, point.cost)}",
+        )
+        for name, point in points.items()
+        if point.position is not None
+    ]
+
+
+def _told(metric: str, statistic: Statistic) -> str:
+    low, high = statistic.ci_low, statistic.ci_high
+    within = interval(metric, low, high) if low is not None and high is not None else ""
+    return figure(metric, statistic.mean) + (f" ({within})" if within else "")
 
 
 def _scale(axes: Axes, costs: Sequence[float]) -> None:

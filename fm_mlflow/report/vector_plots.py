@@ -5,7 +5,7 @@ Groups differ in colour, marker and line style, so that no reader depends on col
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from fm_mlflow.analysis.prose.words import capitalised, counted, number
 from fm_mlflow.escaping import printable, shortened
 from fm_mlflow.report.contents import curve_titles
 from fm_mlflow.report.layout import Groups
-from fm_mlflow.report.svg import FAINT, series_colour, style, to_svg
+from fm_mlflow.report.svg import FAINT, Dot, series_colour, style, to_svg
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
@@ -131,11 +131,13 @@ def _overlaid(groups: Sequence[Group], curves: _Curves) -> Plot:
     metric, what = curves.metric, capitalised(curves.what)
     with style():
         figure, axes = new_axes("epoch", shortened(curves.what, LONGEST_AXIS))
+        dots: list[Dot] = []
         for position, group in enumerate(groups):
             _draw_curves(axes, _curves(group, metric), position)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            dots += _dots(group, metric)
+        _count_epochs(axes)
         ends = " ".join(_last_epochs(group, metric) for group in groups)
-        return Plot(what, to_svg(figure, curves.svg_name, f"{what} by epoch", ends))
+        return Plot(what, to_svg(figure, curves.svg_name, f"{what} by epoch", ends, dots))
 
 
 def _highlighted(groups: Sequence[Group], position: int, label: str, curves: _Curves) -> Plot:
@@ -146,32 +148,67 @@ def _highlighted(groups: Sequence[Group], position: int, label: str, curves: _Cu
             for curve in _curves(group, metric) if other != position else ():
                 axes.plot(*_steps_and_values(curve), color=FAINT, linewidth=0.6)
         _draw_curves(axes, _curves(groups[position], metric), position, alpha=0.9)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _count_epochs(axes)
         group = groups[position]
         heading = f"{capitalised(what)} of {group.name} by epoch, the others faintly behind it"
-        svg = to_svg(figure, f"curve-{position}", heading, _last_epochs(group, metric))
+        ends, dots = _last_epochs(group, metric), _dots(group, metric)
+        svg = to_svg(figure, f"curve-{position}", heading, ends, dots)
         return Plot(f"{label}: {what}", svg)
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve], position: int, alpha: float = 0.45) -> None:
     """Draw each seed thinly, their mean with the series' marker and line style."""
-    by_step: dict[int, list[float]] = {}
     for curve in curves:
         axes.plot(
             *_steps_and_values(curve), color=series_colour(position), linewidth=0.8, alpha=alpha
         )
-        for step, value in curve:
-            by_step.setdefault(step, []).append(value)
-    steps = sorted(by_step)
+    means = _means(curves)
     axes.plot(
-        steps,
-        [float(np.mean(by_step[step])) for step in steps],
+        list(means),
+        list(means.values()),
         marker=marker(position),
         markersize=4.5,
-        markevery=1 + len(steps) // _MOST_MARKED_EPOCHS,
+        markevery=_every(means),
         linewidth=1.6,
         **_look(position),
     )
+
+
+def _count_epochs(axes: Axes) -> None:
+    """Have whole numbers on the axis, of a single epoch too."""
+    first, last = axes.dataLim.intervalx
+    if first == last:
+        axes.set_xlim(first - 1, last + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _means(curves: Sequence[Curve]) -> dict[int, float]:
+    """Return the mean over the seeds by epoch, as far as all of them go.
+
+    Where some were stopped early, the rest are no sample.
+    """
+    by_step: dict[int, list[float]] = {}
+    for curve in curves:
+        for step, value in curve:
+            by_step.setdefault(step, []).append(value)
+    shared = [step for step in sorted(by_step) if len(by_step[step]) == len(curves)]
+    return {step: float(np.mean(by_step[step])) for step in shared}
+
+
+def _every(means: Mapping[int, float]) -> int:
+    """Return that every how manyth epoch has a marker."""
+    return 1 + len(means) // _MOST_MARKED_EPOCHS
+
+
+def _dots(group: Group, metric: str) -> list[Dot]:
+    """Return what the marked epochs of a group tell."""
+    curves = _curves(group, metric)
+    means = _means(curves)
+    over = f", mean of {len(curves)} runs" if len(curves) > 1 else ""
+    return [
+        Dot(step, value, f"{group.name}, epoch {step}: {number(metric, value)}{over}")
+        for step, value in list(means.items())[:: _every(means)]
+    ]
 
 
 def _steps_and_values(curve: Curve) -> tuple[list[int], list[float]]:
@@ -179,9 +216,12 @@ def _steps_and_values(curve: Curve) -> tuple[list[int], list[float]]:
 
 
 def _last_epochs(group: Group, metric: str) -> str:
-    last = [curve[-1][1] for curve in _curves(group, metric)]
+    curves = _curves(group, metric)
+    last = [curve[-1][1] for curve in curves]
     if not last:
         return f"{group.name}: not logged."
+    shortest, longest = (of(curve[-1][0] for curve in curves) for of in (min, max))
+    ragged = f", after {shortest} to {longest} epochs" if shortest < longest else ""
     low, high = (number(metric, value) for value in (min(last), max(last)))
     ends = f"at {low}" if low == high else f"between {low} and {high}"
-    return f"{group.name}: {counted(len(last), 'run')}, ending {ends}."
+    return f"{group.name}: {counted(len(last), 'run')}, ending {ends}{ragged}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from fm_mlflow.analysis.comparison import Comparison, Front, Verdict
 from fm_mlflow.analysis.costs import cost_title
@@ -17,21 +17,33 @@ from fm_mlflow.analysis.prose.words import (
     ratio_interval,
     times,
 )
+from fm_mlflow.analysis.statistics.significance import ALPHA
 from fm_mlflow.report.layout import Cell, Column, Groups, Table, columns
 
 _NONE = "none"
 
 
 def evidence(comparison: Comparison, groups: Groups) -> list[tuple[list[str], Table]]:
-    """Return the verdicts by the metric, then those on costs: sentences and their figures."""
+    """Return the verdicts by the metric, then those on costs: their figures in a table.
+
+    A sentence explains what no figure does: why there is none, or why a small p is not enough.
+    """
     objective = comparison.objective
     by_metric = [v for v in comparison.verdicts if v.metric == objective.metric]
     costs = [v for v in comparison.verdicts if v.metric != objective.metric]
     return [
-        ([v.words for v in verdicts], _table(heading, verdicts, groups, on_costs=verdicts is costs))
+        (
+            [v.words for v in verdicts if _needs_words(v)],
+            _table(heading, verdicts, groups, on_costs=verdicts is costs),
+        )
         for heading, verdicts in ((objective.heading, by_metric), ("Costs", costs))
         if verdicts
     ]
+
+
+def _needs_words(verdict: Verdict) -> bool:
+    undecided = verdict.verdict == "not_distinguishable" and verdict.difference != 0
+    return not verdict.test or (undecided and (verdict.p_value or 1) < ALPHA)
 
 
 def _table(heading: str, verdicts: Sequence[Verdict], groups: Groups, *, on_costs: bool) -> Table:
@@ -63,9 +75,20 @@ def _notes(verdicts: Sequence[Verdict], tests: Sequence[str]) -> tuple[str, ...]
     return (
         *(f"{capitalised(test)} throughout." for test in tests if len(tests) == 1),
         *(f"Interval: {words}." for words in intervals),
+        *_too_few(verdicts),
         '"A better in" is the probability of improvement: the share of pairs of a run of A and '
         "one of B in which A has the better value, ties half.",
     )
+
+
+def _too_few(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    needed = sorted({v.seeds_needed for v in verdicts if v.test and v.seeds_needed is not None})
+    if needed:
+        each = listed([str(seeds) for seeds in needed], len(needed))
+        yield (
+            f"Of some no result of so few runs could reach p < {ALPHA:g}; {each} of each model "
+            "could."
+        )
 
 
 def _difference(verdict: Verdict) -> str:

@@ -10,14 +10,14 @@ from fm_mlflow.results import Result
 
 @dataclass(frozen=True)
 class PredictResult(Result):
-    """A file of images, classified.
+    """A file of images or other examples, predicted.
 
     Attributes:
         run_id: The run that trained the model; None where the model does not say.
         output: The file with the predictions.
         images: How many there were.
         seconds: Wall time from the first image to the finished file.
-        counts: Images by predicted class name, in label order.
+        counts: Images by predicted class name, in label order; empty of a model of numbers.
     """
 
     run_id: str | None

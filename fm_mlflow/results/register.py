@@ -24,7 +24,8 @@ class Check:
         rule: What is demanded of the two, in words.
         passed: Whether that holds; None where nothing is demanded.
         by: Who found it: `us`, from files and predictions; or the `model` itself: the process that
-            ran its code, which could have said something else.
+            ran its code, which could have said something else; or the training `run`: it follows
+            from what the run logged, which says nothing of the model.
     """
 
     figure: str
@@ -32,7 +33,7 @@ class Check:
     measured: float | str | None
     rule: str
     passed: bool | None
-    by: Literal["us", "model"] = "us"
+    by: Literal["us", "model", "run"] = "us"
 
 
 @dataclass(frozen=True)

@@ -19,21 +19,23 @@ from typing_extensions import override
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrainingError
-from fm_mlflow.fitting.early_stop import stop
+from fm_mlflow.fitting.early_stop import kept_epoch, stop
 from fm_mlflow.measure.memory import AFTER_FIT, FIRST_STEP, TRAINING
 from fm_mlflow.measure.training import Trained
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.scripts.fit_observer import FitObserver
 from fm_mlflow.scripts.fit_surroundings import (
+    Given,
     call_first,
     callbacks_of_fit,
     callbacks_under_way,
     data_of_fit,
-    first_examples,
+    examples_of_fit,
     logs_to_mlflow,
-    made_up_examples,
+    was_drawn_from,
 )
-from fm_mlflow.scripts.script_run import ScriptRun, ScriptSettings, checked_params
+from fm_mlflow.scripts.script_run import ScriptRun
+from fm_mlflow.scripts.script_settings import ScriptSettings, checked_params
 from fm_mlflow.settings import parse
 from fm_mlflow.tracking.callers_run import check_autologging, end_active_run
 from fm_mlflow.training.run_contents import log_stop
@@ -83,6 +85,8 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
             or `none`.
         params: Parameters of the script's own.
         example: A few hundred inputs for the latency; by default the first of the training data.
+        flush_timeout: Seconds that the end waits for a store that does not answer.
+        quiet: Do not say at the end where the run is.
 
     Raises:
         InputError: A parameter was refused; or MLflow's autologging is on without TensorBoard.
@@ -100,11 +104,19 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         measure: str = "flops,latency,memory,energy",
         params: Mapping[str, Any] | None = None,
         example: Any = None,
+        flush_timeout: float = 60.0,
+        quiet: bool = False,
         run: ScriptRun | None = None,
     ) -> None:
         super().__init__()
         check_autologging()
-        values = {"name": name, "seed": seed, "dataset": dataset, "measure": measure}
+        values: dict[str, Any] = {
+            "name": name,
+            "seed": seed,
+            "dataset": dataset,
+            "measure": measure,
+        }
+        values |= {"flush_timeout": flush_timeout, "quiet": quiet}
         self._settings = parse(ScriptSettings, values)
         self._own_params = checked_params(params)
         self._example = example
@@ -120,10 +132,10 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         """Forget the fit before: a callback may see several."""
         self._observer: FitObserver | None = None
         self._callbacks: list[keras.callbacks.Callback] = []
-        self._data: tuple[Any, Any, Any] | None = None
+        self._given: Given | None = None
         self._epoch_seconds: list[float] = []
         self._fit_seconds = 0.0
-        self._losses: list[float] = []
+        self._metrics: dict[int, dict[str, float]] = {}
         self._examples_an_epoch = 0
         self._epochs_done = 0
         self._first_step: int | None = None
@@ -148,13 +160,25 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         run = self._opened
         self.run_id = run.run_id
         self._callbacks = [each for each in callbacks_of_fit() if each is not self]
-        self._data = data_of_fit(self.model)
+        self._given = given = data_of_fit(self.model)
         # What other callbacks do at the end of an epoch is no training.
         clock = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda _epoch, _logs: self._end_training_steps()
         )
         call_first(clock)
-        run.begin(self.model, self.params.get("epochs"), alone=not self._is_logged_already)
+        run.begin(
+            self.model,
+            self.params.get("epochs"),
+            alone=not self._is_logged_already,
+            validation_split=given.validation_split if given else 0.0,
+        )
+        if given is not None and given.validation is not None:
+            run.validate_on(given.validation)
+        if given is not None and was_drawn_from(given.x):
+            run.notice(
+                "examples for the latency were drawn from these data after an earlier fit: what is "
+                "random in them has moved on by a pass; example=... avoids that"
+            )
         run.phase(FIRST_STEP)
         self._observer = FitObserver(self.model, self._on_first_step, self._on_error)
         self._observer.attach()
@@ -200,9 +224,9 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         self._epochs_done = epoch + 1
         if not self._examples_an_epoch and observer is not None and observer.batch_size:
             self._examples_an_epoch = observer.examples
-            run.log_params({"batch_size": observer.batch_size})
+            run.log_fit({"batch_size": observer.batch_size})
         metrics = run.names.logged(logs or {})
-        self._losses.append(metrics.get(keys.VAL_LOSS, math.nan))
+        self._metrics[epoch] = metrics
         if self._is_logged_already:
             metrics = {}
         rate = getattr(self.model.optimizer, "learning_rate", None)
@@ -221,24 +245,27 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
             self._observer.detach()
         if self.model.stop_training and 0 < self._epochs_done < self.params["epochs"]:
             own = [each for each in self._callbacks if not logs_to_mlflow(each)]
-            log_stop(run.run, stop(own, run.step, self._losses))
+            losses = [each.get(keys.VAL_LOSS, math.nan) for each in self._metrics.values()]
+            log_stop(run.run, stop(own, run.step, losses, before=self._epochs_before))
         if self._shared is None:
             self.log_costs()
             self._close(None)
 
     def log_costs(self) -> None:
         """Measure and log what the fit that has ended cost; `track` does so at its end."""
-        observer, data = self._observer, self._data
-        self._observer = self._data = None
+        observer, given = self._observer, self._given
+        self._observer = self._given = None
         if observer is None or not self._epoch_seconds:
             return
-        inputs, targets, batch, made_up = self._examples(data, observer.data)
+        self._log_kept()
+        batch, made_up = examples_of_fit(given, observer.data)
         if made_up:
             self._opened.notice(made_up)
+        inputs = batch[0] if batch and self._example is None else self._example
         trained = Trained(
             model=self.model,
             inputs=inputs,
-            labels=targets,
+            labels=batch[1] if len(batch) > 1 else None,
             images=self._examples_an_epoch,
             batch_size=observer.batch_size or 1,
             training_seconds=self._epoch_seconds,
@@ -247,19 +274,16 @@ class CostCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras is 
         )
         self._opened.log_costs(trained, self._fit_seconds)
 
-    def _examples(self, data: tuple[Any, Any, Any] | None, specs: Any) -> tuple[Any, Any, Any, str]:
-        """Return inputs, targets and all that a step receives; and what is not real of them."""
-        batch: Any = None
-        said = ""
-        try:
-            batch = None if data is None else first_examples(*data)
-        except Exception as error:  # data are whatever the model takes
-            said = f" ({one_line(error)})"
-        if batch is None:
-            batch = () if specs is None else made_up_examples(specs)
-            said = f"the data cannot be drawn from again{said}: latency is of made-up inputs"
-        inputs = batch[0] if batch and self._example is None else self._example
-        return inputs, batch[1] if len(batch) > 1 else None, batch, said
+    @property
+    def _epochs_before(self) -> int:
+        """Epochs of earlier fits, where this one counts from 1 again."""
+        return (self._first_step or 1) - 1
+
+    def _log_kept(self) -> None:
+        kept = kept_epoch(self._callbacks)
+        if kept is not None and kept < self._epochs_done:
+            metrics = self._metrics.get(kept - 1, {})
+            self._opened.keep_epoch(self._epochs_before + kept, metrics)
 
     @property
     def _opened(self) -> ScriptRun:

@@ -9,10 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from fm_mlflow import keys
-from fm_mlflow.data.model_io import are_probabilities, to_probabilities, widened
+from fm_mlflow.data.model_io import (
+    are_probabilities,
+    to_probabilities,
+    two_classes,
+    widened,
+)
 from fm_mlflow.fitting.metric_names import MetricNames
 
 _TEST = "test_"
@@ -140,9 +144,8 @@ def _classes(
     if "binary" in name:
         if outputs.shape[1] != 1 or not np.isin(targets, (0, 1)).all():
             return None  # several labels an example
-        one = expit(outputs[:, 0]) if takes_logits else outputs[:, 0]
         label = targets.reshape(len(targets)).astype(np.int64)
-        return {"label": label, "probability": np.stack([1 - one, one], axis=1)}
+        return {"label": label, "probability": two_classes(outputs, takes_logits)}
     probability = to_probabilities(outputs, takes_logits)
     if "sparse" in name:
         label = targets.reshape(len(targets)).astype(np.int64)

@@ -6,8 +6,11 @@ different, nothing is found and the callers say so.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -15,7 +18,12 @@ import keras
 import numpy as np
 
 from fm_mlflow.measure.flops.specs import Structure
+from fm_mlflow.process.redaction import one_line
 
+_WEIGHTED = 3
+"""Parts of what a step receives: inputs, targets, weights."""
+
+_DRAWN = "_fm_mlflow_drawn"
 _MADE_UP = 16
 _UNKNOWN_SIZE = 16
 
@@ -52,13 +60,34 @@ def logs_to_mlflow(callback: keras.callbacks.Callback) -> bool:
     return type(callback).__module__.partition(".")[0] == "mlflow"
 
 
-def data_of_fit(model: keras.Model) -> tuple[Any, Any, Any] | None:
-    """Return what the fit of a model that is under way was given: x, y and sample weights."""
+@dataclass(frozen=True)
+class Given:
+    """What a fit was given.
+
+    Attributes:
+        x: Training data as `model.fit` takes them, without those that Keras split off.
+        y: Targets, where `x` is arrays.
+        weights: Sample weights, likewise.
+        validation: Validation data as `model.fit` takes them, or what Keras split off; or None.
+        validation_split: The fraction that Keras split off, 0 where it did not.
+    """
+
+    x: Any
+    y: Any = None
+    weights: Any = None
+    validation: Any = None
+    validation_split: float = 0.0
+
+
+def data_of_fit(model: keras.Model) -> Given | None:
+    """Return what the fit of a model that is under way was given; None where it is not found."""
     for frame in _frames():
         if frame.f_code.co_name == "fit":
             values = frame.f_locals
             if values.get("self") is model and "x" in values:
-                return values["x"], values.get("y"), values.get("sample_weight")
+                names = ("y", "sample_weight", "validation_data", "validation_split")
+                y, weights, validation, split = map(values.get, names)
+                return Given(values["x"], y, weights, validation, float(split or 0))
     return None
 
 
@@ -69,28 +98,65 @@ def _frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def first_examples(x: Any, y: Any = None, weights: Any = None, count: int = 256) -> Structure:
-    """Return the first examples of data as `model.fit` takes them.
+def examples_of_fit(given: Given | None, specs: Structure) -> tuple[Any, str]:
+    """Return examples of what the steps of a fit that is over received.
 
     Args:
-        x: Arrays, tensors or data frames; structures of them; a tf.data.Dataset, a PyDataset or
+        given: What the fit was given; None where it was not found.
+        specs: Shapes and types of what a step received; None where they are not known.
+
+    Returns:
+        Inputs, targets and weights as far as there are any, and what is not real of them.
+    """
+    batch: Any = None
+    said = ""
+    try:
+        batch = None if given is None else first_examples(given)
+    except Exception as error:  # data are whatever the model takes
+        said = f" ({one_line(error)})"
+    if batch is None:
+        said = f"the data cannot be drawn from again{said}: latency is of made-up inputs"
+        return () if specs is None else made_up_examples(specs), said
+    if isinstance(specs, (tuple, list)) and len(specs) == _WEIGHTED == 1 + len(batch):
+        # `class_weight` gave the steps weights that the data do not have.
+        return (*batch, np.ones(len(keras.tree.flatten(batch)[0]), specs[-1].dtype)), ""
+    return batch, ""
+
+
+def was_drawn_from(x: Any) -> bool:
+    """Whether examples were drawn from what gives batches, which may have changed its order."""
+    return getattr(x, _DRAWN, False) is True
+
+
+def first_examples(given: Given, count: int = 256) -> Structure:
+    """Return the first examples of data as `model.fit` takes them.
+
+    The random states of Python and NumPy are as before. Those of a tf.data.Dataset that shuffles
+    cannot be: nothing can copy or restore them.
+
+    Args:
+        given: Arrays, tensors or data frames; structures of them; a tf.data.Dataset, a PyDataset or
             a PyTorch DataLoader, whose first batch is drawn.
-        y: Targets, where `x` is arrays.
-        weights: Sample weights, likewise.
         count: At most so many.
 
     Returns:
         (inputs,), (inputs, targets) or (inputs, targets, weights), each a structure of arrays; None
         of a generator, which gives its batches once.
     """
+    x = given.x
     if isinstance(x, Iterator):
         return None
-    if isinstance(x, keras.utils.PyDataset):
-        batch = x[0]
-    elif _is_batched(x):
-        batch = next(iter(x))
+    if isinstance(x, keras.utils.PyDataset) or _is_batched(x):
+        states = random.getstate(), np.random.get_state()
+        try:
+            batch = x[0] if isinstance(x, keras.utils.PyDataset) else next(iter(x))
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+        with contextlib.suppress(AttributeError):  # a class that takes no attributes
+            setattr(x, _DRAWN, True)
     else:
-        batch = tuple(part for part in (x, y, weights) if part is not None)
+        batch = tuple(part for part in (x, given.y, given.weights) if part is not None)
     if not isinstance(batch, (tuple, list)) or (_is_batched(x) and isinstance(batch, list)):
         batch = tuple(batch) if isinstance(batch, list) else (batch,)
     return tuple(
@@ -106,14 +172,14 @@ def made_up_examples(specs: Structure) -> Structure:
     Numbers are drawn from the standard normal distribution, whole numbers are 1, texts one letter;
     a size that the step did not know is 16.
     """
-    random = np.random.default_rng(0)
+    numbers = np.random.default_rng(0)
 
     def examples(spec: Any) -> Any:
         shape = (_MADE_UP, *(_UNKNOWN_SIZE if size is None else size for size in spec.shape[1:]))
         if spec.dtype == "string":
             return np.full(shape, "a")
         if "float" in spec.dtype:
-            return random.standard_normal(shape).astype(spec.dtype)
+            return numbers.standard_normal(shape).astype(spec.dtype)
         return np.ones(shape, spec.dtype)
 
     parts = specs if isinstance(specs, (tuple, list)) else (specs,)

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, field_validator
 
 from fm_mlflow import keys
-from fm_mlflow.config import MEASURED_PARTS, MOST_EPOCHS, measured_parts
-from fm_mlflow.data.array_digest import array_digest, arrays, text_digest
-from fm_mlflow.errors import InputError
+from fm_mlflow.config import MOST_EPOCHS, measured_parts
+from fm_mlflow.data.array_digest import arrays, text_digest
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.energy import EnergyMonitor
 from fm_mlflow.measure.machine import describe_machine, load_average
-from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import EVALUATION, MemoryMonitor, resident_mib
 from fm_mlflow.naming import plain_name
-from fm_mlflow.process.redaction import one_line
+from fm_mlflow.process.quiet import ignoring_deprecations
 from fm_mlflow.report.describe import describe_script
-from fm_mlflow.settings import Optional, Settings
+from fm_mlflow.scripts.fit_params import FitParams
+from fm_mlflow.scripts.memory_reasons import sound
+from fm_mlflow.scripts.same_data import are_same, has_digest, inputs_of
+from fm_mlflow.scripts.script_settings import (
+    ScriptSettings,
+    checked_data,
+    checked_params,
+    data_digest,
+    named_params,
+)
 from fm_mlflow.tracking.run import TrackedRun
-from fm_mlflow.training.run_contents import clocks, log_costs, log_curve, log_summary
+from fm_mlflow.training.run_contents import (
+    clocks,
+    log_costs,
+    log_curve,
+    log_kept,
+    log_summary,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -37,29 +49,7 @@ if TYPE_CHECKING:
     from fm_mlflow.tracking.recorder import LoggedModel
 
 _log = logging.getLogger("fm_mlflow")
-_CONTEXTS = ("training", "validation", "test")
 _EXAMPLES_LOGGED = 2
-_PARAM_NAME = re.compile(r"(?!.{251})[\w\-. :]+(/[\w\-. :]+)*")
-
-
-class ScriptSettings(Settings):
-    """What a script says of its training. Frozen; unknown names are refused."""
-
-    name: str = Field("", description="What is trained; empty takes the Keras model's name.")
-    seed: Optional[int] = Field(None, ge=0, le=2**32 - 1, description="Seed of the random state.")
-    dataset: str = Field("", description="Name of the data.")
-    measure: str = Field(
-        ",".join(MEASURED_PARTS), description="Costs to measure, with commas; or none."
-    )
-    flush_timeout: float = Field(
-        60.0, ge=0, description="Seconds that the end waits for a store that does not answer."
-    )
-
-    @field_validator("measure")
-    @classmethod
-    def _check_measure(cls, measure: str) -> str:
-        measured_parts(measure)
-        return measure
 
 
 class ScriptRun:
@@ -86,14 +76,17 @@ class ScriptRun:
         self.notice = notice
         self._settings = settings
         self._params = checked_params(params)
-        self._data = _checked(data)
-        self._digests = {context: _digest(part) for context, part in self._data.items()}
+        self._data = checked_data(data)
+        self._digests = {context: data_digest(part) for context, part in self._data.items()}
         self._run: TrackedRun | None = None
         self._started = time.perf_counter()
         self._load = load_average()
         self._model: LoggedModel | None = None
         self._names: MetricNames | None = None
         self._step = 0
+        self._fit_params = FitParams()
+        self._validation: Any = None
+        self._kept_epoch: int | None = None
         self._history: dict[str, list[float]] = {}
         self._metrics: dict[str, float] = {}
         self._title = settings.name or "training"
@@ -150,6 +143,8 @@ class ScriptRun:
             run.set_tags({keys.MODEL: settings.name})
         if self._data:
             run.set_tags({keys.DATASET_DIGEST: text_digest(*self._digests.values())})
+        if "validation" in self._digests:
+            self._validated(self._digests["validation"] == self._digests.get("test"))
         for context, part in self._data.items():
             inputs, targets = part if isinstance(part, tuple) else (part, None)
             run.log_arrays(
@@ -164,12 +159,22 @@ class ScriptRun:
 
     def close(self, error: BaseException | None = None) -> None:
         """Close the run as it truly ended."""
-        run, self._run = self._run, None
+        run, self._run, self._validation = self._run, None, None
         if run is not None:
             try:
                 run.__exit__(type(error), error, None)
             finally:
                 self._stop_monitors()
+            if error is None and not self._settings.quiet and not run.pending:
+                self._say_where(run)
+
+    def _say_where(self, run: TrackedRun) -> None:
+        from fm_mlflow.terminal.script import print_script_run
+        from fm_mlflow.tracking.store import tracking_uri
+
+        metrics = [*self._metrics, *self._history]
+        with contextlib.suppress(OSError):  # nobody reads stderr
+            print_script_run(run.run_id, run.name, tracking_uri(), run.experiment_id, metrics)
 
     def _stop_monitors(self) -> None:
         if self.memory is not None:
@@ -186,37 +191,63 @@ class ScriptRun:
         if self._energy is not None:
             self._energy.phase(name)
 
-    def begin(self, model: keras.Model, epochs: int | None, *, alone: bool = True) -> None:
-        """Log which model is trained, and how, before its first step.
+    def begin(
+        self,
+        model: keras.Model,
+        epochs: int | None,
+        *,
+        alone: bool = True,
+        validation_split: float = 0.0,
+    ) -> None:
+        """Log which model is trained, and how, before the first step of a fit.
 
         Args:
             model: Compiled, or trained by a loop of the script's own.
             epochs: Where they are known.
             alone: Whether nobody else logs the model's optimizer and summary to this run.
+            validation_split: The fraction that Keras holds out, if it does.
         """
-        from fm_mlflow.fitting.metric_names import MetricNames
         from fm_mlflow.training.compilation import compiled_params
 
-        if self._names is not None:
-            return
-        self._names = MetricNames()
-        if not self._settings.name:
+        self._fit_params.fits += 1
+        is_first = self._fit_params.fits == 1
+        if is_first and not self._settings.name:
             given, self._title = self._run_name(), plain_name(model)
             self.run.set_tags({keys.MODEL: self._title})
             if self.run.name == given:  # nobody gave it another
                 self.run.rename(self._run_name())
         params = compiled_params(model) if model.compiled else {}
-        if alone:
-            log_summary(self.run, model)
-        else:
+        if not alone:
             params = {name: value for name, value in params.items() if name == "loss"}
+        elif is_first:
+            log_summary(self.run, model)
         if epochs is not None and 0 < epochs <= MOST_EPOCHS:
             params["epochs"] = epochs
-        self.run.log_params(params, unless_logged=True)
+        if validation_split:
+            params["validation_split"] = validation_split
+        self.log_fit(params)
+
+    def log_fit(self, params: Mapping[str, Any]) -> None:
+        """Log parameters of the fit that is under way; of a later one, what it does otherwise."""
+        self.run.log_params(self._fit_params.named(params), unless_logged=True)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, unless the run holds them already."""
-        self.run.log_params(params, unless_logged=True)
+        self.run.log_params(named_params(params), unless_logged=True)
+
+    def validate_on(self, data: Any) -> None:
+        """Note what a fit is validated on: runs are chosen by it, unless they are tested on it."""
+        self._validation = data
+        test = self._digests.get("test")
+        self._validated(test is not None and has_digest(data, test))
+
+    def _validated(self, on_test_set: bool) -> None:
+        self.run.set_tags({keys.VALIDATED_ON: keys.TEST_SET if on_test_set else keys.HELD_OUT})
+
+    def keep_epoch(self, epoch: int | None, metrics: Mapping[str, float]) -> None:
+        """Log that the model has the weights of an earlier epoch than the last, if it has."""
+        self._kept_epoch = epoch
+        log_kept(self.run, epoch, metrics)
 
     @property
     def names(self) -> MetricNames:
@@ -243,6 +274,11 @@ class ScriptRun:
         from fm_mlflow.scripts.evaluation import evaluate
 
         self.phase(EVALUATION)
+        validation = self._validation
+        if validation is not None and are_same(
+            x, validation if y is None else inputs_of(validation)
+        ):
+            self._validated(on_test_set=True)
         found = evaluate(model, x, y, batch_size, self.names)
         self.run.log_metrics(found.metrics, of_model=self._model is not None)
         self._metrics |= found.metrics
@@ -290,56 +326,21 @@ class ScriptRun:
 
         self.phase("measuring")
         trained = replace(trained, energy=self._energy)
-        costs, flops = training_costs(trained, self.parts)
-        costs = [*map(self._sound, costs), *clocks(fit_seconds, self._model, self._started)]
+        with ignoring_deprecations():
+            costs, flops = training_costs(trained, self.parts)
+        costs = [
+            *(sound(each, self.memory) for each in costs),
+            *clocks(fit_seconds, self._model, self._started),
+        ]
         log_costs(self.run, self.run.name, costs, flops, self.memory, self._machine)
         self._metrics |= measurement.metrics(costs)
         if not self._history.keys().isdisjoint({keys.LOSS, keys.VAL_LOSS}):
             log_curve(self.run, self.run.name, self._history)
-        self.run.describe(describe_script(self._title, self._step, trained.images, self._metrics))
+        if self._fit_params.fits > 1:
+            self.run.log_params({"fits": self._fit_params.fits}, unless_logged=True)
+        counts = (self._step, trained.images)
+        self.run.describe(describe_script(self._title, *counts, self._metrics, self._kept_epoch))
 
     def _run_name(self) -> str:
         seed = self._settings.seed
         return self._title if seed is None else f"{self._title}, seed {seed}"
-
-    def _sound(self, cost: Measurement) -> Measurement:
-        """Leave out a memory of training that would say nothing, and say what helps."""
-        reason = ""
-        if cost.name == keys.MEMORY_TRAINING and self.memory and not self.memory.isolated:
-            reason = "this process had trained before; a process for each training measures it"
-        elif cost.name == keys.MEMORY_TRAINING and cost.value is not None and cost.value < 0:
-            reason = "the process freed more than the training took; start one for each training"
-        elif cost.name in (keys.MEMORY_BASELINE, keys.MEMORY_TRAINING) and cost.value is None:
-            reason = "the model was built before; a script inside `fm_mlflow.track` measures it"
-        return replace(cost, value=None, reason=reason) if reason else cost
-
-
-def _checked(data: Mapping[str, Any] | None) -> dict[str, Any]:
-    if data is None:
-        return {}
-    if not isinstance(data, Mapping) or not data or not set(data) <= set(_CONTEXTS):
-        given = sorted(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
-        accepted = f"a mapping from {', '.join(_CONTEXTS)} to inputs or (inputs, targets)"
-        raise InputError("data", given, accepted)
-    return dict(data)
-
-
-def _digest(part: Any) -> str:
-    try:
-        return array_digest(part)
-    except ValueError as error:
-        accepted = "arrays, data frames, tensors, or lists, tuples and mappings of them"
-        raise InputError("data", one_line(error), accepted) from error
-
-
-def checked_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return parameters of a script's own.
-
-    Raises:
-        InputError: MLflow would refuse a name, and with it all that is logged in one record.
-    """
-    given = dict(params or {})
-    for name in given:
-        if not isinstance(name, str) or not _PARAM_NAME.fullmatch(name):
-            raise InputError("params", name, "names of letters, digits, space and _ - . : /")
-    return given

@@ -89,7 +89,7 @@ class Tracked(ScriptRun):
 
             model, x, y, batch_size = self._measured
             self.begin(model, None)
-            self.log_params({"batch_size": batch_size, "epochs": self.step})
+            self.log_fit({"batch_size": batch_size, "epochs": self.step})
             of_loop = (self._examples, batch_size, self._seconds, self.memory)
             self.log_costs(Trained(model, x, y, *of_loop), sum(self._seconds))
         elif self._costs is not None:

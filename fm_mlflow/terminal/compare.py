@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison
-from fm_mlflow.analysis.prose.words import counted
+from fm_mlflow.analysis.prose.words import capitalised, counted
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Cell, Table
 from fm_mlflow.results.compare import CompareResult
@@ -47,12 +47,10 @@ def print_compare_result(console: SafeConsole, result: CompareResult) -> None:
 def print_comparison(console: SafeConsole, comparison: Comparison) -> None:
     """Show the decision, the warnings and the results."""
     report = contents(comparison)
-    best = comparison.best
-    print_line(console, f"{comparison.experiment}: {report.scope}", "bold")
-    print_line(console, f"Decision: {best.model or 'no model is chosen'}", "bold")
-    print_line(console, comparison.summary)
-    if best.model is None and best.reason not in comparison.summary:
-        print_line(console, best.reason)
+    print_line(console, report.title, "dim")
+    print_line(console, comparison.headline, "bold")
+    for line in filter(None, (comparison.evidence, f"{capitalised(report.scope)}.")):
+        print_line(console, line)
     facts = (fact for fact in report.decision if fact[0].startswith(("Compared", "Excluded")))
     _print_points(console, (": ".join(fact) for fact in facts))
     if warnings := comparison.warnings:

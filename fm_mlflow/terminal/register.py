@@ -36,9 +36,15 @@ _VERDICTS = {
     False: shown("FAILED", "bold red"),
     None: shown("-", "dim"),
 }
+_CONSISTENT = shown("as logged", "yellow")
+"""What the run says agrees with itself."""
+
 _FIGURES = (keys.FLOPS_INFERENCE, keys.SIZE_INFERENCE, keys.LATENCY_P50)
 _PORT = 5001
-_BY_MODEL = "* measured by the process that ran the model's code, which could say otherwise"
+_MARKS = {
+    "model": ("*", "measured by the process that ran the model's code, which could say otherwise"),
+    "run": ("**", "of the predictions that the run logged: the model was not tested again"),
+}
 
 
 def print_registration(console: SafeConsole, result: Registration) -> None:
@@ -51,7 +57,7 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
             _marked(check.figure, check.by),
             _value(check, check.logged),
             _value(check, check.measured),
-            _VERDICTS[check.passed],
+            _CONSISTENT if check.passed and check.by == "run" else _VERDICTS[check.passed],
         )
         for check in result.checks
     ]
@@ -64,9 +70,9 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
             for each in result.gates
         ]
         console.print(_table(("gate", "required", "found", ""), gates))
-    measured_by = [*(each.by for each in result.checks), *(each.by for each in result.gates)]
-    if "model" in measured_by:
-        print_line(console, f"  {_BY_MODEL}", "dim")
+    measured_by = {*(each.by for each in result.checks), *(each.by for each in result.gates)}
+    for mark, meaning in (each for by, each in _MARKS.items() if by in measured_by):
+        print_line(console, f"  {mark} {meaning}", "dim")
     if result.dataset_note:
         print_line(console, result.dataset_note)
     print_line(console, _outcome(result), "bold")
@@ -84,7 +90,7 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
 
 
 def _marked(name: str, by: str) -> str:
-    return f"{name} *" if by == "model" else name
+    return f"{name} {_MARKS[by][0]}" if by in _MARKS else name
 
 
 def print_versions(console: SafeConsole, listed: VersionList) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Column
 
 from fm_mlflow.analysis.prose.words import listed
+from fm_mlflow.dataset_setting import BUILTIN
 from fm_mlflow.naming import dataset_title
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results.train import TrainResult
@@ -26,7 +27,8 @@ def print_training_result(console: SafeConsole, result: TrainResult) -> None:
     """Show the figures of a run, where it is, and what to do with it next."""
     console.print()
     print_line(console, f"{result.run_name} on {dataset_title(result.config.dataset)}", "bold")
-    console.print(pairs(training_figures(result.metrics)))
+    noun = "images" if result.config.dataset in BUILTIN else "examples"
+    console.print(pairs(training_figures(result.metrics, noun)))
     columns = (Column(style="dim", no_wrap=True), Column(justify="right"), Column(justify="right"))
     heads = ("", shown("measured", "dim"), shown("rule of thumb", "dim"))
     beside = grid(columns, [heads, *measured_and_estimated(result.metrics)])

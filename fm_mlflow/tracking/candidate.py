@@ -41,7 +41,7 @@ class Candidate:
         model_digest: Of all of them: what is verified, and what may be promoted.
         own_digest: Of those that stay as the training saved them.
         saved_digest: The same when it saved them; None where the logged model does not say.
-        input_shape: Of one image, as the model's signature says.
+        input_shape: Of one image, as the model's signature says; None where it has several inputs.
         class_names: Those that travel with the model, in label order.
         gives_logits: Whether its outputs are logits; None where it does not say.
         predictions_file: The run's predictions on the test set; None where a run on data of its own
@@ -58,7 +58,7 @@ class Candidate:
     model_digest: str
     own_digest: str
     saved_digest: str | None
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | None
     class_names: tuple[str, ...]
     gives_logits: bool | None
     predictions_file: Path | None
@@ -171,12 +171,13 @@ def _readable(uri: str) -> Iterator[None]:
         raise GateError(f"{uri} is missing or cannot be read: {one_line(error)}") from error
 
 
-def _interface(file: Path) -> tuple[tuple[int, ...], tuple[str, ...], bool | None]:
+def _interface(file: Path) -> tuple[tuple[int, ...] | None, tuple[str, ...], bool | None]:
     """Read from a model's description the shape of an image, its classes and kind of outputs."""
     try:
         described = read_yaml(file)
-        (column,) = json.loads(described["signature"]["inputs"])
-        shape = tuple(int(size) for size in column["tensor-spec"]["shape"][1:])
+        inputs = json.loads(described["signature"]["inputs"])
+        shapes = [tuple(map(int, each["tensor-spec"]["shape"][1:])) for each in inputs]
+        shape = shapes[0] if len(shapes) == 1 else None
         return shape, class_names(described), gives_logits(described)
     except (
         *(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError),

@@ -233,7 +233,7 @@ def _record(run: Run, experiment: str) -> TrainingRun:
         model=tags.get(keys.MODEL) or _normal(params.get("model", "")) or name,
         config=_config(params, tags),
         seed=int(seed) if seed.isdecimal() else None,
-        metrics={name: value for name, value in run.data.metrics.items() if is_number(value)},
+        metrics=_of_the_model(run.data.metrics),
         data_digest=tags.get(keys.DATASET_DIGEST),
         machine={
             name.removeprefix(keys.MACHINE_PREFIX): value
@@ -250,7 +250,26 @@ def _record(run: Run, experiment: str) -> TrainingRun:
         experiment=experiment,
         status=run.info.status,
         error=tags.get(keys.ERROR),
+        held_out=_held_out(params, tags),
     )
+
+
+def _of_the_model(logged: Mapping[str, float]) -> dict[str, float]:
+    """Return the last values; where an earlier epoch's weights were kept, those of that epoch."""
+    prefix = keys.KEPT_PREFIX
+    kept = {name.removeprefix(prefix): name for name in logged if name.startswith(prefix)}
+    names = {**{name: name for name in logged if not name.startswith(prefix)}, **kept}
+    return {name: logged[each] for name, each in names.items() if is_number(logged[each])}
+
+
+def _held_out(params: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+    """Tell whether a run validated on data that it neither trained on nor was tested on."""
+    if keys.VALIDATED_ON in tags:
+        return tags[keys.VALIDATED_ON] == keys.HELD_OUT
+    try:
+        return float(params.get("validation_split", "0")) > 0
+    except ValueError:  # a parameter of that name that other software logged
+        return False
 
 
 def model_uri(run: Run) -> str | None:

@@ -46,7 +46,7 @@ class Wanted:
 
 
 def read_predictions(path: Path, wanted: Wanted) -> tuple[Predictions | None, ExampleErrors | None]:
-    """Read predictions a few rows at a time: of an example only two numbers are kept.
+    """Read predictions a few rows at a time: of an example only three numbers are kept.
 
     Args:
         path: An .npz file of `label` (n,) and `probability` (n, classes); or of `target` and
@@ -84,15 +84,18 @@ def _classes(
     if not (true.min() >= 0 and true.max() < classes):
         raise ValueError(f"labels {true.min()} to {true.max()} of {classes} classes")
     with_losses = wanted.quantity == "cross-entropy"
-    predicted, of_truth, done = [], [], 0
+    predicted, confidence, of_truth, done = [], [], [], 0
     for part in probability.chunks():
         predicted.append(part.argmax(axis=1).astype(kind))
+        with np.errstate(all="ignore"):  # whatever a file may hold; what is NaN is no confidence
+            confidence.append(np.nan_to_num(part.max(axis=1).astype(np.float32)))
         if with_losses:
             labels = true[done : done + len(part)].astype(np.intp)
             of_truth.append(part[np.arange(len(part)), labels].astype(np.float64))
             done += len(part)
     errors = _cross_entropy(np.concatenate(of_truth), true, wanted) if with_losses else None
-    return Predictions(true.astype(kind), np.concatenate(predicted)), errors
+    said = (np.concatenate(each) for each in (predicted, confidence))
+    return Predictions(true.astype(kind), *said), errors
 
 
 def _cross_entropy(

@@ -272,6 +272,7 @@ class Recorder:
         output_example: Any,
         class_names: tuple[str, ...],
         gives_logits: bool | None = None,
+        takes_images: bool = False,
         code_folder: Path = Path(),
         code_files: tuple[Path, ...] = (),
         requirements: tuple[str, ...] = (),
@@ -285,6 +286,7 @@ class Recorder:
             output_example: The model's outputs for them, shape (n, classes).
             class_names: Travel with the model as metadata, in label order.
             gives_logits: Likewise; its outputs are logits, no probabilities. None of no classifier.
+            takes_images: Likewise; its inputs are grey levels, scaled, no numbers of other kinds.
             code_folder: The folder that a user's own modules are imported from.
             code_files: Their source files that loading needs, relative to it.
             requirements: Packages that these need, as pip takes them.
@@ -303,6 +305,7 @@ class Recorder:
             output_example=output_example,
             class_names=class_names,
             gives_logits=gives_logits,
+            takes_images=takes_images,
             code_folder=code_folder,
             code_files=code_files,
             requirements=requirements,

@@ -16,7 +16,15 @@ import numpy as np
 import yaml
 from mlflow.entities import LoggedModel
 
-from fm_mlflow.data.model_io import LOGITS, NUMBERS, OUTPUTS, PROBABILITIES
+from fm_mlflow.data.model_io import (
+    IMAGES,
+    INPUTS,
+    LOGITS,
+    NUMBERS,
+    OUTPUTS,
+    PROBABILITIES,
+)
+from fm_mlflow.process.quiet import ignoring_deprecations
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -33,6 +41,7 @@ def save_model(
     output_example: Any,
     class_names: tuple[str, ...],
     gives_logits: bool | None,
+    takes_images: bool = False,
     code_folder: Path,
     code_files: tuple[Path, ...],
     requirements: tuple[str, ...],
@@ -46,6 +55,7 @@ def save_model(
         output_example: The model's outputs for them, shape (n, classes) or (n, ...) of numbers.
         class_names: Travel with the model as metadata, in label order; none of numbers.
         gives_logits: Likewise; its outputs are logits, no probabilities. None of no classifier.
+        takes_images: Likewise; its inputs are grey levels, scaled, no numbers of other kinds.
         code_folder: The folder that a user's own modules are imported from.
         code_files: Their source files that loading needs, relative to it.
         requirements: Packages that these need, as pip takes them.
@@ -57,6 +67,7 @@ def save_model(
     from mlflow.models import infer_signature
 
     metadata: dict[str, Any] = {"class_names": list(class_names)}
+    metadata[INPUTS] = IMAGES if takes_images else NUMBERS
     if gives_logits is not None:
         metadata[OUTPUTS] = LOGITS if gives_logits else PROBABILITIES
     elif not class_names:
@@ -66,6 +77,7 @@ def save_model(
     installed = [f"{module.__name__}=={module.__version__}" for module in modules]
     # MLflow tries the example, and Keras draws a progress bar on stdout for that.
     with (
+        ignoring_deprecations(),
         redirect_stdout(io.StringIO()),
         _its_own_custom_objects(model),
         _versions_by_name(),

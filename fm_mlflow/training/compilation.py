@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _LOSS = "a model compiled with a loss for class numbers, such as sparse_categorical_crossentropy"
 _STEPS = ("train_step", "test_step", "compute_metrics")
+_DEFAULT_OPTIMIZER = "rmsprop"
+"""That of `keras.Model.compile`."""
+
 _SHIFT = 3.0
 _SAME = 1e-4
 _SCHEDULE = (
@@ -47,7 +50,8 @@ def params_of(model: keras.Model) -> dict[str, Any]:
 
 def compiled_params(model: keras.Model) -> dict[str, Any]:
     """Return optimizer, loss and learning rate that a model was compiled with, unchecked."""
-    rates = {key: _described(each) for key, each in own_optimizers(model).items()}
+    used = _without_default(model, own_optimizers(model))
+    rates = {key: _described(each) for key, each in used.items()}
     params: dict[str, Any] = {"loss": _name(model.loss)}
     if len(rates) == 1:
         ((kind, rate),) = rates.values()
@@ -59,6 +63,16 @@ def compiled_params(model: keras.Model) -> dict[str, Any]:
         for key, (kind, rate) in rates.items()
     ]
     return {"optimizer": ", ".join(each) or "none", **params}
+
+
+def _without_default(model: keras.Model, optimizers: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what `super().compile()` made without being asked, beside optimizers of its own."""
+    default = keras.optimizers.get(_DEFAULT_OPTIMIZER).get_config()
+    others = {key: each for key, each in optimizers.items() if each is not model.optimizer}
+    if not others or not is_own(model, "compile") or model.optimizer is None:
+        return optimizers
+    config = {**_inner(model.optimizer).get_config(), "name": default["name"]}
+    return others if config == default else optimizers
 
 
 def _name(loss: Any) -> str:

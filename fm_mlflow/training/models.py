@@ -288,7 +288,8 @@ def _check_classes(
     """Check a classifier's outputs and loss; tell whether it gives logits."""
     if outputs.shape != (len(inputs), classes):
         got = outputs.shape[1:]
-        raise UnfitError(f"one output of shape (None, {classes}); the model gives {got}")
+        hint = " (a softmax of 2 units instead of one sigmoid)" if got == (1,) else ""
+        raise UnfitError(f"one output of shape (None, {classes}){hint}; the model gives {got}")
     kind, taken = output_kind(model, inputs), None
     if model.compiled:
         taken = loss_takes(model, np.resize(inputs, (classes, *inputs.shape[1:])))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES_LOGGED = 2
 _PREDICTION_BATCH = 1000
+_OF_THE_EPOCH = (keys.EPOCH_SECONDS, keys.LEARNING_RATE, keys.MEMORY_RSS)
 _OF_ONE_PROCESS = (keys.ENERGY_TRAINING, keys.ENERGY_GPU_TRAINING)
 
 
@@ -87,6 +88,10 @@ def log_outcome(
         log_stop(run, fitted.stopped)
         if run.name == run_name(config):  # nobody gave it another
             run.rename(name)
+    if fitted.kept_epoch is not None:
+        at = fitted.kept_epoch - 1
+        of_kept = {name: each[at] for name, each in fitted.history.items() if at < len(each)}
+        log_kept(run, fitted.kept_epoch, of_kept)
     test = dataset.test
     outputs, evaluated = built.predict_and_evaluate(test, _PREDICTION_BATCH)
     outcome: dict[str, float] = {keys.TEST_LOSS: float(evaluated["loss"])}
@@ -114,6 +119,7 @@ def log_outcome(
         output_example=np.asarray(built.model(example, training=False)),
         class_names=built.class_names,
         gives_logits=built.gives_logits,
+        takes_images=dataset.noun == "images",
         code_folder=built.source.folder,
         code_files=built.source.files,
         requirements=built.source.requirements,
@@ -147,6 +153,21 @@ def log_stop(run: TrackedRun, stopped: Stop) -> None:
         del tags[keys.BEST_EPOCH], params["best_epoch"]
     run.set_tags(tags)
     run.log_params(params, unless_logged=True)  # of the run before it was extended
+
+
+def log_kept(run: TrackedRun, epoch: int | None, history: Mapping[str, float]) -> None:
+    """Log whose epoch's weights the model has, and the figures of that epoch as the model's.
+
+    Args:
+        run: The run.
+        epoch: From 1; None where the model has the weights of the last epoch.
+        history: The metrics of that epoch, by logged name.
+    """
+    if epoch is None:
+        return
+    run.set_tags({keys.KEPT_EPOCH: str(epoch)})
+    of_model = {name: value for name, value in history.items() if name not in _OF_THE_EPOCH}
+    run.log_metrics({f"{keys.KEPT_PREFIX}{name}": value for name, value in of_model.items()})
 
 
 def clocks(fit_seconds: float, logged: LoggedModel | None, started: float) -> list[Measurement]:

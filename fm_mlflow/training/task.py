@@ -39,10 +39,13 @@ def predicts_numbers(model: keras.Model, output_shape: tuple[int, ...], dataset:
     if not model.compiled or any(part in loss for part in _OF_CLASSES):
         if not classes:
             targets = dataset.train.targets
+            hint = ""
+            if targets.ndim == 2 and np.isin(targets[:1], (0, 1)).all() and targets[:1].sum() == 1:
+                hint = "; of one-hot rows, y.argmax(axis=1) with a sparse loss"
             its = f"its loss, {loss}," if loss else "the loss of one that is not compiled"
             raise UnfitError(
                 f"{_LOSS}: the targets are {targets.dtype} of shape {targets.shape[1:]}, no class "
-                f"numbers from 0; {its} is one for classes"
+                f"numbers from 0; {its} is one for classes{hint}"
             )
         return False
     if loss in _OF_NUMBERS:

@@ -10,9 +10,10 @@ import os
 import re
 import symtable
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -255,16 +256,37 @@ def _modules_of(package: Path) -> Iterator[Path]:
 
 def _requirements(files: Iterable[Path]) -> set[str]:
     """Return the distributions that the files import, beyond what every model needs."""
-    imported = set()
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                imported.add(node.module.partition(".")[0])
+    imported = {name for file in files for name in _imports_of(file, file.stat().st_mtime_ns)}
     imported -= _ALWAYS_REQUIRED | sys.stdlib_module_names
-    if not imported:  # listing the contents of all installed packages takes half a second
+    if not imported:
         return set()
-    distributions = metadata.packages_distributions()
+    distributions = _distributions(_installed())
     names = {distributions[module][0] for module in imported if module in distributions}
     return {f"{name}=={metadata.version(name)}" for name in names}
+
+
+@lru_cache(maxsize=1000)
+def _imports_of(file: Path, _modified: int) -> frozenset[str]:
+    """Return the top-level modules that a file imports, as it was when it was last modified."""
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported.add(node.module.partition(".")[0])
+    return frozenset(imported)
+
+
+def _installed() -> frozenset[str]:
+    """Return the folders that describe the distributions; they bear names and versions."""
+    suffixes, found = (".dist-info", ".egg-info"), set()
+    for place in sys.path:
+        with suppress(OSError):  # not a folder
+            found |= {name for name in os.listdir(place or ".") if name.endswith(suffixes)}
+    return frozenset(found)
+
+
+@lru_cache(maxsize=1)
+def _distributions(_of: frozenset[str]) -> Mapping[str, list[str]]:
+    """Return the distributions of each module: to list all their files takes half a second."""
+    return metadata.packages_distributions()

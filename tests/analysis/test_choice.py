@@ -55,7 +55,7 @@ def test_the_cheapest_of_those_that_cannot_be_told_apart() -> None:
     decision = best(*each)
     assert decision.model == "small"
     assert decision.contenders == ("big", "small")
-    assert "it is the cheapest of them by FLOPs to predict an image (10)" in decision.reason
+    assert "it is the cheapest of them by FLOPs per prediction (10)" in decision.reason
     assert best(*each, cost=LATENCY).model == "big"
 
 
@@ -100,8 +100,8 @@ def test_bounds_exclude() -> None:
     decision = best(*each, max_flops=500_000)
     assert decision.model == "mlp"
     assert decision.excluded == {
-        "cnn": "FLOPs to predict an image 1,442,332, max_flops is 500,000",
-        "unknown": "FLOPs to predict an image not measured, max_flops is 500,000",
+        "cnn": "FLOPs per prediction 1,442,332, max_flops is 500,000",
+        "unknown": "FLOPs per prediction not measured, max_flops is 500,000",
     }
     nobody = best(*each, max_flops=1)
     assert nobody.model is nobody.run_id is None
@@ -120,11 +120,14 @@ def test_a_bound_that_excludes_all_of_the_top_leaves_the_next() -> None:
 def test_the_run_is_chosen_by_held_out_images_where_there_are_some() -> None:
     accuracies = [0.90, 0.91, 0.92]
     validation = {keys.VAL_ACCURACY: [0.95, 0.94, 0.93]}
-    decision = best(runs("cnn", accuracies, metrics=validation, config={"validation_split": "0.1"}))
+    decision = best(runs("cnn", accuracies, metrics=validation, held_out=True))
     assert decision.run_id == "cnn-0"
-    assert "highest final accuracy on the held-out validation images (0.9500)." in decision.reason
+    assert "highest accuracy on the held-out validation images (0.9500)." in decision.reason
     # Without, the validation accuracy is that of the test set.
     assert best(runs("cnn", accuracies, metrics=validation)).run_id == "cnn-2"
+    # A script may call its test set held out.
+    same = {keys.VAL_ACCURACY: accuracies}
+    assert best(runs("cnn", accuracies, metrics=same, held_out=True)).run_id == "cnn-2"
     assert best(runs("cnn", [0.9])).reason.endswith("Run cnn-0 is its only one.")
 
 

@@ -142,7 +142,7 @@ def test_two_single_models_without_predictions() -> None:
     assert verdict.verdict == "not_distinguishable"
     assert verdict.p_value is verdict.ci_low is None
     assert verdict.test == ""
-    assert "one run each, without predictions to compare image by image" in verdict.words
+    assert "one run each, without predictions to compare example by example" in verdict.words
 
 
 def test_one_run_against_several_says_what_it_can_reach() -> None:
@@ -165,7 +165,7 @@ def test_a_difference_that_the_choice_of_images_explains() -> None:
     verdict = verdict_of(each, details=details)
     assert verdict.p_value == pytest.approx(2 / 252)
     assert verdict.verdict == "not_distinguishable"
-    expected = "but not beyond what seeds and the choice of test images explain together"
+    expected = "but not beyond what seeds and the choice of test examples explain together"
     assert expected in verdict.words
     assert verdict.ci_low is not None
     assert verdict.ci_low < 0
@@ -220,12 +220,12 @@ def test_counts_are_compared_as_counts() -> None:
     assert verdict.p_value is None
     assert verdict.ci_low == verdict.ci_high == verdict.difference == 972_384
     assert verdict.words == (
-        "FLOPs to predict an image: b 469,948; a 1,442,332, 3.07 times that (exact count)."
+        "FLOPs per prediction: b 469,948; a 1,442,332, 3.07 times that (exact count)."
     )
     same = cost_verdict(keys.FLOPS_INFERENCE, 5.0, 5.0)
     assert same.verdict == "not_distinguishable"
     assert same.probability_of_improvement == 0.5
-    assert same.words == "FLOPs to predict an image: a and b the same, 5 (exact count)."
+    assert same.words == "FLOPs per prediction: a and b the same, 5 (exact count)."
 
 
 def test_a_count_that_varies_between_runs_is_not_exact() -> None:

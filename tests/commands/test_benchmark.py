@@ -252,3 +252,20 @@ def test_signals_are_heard_again_afterwards(store: Store) -> None:
     with pytest.raises(Interrupted):
         benchmark(**SETTINGS, seeds=1, executor=Cluster(interrupt_after=0))
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_models_are_compared_by_the_metric_that_was_asked_for(store: Store) -> None:
+    settings = {**SETTINGS, "models": "mlp", "seeds": 2}
+    with pytest.raises(ComparisonError, match=r"metric: received 'test_mea'.*--resume \w+") as told:
+        benchmark(**settings, metric="test_mea", executor=Cluster())
+    assert "test_mea" not in str(told.value).partition("compare them with")[2]
+    assert len(of_kind(store, "training")) == 2
+
+    parent = only(store, "benchmark").info.run_id
+    again = benchmark(**settings, metric="val_loss", resume=parent, executor=Cluster())
+
+    assert again.comparison is not None
+    objective = again.comparison.comparison.objective
+    assert (objective.metric, objective.smaller_is_better) == ("val_loss", True)
+    with pytest.raises(InputError, match="one of the two directions"):
+        benchmark(smaller_is_better=True, larger_is_better=True)

@@ -46,16 +46,16 @@ def test_a_killed_training_is_done_again(store: Store, project: Path) -> None:
     done = run_by_mlflow(
         store,
         project,
-        f"models={store.folder}/tiny.py:build,{store.folder}/tiny.py:fragile",
+        f"models=mlp,{store.folder}/tiny.py:fragile",
         *("seeds=1", "jobs=2", "dataset=digits", "epochs=1", "measure=none", f"output={output}"),
         entry_point="benchmark",
     )
     assert done.returncode != 0
     runs = by_name(store)
-    (parent,) = runs["benchmark of tiny.py:build, tiny.py:fragile, 1 seed"]
+    (parent,) = runs["benchmark of mlp, tiny.py:fragile, 1 seed"]
     assert parent.info.status == "FAILED"
     assert parent.data.tags["mlflow.project.entryPoint"] == "benchmark"
-    (built,) = runs["tiny.py:build, 1 epoch, seed 0"]
+    (built,) = runs["mlp, 1 epoch, seed 0"]
     assert built.info.status == "FINISHED"
     assert built.data.tags["fm_mlflow.jobs"] == "2"
     (killed,) = runs["tiny.py:fragile, 1 epoch, seed 0"]
@@ -85,7 +85,7 @@ def test_a_killed_training_is_done_again(store: Store, project: Path) -> None:
         "FAILED",
         "FINISHED",
     ]
-    assert len(runs["tiny.py:build, 1 epoch, seed 0"]) == 1
+    assert len(runs["mlp, 1 epoch, seed 0"]) == 1
 
 
 @contextmanager

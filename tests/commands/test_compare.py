@@ -145,7 +145,7 @@ def test_hostile_names_are_shown_not_run(store: Store) -> None:
     fill(store, [Simulated(name=hostile, status="FAILED", tags={keys.ERROR: hostile})])
     compare(output="out")
     page = Path("out/report.html").read_text()
-    assert "<script" not in page
+    assert page.count("<script") == 1  # its own
     assert "&lt;script&gt;" in page
     code = re.compile(r"^    .*$", re.MULTILINE)  # shown as it is
     text = code.sub("", Path("out/report.md").read_text())

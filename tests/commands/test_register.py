@@ -31,6 +31,7 @@ from fm_mlflow.registration import checks
 from fm_mlflow.tracking.model_files import ModelChangedError
 from tests.data.test_dataset import small_files, write
 from tests.processes import command_in_this_process, is_running
+from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.stores import Store, active_store, copy_store, make_store
 from tests.trained import DIGITS
 from tests.verified import (
@@ -107,17 +108,6 @@ def copied(
     monkeypatch.chdir(tmp_path)
     with active_store(copy_store(one_run[0], tmp_path)) as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def _short_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time fewer calls: what the latency is makes no difference here."""
-    from fm_mlflow.measure import latency
-
-    repeat = latency._repeat
-    monkeypatch.setattr(
-        latency, "_repeat", lambda call, seconds, *counts: repeat(call, seconds / 20, *counts)
-    )
 
 
 def registered(store: Store) -> dict[str, int]:

@@ -12,7 +12,8 @@ import pytest
 import fm_mlflow
 from fm_mlflow import GateError, InputError, keys, register
 from fm_mlflow.registration import checks
-from tests.scripts.nets import LABELS, X, Y, classifier, regression
+from tests.quick_costs import quick_costs as quick_costs  # a fixture
+from tests.scripts.nets import LABELS, X, Y, classifier, regression, two_by_two
 from tests.stores import Store, active_store, copy_store, make_store
 from tests.verified import run_in_this_process
 
@@ -70,6 +71,7 @@ def test_the_best_by_its_error_is_promoted_and_what_was_not_verified_is_said(own
     by_figure = {check.figure: check for check in done.checks}
     mae = by_figure["test_mae"]
     assert mae.passed
+    assert mae.by == "run"
     assert isinstance(mae.measured, float)
     assert mae.measured == pytest.approx(mae.logged, rel=1e-5)
     assert mae.rule.endswith("its test data are not here")
@@ -94,11 +96,45 @@ def test_the_best_by_its_error_is_promoted_and_what_was_not_verified_is_said(own
     assert own.store.client.get_registered_model(NAME).aliases == {"champion": 1}
 
 
+def test_a_model_of_several_inputs_and_outputs_is_registered(own: Tracked) -> None:
+    model, inputs, targets = two_by_two()
+    with fm_mlflow.track("two", seed=0, dataset="both", measure="flops", quiet=True) as run:
+        model.fit(inputs, targets, verbose=0, callbacks=[run.costs])
+        run.evaluate(model, inputs, targets)
+        run.log_model(model, {name: part[:8] for name, part in inputs.items()})
+    done = register(metric="test_price_loss", dataset="both")
+    assert (done.name, done.outcome) == ("both-model", "registered")
+    by_figure = {check.figure: check for check in done.checks}
+    signature = by_figure["signature"]
+    assert (signature.logged, signature.measured) == ("several inputs", "predicted")
+    for figure in ("model files", keys.PARAMETERS_TRAINABLE, keys.FLOPS_INFERENCE):
+        assert by_figure[figure].passed, by_figure[figure]
+
+
 def test_too_large_an_error_is_refused(own: Tracked) -> None:
-    with pytest.raises(GateError, match=r"--min-metric: .*, required: at most 1e-06") as refused:
+    told = r"test_mae \(--min-metric\): .*, required: at most 1e-06; no other run keeps the bounds"
+    with pytest.raises(GateError, match=told) as refused:
         register(metric="test_mae", min_metric=1e-6)
     assert refused.value.exit_code == 3
     assert own.store.client.search_registered_models() == []
+
+
+def test_a_run_that_would_pass_is_named_but_not_chosen_for_its_test_score(own: Tracked) -> None:
+    # Of two seeds, the one that validates better is chosen; the bound lies between their scores.
+    scores = {}
+    for seed, (test, validation) in enumerate([(0.4, 0.1), (0.2, 0.3)]):
+        with fm_mlflow.track("seeds", seed=seed, dataset="s", measure="none", quiet=True) as run:
+            with run.epoch() as metrics:
+                metrics.update(loss=1.0, val_mae=validation)
+            run.run.set_tags({keys.VALIDATED_ON: keys.HELD_OUT})
+            run.run.log_metrics({"test_mae": test})
+            run.log_model(regression(), X[:8])
+            scores[seed] = run.run_id
+    expected = rf"1 run would keep the bounds by what they logged, the best of them {scores[1]} \("
+    with pytest.raises(GateError, match=expected) as refused:
+        register(metric="test_mae", models="seeds", dataset="s", min_metric=0.3)
+    assert refused.value.registration is not None
+    assert refused.value.registration.run_id == scores[0]
 
 
 def test_predictions_that_do_not_give_the_error_are_a_forgery(own: Tracked) -> None:

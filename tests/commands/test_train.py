@@ -28,7 +28,10 @@ from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.run_details import load_details
 from tests.outages import Line, Way
 from tests.stores import Store, active_store
-from tests.trained import DIGITS, MEASURED, Finished
+from tests.trained import DIGITS, MEASURED, Finished, Settings
+
+PLAIN: Settings = {"epochs": 1, "fit_loop": "keras"}
+"""Where the loop makes no difference: XLA compiles for a second."""
 
 # Parameter counts, sizes and estimates of the reference notebook.
 REFERENCE = {
@@ -294,7 +297,7 @@ def test_held_out_images_the_optimizer_and_users_own_logging(store: Store, digit
         def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
             mlflow.log_metric("mine", 42)
 
-    settings = {**DIGITS, "epochs": 1, "validation_split": 0.25, "optimizer": "sgd"}
+    settings = {**DIGITS, **PLAIN, "validation_split": 0.25, "optimizer": "sgd"}
     result = train("mlp", learning_rate=0.02, callbacks=[Logs()], **settings)
     held = digits.hold_out(0.25).validation
     assert held is not None
@@ -347,7 +350,7 @@ class TestEnds:
                     raise RuntimeError("no more\nsecond line")
 
         with pytest.raises(RuntimeError, match="no more"):
-            train("mlp", dataset="digits", epochs=3, callbacks=[Breaks()])
+            train("mlp", dataset="digits", callbacks=[Breaks()], **{**PLAIN, "epochs": 3})
         run = store.only_run()
         assert run.info.status == "FAILED"
         assert run.info.end_time
@@ -470,7 +473,7 @@ class TestRunsOfOthers:
         self, store: Store, finished: Finished
     ) -> None:
         with mlflow.start_run(run_name="my study") as mine:
-            result = train("mlp", **{**DIGITS, "epochs": 1, "seed": 1})
+            result = train("mlp", **{**DIGITS, **PLAIN, "seed": 1})
             assert mlflow.active_run() is not None
             mlflow.log_metric("afterwards", 1)
         run = store.only_run()

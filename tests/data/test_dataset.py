@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fm_mlflow.data import fashion_mnist
+from fm_mlflow.data import dataset, fashion_mnist
 from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.errors import DataError, InputError
 from tests.processes import free_port
@@ -288,6 +288,14 @@ def test_digits() -> None:
     enlarged = loaded.test.inputs[0, 3:26:3, 3:26:3]
     np.testing.assert_allclose(enlarged, original * 255 / 16, atol=0.5)
     assert not loaded.test.inputs[:, [0, 1, 26, 27]].any()
+
+
+def test_digits_are_read_without_scikit_learn_or_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.delattr("sklearn.datasets.load_digits")
+        read = load_dataset("digits")
+    monkeypatch.setattr(dataset, "find_spec", lambda _name: None)
+    assert load_dataset("digits").digest == read.digest
 
 
 def test_hold_out_takes_the_last_share() -> None:

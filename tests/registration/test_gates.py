@@ -128,9 +128,10 @@ def test_the_bound_of_a_metric(
     config = RegisterConfig(metric=metric, smaller_is_better=smaller, min_metric=bound)
     objective = Objective.of(config)
     (gate,) = check_bounds(config, {metric: holds}, objective)
-    assert (gate.name, gate.bound, gate.passed) == ("--min-metric", demanded, True)
-    assert passed(check_bounds(config, {metric: breaks}, objective)) == {"--min-metric": False}
-    assert passed(check_bounds(config, {}, objective)) == {"--min-metric": False}
+    name = f"{metric} (--min-metric)"
+    assert (gate.name, gate.bound, gate.passed) == (name, demanded, True)
+    assert passed(check_bounds(config, {metric: breaks}, objective)) == {name: False}
+    assert passed(check_bounds(config, {}, objective)) == {name: False}
 
 
 def by_mae(candidate: Contender, champion: Contender, tolerance: float = 0.005) -> list[Gate]:

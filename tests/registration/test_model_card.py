@@ -118,7 +118,7 @@ def test_it_says_what_the_figures_say() -> None:
     )
     assert "3 seeds: test accuracy 0.8900 to 0.9100, mean 0.9000" in lines[1]
     assert "| latency, one image (median) | 0.50 ms (0.40 to 0.60) | median of calls |" in lines
-    assert "| FLOPs to predict an image | not measured | left out by --measure |" in lines
+    assert "| FLOPs per prediction | not measured | left out by --measure |" in lines
     assert "- Settings: batch\\_size 64, epochs 5." in lines
     assert "# images: float32, 0 to 1, shape (n, 28, 28, 1)" in lines
     assert any("on another machine" in line for line in lines)

@@ -182,10 +182,10 @@ def comparison(*groups: Group) -> Comparison:
     first = groups[0]
     return Comparison(
         experiment="fashion",
-        summary=(
-            f"{first.name} is the most accurate: {first.metrics[keys.TEST_ACCURACY].mean:.4f} on "
-            f"the test set over {counted_runs(first)}. It is the one to take: no other can be "
-            "told apart from it in accuracy, whatever it costs."
+        headline=f"Take {first.name}: more accurate, at 3.1 times the FLOPs per prediction.",
+        evidence=(
+            f"Test accuracy {first.metrics[keys.TEST_ACCURACY].mean:.4f}; exact permutation test, "
+            f"p = 0.008; {counted_runs(first)}."
         ),
         groups=groups,
         verdicts=tuple(verdict(a, b, metric) for metric in metrics for a, b in pairs),
@@ -195,7 +195,7 @@ def comparison(*groups: Group) -> Comparison:
             run_id=first.runs[0].run_id,
             reason=(
                 "Most accurate, and no other model is indistinguishable from it; so the cost, "
-                "FLOPs to predict an image, had nothing to decide."
+                "FLOPs per prediction, had nothing to decide."
             ),
             cost=keys.FLOPS_INFERENCE,
             contenders=(first.name,),
@@ -287,7 +287,8 @@ def bare() -> Comparison:
     only = Group("theirs", "theirs", {}, (run,), {keys.TEST_ACCURACY: statistic([0.5])})
     return replace(
         comparison(),
-        summary="Only one model was compared, theirs. It has 1 run, so nothing can be said.",
+        headline="Take theirs: there is no other model to compare it with.",
+        evidence="Test accuracy 0.5000, one run.",
         groups=(only,),
         verdicts=(),
         fronts=tuple(
@@ -308,7 +309,8 @@ def empty() -> Comparison:
     """No run at all that can be compared."""
     return replace(
         bare(),
-        summary="There is nothing to compare. No finished training run was found.",
+        headline="Take none. No run qualifies.",
+        evidence="",
         groups=(),
         fronts=(),
         best=Best(None, None, "No run qualifies.", keys.FLOPS_INFERENCE, (), {}),

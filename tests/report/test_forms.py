@@ -32,6 +32,7 @@ from fm_mlflow.terminal.lines import SafeConsole
 from tests.analysis.simulated import compared, runs
 from tests.hostile import HOSTILE, check_terminal, spoilt
 from tests.report import comparisons
+from tests.report.page import parse
 
 CASES = [
     comparisons.comparison,
@@ -93,6 +94,58 @@ def test_the_first_line_says_on_which_data() -> None:
     assert contents(compared(each[:3])).scope == "2 models, 3 runs on digits"
 
 
+@pytest.mark.parametrize(
+    ("experiment", "dataset", "expected"),
+    [
+        ("Default", "fashion_mnist", "Fashion-MNIST: a and b"),
+        ("fm_mlflow", "prices.npz", "prices.npz: a and b"),
+        ("week 12", "digits", "week 12: a and b on scikit-learn's digits"),
+        ("Default", "idx", "idx data eeeeeeee: a and b"),
+        ("Default", "", "data eeeeeeee: a and b"),
+    ],
+)
+def test_the_title_names_models_data_and_a_chosen_experiment(
+    experiment: str, dataset: str, expected: str
+) -> None:
+    config = {"dataset": dataset} if dataset else {}
+    each = [run for m in "ab" for run in runs(m, [0.9], config=config, data_digest="e" * 64)]
+    made = replace(compared(each), experiment=experiment)
+    assert contents(made).title == expected
+    assert to_markdown(made).startswith(f"# {markdown(expected)}\n\n**Take a: ")
+    assert parse(to_html(made)).all("title")[0].text == expected
+    assert on_terminal(made).startswith(f"{expected}\nTake a: ")
+
+
+def test_the_title_of_what_nobody_named() -> None:
+    each = [run for m in "abcde" for run in runs(m * 30, [0.9], data_digest=None)]
+    title = contents(replace(compared(each), experiment="Default")).title
+    assert title.startswith("Comparison of aaaa")
+    assert title.endswith(" and 2 more")
+    assert len(title) < 110
+
+
+def test_what_decides_comes_first_in_the_table() -> None:
+    latency = str(keys.LATENCY_P50)
+    made = comparisons.comparison()
+    made = replace(made, best=replace(made.best, cost=latency))
+    heads = [column.title for column in contents(made).results.columns]
+    assert heads[:4] == ["Model", "Test Accuracy", "Latency (median) (ms)", "Trainable Parameters"]
+
+
+def test_each_verdict_is_said_once() -> None:
+    """In the first lines, or as figures of a table; in words only where figures do not do."""
+    made = comparisons.comparison()
+    accuracy, *costs = made.verdicts
+    unclear = replace(accuracy, verdict="not_distinguishable", words="p is small, and yet.")
+    untested = replace(costs[0], test="", words="The runs are of two machines.")
+    for text in (to_markdown(made), parse(to_html(made)).all("main")[0].text):
+        assert not any(markdown(verdict.words) in text for verdict in made.verdicts)
+        assert markdown(made.headline) not in text.partition("## Results")[2]
+    text = to_markdown(replace(made, verdicts=(unclear, untested)))
+    assert "- p is small, and yet." in text
+    assert "- The runs are of two machines." in text
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_no_terminal_is_too_narrow_for_a_figure(width: int) -> None:
     text = on_terminal(comparisons.comparison(), width)
@@ -119,9 +172,9 @@ def test_the_terminal_shows_names_as_they_are() -> None:
 def test_markdown_has_every_section() -> None:
     heads = re.findall(r"^## (.*)$", to_markdown(comparisons.comparison()), re.MULTILINE)
     assert heads == [
-        *("Results", "Decision", "The notebook's estimates", "Learning curves"),
-        *("Accuracy against cost", "Cost to reach a target", "Classes", "Questions and answers"),
-        *("Evidence", "All metrics", "Warnings", "Skipped runs", "Repeat it"),
+        *("Results", "Warnings", "Accuracy against cost", "Learning curves"),
+        *("Cost to reach a target", "Classes", "Wrong examples", "Rules of thumb"),
+        *("Questions and answers", "Statistics", "All metrics", "Skipped runs", "Repeat it"),
     ]
 
 
@@ -265,13 +318,13 @@ def test_a_metric_is_text_of_others_in_every_form(models: int) -> None:
     assert all(field.isprintable() and field == csv_field(field) for row in table for field in row)
     html = to_html(made)
     assert {character for character in html if not character.isprintable()} == {"\n"}
-    assert "<script" not in html
+    assert html.count("<script") == 1  # the report's own
 
 
 def test_an_error_stands_where_the_accuracy_would() -> None:
     made = comparisons.by_error()
     report = contents(made)
-    heads = ["Model", "test_mae", "Trainable Parameters", "FLOPs (Inference)"]
+    heads = ["Model", "test_mae", "FLOPs (Inference)", "Trainable Parameters"]
     assert [column.title for column in report.results.columns] == heads
     assert report.trade_offs == "test_mae against cost"
     assert report.targets.title == "Cost to first reach mae of 1.400 in validation"
@@ -288,7 +341,7 @@ def test_an_error_stands_where_the_accuracy_would() -> None:
     text = to_markdown(made)
     heads = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert "Classes" not in heads
-    assert "The notebook's estimates" not in heads
+    assert "Rules of thumb" not in heads
     assert not re.search("accura", text.replace("more accurate", ""), re.IGNORECASE)
     (first, *_) = csv.DictReader(io.StringIO(to_csv(made)))
     assert float(first["test_mae"]) == pytest.approx(1.02)
@@ -298,7 +351,7 @@ def test_an_error_stands_where_the_accuracy_would() -> None:
 def test_the_plot_says_which_way_is_better() -> None:
     (plot, *_) = trade_offs(comparisons.by_error())
     assert "test_mae (↓ better)" in plot.svg
-    assert plot.caption == "test_mae against FLOPs to predict an image"
+    assert plot.caption == "test_mae against FLOPs per prediction"
     (plot, *_) = trade_offs(comparisons.comparison())
     assert "better" not in plot.svg
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import math
@@ -29,8 +30,8 @@ from tests.report import comparisons
 from tests.report.page import Element, parse
 
 SECTIONS = [
-    *("results", "decision", "estimates", "curves", "trade-offs", "target", "classes"),
-    *("questions", "evidence", "metrics", "warnings", "skipped", "repeat"),
+    *("results", "warnings", "trade-offs", "curves", "target", "classes", "wrong", "estimates"),
+    *("questions", "statistics", "metrics", "skipped", "repeat"),
 ]
 
 
@@ -64,7 +65,7 @@ CASES: dict[str, Callable[[], Comparison]] = {
     "by error": comparisons.by_error,
     "by a metric of others": lambda: comparisons.by_error(HOSTILE[:250], 7),
 }
-NOT_OF_ERRORS = ("estimates", "classes")
+NOT_OF_ERRORS = ("estimates", "classes", "wrong")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,10 @@ def test_every_page_has_every_section_in_order(page: Element) -> None:
     (main,) = page.all("main")
     sections = [section.attributes["id"] for section in main.all("section")]
     is_of_accuracy = "Accuracy against cost" in main.text
-    assert sections == [s for s in SECTIONS if is_of_accuracy or s not in NOT_OF_ERRORS]
+    left_out = {*([] if is_of_accuracy else NOT_OF_ERRORS)}
+    if not page.all("header")[0].all("a", href="#warnings"):
+        left_out.add("warnings")
+    assert sections == [s for s in SECTIONS if s not in left_out]
     for section in main.all("section"):
         assert len(section.text) > len(section.all("h2")[0].text), "an empty section"
 
@@ -108,25 +112,34 @@ def test_every_link_leads_somewhere_and_every_id_is_unique(page: Element) -> Non
                 assert match[1] in ids
 
 
-def test_nothing_is_loaded_and_nothing_runs(page: Element) -> None:
+def test_nothing_is_loaded_and_only_its_own_script_runs(page: Element) -> None:
     for element in page.all():
-        assert element.tag not in ("script", "link", "iframe", "img", "object", "base")
+        assert element.tag not in ("link", "iframe", "object", "base", "form")
         assert not any(name.startswith("on") for name in element.attributes)
-        assert "src" not in element.attributes
+        assert "src" not in element.attributes or element.tag == "img"
+        assert element.attributes.get("src", "data:image/png;base64,").startswith("data:image/png;")
         assert element.attributes.get("href", "#").startswith("#")
     assert "@import" not in page.all("style")[0].text
     assert "url(" not in page.all("style")[0].text
+    (script,) = page.all("script")
+    digest = hashlib.sha256("".join(script.own_text).encode()).digest()
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy.attributes["content"] == (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src "
+        f"'sha256-{base64.b64encode(digest).decode()}'; base-uri 'none'; form-action 'none'"
+    )
 
 
 def test_names_are_shown_not_run(pages: dict[str, str]) -> None:
     html = pages["hostile"]
-    assert "<script" not in html
+    assert html.count("<script") == 1
     assert "\x1b" not in html
     page = parse(html)
     assert comparisons.HOSTILE in page.all("h1")[0].text
     assert r"p$^$\x1b[31m\n&lt;b&gt;" in page.text
-    # In the pictures too: as their descriptions.
+    # In the pictures too: as their descriptions, and what their points tell.
     assert any(comparisons.HOSTILE in each.text for each in page.all("desc"))
+    assert any(comparisons.HOSTILE in each.text for each in page.all("circle", class_="dot"))
 
 
 def test_no_text_hides_anything_or_turns_the_text_after_it(pages: dict[str, str]) -> None:
@@ -202,13 +215,15 @@ def contrast(one: str, other: str) -> float:
 def test_the_notebooks_table(usual: Element) -> None:
     (table,) = usual.all("section", id="results")[0].all("table")
     heads = [head.text for head in table.all("thead")[0].all("th")]
-    assert heads == ["Model", *notebook_columns(DEFAULT)]
+    asked_for = list(notebook_columns(DEFAULT))
+    assert sorted(heads) == sorted(["Model", *asked_for])
+    assert heads[:3] == ["Model", "Test Accuracy", "FLOPs (Inference)"]  # what decides
     first = table.all("tbody")[0]
     assert first.all("th")[0].text == "cnn 5 runs"
     cells = [cell.text for cell in first.all("td")]
     accuracy = comparisons.comparison().groups[0].metrics[keys.TEST_ACCURACY]
     assert accuracy.sd is not None
-    assert cells[:2] == [f"{accuracy.mean:.4f} ± {accuracy.sd:.4f}", "56,714"]
+    assert cells[:2] == [f"{accuracy.mean:.4f} ± {accuracy.sd:.4f}", "1,442,332"]
 
 
 def test_warnings_are_announced_at_the_top(usual: Element) -> None:

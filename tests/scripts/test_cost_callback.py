@@ -22,6 +22,7 @@ from fm_mlflow.measure import energy, memory
 from fm_mlflow.training.models import BUILDERS
 from tests.measure.counters import Counting
 from tests.processes import PROJECT
+from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.scripts.measured import measured
 from tests.scripts.nets import Batches, Scalars, X, Y, regression, texts, two_by_two
 from tests.stores import Store
@@ -58,6 +59,7 @@ def test_one_line_logs_epochs_parameters_and_costs(
         "loss": "mse",
         "optimizer": "sgd",
         "seed": "3",
+        "validation_split": "0.2",
     }
     history = store.client.get_metric_history(run.info.run_id, "val_mae")
     assert [point.step for point in history] == [1, 2]
@@ -199,13 +201,12 @@ def test_what_a_model_was_compiled_with_is_named_as_far_as_it_is_known(store: St
 
     model = regression()
     model.compile(Bare(0.5), [keras.losses.MeanSquaredError()])
-    fit(X, Y, model=model, own={**NOTHING, "params": {"epochs": 7}})
+    fit(X, Y, model=model)
 
     run = store.only_run()
     assert run.info.status == "FINISHED"
     assert run.data.params["optimizer"] == "bare"
     assert run.data.params["loss"] == "mean_squared_error"
-    assert run.data.params["epochs"] == "7"  # the script's own word
 
 
 def test_costs_of_data_that_cannot_be_counted_are_missing(store: Store) -> None:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from fm_mlflow.scripts.fit_observer import FitObserver
 from fm_mlflow.scripts.fit_surroundings import (
+    Given,
     callbacks_of_fit,
     data_of_fit,
     first_examples,
@@ -161,11 +162,11 @@ def test_the_first_examples_are_those_of_the_data() -> None:
     expected = (X[:10], Y[:10])
     batched = tf.data.Dataset.from_tensor_slices((X, Y)).batch(30)
     for x, y in ((X, Y), (tf.constant(X), Y), (batched, None), (Batches(), None)):
-        for found, wanted in zip(first_examples(x, y, count=10), expected, strict=True):
+        for found, wanted in zip(first_examples(Given(x, y), 10), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
-    mapping = first_examples({"a": X, "b": LABELS}, None, Y, count=3)
+    mapping = first_examples(Given({"a": X, "b": LABELS}, None, Y), 3)
     np.testing.assert_array_equal(mapping[0]["b"], LABELS[:3])
-    assert first_examples(_forever()) is None
+    assert first_examples(Given(_forever())) is None
 
 
 def test_examples_that_are_made_up_have_the_shapes_and_types_of_the_step() -> None:

@@ -21,6 +21,7 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.fitting.metric_names import MetricNames
 from fm_mlflow.measure import memory
 from fm_mlflow.scripts.evaluation import evaluate, gives_logits
+from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.scripts.measured import measured
 from tests.scripts.nets import LABELS, X, Y, classifier, regression, two_by_two
 from tests.stores import Store

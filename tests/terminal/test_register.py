@@ -57,6 +57,16 @@ def test_what_the_models_own_process_measured_is_marked() -> None:
     assert [check["by"] for check in VERIFIED.to_dict()["checks"]] == ["us", "model"]
 
 
+def test_what_follows_from_the_runs_own_predictions_is_not_called_ok() -> None:
+    console = SafeConsole(file=io.StringIO(), width=80)
+    own = Check("test_mae", 0.2, 0.2, "its test data are not here", True, "run")
+    print_registration(console, replace(VERIFIED, checks=(own,)))
+    assert isinstance(console.file, io.StringIO)
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    assert "test_mae ** 0.2000 0.2000 as logged" in lines
+    assert any(line.startswith("** of the predictions that the run logged") for line in lines)
+
+
 NOTE = "digits-classifier has no record of its data set; version 3 has"
 NAMED: list[tuple[Callable[[SafeConsole, Any], None], Any, list[str]]] = [
     (print_registration, VERIFIED, ["mlp, seed 0 on digits", "digits-classifier, on digits"]),

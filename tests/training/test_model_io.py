@@ -27,6 +27,7 @@ from fm_mlflow.registration.findings import from_bytes
 from fm_mlflow.registration.fresh_process import measure
 from fm_mlflow.training.compilation import loss_takes, params_of
 from fm_mlflow.training.models import BuiltModel, build_model
+from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.stores import Store
 from tests.trained import DIGITS
 

@@ -17,6 +17,8 @@ from keras import layers
 from fm_mlflow import ModelError, keys, train
 from fm_mlflow.config import BUILTIN_MODELS, TrainConfig
 from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.selection import Choice
+from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.training.models import BUILDERS, BuiltModel, build_model
 from tests.stores import Store
 from tests.trained import DIGITS
@@ -196,7 +198,11 @@ def test_metrics_of_a_users_own_and_an_early_stop(
         lambda: compiled(
             metrics=[keras.metrics.SparseCategoricalAccuracy(), test_accuracy, PerClass()]
         ),
-        callbacks=[keras.callbacks.EarlyStopping("val_loss", min_delta=1e9, patience=1)],
+        callbacks=[
+            keras.callbacks.EarlyStopping(
+                "val_loss", min_delta=1e9, patience=1, restore_best_weights=True
+            )
+        ],
         **{**DIGITS, "epochs": 9},
     )
     assert {"accuracy", "val_accuracy"} <= set(result.history)
@@ -232,6 +238,13 @@ def test_metrics_of_a_users_own_and_an_early_stop(
     note = run.data.tags[keys.MLFLOW_RUN_NOTE].replace("\\", "")
     assert f"Stopped early, by {reason}. The best epoch was 1." in note
     assert len(store.client.get_metric_history(result.run_id, "val_loss")) == 2
+    # The model has the first epoch's weights, validated on the test set, and that epoch's figures.
+    assert "The model has the weights of epoch 1." in note
+    assert run.data.tags[keys.KEPT_EPOCH] == "1"
+    (record,) = find_runs(Choice()).runs
+    assert record.metrics["val_loss"] == result.history["val_loss"][0]
+    assert result.test_loss == pytest.approx(result.history["val_loss"][0], rel=1e-4)
+    assert result.test_loss != pytest.approx(result.history["val_loss"][1], rel=1e-4)
 
 
 @pytest.mark.parametrize(

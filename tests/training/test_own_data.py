@@ -21,6 +21,7 @@ from fm_mlflow.fitting import fit
 from fm_mlflow.training.models import BuiltModel, build_model
 from tests.own_data import images, parts, table
 from tests.stores import Store
+from tests.verified import in_this_process as in_this_process  # a fixture
 
 FAST: dict[str, Any] = {"epochs": 2, "batch_size": 8, "measure": "none"}
 
@@ -69,6 +70,7 @@ def npz(tmp_path: Path) -> Path:
     return tmp_path / "prices.npz"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_regression_of_a_file(store: Store, npz: Path) -> None:
     result = train(regression, dataset=str(npz), validation_split=0.2, **FAST)
     assert result.test_accuracy is None
@@ -95,7 +97,7 @@ def test_a_regression_of_a_file(store: Store, npz: Path) -> None:
     # What cannot be done with such a run says so, in a line.
     refused: list[tuple[Callable[[], Any], type[FmMlflowError], str]] = [
         (lambda: register(run_id=result.run_id), FmMlflowError, "test_accuracy"),
-        (lambda: predict(model=result.run_id, input=_file(npz.parent)), InputError, "numbers"),
+        (lambda: predict(model=result.run_id, input=_file(npz.parent)), InputError, "of shape"),
         (lambda: compare(output=str(npz.parent)), InputError, r"test_mae \(1 run\)"),
         (lambda: resume(result.run_id, epochs=3, data=table()), InputError, "data"),
     ]
@@ -128,6 +130,7 @@ def _file(folder: Path) -> str:
     return str(folder / "x.npy")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_images_of_a_folder(store: Store, tmp_path: Path) -> None:
     folder = images(tmp_path / "images")
     result = train(colours, dataset=f"{folder}/", learning_rate=0.01, **{**FAST, "epochs": 20})

@@ -279,9 +279,22 @@ def test_epochs_beside_it_are_counted(
 @pytest.mark.usefixtures("store")
 def test_built_in_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
-    monkeypatch.setattr(ReadBack, "_start", started.append)
-    train("mlp", **{**DIGITS, "epochs": 1})
+    monkeypatch.setattr(ReadBack, "_start", lambda self, *_: started.append(self))
+    built = keras.callbacks.LambdaCallback(on_train_begin=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train("mlp", callbacks=[built], **DIGITS)
     assert started == []
+    with pytest.raises(KeyboardInterrupt):
+        train(one_layer, callbacks=[built], **DIGITS)
+    assert len(started) == 1
+
+
+def interrupt(_logs: object) -> None:
+    raise KeyboardInterrupt
+
+
+def one_layer() -> keras.Model:
+    return keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
 
 
 @pytest.mark.parametrize(

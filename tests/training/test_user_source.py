@@ -69,6 +69,20 @@ def test_a_file_takes_along_what_it_imports(folder: Path) -> None:
     assert source.files == (Path("help_of_bea.py"), Path("net_of_bea.py"))
 
 
+def test_what_is_installed_or_edited_meanwhile_is_required(folder: Path) -> None:
+    site, file = folder / "site", folder / "net_of_dan.py"
+    sys.path.append(str(site))
+    write(file, "import tool_of_dan, click\n\n\ndef build(): ...\n")
+    write(site / "tool_of_dan.py")
+    (click,) = source_of(build := find_function(f"{file}:build")).requirements
+    assert click.startswith("click==")
+    write(site / "dans_tools-1.2.dist-info" / "METADATA", "Name: dans-tools\nVersion: 1.2\n")
+    write(site / "dans_tools-1.2.dist-info" / "top_level.txt", "tool_of_dan\n")
+    assert source_of(build).requirements == (click, "dans-tools==1.2")
+    write(file, "import tool_of_dan\n\n\ndef build(): ...\n")
+    assert source_of(build).requirements == ("dans-tools==1.2",)
+
+
 def test_an_installed_package_stays_where_it_is() -> None:
     assert source_of(find_function("click:echo")).files == ()
 

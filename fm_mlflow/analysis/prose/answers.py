@@ -1,4 +1,4 @@
-"""The answer in two sentences, and the reference's four questions answered from the data."""
+"""The reference's four questions, answered from the data."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from fm_mlflow import keys
-from fm_mlflow.analysis.comparison import Answer, Best, ByClass, Group, Verdict
-from fm_mlflow.analysis.costs import COSTS, TITLES, Cost, shown_costs
+from fm_mlflow.analysis.comparison import Answer, ByClass, Group, Verdict
+from fm_mlflow.analysis.costs import COSTS, Cost, shown_costs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import figure, listed, nearly_equal, times
 from fm_mlflow.analysis.records import RunDetails
@@ -17,26 +17,6 @@ _CONVOLUTION = "Why is a convolutional network generally better for images?"
 _CLASSES_NAMED = 3
 _LEAST_GAIN = 0.0005
 """Smallest difference in accuracy on a class that is named: less would read as 0.000."""
-
-
-def summarise(
-    groups: Sequence[Group], verdicts: Sequence[Verdict], best: Best, objective: Objective
-) -> str:
-    """Return the answer in two sentences.
-
-    Args:
-        groups: The best first.
-        verdicts: By the compared metric and by costs.
-        best: The decision.
-        objective: The metric.
-    """
-    ranked = [group for group in groups if group.ranked]
-    if not ranked:
-        return f"No run has {objective.one} that could be compared. There is nothing to decide."
-    if len(ranked) == 1:
-        end = best.reason if best.model is None else "There is nothing to compare it with."
-        return f"There is one model, {_scored(ranked[0], objective)}. {end}"
-    return f"{_leads(ranked, verdicts, objective)} {_decision(groups, verdicts, best, objective)}"
 
 
 def _scored(group: Group, objective: Objective) -> str:
@@ -55,56 +35,16 @@ def _leads(ranked: Sequence[Group], verdicts: Sequence[Verdict], objective: Obje
         for verdict in verdicts
         if verdict.metric == objective.metric and leader in (verdict.a, verdict.b)
     }
-    if len(ranked) == 2 and against:
-        return next(iter(against.values())).words
     equals = [n for n, verdict in against.items() if verdict.verdict == "not_distinguishable"]
     head = f"{_scored(ranked[0], objective)} is the {objective.best} of {len(ranked):,} models"
     if not equals:
         rest = "" if len(against) == len(ranked) - 1 else f" of the {len(against)} next"
-        return f"{head}, better than each{rest}."
+        each = ranked[1].name if len(ranked) == 2 else f"each{rest}"
+        return f"{head}, better than {each}."
     too_few = any(against[name].seeds_needed is not None for name in equals)
     return (
         f"{head}, but not distinguishable from {listed(equals)}"
-        f"{', of some with too few seeds to tell' if too_few else ''}."
-    )
-
-
-def _decision(
-    groups: Sequence[Group], verdicts: Sequence[Verdict], best: Best, objective: Objective
-) -> str:
-    if best.model is None:
-        return best.reason
-    title = TITLES[best.cost]
-    if len(best.contenders) == 1:
-        within = " within the bounds" if best.excluded else ""
-        price = _price(verdicts, best, title)
-        return f"Take {best.model}: nothing{within} comes near its {objective.short}{price}."
-    leader = best.contenders[0]
-    if best.model != leader:
-        weak = any(
-            {verdict.a, verdict.b} == {leader, best.model} and verdict.seeds_needed is not None
-            for verdict in verdicts
-            if verdict.metric == objective.metric
-        )
-        doubt = f"; more seeds may show that {leader} is better" if weak else ""
-        return (
-            f"Take {best.model}: of those that cannot be told apart it costs the least in "
-            f"{title}{doubt}."
-        )
-    if not any(best.cost in group.metrics for group in groups if group.name in best.contenders):
-        return f"Take {leader}: in none of those that cannot be told apart is {title} measured."
-    return f"Take {leader}: none of those that cannot be told apart costs less in {title}."
-
-
-def _price(verdicts: Sequence[Verdict], best: Best, title: str) -> str:
-    """Say what the choice costs compared with the next model, where that is known."""
-    verdict = next((v for v in verdicts if v.metric == best.cost and best.model == v.a), None)
-    if verdict is None or verdict.verdict == "not_distinguishable":
-        return ""
-    return (
-        f", and {verdict.b} costs more in {title}"
-        if verdict.verdict == "a_better"
-        else f", though {verdict.b} costs less in {title}"
+        f"{', with too few seeds to tell' if too_few else ''}."
     )
 
 
@@ -145,10 +85,7 @@ def _better(compared: Sequence[Group], verdicts: Sequence[Verdict], objective: O
         return f"No model has a comparable {of_it}."
     if len(compared) == 1:
         return f"There is only one: {_scored(compared[0], objective)}."
-    sentence = _leads(compared, verdicts, objective)
-    if len(compared) == 2:
-        return sentence
-    return f"{sentence} {_between(compared[0], compared[1], verdicts)[objective.metric].words}"
+    return _leads(compared, verdicts, objective)
 
 
 def _between(a: Group, b: Group, verdicts: Sequence[Verdict]) -> Mapping[str, Verdict]:

@@ -40,10 +40,12 @@ def _decimals(unit: str, size: float) -> int:
     match unit:
         case "fraction" | "nats":
             return 4
-        case "count" | "FLOPs" | "FLOPs an image" | "images/s" | "%":
+        case "count" | "FLOPs" | "FLOPs an image":
             return 0
+        case "images/s" | "%":  # of small and of huge models, too
+            return 0 if size >= 10 else significant(size, 2)
         case "MiB":
-            return 2 if size < 1000 else 0
+            return 0 if size >= 1000 else max(2, significant(size, 2))
         case "ms":
             return 2 if size >= 0.1 or size == 0 else 4
         case "s":
@@ -141,20 +143,21 @@ def spread(name: str, statistic: Statistic) -> str:
 
 def difference(name: str, value: float) -> str:
     """Return a signed difference with its unit; of accuracies, in percentage points."""
-    if _is_fraction(name):
+    if is_fraction(name):
         return f"{_signed(f'{100 * value:,.2f}')} points"
     return f"{_signed(number(name, value))} {unit(name)}".rstrip()
 
 
 def difference_interval(name: str, low: float, high: float) -> str:
     """Return the interval of a difference, without the unit."""
-    if _is_fraction(name):
+    if is_fraction(name):
         return f"{_signed(f'{100 * low:,.2f}')} to {_signed(f'{100 * high:,.2f}')}"
     like = max(abs(low), abs(high))
     return f"{_signed(number(name, low, like))} to {_signed(number(name, high, like))}"
 
 
-def _is_fraction(name: str) -> bool:
+def is_fraction(name: str) -> bool:
+    """Return whether a metric is a share of 1, of which differences are percentage points."""
     return name in (keys.TEST_ACCURACY, keys.VAL_ACCURACY, keys.ACCURACY)
 
 

@@ -126,7 +126,7 @@ def test_predictions_that_do_not_fit() -> None:
     details["a-1"] = RunDetails(predictions=Predictions(label + 1, other))
     details["a-2"] = RunDetails(predictions=Predictions(label, label))
     assert compared(each, details).warnings == (
-        "Run a-1 predicted other test images, or in another order, than most: their images are "
+        "Run a-1 predicted other test examples, or in another order, than most: their examples are "
         "not compared one by one.",
         "Run a-2 logged a test accuracy that the stored predictions do not give: these "
         "predictions are not used.",

@@ -44,3 +44,22 @@ def test_what_reads_as_once_as_much_is_nearly_equal(more: float, less: float, ne
 def test_a_shortened_text_keeps_both_ends() -> None:
     assert shortened("0123456789", 10) == "0123456789"
     assert shortened("0123456789a", 10) == "012345…89a"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        (keys.SIZE_H5, 0.0031, "0.0031 MiB"),
+        (keys.SIZE_H5, 0.0229, "0.023 MiB"),
+        (keys.SIZE_H5, 2.718, "2.72 MiB"),
+        (keys.SIZE_H5, 0.0, "0.00 MiB"),
+        (keys.MEMORY_PEAK, 1255.2, "1,255 MiB"),
+        (keys.MFU, 0.043, "0.043 %"),
+        (keys.MFU, 3.21, "3.2 %"),
+        (keys.MFU, 32.2, "32 %"),
+        (keys.THROUGHPUT_TRAINING, 0.5, "0.50 images/s"),
+        (keys.THROUGHPUT_TRAINING, 25_006.0, "25,006 images/s"),
+    ],
+)
+def test_small_figures_keep_their_digits(name: str, value: float, text: str) -> None:
+    assert figure(name, value) == text
