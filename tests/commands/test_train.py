@@ -168,7 +168,9 @@ def test_the_logged_model_is_complete(finished: Finished) -> None:
     assert (outputs.shape, outputs.type) == ((-1, 10), np.float32)
     assert example is not None
     assert example.shape == (2, *shape[1:])
-    assert info.metadata == {"class_names": list("0123456789"), "outputs": "probabilities"}
+    names = list("0123456789")
+    takes = {"class_names": names, "inputs": "images", "outputs": "probabilities"}
+    assert info.metadata == takes
     # Linked metrics are what the Models tab shows.
     metrics = {metric.key: metric for metric in logged.metrics or []}
     assert metrics["test_accuracy"].value == finished.result.test_accuracy
