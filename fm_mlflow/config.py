@@ -14,6 +14,7 @@ from typing_extensions import Self
 from fm_mlflow import keys
 from fm_mlflow.dataset_setting import ACCEPTED, located
 from fm_mlflow.errors import InputError
+from fm_mlflow.placement import Placement
 from fm_mlflow.selection import (
     COST,
     LARGER_IS_BETTER,
@@ -32,7 +33,7 @@ BUILTIN_MODELS = ("mlp", "cnn")
 MEASURED_PARTS = ("flops", "latency", "memory", "energy")
 """Costs that take time to measure; sizes, times and counts are always there."""
 
-NOT_SHAPING = ("data_dir", "measure", "flush_timeout")
+NOT_SHAPING = ("data_dir", "measure", "flush_timeout", "checkpoint_seconds")
 """Settings that do not change what a run trains, and so are not logged as its parameters."""
 
 LATER_DEFAULTS = {"fit_loop": "auto"}
@@ -82,6 +83,14 @@ _FLUSH_TIMEOUT: float = Field(
     "then stays in the run's journal for `fm-mlflow sync`.",
 )
 
+_CHECKPOINT_SECONDS: float = Field(
+    60.0,
+    ge=0,
+    le=604_800,
+    description="Seconds between two checkpoints that go into the store, for `resume` on another "
+    "machine. On this one there is one of each epoch.",
+)
+
 
 class Protocol(Settings):
     """How a model is trained, on what, and what is measured; whichever model and seed.
@@ -126,6 +135,7 @@ class Protocol(Settings):
         description="auto: compiled chunks of steps, several times as fast; keras: `model.fit`.",
     )
     flush_timeout: float = _FLUSH_TIMEOUT
+    checkpoint_seconds: float = _CHECKPOINT_SECONDS
 
     @property
     def measured_parts(self) -> frozenset[str]:
@@ -196,7 +206,7 @@ class _ManyTrainings(Settings):
         return self
 
 
-class BenchmarkConfig(Protocol, _ManyTrainings):  # fields in the order of the bases, last first
+class BenchmarkConfig(Placement, Protocol, _ManyTrainings):  # fields: of the last base first
     """Everything that shapes one benchmark: each model with each seed, then the comparison."""
 
     cost: CostName = COST
@@ -309,6 +319,12 @@ class ResumeConfig(Settings):
     data_dir: str = Field("", description="Folder of the IDX files; empty: where the run had them.")
     store: str = Field("", description="Tracking URI of the run; empty: the active one.")
     flush_timeout: float = _FLUSH_TIMEOUT
+    checkpoint_seconds: float = _CHECKPOINT_SECONDS
+    take_over: bool = Field(
+        False,
+        description="Its process is known to be gone, or cut off: do not wait until it has shown "
+        "no sign of life for two minutes. If it lives, it stops and logs nothing more.",
+    )
 
 
 class SyncConfig(Settings):

@@ -79,7 +79,15 @@ PROCESS_PID = _tag(_PROCESS + "pid", "number", "its process there")
 PROCESS_BOOT = _tag(_PROCESS + "boot", "ids", "boot of the host; namespace of its pids")
 PROCESS_START = _tag(_PROCESS + "start", "ticks", "start of the process, since that boot")
 HEARTBEAT = _tag("fm_mlflow.heartbeat", "UTC", "when the run last showed that it lives")
+LEASE = _tag(
+    "fm_mlflow.lease",
+    "number, token",
+    "the process that may write to the run: which owner it is, from 1, and a token of its own",
+)
 PARTS = _tag("fm_mlflow.parts", "count", "processes that trained it in turn, if several")
+SETTINGS = _tag(
+    "fm_mlflow.settings", "JSON", "what `resume` needs where there is no checkpoint yet"
+)
 EXTENDED_EPOCHS = _tag("fm_mlflow.extended.epochs", "count", "epochs after `resume` extended it")
 EXTENDED_AT = _tag("fm_mlflow.extended.at", "ms", "since 1970: results since then are of those")
 EPOCHS_DONE = _tag("fm_mlflow.epochs_done", "count", "epochs of a run that was stopped early")

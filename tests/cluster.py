@@ -27,6 +27,8 @@ class Cluster:
         fates: By model and seed; the others finish.
         slots: How many at a time.
         interrupt_after: Ask the benchmark to stop, as Ctrl-C does, when so many jobs have ended.
+        losses: By model and seed, how often the place of its job dies; the first time before the
+            run is opened.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Cluster:
         fates: Mapping[tuple[str, int], Fate] | None = None,
         slots: int = 2,
         interrupt_after: int | None = None,
+        losses: Mapping[tuple[str, int], int] | None = None,
     ) -> None:
         self._fates = fates or {}
         self.slots = slots
@@ -42,6 +45,8 @@ class Cluster:
         self._queue: deque[Job] = deque()
         self.started: list[TrainConfig] = []
         self.jobs: list[Job] = []
+        self._losses = dict(losses or {})
+        self._configs: dict[str, TrainConfig] = {}
         self.most_at_a_time = 0
 
     def __enter__(self) -> Cluster:
@@ -58,7 +63,9 @@ class Cluster:
     def submit(self, job: Job) -> None:
         self._queue.append(job)
         self.jobs.append(job)
-        self.started.append(config_of(job))
+        if job.arguments[0] == "train":
+            self._configs[job.key] = config_of(job)
+            self.started.append(config_of(job))
         self.most_at_a_time = max(self.most_at_a_time, len(self._queue))
 
     def events(self, seconds: float) -> Sequence[JobProgress | JobEnd]:
@@ -70,7 +77,7 @@ class Cluster:
             return []
         self._queue.remove(ready[0])
         return [
-            JobProgress(ready[0], Progress(event="epoch", epoch=1, epochs=5)),
+            JobProgress(ready[0], Progress(event="epoch", epoch=1, epochs=5), "a-host"),
             self._run(ready[0]),
         ]
 
@@ -80,15 +87,20 @@ class Cluster:
         return ends
 
     def _fate(self, job: Job) -> Fate:
-        config = config_of(job)
+        config = self._configs[job.key]
         return self._fates.get((config.model, config.seed), "finishes")
 
     def _run(self, job: Job) -> JobEnd:
-        config = config_of(job)
+        config = self._configs[job.key]
         run_id, uri = job.environment["MLFLOW_RUN_ID"], job.environment["MLFLOW_TRACKING_URI"]
         assert run_id
         client = MlflowClient(tracking_uri=uri)
         fate = self._fate(job)
+        if left := self._losses.get((config.model, config.seed)):
+            self._losses[config.model, config.seed] -= 1
+            if job.arguments[0] == "resume" or left == 1:
+                client.set_tag(run_id, keys.KIND, keys.KIND_TRAINING)
+            return JobEnd(job, "its machine is gone", "", is_lost=True)
         if fate == "fails":
             client.set_tag(run_id, keys.ERROR, "the loss is nan")
             client.set_terminated(run_id, "FAILED")

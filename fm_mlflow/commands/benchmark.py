@@ -18,6 +18,7 @@ from fm_mlflow.errors import ComparisonError, InputError, Interrupted, TrackingE
 from fm_mlflow.jobs.executors import Executor, LocalExecutor
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import benchmark_name, command_line
+from fm_mlflow.placement import Placement
 from fm_mlflow.process.file_lock import LockedError
 from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
@@ -35,6 +36,8 @@ _MOST_FAILURES_NAMED = 3
 _DIRECTIONS = ("smaller_is_better", "larger_is_better")
 _OF_THIS_CALL = {
     *("jobs", "resume", "data_dir", "flush_timeout", "cost", "metric", "output"),
+    "checkpoint_seconds",
+    *Placement.model_fields,
     *_DIRECTIONS,
 }
 """Settings that do not shape the trainings: each call of a benchmark has its own."""

@@ -1,7 +1,8 @@
-"""Where trainings run: processes of this machine now, a cluster behind the same interface next.
+"""Where trainings run: the executor's contract, and processes of this machine.
 
 A job holds nothing of this process: arguments of the command and variables of its environment.
 What a job finds out goes to the tracking store; an executor only starts it and hears its end.
+An executor never runs a job twice by itself: whoever submitted it knows whether that is safe.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import ValidationError
 
@@ -36,7 +37,7 @@ class Job:
     """One command to run, in a fresh process, wherever.
 
     Attributes:
-        key: Unique: the run that it is for.
+        key: The run that it is for: unique among the jobs that have not ended.
         name: What a person calls it.
         arguments: What follows `python -m fm_mlflow`.
         environment: Variables to set; None removes one. The others are those of the place.
@@ -50,10 +51,15 @@ class Job:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """A job tells how it goes on."""
+    """A job tells how it goes on.
+
+    Attributes:
+        place: The host that it runs on, where the executor knows; empty on this machine.
+    """
 
     job: Job
     progress: Progress
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,21 @@ class JobEnd:
     Attributes:
         cause: Why it failed, in one line; None for a job that did what it should.
         output: What it wrote, or the end of it.
+        is_lost: Its place ended it: the machine died, was cut off or was wanted for another job.
+            Another place may do it. What a job does wrong by itself is no such thing.
     """
 
     job: Job
     cause: str | None
     output: str
+    is_lost: bool = False
+
+    @property
+    def outcome(self) -> Literal["done", "failed", "lost"]:
+        """What became of the job."""
+        if self.is_lost:
+            return "lost"
+        return "done" if self.cause is None else "failed"
 
 
 class Executor(AbstractContextManager["Executor"], Protocol):
@@ -132,7 +148,8 @@ class _Running:
 class LocalExecutor:
     """Runs each job as a process of this machine, in a session of its own.
 
-    Ctrl-C in the terminal thus reaches this process alone, which tells the others.
+    Ctrl-C in the terminal thus reaches this process alone, which tells the others. No job is lost
+    here: one that is killed, for want of memory say, has no other place, and has failed.
 
     Args:
         jobs: How many at the same time.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-import shlex
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from signal import SIGTERM
@@ -17,10 +16,13 @@ import pydantic_core
 from fm_mlflow import keys
 from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.errors import Interrupted, TrackingError
-from fm_mlflow.jobs.executors import Executor, Job, JobProgress
+from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress
+from fm_mlflow.jobs.outcomes import End, as_told, outcome_of
+from fm_mlflow.jobs.places import Places
+from fm_mlflow.jobs.training_jobs import first_job, next_job
 from fm_mlflow.listeners import BenchmarkListener
-from fm_mlflow.naming import command_line, run_name, training_name
-from fm_mlflow.process.redaction import one_line, redact
+from fm_mlflow.naming import run_name, training_name
+from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import shield
 from fm_mlflow.report.describe import describe_benchmark
 from fm_mlflow.results.benchmark import BenchmarkTraining
@@ -28,8 +30,8 @@ from fm_mlflow.tracking.child_runs import (
     StoredRun,
     close_child,
     create_child,
-    environment_to_join,
     log_output,
+    note_jobs,
     read_child,
 )
 from fm_mlflow.tracking.run import TrackedRun
@@ -46,14 +48,15 @@ _ORPHANED = "its benchmark ended before it, and could not say so"
 
 
 @dataclass(frozen=True)
-class _End:
-    """How a training's process ended, and what it told of its result."""
+class _Waiting:
+    """A training that is to start, or to be continued.
+
+    Attributes:
+        lost: The end of the job that was lost; None of one that has not started.
+    """
 
     training: TrainConfig
-    cause: str | None
-    output: str
-    killed: bool
-    test_accuracy: float | None
+    lost: JobEnd | None = None
 
 
 class Trainings:
@@ -85,12 +88,13 @@ class Trainings:
         """The runs of all trainings, those of earlier calls first."""
         self.outcomes: list[BenchmarkTraining] = []
         """What came of those that are over; of earlier calls, those that finished."""
-        self._pending = deque(self._left_to_do(before))
-        self._slots = min(executor.slots, len(self._pending))
+        self._pending = deque(map(_Waiting, self._left_to_do(before)))
         self._jobs = min(executor.jobs_per_machine, len(self._pending))
         self._running: dict[str, TrainConfig] = {}
+        self._losses: Counter[str] = Counter()
+        self._places = Places()
         self._told: dict[str, float | None] = {}
-        self._unsettled: dict[str, _End] = {}
+        self._unsettled: dict[str, End] = {}
         self._away_since: float | None = None
         self._next_try = 0.0
         self._identity = uuid.uuid4().hex
@@ -112,7 +116,7 @@ class Trainings:
             if done is None:
                 left.append(training)
             else:
-                self.outcomes.append(_outcome(training, done, None))
+                self.outcomes.append(outcome_of(training, done, None))
         return left
 
     def run_all(self) -> None:
@@ -121,16 +125,22 @@ class Trainings:
         Raises:
             Interrupted: Asked to stop; the trainings have been stopped. Says how to go on.
         """
-        self._progress.planned(list(self._pending), list(self.outcomes), self._slots)
+        trainings = [waiting.training for waiting in self._pending]
+        slots = min(self._executor.slots, len(trainings))
+        self._progress.planned(trainings, list(self.outcomes), slots)
         try:
             while self._pending or self._running:
-                while self._pending and len(self._running) < self._slots and self._start():
+                slots = self._executor.slots  # machines come and go
+                while self._pending and len(self._running) < slots and self._start():
                     pass
                 for event in self._executor.events(_LISTEN_SECONDS):
                     if isinstance(event, JobProgress):
                         self._hear(event)
                         continue
                     with shield():  # it happens once, and is to be noted whole
+                        self._places.leave(event.job.key)
+                        if event.is_lost and self._may_continue(event):
+                            continue
                         self._end(event.job.key, event.cause, event.output, killed=False)
         except BaseException as error:
             with shield(forget=True):
@@ -168,33 +178,70 @@ class Trainings:
     def _hear(self, event: JobProgress) -> None:
         if event.progress.event == "result":
             self._told[event.job.key] = event.progress.metrics.get(keys.TEST_ACCURACY)
+        self._places.enter(event.job.key, event.place)
         self._progress.told(self._running[event.job.key], event.progress)
 
     def _start(self) -> bool:
         """Start the next training; tell whether the store let us."""
         if time.monotonic() < self._next_try:
             return False
-        training = self._pending[0]
-        name = training_name(training.model, training.seed)
+        waiting = self._pending[0]
+        training = waiting.training
         # A signal between the creation of the run and its start would leave it open for ever.
         with shield():
             try:
-                run_id = create_child(
-                    *(self._run, run_name(training), training.model, self._jobs),
-                    f"{self._identity}/{name}",
-                )
+                lost = waiting.lost
+                job = self._again(training, lost) if lost else self._first(training)
             except StoreUnavailableError as failure:
                 self._wait(failure)
                 return False
             self._away_since = None
             self._pending.popleft()
-            self.run_ids.append(run_id)
-            self._running[run_id] = training
-            environment = environment_to_join(run_id, self._run.experiment_id)
-            command = command_line("train", training, always=["model", "seed"])
-            job = Job(run_id, name, tuple(shlex.split(command)[1:]), environment)
+            if job is None:
+                return True
+            self._running[job.key] = training
             self._executor.submit(job)
-        self._progress.started(training)
+        if not waiting.lost:
+            self._progress.started(training)
+        return True
+
+    def _first(self, training: TrainConfig) -> Job:
+        """Create the run of a training; return the job that trains it."""
+        name = training_name(training.model, training.seed)
+        run_id = create_child(
+            *(self._run, run_name(training), training.model, self._jobs),
+            f"{self._identity}/{name}",
+        )
+        self.run_ids.append(run_id)
+        return first_job(training, run_id, self._run.experiment_id)
+
+    def _again(self, training: TrainConfig, lost: JobEnd) -> Job | None:
+        """Return the job that continues a training; None where the store says that it is over."""
+        run_id = lost.job.key
+        try:
+            stored = read_child(run_id)
+            if stored.status not in (keys.FINISHED, keys.FAILED):
+                return next_job(training, stored, self._run.experiment_id)
+        except StoreRefusedError as failure:  # it was deleted, say
+            _log.warning("run %s: it cannot be continued: %s", run_id, failure)
+        # It ended, and its place was lost before it could say so.
+        self._running[run_id] = training
+        self._end(run_id, lost.cause, lost.output, killed=False)
+        return None
+
+    def _may_continue(self, end: JobEnd) -> bool:
+        """Have a lost training continued elsewhere, unless that has been tried often enough."""
+        run_id = end.job.key
+        self._losses[run_id] += 1
+        losses, retries = self._losses[run_id], self._config.retries
+        name = training_name(self._running[run_id].model, self._running[run_id].seed)
+        if losses > retries:
+            self._progress.notice(f"{name} was lost for the {losses}. time; it is given up")
+            return False
+        self._progress.notice(
+            f"{name} was lost ({end.cause}); it is resumed: {losses} of {retries}"
+        )
+        self._pending.appendleft(_Waiting(self._running.pop(run_id), end))
         return True
 
     def _wait(self, failure: StoreUnavailableError) -> None:
@@ -211,30 +258,35 @@ class Trainings:
 
     def _end(self, run_id: str, cause: str | None, output: str, *, killed: bool) -> None:
         """Note the end of a training, in its run too where its process could not."""
-        end = _End(self._running.pop(run_id), cause, output, killed, self._told.pop(run_id, None))
+        end = End(self._running.pop(run_id), cause, output, killed, self._told.pop(run_id, None))
         try:
             outcome, settled = self._ask(run_id, end)
         except StoreUnavailableError as failure:
             self._progress.notice(f"{failure}; for now the training's own word counts")
-            outcome, settled = _as_told(run_id, end), False
+            outcome, settled = as_told(run_id, end), False
         if not settled:
             self._unsettled[run_id] = end
         self.outcomes.append(outcome)
         self._progress.ended(outcome)
 
-    def _ask(self, run_id: str, end: _End) -> tuple[BenchmarkTraining, bool]:
+    def _ask(self, run_id: str, end: End) -> tuple[BenchmarkTraining, bool]:
         """Return what the store says of a training that has ended, and whether it knows the end."""
         try:
             stored = read_child(run_id)
+            self._keep_output(run_id, end.output)
+            if end.cause is not None and not stored.finished:
+                stored = close_child(stored, end.cause, killed=end.killed)
+            if (jobs := self._places.most(run_id)) and stored.tags.get(keys.JOBS) != str(jobs):
+                note_jobs(run_id, jobs)
         except StoreRefusedError as failure:  # it was deleted, say
-            return replace(_as_told(run_id, end), error=str(failure)), True
+            return replace(as_told(run_id, end), error=str(failure)), True
+        return outcome_of(end.training, stored, end.cause), stored.ended
+
+    def _keep_output(self, run_id: str, output: str) -> None:
         try:
-            log_output(run_id, end.output)
+            log_output(run_id, output)
         except TrackingError as failure:  # it explains, no more
             _log.warning("run %s: what its process wrote is not kept: %s", run_id, failure)
-        if end.cause is not None and not stored.finished:
-            stored = close_child(stored, end.cause, killed=end.killed)
-        return _outcome(end.training, stored, end.cause), stored.ended
 
     def _stop(self, error: BaseException) -> None:
         """Stop what runs, and say truthfully in the store what came of it."""
@@ -244,6 +296,9 @@ class Trainings:
         try:
             for end in ends:
                 self._end(end.job.key, end.cause, end.output, killed=killed)
+            for waiting in self._pending:
+                if waiting.lost:  # what it has logged is kept, and `resume` can continue it
+                    self._running[waiting.lost.job.key] = waiting.training
             for run_id in list(self._running):  # the error came before the process
                 self._end(run_id, one_line(error), "", killed=killed)
             self._record()
@@ -260,32 +315,3 @@ class Trainings:
         with self._run.artifacts() as folder:
             text = pydantic_core.to_json(self.outcomes, indent=2, inf_nan_mode="null") + b"\n"
             (folder / keys.TRAININGS_FILE).write_bytes(text)
-
-
-def _as_told(run_id: str, end: _End) -> BenchmarkTraining:
-    failed = keys.KILLED if end.killed else keys.FAILED
-    return BenchmarkTraining(
-        model=end.training.model,
-        seed=end.training.seed,
-        run_id=run_id,
-        status=keys.FINISHED if end.cause is None else failed,
-        test_accuracy=end.test_accuracy if end.cause is None else None,
-        seconds=None,
-        error=end.cause,
-    )
-
-
-def _outcome(training: TrainConfig, stored: StoredRun, cause: str | None) -> BenchmarkTraining:
-    error = None
-    if not stored.finished:
-        undelivered = f"its process ended well, but the store has its run as {stored.status}"
-        error = stored.tags.get(keys.ERROR) or redact(cause or undelivered)
-    return BenchmarkTraining(
-        model=training.model,
-        seed=training.seed,
-        run_id=stored.run_id,
-        status=stored.status,
-        test_accuracy=stored.test_accuracy if stored.finished else None,
-        seconds=stored.seconds,
-        error=error,
-    )

@@ -36,7 +36,8 @@ class _Stop:
     """The state of one guard: what has been asked, and whether now is a bad moment."""
 
     def __init__(self) -> None:
-        self.launcher_ended: str | None = None
+        self.reason: str | None = None  # of our own to stop; None: a person asks
+        self.over = threading.Event()
         self.asked_at = -math.inf
         self.shields = 0
         self.held_back = 0
@@ -48,9 +49,9 @@ class _Stop:
         One request may come as two signals (Ctrl-C reaches us and `mlflow run`, which then
         terminates us), so an echo is ignored; whoever asks again later is heard again.
         """
-        interruption = Interrupted(signum, self.launcher_ended)
+        interruption = Interrupted(signum, self.reason)
         if self.shields:
-            self.held_back += self.launcher_ended is None  # a person asks, not our own watch
+            self.held_back += self.reason is None
             self.pending = self.pending or interruption
             if self.held_back < _PATIENCE:
                 return
@@ -81,18 +82,29 @@ def guard() -> Iterator[None]:
         for signum in _SIGNALS
         if signal.getsignal(signum) in ours
     }
-    done = threading.Event()
     if "MLFLOW_RUN_ID" in os.environ and (launcher := _launcher()):
         threading.Thread(
-            target=_watch, args=(launcher, _stop, done), name="fm_mlflow-launcher", daemon=True
+            target=_watch, args=(launcher, _stop), name="fm_mlflow-launcher", daemon=True
         ).start()
     try:
         yield
     finally:
-        done.set()
+        _stop.over.set()
         for signum, handler in replaced.items():
             signal.signal(signum, handler)
         _guarded = False
+
+
+def interrupt(reason: str) -> None:
+    """Have the main thread stop as SIGTERM does, and say why; outside of a guard nothing happens.
+
+    Args:
+        reason: One line.
+    """
+    if _guarded and signal.getsignal(signal.SIGTERM) == _stop.handle:
+        threading.Thread(
+            target=_insist, args=(_stop, reason), name="fm_mlflow-interrupt", daemon=True
+        ).start()
 
 
 @contextmanager
@@ -133,13 +145,22 @@ def _launcher() -> psutil.Process | None:
     return None
 
 
-def _watch(launcher: psutil.Process, stop: _Stop, done: threading.Event) -> None:
-    while not done.wait(LAUNCHER_POLL_SECONDS):
+def _watch(launcher: psutil.Process, stop: _Stop) -> None:
+    while not stop.over.wait(LAUNCHER_POLL_SECONDS):
         if not _is_alive(launcher):
-            stop.launcher_ended = f"the process that started this run ended (pid {launcher.pid})"
-            # Through the signal handler, because only the main thread can be interrupted; again
-            # and again, because what it was doing may have swallowed the interruption.
-            os.kill(os.getpid(), signal.SIGTERM)
+            return _insist(stop, f"the process that started this run ended (pid {launcher.pid})")
+
+
+def _insist(stop: _Stop, reason: str) -> None:
+    """Interrupt the main thread until the guard is over.
+
+    Through the signal handler, because only the main thread can be interrupted; again and again,
+    because what it was doing may have swallowed the interruption.
+    """
+    stop.reason = reason
+    while not stop.over.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop.over.wait(LAUNCHER_POLL_SECONDS)
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -166,6 +166,22 @@ def close_child(run: StoredRun, cause: str, *, killed: bool) -> StoredRun:
     return read_child(run.run_id)
 
 
+def reopen_child(run: StoredRun) -> None:
+    """Have a run that no training has opened yet wait for one again, whatever closed it."""
+    client = MlflowClient()
+    with store_errors("reopen a run"):
+        if run.ended:
+            client.update_run(run.run_id, status=keys.RUNNING)
+        if keys.ERROR in run.tags:
+            client.delete_tag(run.run_id, keys.ERROR)
+
+
+def note_jobs(run_id: str, jobs: int) -> None:
+    """Record how many trainings shared a run's machine, itself included."""
+    with store_errors("set a tag"):
+        MlflowClient().set_tag(run_id, keys.JOBS, str(jobs))
+
+
 def log_output(run_id: str, text: str) -> None:
     """Keep what a run's process wrote as an artifact of the run."""
     check_reachable()

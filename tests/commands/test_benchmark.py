@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from fm_mlflow import BenchmarkError, Interrupted, benchmark, keys
 from fm_mlflow.errors import ComparisonError, InputError
+from fm_mlflow.jobs.executors import Job, JobEnd
 from fm_mlflow.tracking.child_runs import children_of
 from tests.cluster import Cluster, Fate
 from tests.stores import Store
@@ -116,6 +118,56 @@ def test_a_failure_stops_nothing_and_is_done_again(store: Store) -> None:
     assert keys.ERROR not in parent.data.tags
     assert len(children_of(result.run_id)) == 8
     assert {store.client.get_run(run.info.run_id).info.status for run in failed} == {"FAILED"}
+
+
+def test_a_training_that_is_lost_with_its_machine_is_continued_in_its_run(store: Store) -> None:
+    fates: dict[tuple[str, int], Fate] = {("mlp", 1): "fails"}
+    lost = {("mlp", 0): 2, ("cnn", 0): 1, ("cnn", 1): 3}
+    cluster = Cluster(fates, losses=lost)
+    with pytest.raises(BenchmarkError, match="2 of 4 trainings failed") as failure:
+        benchmark(**SETTINGS, seeds=2, checkpoint_seconds=1, executor=cluster)
+    done = {each.name: each for each in failure.value.result.trainings}
+    assert done["mlp, seed 1"].error == "the loss is nan"
+    assert done["cnn, seed 1"].error == "its machine is gone"
+    commands = {
+        name: [job.arguments[0] for job in cluster.jobs if job.name == name] for name in done
+    }
+    assert commands == {
+        "mlp, seed 0": ["train", "train", "resume"],  # the first was lost before it began
+        "mlp, seed 1": ["train"],  # it failed by itself
+        "cnn, seed 0": ["train", "resume"],
+        "cnn, seed 1": ["train", "train", "train"],
+    }
+    assert len({job.key for job in cluster.jobs}) == 4
+    run_id = done["cnn, seed 0"].run_id
+    (again,) = [job for job in cluster.jobs if job.arguments[0] == "resume" and job.key == run_id]
+    options = ("--checkpoint-seconds", "1.0", "--take-over", "True")
+    assert again.arguments == ("resume", run_id, *options)
+    run = store.client.get_run(run_id)
+    assert (run.info.status, run.data.tags[keys.JOBS]) == ("FINISHED", "2")
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "deleted"])
+def test_a_lost_training_that_is_over_is_not_continued(store: Store, status: str) -> None:
+    class Late(Cluster):
+        """Its training ends, and its place dies before it can tell."""
+
+        def _run(self, job: Job) -> JobEnd:
+            end = super()._run(job)
+            if status == "deleted":
+                store.client.delete_run(job.key)
+            return replace(end, cause="its machine is gone", is_lost=True)
+
+    cluster = Late({("mlp", 0): "finishes" if status == "FINISHED" else "fails"})
+    settings = {**SETTINGS, "models": "mlp", "seeds": 1, "executor": cluster}
+    if status == "FINISHED":
+        assert benchmark(**settings).trainings[0].error is None
+    else:
+        with pytest.raises(BenchmarkError) as failure:
+            benchmark(**settings)
+        (failed,) = failure.value.result.failed
+        assert ("the loss is nan" if status == "FAILED" else "deleted") in str(failed.error)
+    assert len(cluster.jobs) == 1
 
 
 def test_without_a_finished_training_there_is_nothing_to_compare(store: Store) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
+from fm_mlflow.tracking.outbox.delivery import CHECKPOINT_SECONDS, Delivery, what_is_pending
+from fm_mlflow.tracking.outbox.heartbeat import Heartbeat
 from fm_mlflow.tracking.outbox.journal import Journal
+from fm_mlflow.tracking.outbox.remote_run import LeaseLostError
 from fm_mlflow.tracking.store import StoreRefusedError, StoreUnavailableError
 
 _log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 30.0
 _GATHER_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 15.0
@@ -39,11 +40,25 @@ class Courier:
         journal: The open journal; closed, or removed when the store has all, by `finish`.
         uri: The tracking URI.
         notice: Called with what a person should know, in one line.
+        checkpoint_seconds: From one checkpoint that is stored to the next.
+        is_lost: Called once with the reason, from another thread, when another process has taken
+            the run over: nothing more is delivered, and the training is to stop.
     """
 
-    def __init__(self, journal: Journal, uri: str, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        uri: str,
+        notice: Callable[[str], None],
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        is_lost: Callable[[str], None] = _log.warning,
+    ) -> None:
         self._journal = journal
-        self._delivery = Delivery(journal, uri)
+        self._delivery = Delivery(journal, uri, checkpoint_seconds)
+        self._heartbeat = Heartbeat(self._delivery.beat, self._lose)
+        self._is_lost = is_lost
+        self.lost = ""
+        """Why nothing more may be logged: another process has taken the run over."""
         self._notice = notice
         self._changed = threading.Condition()
         self._news = self._urgent = self._stopping = self._settled = False
@@ -57,6 +72,7 @@ class Courier:
         for name in _CHATTER:
             logging.getLogger(name).addFilter(_not_of_the_courier)
         self._thread.start()
+        self._heartbeat.start()
 
     def wake(self) -> None:
         """Say that there is something new."""
@@ -86,9 +102,10 @@ class Courier:
                 self._stopping = True
                 self._changed.notify_all()
             self._thread.join(timeout=1)  # it may be within a call that lasts
+            self._heartbeat.stop()
         if not self._thread.is_alive():
             self._settle()
-        return what_is_pending(self._delivery, self._failure)
+        return self.lost or what_is_pending(self._delivery, self._failure)
 
     def _settle(self) -> None:
         """Remove the journal where the store has everything, else close it; once.
@@ -104,6 +121,16 @@ class Courier:
             self._journal.remove()
         else:
             self._journal.close()
+
+    def _lose(self, error: LeaseLostError) -> None:
+        """Deliver nothing more, and say why."""
+        with self._changed:
+            if self.lost:
+                return
+            self.lost = str(error)
+            self._stopping = True
+            self._changed.notify_all()
+        self._is_lost(self.lost)
 
     def _wait(self, deadline: float) -> None:
         self._delivery.final = True
@@ -121,6 +148,8 @@ class Courier:
     def _run(self) -> None:
         try:
             self._deliver_until_stopped()
+        except LeaseLostError as error:
+            self._lose(error)
         except BaseException as error:
             # Nobody waits for this thread: what ends it has to be told here.
             self._note(error if isinstance(error, TrackingError) else _unavailable(error))
@@ -131,13 +160,9 @@ class Courier:
 
     def _deliver_until_stopped(self) -> None:
         retry = pace = _FIRST_RETRY_SECONDS
-        next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
         while not self._stopping:
             try:
                 self._delivery.deliver()
-                if time.monotonic() >= next_heartbeat:
-                    self._delivery.run.heartbeat()
-                    next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
             except StoreRefusedError:
                 raise
             except Exception as error:
@@ -153,7 +178,7 @@ class Courier:
                 again = self._delivery.retry_seconds(pace)
                 if math.isinf(again):
                     pace = _FIRST_RETRY_SECONDS
-                self._sleep(min(again, next_heartbeat - time.monotonic()))
+                self._sleep(again)
 
     def _sleep(self, seconds: float, *, for_news: bool = True) -> None:
         """Sleep until there is news, or something urgent; gather what comes at about one time."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from functools import cached_property
 
 from mlflow.entities import Param, RunTag
 
+from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.tracking.outbox.journal import Journal
+from fm_mlflow.tracking.outbox.lease import Lease
 from fm_mlflow.tracking.outbox.records import (
     Batch,
     Checkpoint,
@@ -18,9 +21,9 @@ from fm_mlflow.tracking.outbox.records import (
     Request,
     RunStart,
 )
-from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun, only
+from fm_mlflow.tracking.outbox.remote_run import Item, LeaseLostError, RemoteRun, only
 from fm_mlflow.tracking.outbox.roots import sync_command
-from fm_mlflow.tracking.outbox.schema import RecordError
+from fm_mlflow.tracking.outbox.schema import RecordError, excerpt
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
     StoreFailedError,
@@ -28,8 +31,11 @@ from fm_mlflow.tracking.store import (
     StoreUnavailableError,
 )
 
-_CHECKPOINT_SECONDS = 60
+CHECKPOINT_SECONDS = 60.0
 _SAVE_SECONDS = 1
+_LEASE_SECONDS = 5.0
+"""For how long a look at the lease holds: a process may be stopped, and continue hours later."""
+
 _MOST_FAILURES = 3
 _LONGEST_REASON = 500
 
@@ -44,13 +50,18 @@ class Delivery:
     Args:
         journal: Open, and so locked by this process.
         uri: The tracking URI, with its password if it has one.
+        checkpoint_seconds: From one checkpoint that is stored to the next.
     """
 
-    def __init__(self, journal: Journal, uri: str) -> None:
+    def __init__(
+        self, journal: Journal, uri: str, checkpoint_seconds: float = CHECKPOINT_SECONDS
+    ) -> None:
         self.journal = journal
+        self._checkpoint_seconds = checkpoint_seconds
         self.run = RemoteRun(journal.folder, journal.state, uri)
         self._next_checkpoint = 0.0
         self._next_save = 0.0
+        self._next_look = -math.inf
         self._failures: Counter[int] = Counter()
         self._newest: dict[str, int] = {}
         self._known = 0
@@ -93,6 +104,7 @@ class Delivery:
             StoreUnavailableError: The store does not answer.
             RunGoneError: The run was deleted, or another journal has taken it over: nothing more
                 can be delivered.
+            LeaseLostError: Another process has taken it over while this one trained.
             StoreRefusedError: The run cannot be created.
         """
         state = self.journal.state
@@ -111,15 +123,51 @@ class Delivery:
         if retry_refused:
             self.run.check_not_taken_over()
         try:
+            self._next_look = -math.inf
             while state.position < len(self.journal.records):
+                self._check_owner_now_and_then()
                 self._deliver_next()
                 self._save_now_and_then()
             for number in sorted(deferred):
+                self._check_owner_now_and_then()
                 if self._deliver_record(number):
                     del state.deferred[str(number)]
                 self._save_now_and_then()
         finally:
             self.journal.save_state()
+
+    @cached_property
+    def _lease(self) -> Lease | None:
+        return Lease.of_journal(self.journal.records)
+
+    def check_owner(self) -> None:
+        """Make sure that the run is still this journal's to write to.
+
+        Raises:
+            LeaseLostError: Another process has taken it over.
+        """
+        if self._lease is None or self.journal.state.run_id is None:
+            return
+        tags = self.run.tags()
+        if self._lease.is_lost_to(Lease.of(tags)):
+            pid, host = (tags.get(key, "?") for key in (keys.PROCESS_PID, keys.PROCESS_HOST))
+            raise LeaseLostError(
+                f"run {self.run.run_id} was taken over by another process ({excerpt(pid)} on "
+                f"{excerpt(host)}); this one stops, and what it has not delivered is left in "
+                f"{self.journal.folder}"
+            )
+        self._next_look = time.monotonic() + _LEASE_SECONDS
+
+    def _check_owner_now_and_then(self) -> None:
+        if time.monotonic() >= self._next_look:
+            self.check_owner()
+
+    def beat(self) -> None:
+        """Show the store that the run lives, if it is still this journal's; raises as `deliver`."""
+        if self.journal.state.run_id is not None:
+            self.run.connect()
+            self.check_owner()
+            self.run.heartbeat()
 
     def _save_now_and_then(self) -> None:
         """Save the state at most once a second: an fsync takes as long as some deliveries."""
@@ -128,7 +176,7 @@ class Delivery:
             self._next_save = time.monotonic() + _SAVE_SECONDS
 
     def _waits(self, number: int) -> bool:
-        """Tell whether a record is a checkpoint whose minute is not over: one comes each epoch."""
+        """Tell whether a record is a checkpoint that is not due: one comes each epoch."""
         return (
             isinstance(self.journal.records[number], Checkpoint)
             and not self.final
@@ -187,7 +235,7 @@ class Delivery:
 
     def _deliver_request(self, number: int, record: Request) -> bool:
         if self._waits(number):
-            return self._defer(number, "checkpoints are stored once a minute")
+            return self._defer(number, "the next checkpoint is not due yet")
         try:
             with self.run.errors(record.ACTION):
                 record.deliver(self.run, number)
@@ -207,7 +255,7 @@ class Delivery:
             self._refuse(number, str(error))
         else:
             if isinstance(record, Checkpoint):
-                self._next_checkpoint = time.monotonic() + _CHECKPOINT_SECONDS
+                self._next_checkpoint = time.monotonic() + self._checkpoint_seconds
         return True
 
     def _be_patient(self, number: int, error: TrackingError) -> None:

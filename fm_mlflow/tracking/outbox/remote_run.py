@@ -42,6 +42,10 @@ class RunGoneError(StoreRefusedError):
     """The run was deleted in the store, or another journal has taken it over."""
 
 
+class LeaseLostError(RunGoneError):
+    """Another process has taken the run over: this one must not write to it any more."""
+
+
 class RemoteRun:
     """The run of a journal in its store.
 
@@ -131,14 +135,18 @@ class RemoteRun:
         if run.info.lifecycle_stage == LifecycleStage.DELETED:
             raise RunGoneError(f"run {self.run_id} was deleted in the store")
 
+    def tags(self) -> dict[str, str]:
+        """Return the tags that the run has now."""
+        with self.errors("find the run"):
+            return dict(self.client.get_run(self.run_id).data.tags)
+
     def check_not_taken_over(self) -> None:
         """Make sure that no other process has resumed the run since, with a journal of its own.
 
         Raises:
             RunGoneError: One has: what this journal holds would undo what that one logged.
         """
-        with self.errors("find the run"):
-            owner = self.client.get_run(self.run_id).data.tags.get(keys.JOURNAL, self.folder.name)
+        owner = self.tags().get(keys.JOURNAL, self.folder.name)
         if owner != self.folder.name:
             raise RunGoneError(
                 f"the run was resumed with the journal {excerpt(owner)}, and what this one holds "

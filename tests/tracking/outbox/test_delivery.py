@@ -434,7 +434,7 @@ class TestReconcile:
             assert (result.closed, result.unknown, result.delivered) == ([], [], [])
 
     def test_the_heartbeat(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(courier, "HEARTBEAT_SECONDS", 0.2)
+        monkeypatch.setattr(heartbeat, "SECONDS", 0.2)
         with TrackedRun("training", "a run"):
             first = store.only_run().data.tags[keys.HEARTBEAT]
             wait_for(lambda: store.only_run().data.tags[keys.HEARTBEAT] > first, "a heartbeat", 10)
