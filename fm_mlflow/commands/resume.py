@@ -49,7 +49,7 @@ def resume(
         callbacks: The Keras callbacks that `train` was given. Their state is not restored.
         data: What `train` was given as data, where it was.
         **settings: The fields of `ResumeConfig`: epochs, data_dir, store,
-            flush_timeout.
+            flush_timeout, checkpoint_seconds, take_over.
 
     Raises:
         InputError: There is no such run, it is finished, or data or model are not the run's.
@@ -60,7 +60,7 @@ def resume(
     asked = parse(ResumeConfig, settings)
     from fm_mlflow.tracking.resumption import resumable
 
-    with guard(), resumable(run_id, asked.store) as found:
+    with guard(), resumable(run_id, asked.store, take_over=asked.take_over) as found:
         checkpoint = newest(found.folders)
         config = _config(run_id, found, checkpoint, asked)
         before = found.extended_epochs or config.epochs
@@ -76,6 +76,7 @@ def resume(
             # Its results so far are of fewer epochs, so they are logged again.
             resumption.points = {point for point in resumption.points if point[1] > 0}
             resumption.model = resumption.model_id = None
+            resumption.keeps_results = False
             resumption.tags[keys.EXTENDED_EPOCHS] = str(epochs)
             if resumption.name == run_name(config.model_copy(update={"epochs": before})):
                 resumption.name = run_name(config.model_copy(update={"epochs": epochs}))
@@ -93,13 +94,16 @@ def _config(
     settings = checkpoint.settings if checkpoint else found.settings
     if settings is None:
         raise TrackingError(
-            f"run {run_id} has no whole checkpoint, here or in its artifacts: it was interrupted "
-            "before its first epoch was over, or another machine has its journal; train it again"
+            f"run {run_id} has no whole checkpoint, here or in its artifacts, and does not say its "
+            "settings; train it again"
         )
     folder = asked.data_dir or str(settings.get("data_dir", ""))
     is_elsewhere = not asked.data_dir and folder and not os.path.isdir(folder)
     if is_elsewhere and not is_own(str(settings.get("dataset", ""))):
         folder = ""  # another machine: look where data are looked for
-    return parse(
-        TrainConfig, {**settings, "data_dir": folder, "flush_timeout": asked.flush_timeout}
-    )
+    own = {
+        "flush_timeout": asked.flush_timeout,
+        "checkpoint_seconds": asked.checkpoint_seconds,
+        "data_dir": folder,
+    }
+    return parse(TrainConfig, {**settings, **own})

@@ -82,7 +82,7 @@ def train(
             are classes or numbers.
         **settings: The other fields of `TrainConfig`: epochs, batch_size, learning_rate,
             optimizer, seed, validation_split, dataset, data_dir, measure, fit_loop,
-            flush_timeout.
+            flush_timeout, checkpoint_seconds.
 
     Returns:
         The run, its metrics and its learning curve. Where the store did not answer to the end,
@@ -167,6 +167,7 @@ def run_training(
                 keys.KIND_TRAINING,
                 start.resumption.name if start.resumption else run_name(config),
                 flush_timeout=config.flush_timeout,
+                checkpoint_seconds=config.checkpoint_seconds,
                 notice=progress.notice,
                 settings=config.model_dump(),
                 resumption=start.resumption,

@@ -148,7 +148,7 @@ def _launcher() -> psutil.Process | None:
 def _watch(launcher: psutil.Process, stop: _Stop) -> None:
     while not stop.over.wait(LAUNCHER_POLL_SECONDS):
         if not _is_alive(launcher):
-            return _insist(stop, f"the process that started this run ended (pid {launcher.pid})")
+            _insist(stop, f"the process that started this run ended (pid {launcher.pid})")
 
 
 def _insist(stop: _Stop, reason: str) -> None:

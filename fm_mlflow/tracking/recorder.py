@@ -21,13 +21,14 @@ from fm_mlflow.tracking.model_files import ModelFiles
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.journal import Journal
+from fm_mlflow.tracking.outbox.remote_run import LeaseLostError
 from fm_mlflow.tracking.params import same_value
 from fm_mlflow.tracking.save_model import MODEL_FILE, save_model
 from fm_mlflow.tracking.store import context_tags
 
 # MLflow's limits: longer values are refused by some stores.
 _MAX_PARAM_LENGTH = 6000
-_MAX_TAG_LENGTH = 5000
+MAX_TAG_LENGTH = 5000
 
 
 class LoggedModel:
@@ -78,6 +79,8 @@ class Recorder:
         return self._opened
 
     def _append(self, record: records.Record, *, durable: bool = False) -> int:
+        if self._courier is not None and self._courier.lost:
+            raise LeaseLostError(self._courier.lost)
         number = self._journal.append(record, durable=durable)
         if self._courier is not None:
             self._courier.wake()
@@ -212,7 +215,7 @@ class Recorder:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, redacted."""
         safe = {
-            key: _encodable(redact_named(key, value))[:_MAX_TAG_LENGTH]
+            key: _encodable(redact_named(key, value))[:MAX_TAG_LENGTH]
             for key, value in tags.items()
         }
         self._append(records.Batch(tags=safe))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 from mlflow.entities import LoggedModelStatus, Run
@@ -24,8 +25,8 @@ from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.journal import Journal, open_journal
 from fm_mlflow.tracking.outbox.roots import confined, lock_folder
 from fm_mlflow.tracking.outbox.schema import excerpt
+from fm_mlflow.tracking.ownership import Resumption
 from fm_mlflow.tracking.recovery import journal_uri
-from fm_mlflow.tracking.run import Resumption
 from fm_mlflow.tracking.running import judge
 from fm_mlflow.tracking.store import StoreUnavailableError, check_reachable, store_errors
 
@@ -55,12 +56,13 @@ class Resumable:
 
 
 @contextmanager
-def resumable(run_id: str, store: str = "") -> Iterator[Resumable]:
+def resumable(run_id: str, store: str = "", *, take_over: bool = False) -> Iterator[Resumable]:
     """Find a run and keep others from resuming it; its store is the active one meanwhile.
 
     Args:
         run_id: Its id in the store, or that of its journal.
         store: Tracking URI; by default the active one, which must be that of the journal.
+        take_over: Its process is known to be gone or cut off, whatever the store says.
 
     Raises:
         InputError: There is no such run.
@@ -82,7 +84,7 @@ def resumable(run_id: str, store: str = "") -> Iterator[Resumable]:
             store = store or journal_uri(journal, f"resume {shlex.quote(run_id)}")
         if store:
             stack.enter_context(_active(store))
-        run = _stored_run(run_id, journal)
+        run = _stored_run(run_id, journal, take_over)
         downloads = Path(tempfile.mkdtemp(prefix="fm_mlflow-"))
         stack.callback(shutil.rmtree, downloads, ignore_errors=True)
         yield _describe(journal, run, downloads)
@@ -98,7 +100,7 @@ def _active(uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(before)
 
 
-def _stored_run(run_id: str, journal: Journal | None) -> Run | None:
+def _stored_run(run_id: str, journal: Journal | None, take_over: bool) -> Run | None:
     """Return the run as the store knows it; None when only the journal can say."""
     stored_id = run_id
     if journal is not None:
@@ -118,7 +120,7 @@ def _stored_run(run_id: str, journal: Journal | None) -> Run | None:
         raise InputError("run", run_id, f"the id of a training run; {error}") from error
     if run.data.tags.get(keys.KIND) != keys.KIND_TRAINING:
         raise InputError("run", run_id, "the id of a training run of fm_mlflow")
-    if run.info.status == keys.RUNNING:
+    if run.info.status == keys.RUNNING and not take_over:
         judged = judge(run, _SILENT_SECONDS, ask_journals=journal is None)
         ours = journal is not None and run.data.tags.get(keys.JOURNAL) == journal.journal_id
         # A run of this very process has ended when its journal says so.
@@ -147,10 +149,16 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
     points, model = _journaled(journaled, extended_at)
     if journal and model:
         confined(journal.folder, model[1].folder)
+
     model_id = None
+
+    def stored() -> tuple[set[tuple[str, int]], str | None]:
+        now = MlflowClient().get_run(cast(Run, run).info.run_id)
+        return _stored_points(now, extended_at), _stored_model(now, extended_at)
+
     if run is not None:
-        points |= _stored_points(run, extended_at)
-        model_id = _stored_model(run, extended_at)
+        more, model_id = stored()
+        points |= more
     folders = [journal.folder / keys.CHECKPOINT_FOLDER] if journal else []
     went_on_elsewhere = journal is None or tags.get(keys.JOURNAL) != journal.journal_id
     if run is not None and went_on_elsewhere:
@@ -166,13 +174,24 @@ def _describe(journal: Journal | None, run: Run | None, downloads: Path) -> Resu
             points=points,
             model_id=model_id,
             model=model,
+            stored=None if run is None else stored,
+            was_finished=status == keys.FINISHED,
         ),
-        settings=header.settings if header else None,
+        settings=(header.settings if header else None) or _settings(tags),
         folders=folders,
         finished=status == keys.FINISHED,
         extended_epochs=_whole(tags, keys.EXTENDED_EPOCHS),
         parts=_whole(tags, keys.PARTS) or 1,
     )
+
+
+def _settings(tags: Mapping[str, str]) -> Mapping[str, Any] | None:
+    """Return what a run was to do, by its tag; None where that says nothing of the kind."""
+    try:
+        found = json.loads(tags.get(keys.SETTINGS, ""))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _whole(tags: Mapping[str, str], key: str) -> int | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import json
 import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import IO, Any
 
 import mlflow
@@ -19,14 +19,17 @@ from fm_mlflow import __version__, keys
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.identity import out_of_memory_kills, this_process
 from fm_mlflow.process.redaction import one_line, redact
-from fm_mlflow.process.signals import shield
+from fm_mlflow.process.signals import interrupt, shield
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
+from fm_mlflow.tracking.outbox.delivery import CHECKPOINT_SECONDS
 from fm_mlflow.tracking.outbox.journal import Journal
+from fm_mlflow.tracking.outbox.lease import Lease
 from fm_mlflow.tracking.outbox.remote_run import utc_now
 from fm_mlflow.tracking.outbox.roots import lock_folder, sync_command
+from fm_mlflow.tracking.ownership import Resumption, take_over
 from fm_mlflow.tracking.params import whole_number
-from fm_mlflow.tracking.recorder import LoggedModel, Recorder
+from fm_mlflow.tracking.recorder import MAX_TAG_LENGTH, LoggedModel, Recorder
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
     StoreUnavailableError,
@@ -43,31 +46,6 @@ _log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 60.0
 _FLUSH_SECONDS_INTERRUPTED = 10.0
-
-
-@dataclass
-class Resumption:
-    """A run that is resumed.
-
-    Attributes:
-        run_id: Its id in the store; None while the store has never heard of it.
-        journal: Its journal, open, where this machine has it.
-        name: Its name.
-        tags: What to set on it now.
-        params: Its parameters, which stay as they are.
-        points: What it has logged already: metric and step.
-        model_id: The model that it has logged of it, where the journal does not say so.
-        model: The record of that model in the journal: number and record.
-    """
-
-    run_id: str | None
-    journal: Journal | None
-    name: str
-    tags: dict[str, str]
-    params: Mapping[str, str]
-    points: set[tuple[str, int]]
-    model_id: str | None = None
-    model: tuple[int, records.Model] | None = None
 
 
 class TrackedRun(Recorder):
@@ -92,6 +70,7 @@ class TrackedRun(Recorder):
         kind: Value of the tag `fm_mlflow.kind`.
         name: Name of the run, unless it was given one already.
         flush_timeout: How many seconds the end waits for the store.
+        checkpoint_seconds: From one checkpoint that the store gets to the next.
         notice: Called with what a person should know about the store, in one line.
         settings: What the run is to do, as plain values: kept in the journal for `resume`.
         resumption: The run that is resumed, instead of the three ways in.
@@ -103,6 +82,7 @@ class TrackedRun(Recorder):
         name: str,
         *,
         flush_timeout: float = FLUSH_SECONDS,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         notice: Callable[[str], None] = _log.warning,
         settings: Mapping[str, Any] | None = None,
         resumption: Resumption | None = None,
@@ -113,6 +93,7 @@ class TrackedRun(Recorder):
         self.pending = ""
         """After the end: what the store does not have yet and where it is, in one line."""
         self._flush_timeout = flush_timeout
+        self._checkpoint_seconds = checkpoint_seconds
         self._notice = notice
         self._settings = dict(settings or {})
         self._resumption = resumption
@@ -165,11 +146,16 @@ class TrackedRun(Recorder):
             **this_process().tags(),
             **(again.tags if again else {}),
         }
+        earlier = Lease.of_journal(there.records) if there else None
+        tags[keys.LEASE] = str(Lease.after(earlier))
+        settings = redact(json.dumps({**self._settings, "data_dir": ""}))
+        if self._settings and len(settings) <= MAX_TAG_LENGTH:
+            tags[keys.SETTINGS] = settings
         self._opened = there or Journal.create(journal_id, self._header(uri, run_id, tags))
-        if again is not None:
-            self._note_resumption(again, tags)
         unavailable: TrackingError | None = None
-        courier = Courier(self._opened, uri, self._notice)
+        courier = Courier(
+            self._opened, uri, self._notice, self._checkpoint_seconds, self._stop_training
+        )
         try:
             check_reachable(uri)
             prepare(uri, lock_folder())
@@ -177,8 +163,7 @@ class TrackedRun(Recorder):
                 if again is None:
                     self._open_in_store(caller_run, run_id, tags)
                 elif run_id is not None:
-                    # At once: what an earlier journal of the run holds is not to be delivered.
-                    MlflowClient().set_tag(run_id, keys.JOURNAL, journal_id)
+                    take_over(run_id, again, tags)
                     self._bind(start_run(run_id=run_id))
                     self._active = True
         except StoreDeniedError:
@@ -189,6 +174,8 @@ class TrackedRun(Recorder):
                 f"{error}; the run goes on offline, its journal is {self._opened.folder}, and "
                 f"`{sync_command()}` delivers it"
             )
+        if again is not None:
+            self._note_resumption(again, tags)
         self._courier = courier
         courier.start(unavailable)
         self._watch_for_crashes()
@@ -208,6 +195,11 @@ class TrackedRun(Recorder):
             out_of_memory_kills=out_of_memory_kills(),
             settings=self._settings,
         )
+
+    def _stop_training(self, reason: str) -> None:
+        """Stop what logs here, from another thread: the run belongs to another process."""
+        self._notice(reason)
+        interrupt(reason)
 
     def _note_resumption(self, again: Resumption, tags: dict[str, str]) -> None:
         """Have the run reopened, and note what of it is logged already."""
@@ -272,12 +264,16 @@ class TrackedRun(Recorder):
         status = status_after(error)
         # The run is complete: an interruption changes nothing from here on.
         with shield(forget=error is None):
+            is_ours = self._courier is None or not self._courier.lost
+            if not is_ours:
+                error = None  # whoever has it will say how it ended
             if error is not None:
                 self.set_tags({keys.ERROR: one_line(error)})
             if self._long_params:
                 self._log_long_params()
             if self._owned:
-                self._append(records.End(status, self._now()), durable=True)
+                if is_ours:
+                    self._append(records.End(status, self._now()), durable=True)
                 if self._active:
                     self._leave(status)
             if self._crash_trace is not None:

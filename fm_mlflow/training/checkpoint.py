@@ -31,7 +31,7 @@ from fm_mlflow.training.array_file import ArrayFile, open_arrays
 if TYPE_CHECKING:
     import keras
 
-    from fm_mlflow.tracking.run import Resumption
+    from fm_mlflow.tracking.ownership import Resumption
 
 _log = logging.getLogger(__name__)
 

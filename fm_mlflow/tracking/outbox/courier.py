@@ -22,6 +22,7 @@ _GATHER_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 15.0
 _LONGEST_RETRY_SECONDS_AT_THE_END = 2.0
+_LONGEST_SLEEP_SECONDS = 3600.0
 
 _THREAD_NAME = "fm_mlflow-courier"
 
@@ -178,7 +179,7 @@ class Courier:
                 again = self._delivery.retry_seconds(pace)
                 if math.isinf(again):
                     pace = _FIRST_RETRY_SECONDS
-                self._sleep(again)
+                self._sleep(min(again, _LONGEST_SLEEP_SECONDS))
 
     def _sleep(self, seconds: float, *, for_news: bool = True) -> None:
         """Sleep until there is news, or something urgent; gather what comes at about one time."""

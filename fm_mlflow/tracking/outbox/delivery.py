@@ -167,7 +167,7 @@ class Delivery:
         if self.journal.state.run_id is not None:
             self.run.connect()
             self.check_owner()
-            self.run.heartbeat()
+            self.run.note_heartbeat()
 
     def _save_now_and_then(self) -> None:
         """Save the state at most once a second: an fsync takes as long as some deliveries."""

@@ -41,6 +41,7 @@ class Heartbeat:
             try:
                 self._beat()
             except LeaseLostError as error:
-                return self._is_lost(error)
+                self._is_lost(error)
+                return
             except Exception as error:  # the courier says so, and the next one may arrive
                 _log.debug("no heartbeat: %s", error)

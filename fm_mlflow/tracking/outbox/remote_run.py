@@ -118,8 +118,12 @@ class RemoteRun:
         """Tell the store that the run lives."""
         if self.state.run_id is not None:
             check_reachable(self._uri)
-            with self.errors("set a tag"):
-                self.client.set_tag(self.run_id, keys.HEARTBEAT, utc_now())
+            self.note_heartbeat()
+
+    def note_heartbeat(self) -> None:
+        """Set the tag that tells when the run last lived."""
+        with self.errors("set a tag"):
+            self.client.set_tag(self.run_id, keys.HEARTBEAT, utc_now())
 
     def check(self) -> None:
         """Make sure that the run still exists.

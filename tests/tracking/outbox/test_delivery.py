@@ -26,11 +26,12 @@ from fm_mlflow.process.identity import (
     kernel_killed_for_memory,
     this_process,
 )
-from fm_mlflow.tracking.outbox import courier
+from fm_mlflow.tracking.outbox import heartbeat
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.records import Batch, Point, RunStart
 from fm_mlflow.tracking.outbox.remote_run import utc_now
-from fm_mlflow.tracking.run import Resumption, TrackedRun
+from fm_mlflow.tracking.ownership import Resumption
+from fm_mlflow.tracking.run import TrackedRun
 from tests import forked
 from tests.outages import Line, Way
 from tests.processes import START_SECONDS, wait_for
@@ -84,7 +85,7 @@ def contents(store: Store, run_id: str, folder: Path) -> dict[str, Any]:
     """All that a store knows of a run, but for times and ids."""
     client = store.client
     run = client.get_run(run_id)
-    own = {keys.JOURNAL, keys.HEARTBEAT, *this_process().tags()}
+    own = {keys.JOURNAL, keys.HEARTBEAT, keys.LEASE, *this_process().tags()}
     downloaded = Path(client.download_artifacts(run_id, "", str(folder)))
     return {
         "status": run.info.status,
