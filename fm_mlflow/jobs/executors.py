@@ -21,15 +21,9 @@ from typing import Literal, Protocol
 
 from pydantic import ValidationError
 
+from fm_mlflow.jobs.child import KILL, POLL_SECONDS, STOP_SECONDS, signal_group, tail
 from fm_mlflow.listeners import Progress
 from fm_mlflow.process.parent import VARIABLE, LineReader
-
-_POLL_SECONDS = 0.1
-_STOP_SECONDS = 30.0
-"""How long a job that was asked to stop may take to close its run."""
-
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
-_MAX_OUTPUT_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -130,19 +124,12 @@ class _Running:
 
     def end(self) -> JobEnd:
         self.reader.close()
-        with self.output.open("rb") as output:
-            size = output.seek(0, os.SEEK_END)
-            output.seek(max(0, size - _MAX_OUTPUT_BYTES))
-            text = output.read().decode(errors="replace")
-        return JobEnd(self.job, _cause(self.process.returncode, text, self.error), text)
+        text = tail(self.output)
+        return JobEnd(self.job, cause_of_end(self.process.returncode, text, self.error), text)
 
     def signal(self, signum: int) -> None:
         """Send a signal to the process and to those that it started."""
-        with suppress(ProcessLookupError):
-            if sys.platform == "win32":
-                self.process.terminate()
-            else:
-                os.killpg(self.process.pid, signum)
+        signal_group(self.process, signum)
 
 
 class LocalExecutor:
@@ -168,7 +155,7 @@ class LocalExecutor:
     def __exit__(self, *_: object) -> None:
         """Kill what still runs: nobody asked for it any more."""
         for running in self._running:
-            running.signal(_KILL)
+            running.signal(KILL)
             running.process.wait()
             running.reader.close()
         self._running.clear()
@@ -207,23 +194,23 @@ class LocalExecutor:
                     events.append(running.end())
             if events or time.monotonic() >= deadline:
                 return events
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def stop(self, signum: int) -> list[JobEnd]:
         """Signal all processes, wait for them to close their runs, kill those that do not."""
         for running in self._running:
             running.signal(signum)
         ends: list[JobEnd] = []
-        deadline = time.monotonic() + _STOP_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS
         while self._running:
             if time.monotonic() > deadline:
                 for running in self._running:
-                    running.signal(_KILL)
+                    running.signal(KILL)
             ends += [event for event in self.events(1.0) if isinstance(event, JobEnd)]
         return ends
 
 
-def _cause(code: int, output: str, error: str) -> str | None:
+def cause_of_end(code: int, output: str, error: str) -> str | None:
     """Say in one line why a process failed: by its own words, else by what it wrote last."""
     if code == 0:
         return None

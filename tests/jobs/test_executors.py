@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fm_mlflow import __version__
-from fm_mlflow.jobs.executors import Job, JobEnd, JobProgress, LocalExecutor, _cause
+from fm_mlflow.jobs.executors import Job, JobEnd, JobProgress, LocalExecutor, cause_of_end
 from fm_mlflow.listeners import Progress
 from tests.processes import START_SECONDS
 
@@ -57,4 +57,4 @@ def test_what_still_runs_at_the_end_is_killed() -> None:
     ],
 )
 def test_the_cause_of_an_end(code: int, output: str, error: str, cause: str | None) -> None:
-    assert _cause(code, output, error) == cause
+    assert cause_of_end(code, output, error) == cause
