@@ -39,7 +39,7 @@ OTHER_NAMES = {
 }
 """Distributions that are not called as what they are imported as."""
 
-OPTIONAL = {"jax", "nvml", "torch"}
+OPTIONAL = {"jax", "nvml", "ray", "slurm", "torch"}
 """Extras of users: what the package imports where it is installed."""
 
 ENTRY_POINT_COMMANDS: dict[str, tuple[str, type[BaseModel]]] = {

@@ -15,10 +15,11 @@ from fm_mlflow.config import BUILTIN_MODELS, BenchmarkConfig
 from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.dataset_setting import is_own, last_part
 from fm_mlflow.errors import ComparisonError, InputError, Interrupted, TrackingError
-from fm_mlflow.jobs.executors import Executor, LocalExecutor
+from fm_mlflow.jobs.choose import executor_of
+from fm_mlflow.jobs.executors import Executor
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import benchmark_name, command_line
-from fm_mlflow.placement import Placement
+from fm_mlflow.placement import LOCAL, Placement
 from fm_mlflow.process.file_lock import LockedError
 from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
@@ -46,7 +47,7 @@ _OF_THIS_CALL = {
 def benchmark(
     *,
     progress: BenchmarkListener | None = None,
-    executor: Executor | None = None,
+    executor: Executor | str = LOCAL,
     **settings: Any,
 ) -> BenchmarkResult:
     """Train each model with each seed, each in a fresh process, then compare them.
@@ -58,10 +59,11 @@ def benchmark(
 
     Args:
         progress: Hears how it goes on; by default nothing is said.
-        executor: Where the trainings run; by default in `jobs` processes of this machine.
+        executor: Where the trainings run, by name or as an object; by default in `jobs` processes
+            of this machine.
         **settings: The fields of `BenchmarkConfig`: models, seeds, jobs, order_seed, resume, those
-            of `TrainConfig` without model and seed, cost, output, metric, smaller_is_better,
-            larger_is_better.
+            of `TrainConfig` without model and seed, executor_config, cpus, gpus, memory_gib,
+            ship_code, retries, cost, output, metric, smaller_is_better, larger_is_better.
 
     Returns:
         The trainings and the comparison.
@@ -77,6 +79,8 @@ def benchmark(
         >>> result = fm_mlflow.benchmark(models="mlp,cnn", seeds=5)
         >>> result.comparison.comparison.summary
     """
+    if isinstance(executor, str):
+        settings["executor"] = executor
     config = parse(BenchmarkConfig, settings)
     progress = progress or BenchmarkListener()
     with guard():
@@ -100,7 +104,9 @@ def benchmark(
         from fm_mlflow.tracking.store import tracking_uri
 
         kind = keys.KIND_BENCHMARK
+        chosen = executor_of(config, config.jobs) if isinstance(executor, str) else executor
         with (
+            chosen as place,
             open_run(kind, config.resume) if config.resume else nullcontext(),
             TrackedRun(
                 kind,
@@ -114,9 +120,8 @@ def benchmark(
                 # `mlflow run` has logged the path that was given.
                 run.log_params({"dataset": config.dataset}, unless_logged=is_own(config.dataset))
                 run.set_tags({keys.DATASET_DIGEST: digest})
-                with executor or LocalExecutor(config.jobs) as place:
-                    trainings = Trainings(run, config, place, progress, before)
-                    trainings.run_all()
+                trainings = Trainings(run, config, place, progress, before)
+                trainings.run_all()
                 if left := trainings.settle(_deliver, config.flush_timeout):
                     raise TrackingError(
                         f"the tracking store does not answer; {counted(left, 'training')} ended "
