@@ -30,6 +30,7 @@ def test_defaults_are_the_reference_protocol() -> None:
         "measure": "flops,latency,memory,energy",
         "fit_loop": "auto",
         "flush_timeout": 60.0,
+        "checkpoint_seconds": 60.0,
     }
 
 

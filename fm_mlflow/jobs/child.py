@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -122,9 +123,7 @@ def main() -> None:
         with suppress(OSError):  # an ordinary user may not take niceness back
             os.setpriority(os.PRIO_PROCESS, 0, int(niceness))
     sys.argv[:] = ["fm-mlflow", *arguments]
-    from fm_mlflow.cli import main as command
-
-    command(arguments)
+    runpy.run_module("fm_mlflow", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def first_job(training: TrainConfig, run_id: str, experiment_id: str) -> Job:
     return _job(training, run_id, experiment_id, shlex.split(command)[1:])
 
 
-def next_job(training: TrainConfig, stored: StoredRun, experiment_id: str) -> Job:
+def next_job(training: TrainConfig, stored: StoredRun) -> Job:
     """Return the job that continues a training whose place was lost.
 
     It resumes the run from its last checkpoint in the store. Whoever lost it knows that its process
@@ -27,11 +27,10 @@ def next_job(training: TrainConfig, stored: StoredRun, experiment_id: str) -> Jo
     Args:
         training: Its settings.
         stored: Its run, which has not finished.
-        experiment_id: Of the run.
     """
     if keys.KIND not in stored.tags:
         reopen_child(stored)
-        return first_job(training, stored.run_id, experiment_id)
+        return first_job(training, stored.run_id, stored.experiment_id)
     settings = ResumeConfig(
         data_dir=training.data_dir,
         flush_timeout=training.flush_timeout,
@@ -39,7 +38,8 @@ def next_job(training: TrainConfig, stored: StoredRun, experiment_id: str) -> Jo
         take_over=True,
     )
     command, *options = shlex.split(command_line("resume", settings))[1:]
-    return _job(training, stored.run_id, experiment_id, [command, stored.run_id, *options])
+    arguments = [command, stored.run_id, *options]
+    return _job(training, stored.run_id, stored.experiment_id, arguments)
 
 
 def _job(training: TrainConfig, run_id: str, experiment_id: str, arguments: list[str]) -> Job:

@@ -221,7 +221,7 @@ class Trainings:
         try:
             stored = read_child(run_id)
             if stored.status not in (keys.FINISHED, keys.FAILED):
-                return next_job(training, stored, self._run.experiment_id)
+                return next_job(training, stored)
         except StoreRefusedError as failure:  # it was deleted, say
             _log.warning("run %s: it cannot be continued: %s", run_id, failure)
         # It ended, and its place was lost before it could say so.

@@ -46,6 +46,7 @@ class StoredRun:
     """
 
     run_id: str
+    experiment_id: str
     name: str
     status: str
     params: Mapping[str, str]
@@ -233,6 +234,7 @@ def _stored(run: Run) -> StoredRun:
     ended = info.end_time is not None and info.status != keys.RUNNING
     return StoredRun(
         run_id=info.run_id,
+        experiment_id=info.experiment_id,
         name=info.run_name or info.run_id,
         status=info.status,
         params={name: unquoted(value) for name, value in data.params.items()},
