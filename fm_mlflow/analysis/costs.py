@@ -53,6 +53,9 @@ MEASURED = frozenset(
 )
 """Metrics that are measured and positive: their noise is a share of them, so it is judged so."""
 
+OF_ONE_PROCESS = frozenset((keys.MEMORY_PEAK, keys.MEMORY_BASELINE, keys.MEMORY_TRAINING))
+"""What is of the last process only where several trained a run, and so not that of a training."""
+
 LOAD = "load"
 """The load varies from minute to minute: how busy a machine was, not which it is."""
 

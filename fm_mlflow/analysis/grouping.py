@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fm_mlflow.analysis.comparison import Group
-from fm_mlflow.analysis.costs import COSTS
+from fm_mlflow.analysis.costs import COSTS, OF_ONE_PROCESS
 from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.prose.words import figure
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
@@ -59,7 +59,7 @@ def group_runs(
         objective: By what groups are ranked.
     """
     members: dict[Hashable, list[TrainingRun]] = defaultdict(list)
-    for run in runs:
+    for run in map(_without_memory_of_parts, runs):
         members[run.model, frozenset(run.config.items()), run.data_digest].append(run)
     repeated: list[SkippedRun] = []
     independent = [_independent(group, repeated, objective) for group in members.values()]
@@ -76,6 +76,14 @@ def group_runs(
         _select(groups, top, bounds, objective),
         tuple(sorted(repeated, key=lambda run: (run.name, run.run_id))),
     )
+
+
+def _without_memory_of_parts(run: TrainingRun) -> TrainingRun:
+    """Leave out the memory of a run that was resumed: its last process loaded a checkpoint."""
+    if run.parts == 1:
+        return run
+    metrics = {name: value for name, value in run.metrics.items() if name not in OF_ONE_PROCESS}
+    return replace(run, metrics=metrics)
 
 
 def _independent(

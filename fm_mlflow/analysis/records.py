@@ -84,7 +84,9 @@ class TrainingRun:
         data_digest: Digest of the contents of the data set, None where the run does not say.
         machine: What decides how fast and in how much memory it ran, by tag name without the
             prefix (`cpu`, `cores`, `threads`, `versions`, …); empty where the run does not say.
+        host: Name of the host that it ran on, of the last one where several did; empty if unknown.
         jobs: Trainings that ran at the same time on its machine, itself included; 1 if unknown.
+        parts: Processes that trained it in turn, because it was resumed.
         version: The fm_mlflow that logged it, None for a run of others.
         commit: Commit of the source that it ran, where MLflow knows.
         start_time: Milliseconds since 1970; for putting runs in order.
@@ -105,7 +107,9 @@ class TrainingRun:
     metrics: Mapping[str, float]
     data_digest: str | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""
     jobs: int = 1
+    parts: int = 1
     version: str | None = None
     commit: str | None = None
     start_time: int = 0

@@ -23,10 +23,11 @@ def runs(**settings: Any) -> pd.DataFrame:
 
     Returns:
         A row a run, by `run_id`. Columns: `run_name`, `model`, `seed`, `experiment`, `status`,
-        `error`, `start_time` (UTC), `seconds` from creation to end, `jobs`, `data_digest`,
-        `model_uri`; parameters as `params.epochs`, machine as `machine.cpu`; and the last value of
-        each metric under its logged name (`test_accuracy`, `flops/inference`), NaN where it was not
-        measured. The columns that fm_mlflow logs are always there, and always of the same type.
+        `error`, `start_time` (UTC), `seconds` from creation to end, `host`, `jobs`, `parts`
+        (processes in turn), `data_digest`, `model_uri`; parameters as `params.epochs`, machine as
+        `machine.cpu`; and the last value of each metric under its logged name (`test_accuracy`,
+        `flops/inference`), NaN where it was not measured. The columns that fm_mlflow logs are
+        always there, and always of the same type.
 
     Raises:
         InputError: A setting was refused: no such experiment or run, a filter MLflow cannot read.

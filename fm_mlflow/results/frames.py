@@ -19,7 +19,8 @@ _RUN = {
     **dict.fromkeys(("experiment", "status", "error"), "string"),
     "start_time": "datetime64[ms, UTC]",
     "seconds": "float64",
-    "jobs": "Int64",
+    "host": "string",
+    **dict.fromkeys(("jobs", "parts"), "Int64"),
     **dict.fromkeys(("data_digest", "model_uri"), "string"),
 }
 _GROUP = {

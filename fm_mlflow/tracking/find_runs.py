@@ -240,7 +240,9 @@ def _record(run: Run, experiment: str) -> TrainingRun:
             for name, value in tags.items()
             if name.startswith(keys.MACHINE_PREFIX)
         },
+        host=tags.get(keys.PROCESS_HOST, ""),
         jobs=whole_number(tags.get(keys.JOBS, ""), 1),
+        parts=whole_number(tags.get(keys.PARTS, ""), 1),
         version=tags.get(keys.VERSION),
         commit=tags.get(keys.MLFLOW_GIT_COMMIT),
         start_time=run.info.start_time or 0,

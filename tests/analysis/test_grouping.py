@@ -14,6 +14,14 @@ def names(*each: object) -> list[str]:
     return sorted(group.name for group in grouped(*each))  # type: ignore[arg-type]
 
 
+def test_memory_of_a_run_that_was_resumed_does_not_count() -> None:
+    metrics = {str(keys.MEMORY_PEAK): 900.0, str(keys.LATENCY_P50): 2.0}
+    whole, resumed = run("a", 0, metrics=metrics), run("a", 1, metrics=metrics, parts=2)
+    (group,) = group_runs([whole, resumed], 3).groups
+    assert group.metrics[keys.MEMORY_PEAK].n == 1
+    assert group.metrics[keys.LATENCY_P50].n == 2
+
+
 def test_runs_that_differ_in_the_seed_alone_are_a_group() -> None:
     (group,) = grouped(runs("cnn", [0.9, 0.91, 0.92]))
     assert group.name == "cnn"

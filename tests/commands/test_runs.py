@@ -20,7 +20,9 @@ TYPES = {
     "error": "string",
     "start_time": "datetime64[ms, UTC]",
     "seconds": "float64",
+    "host": "string",
     "jobs": "Int64",
+    "parts": "Int64",
     "data_digest": "string",
     "params.epochs": "Int64",
     "params.batch_size": "Int64",
@@ -55,7 +57,7 @@ def test_a_run_is_a_row_of_typed_columns(store: Store) -> None:
     assert row["test_accuracy"] == pytest.approx(0.91)
     expected = {
         **{"run_name": "cnn, seed 3", "model": "cnn", "seed": 3, "experiment": "Default"},
-        **{"status": "FINISHED", "jobs": 1, "data_digest": "d" * 64},
+        **{"status": "FINISHED", "jobs": 1, "parts": 1, "data_digest": "d" * 64},
         **{"params.epochs": 5, "params.learning_rate": 0.001, "params.validation_split": 0.0},
         # Simulated runs are as they were before there was a choice of loops.
         **{

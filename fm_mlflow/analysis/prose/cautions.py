@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fm_mlflow import keys
@@ -16,6 +16,7 @@ from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import capitalised, counted, listed
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from fm_mlflow.analysis.statistics.intervals import wilson
+from fm_mlflow.escaping import shortened
 
 _COARSE = 0.01
 """A test set counts as small from this half-width of the interval of one accuracy."""
@@ -26,6 +27,8 @@ _USABLE_CORES = re.compile(r"(\d+) usable")
 
 _BUSY_SHARE = 0.5
 """Share of the usable cores; a load above it slows a training down."""
+
+_LONGEST_HOST = 40
 
 _LOAD_FADES = 180_000
 """Milliseconds after which a training has left the one-minute load average (but exp(-3))."""
@@ -184,7 +187,21 @@ def _machine(runs: Sequence[TrainingRun]) -> Iterator[str]:
             f"Times and latencies of {_runs(contended)} were taken under contention: up "
             f"to {most} trainings at a time on one machine."
         )
+    yield from _places(runs)
     yield from _busy(runs)
+
+
+def _places(runs: Sequence[TrainingRun]) -> Iterator[str]:
+    """Say which runs were resumed, and where all ran if not in one place."""
+    if resumed := [run for run in runs if run.parts > 1]:
+        yield (
+            f"{_runs(resumed)} had more than one process in turn, after an interruption or to be "
+            "extended: peak and baseline memory of such runs are not compared."
+        )
+    hosts = Counter(run.host for run in runs if run.host)
+    if len(hosts) > 1:
+        named = [f"{shortened(host, _LONGEST_HOST)} ({hosts[host]})" for host in sorted(hosts)]
+        yield f"The runs were on {len(hosts)} machines: {listed(named)}."
 
 
 def _busy(runs: Sequence[TrainingRun]) -> Iterator[str]:

@@ -59,11 +59,22 @@ def test_a_sound_comparison_has_none() -> None:
             "Times and latencies of 2 runs were taken under contention: up to 3 trainings at a "
             "time on one machine.",
         ),
+        (
+            {"parts": 2},
+            "2 runs had more than one process in turn, after an interruption or to be extended: "
+            "peak and baseline memory of such runs are not compared.",
+        ),
+        ({"host": "node-1"}, None),
     ],
 )
 def test_what_differs_between_runs(more: dict[str, object], warning: str | None) -> None:
     found = warnings(runs("a", [0.9, 0.91, 0.92]), runs("b", GOOD, **more))
     assert found == (() if warning is None else (warning,))
+
+
+def test_where_the_runs_were() -> None:
+    found = warnings(runs("a", [0.9, 0.91, 0.92], host="node-2"), runs("b", GOOD, host="node-1"))
+    assert found == ("The runs were on 2 machines: node-1 (2) and node-2 (3).",)
 
 
 @pytest.mark.parametrize(
