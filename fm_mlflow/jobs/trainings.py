@@ -211,6 +211,7 @@ class Trainings:
         run_id = create_child(
             *(self._run, run_name(training), training.model, self._jobs),
             f"{self._identity}/{name}",
+            is_repeated=self._away_since is not None,
         )
         self.run_ids.append(run_id)
         return first_job(training, run_id, self._run.experiment_id)

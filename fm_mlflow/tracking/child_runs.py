@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import mlflow
 from mlflow.entities import Run
@@ -95,7 +96,15 @@ def children_of(run_id: str) -> list[StoredRun]:
         return [_stored(run) for run in runs if keys.JOBS in run.data.tags]
 
 
-def create_child(parent: TrackedRun, name: str, model: str, jobs: int, identity: str) -> str:
+def create_child(
+    parent: TrackedRun,
+    name: str,
+    model: str,
+    jobs: int,
+    identity: str,
+    *,
+    is_repeated: bool = False,
+) -> str:
     """Create a training's run within another, to be joined by another process; return its id.
 
     It has the same source (commit, project, user) as its parent. Called again with the same
@@ -107,25 +116,20 @@ def create_child(parent: TrackedRun, name: str, model: str, jobs: int, identity:
         model: What it trains.
         jobs: Trainings at a time.
         identity: Unique; the tag `fm_mlflow.journal` until the training sets its own.
+        is_repeated: It was asked for before, and the answer was lost.
     """
     check_reachable()
     client = MlflowClient()
     with store_errors("create a run"):
-        made = client.search_runs(
-            [parent.experiment_id], f"tags.`{keys.JOURNAL}` = '{identity}'", max_results=1
-        )
-        if made:
+        text = f"tags.`{keys.JOURNAL}` = '{identity}'"
+        if is_repeated and (
+            made := client.search_runs([parent.experiment_id], text, max_results=1)
+        ):
             return str(made[0].info.run_id)
-        inherited = client.get_run(parent.run_id).data.tags
-        source = {
-            name: value
-            for name, value in inherited.items()
-            if name.startswith(_SOURCE) or name == keys.MLFLOW_USER
-        }
         run = client.create_run(
             parent.experiment_id,
             tags={
-                **source,
+                **_source_of(parent.run_id),
                 keys.MLFLOW_PARENT_RUN_ID: parent.run_id,
                 keys.MODEL: redact(model),
                 keys.JOBS: str(jobs),
@@ -134,6 +138,17 @@ def create_child(parent: TrackedRun, name: str, model: str, jobs: int, identity:
             run_name=redact(name),
         )
     return str(run.info.run_id)
+
+
+@lru_cache(maxsize=1)
+def _source_of(run_id: str) -> dict[str, str]:
+    """Return the tags of a run that say what program it is of, and whose; they never change."""
+    tags = MlflowClient().get_run(run_id).data.tags
+    return {
+        name: value
+        for name, value in tags.items()
+        if name.startswith(_SOURCE) or name == keys.MLFLOW_USER
+    }
 
 
 def environment_to_join(run_id: str, experiment_id: str) -> dict[str, str | None]:
@@ -184,8 +199,7 @@ def note_jobs(run_id: str, jobs: int) -> None:
 
 
 def log_output(run_id: str, text: str) -> None:
-    """Keep what a run's process wrote as an artifact of the run."""
-    check_reachable()
+    """Keep what a run's process wrote as an artifact of the run; the store has just answered."""
     with store_errors("log artifacts"):
         MlflowClient().log_text(run_id, redact(text), keys.OUTPUT_FILE)
 

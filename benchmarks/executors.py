@@ -1,0 +1,289 @@
+"""What running trainings on a cluster costs beside the trainings themselves.
+
+    python -m benchmarks.executors overhead     # a task on each executor, in CPU seconds
+    python -m benchmarks.executors scheduler    # 2,000 stub jobs in the real scheduler
+    python -m benchmarks.executors simulate     # 10,000 trainings on 1,000 workers, discrete events
+
+The first needs what `tests/ray_cluster.py` needs, the second starts a tracking server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import os
+import random
+import resource
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress, LocalExecutor
+from fm_mlflow.listeners import Progress
+from fm_mlflow.placement import Placement
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["overhead", "scheduler", "simulate"])
+    parser.add_argument("--jobs", type=int, default=0)
+    asked = parser.parse_args()
+    if asked.what == "overhead":
+        overhead(asked.jobs or 30)
+    elif asked.what == "scheduler":
+        scheduler(asked.jobs or 2000)
+    else:
+        for servers in (1, 4):
+            print(simulate(10_000, 1_000, server_processes=servers))
+
+
+# CPU of a task
+
+
+def overhead(jobs: int) -> None:
+    """Print the CPU seconds of a job that does nothing, on each executor, all processes counted."""
+    from tests import ray_cluster
+
+    with ray_cluster.cluster(second=False) as nodes:
+        os.environ.update(nodes.environment_of_driver())
+        from fm_mlflow.jobs.ray_executor import RayExecutor
+        from fm_mlflow.jobs.slurm_executor import SlurmConfig, SlurmExecutor
+
+        with tempfile.TemporaryDirectory() as folder:
+            config = SlurmConfig(cluster="local", folder=folder)
+            executors: dict[str, Executor] = {
+                "local": LocalExecutor(1),
+                "ray": RayExecutor(Placement(executor="ray", cpus=1)),
+                "slurm (submitit's local)": SlurmExecutor(Placement(executor="slurm"), config),
+            }
+            seconds: dict[str, list[float]] = {name: [] for name in executors}
+            idle = _idle_share()
+            print(f"Ray's processes at rest: {idle:.3f} CPU seconds a second, subtracted")
+            for name, executor in executors.items():
+                with executor:
+                    _run(executor, 3)  # the worker starts once
+                    for _ in range(3):
+                        before, began = _cpu(), time.monotonic()
+                        _run(executor, jobs // 3)
+                        used = _cpu() - before - idle * (time.monotonic() - began)
+                        seconds[name].append(used / (jobs // 3))
+            print("| executor | CPU seconds a job (3 rounds) | more than local |\n|---|---|---|")
+            local = sorted(seconds["local"])[1]
+            for name, each in seconds.items():
+                rounds = ", ".join(f"{value:.3f}" for value in each)
+                print(f"| {name} | {rounds} | {sorted(each)[1] - local:+.3f} |")
+
+
+def _run(executor: Executor, jobs: int) -> None:
+    for number in range(jobs):
+        executor.submit(Job(f"{number}", "nothing", ("--version",), {}))
+        while not any(isinstance(event, JobEnd) for event in executor.events(60)):
+            pass
+
+
+def _idle_share() -> float:
+    before, began = _cpu(), time.monotonic()
+    time.sleep(5)
+    return (_cpu() - before) / (time.monotonic() - began)
+
+
+def _cpu() -> float:
+    """Return the CPU seconds of this process and all that it started, those that ended included."""
+    total = 0.0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+# The scheduler
+
+
+class _Stubs:
+    """An executor whose jobs finish at once, in the store, as far as a benchmark asks."""
+
+    def __init__(self, slots: int, client: Any) -> None:
+        self.slots = slots
+        self.jobs_per_machine = 1
+        self._client = client
+        self._queue: deque[Job] = deque()
+        self.own_seconds = 0.0
+
+    def __enter__(self) -> _Stubs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, job: Job) -> None:
+        self._queue.append(job)
+
+    def events(self, seconds: float) -> Sequence[JobProgress | JobEnd]:  # noqa: ARG002
+        began = time.process_time()
+        job = self._queue.popleft()
+        self._client.set_terminated(job.key)
+        told: list[JobProgress | JobEnd] = [
+            JobProgress(job, Progress(event="epoch", epoch=epoch, epochs=5), "a-host")
+            for epoch in range(1, 6)
+        ]
+        self.own_seconds += time.process_time() - began
+        return [*told, JobEnd(job, None, "what a training writes\n" * 20)]
+
+    def stop(self, signum: int) -> Sequence[JobEnd]:  # noqa: ARG002
+        return []
+
+
+@contextmanager
+def _server() -> Iterator[Any]:
+    from tests.stores import active_store, make_template, tracking_server
+
+    with tempfile.TemporaryDirectory(prefix="fmsched-") as name:
+        folder = Path(name)
+        os.mkfifo(folder / "alive")
+        alive = os.open(folder / "alive", os.O_RDWR)
+        try:
+            store = tracking_server(make_template(folder), folder)
+            os.environ["FM_MLFLOW_JOURNAL_DIR"] = str(folder / "journals")
+            with active_store(store):
+                yield store
+        finally:
+            os.close(alive)
+
+
+def scheduler(jobs: int) -> None:
+    """Print CPU and memory of the parent of so many jobs that cost nothing, on a real server."""
+    from fm_mlflow import keys
+    from fm_mlflow.config import BenchmarkConfig
+    from fm_mlflow.jobs.trainings import Trainings
+    from fm_mlflow.terminal.benchmark_progress import PlainBenchmark
+    from fm_mlflow.tracking.run import TrackedRun
+
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    with _server() as store, open(os.devnull, "w", encoding="utf-8") as null:
+        stubs = _Stubs(min(1000, jobs), store.client)
+        config = BenchmarkConfig(models="mlp,cnn", seeds=jobs // 2 if jobs < 2000 else 1000)
+        board = PlainBenchmark(null)
+        with TrackedRun(keys.KIND_BENCHMARK, "stubs") as run:
+            before, began = time.process_time(), time.monotonic()
+            Trainings(run, config, stubs, board, []).run_all()
+            cpu = time.process_time() - before - stubs.own_seconds
+            wall = time.monotonic() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        count = len(config.trainings())
+        print(
+            f"{count} jobs: {1000 * cpu / count:.1f} ms of CPU a job in the parent, at most "
+            f"{peak:.0f} MiB, {wall:.0f} s ({count / wall:.0f} jobs a second)"
+        )
+
+
+# A simulation
+
+
+def simulate(
+    trainings: int,
+    workers: int,
+    *,
+    training_seconds: float = 60.0,
+    epochs: int = 5,
+    server_processes: int = 4,
+    request_seconds: float = 0.010,
+    requests_start: int = 25,
+    requests_epoch: int = 4,
+    requests_end: int = 30,
+    heartbeat_seconds: float = 20.0,
+    requests_heartbeat: int = 3,
+    parent_seconds: float = 0.010,
+    losses_per_hour: float = 0.05,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Simulate a benchmark by discrete events; the tracking server is a queue.
+
+    Args:
+        trainings: How many, all alike but for 20% of chance in their times.
+        workers: How many at a time.
+        training_seconds: Of one, on a machine of its own.
+        epochs: Of one.
+        server_processes: Requests that the tracking server answers at a time.
+        request_seconds: For each.
+        requests_start: Requests of a training when it begins.
+        requests_epoch: After each epoch.
+        requests_end: At its end, files included.
+        heartbeat_seconds: Between two heartbeats.
+        requests_heartbeat: Of each.
+        parent_seconds: CPU of the scheduler for a job, which starts one after the other.
+        losses_per_hour: Chance that a machine dies within an hour; half of the work is lost.
+        seed: Of chance.
+
+    Returns:
+        Hours, the shares of time in which server and parent are busy, the longest wait for the
+        server, trainings that were lost and, for comparison, the hours without any limit.
+    """
+    chance = random.Random(seed)
+    steps: list[tuple[float, int]] = []  # until the next batch of requests: seconds, requests
+    seconds = training_seconds / epochs
+    beats = seconds / heartbeat_seconds * requests_heartbeat
+    steps.append((8.0, requests_start))
+    steps += [(seconds, requests_epoch + round(beats))] * epochs
+    steps.append((1.0, requests_end))
+    free = [0.0] * server_processes
+    parent_free = server_busy = parent_busy = longest = now = 0.0
+    lost = 0
+    waiting, done = trainings, 0
+    events: list[tuple[float, int, int]] = []  # time, worker, step
+    for worker in range(min(workers, trainings)):
+        heapq.heappush(events, (0.0, worker, -1))
+    while events:
+        now, worker, step = heapq.heappop(events)
+        if step == -1:  # the parent starts the next one
+            if not waiting:
+                continue
+            waiting -= 1
+            parent_free = max(parent_free, now) + parent_seconds
+            parent_busy += parent_seconds
+            heapq.heappush(events, (parent_free, worker, 0))
+            continue
+        if step == len(steps):
+            done += 1
+            heapq.heappush(events, (now, worker, -1))
+            continue
+        length, requests = steps[step]
+        length *= chance.uniform(0.8, 1.2)
+        if chance.random() < losses_per_hour * length / 3600:
+            lost += 1
+            heapq.heappush(events, (now + length / 2 + 10, worker, max(0, step - 1)))
+            continue
+        at = now + length
+        earliest = heapq.heappop(free)
+        begin = max(earliest, at)
+        end = begin + requests * request_seconds
+        heapq.heappush(free, end)
+        server_busy += requests * request_seconds
+        longest = max(longest, begin - at)
+        # Only beginning and end wait for the server: epochs are journaled.
+        heapq.heappush(events, (end if step in (0, len(steps) - 1) else at, worker, step + 1))
+    ideal = trainings / workers * sum(length for length, _ in steps)
+    return {
+        "trainings": done,
+        "workers": workers,
+        "server_processes": server_processes,
+        "hours": round(now / 3600, 2),
+        "hours_without_limits": round(ideal / 3600, 2),
+        "server_busy_percent": round(100 * server_busy / server_processes / now),
+        "parent_busy_percent": round(100 * parent_busy / now),
+        "longest_wait_s": round(longest, 1),
+        "lost": lost,
+    }
+
+
+if __name__ == "__main__":
+    main()
