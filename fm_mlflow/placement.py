@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from fm_mlflow.settings import Optional, Settings
@@ -12,6 +14,8 @@ LOCAL = "local"
 
 class Placement(Settings):
     """Where trainings run, and what each of them needs there."""
+
+    group: ClassVar[str] = "Where trainings run"
 
     executor: str = Field(
         LOCAL,
