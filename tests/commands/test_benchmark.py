@@ -124,6 +124,7 @@ def test_a_training_that_is_lost_with_its_machine_is_continued_in_its_run(store:
     fates: dict[tuple[str, int], Fate] = {("mlp", 1): "fails"}
     lost = {("mlp", 0): 2, ("cnn", 0): 1, ("cnn", 1): 3}
     cluster = Cluster(fates, losses=lost)
+    cluster.jobs_per_machine = 2  # at most; in the end one had it to itself
     with pytest.raises(BenchmarkError, match="2 of 4 trainings failed") as failure:
         benchmark(**SETTINGS, seeds=2, checkpoint_seconds=1, executor=cluster)
     done = {each.name: each for each in failure.value.result.trainings}
@@ -144,7 +145,7 @@ def test_a_training_that_is_lost_with_its_machine_is_continued_in_its_run(store:
     options = ("--checkpoint-seconds", "1.0", "--take-over", "True")
     assert again.arguments == ("resume", run_id, *options)
     run = store.client.get_run(run_id)
-    assert (run.info.status, run.data.tags[keys.JOBS]) == ("FINISHED", "2")
+    assert (run.info.status, run.data.tags[keys.JOBS]) == ("FINISHED", "1")
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "deleted"])

@@ -30,10 +30,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 
 def run(entry_point: str = "main", config: Mapping[str, Any] | None = None, **params: str) -> Any:
-    return mlflow.projects.run(
+    return mlflow.projects.run(  # type: ignore[no-untyped-call]
         str(PROJECT),
         entry_point,
-        parameters={"dataset": "digits", **params},
+        parameters=params,
         backend="fm-mlflow",
         backend_config=dict(config or {}),
     )
@@ -69,7 +69,7 @@ def test_one_that_fails_or_is_lost_too_often_says_why(
     ("entry_point", "config", "params", "says"),
     [
         ("benchmark", {}, {}, "entry_point: received 'benchmark', accepted: main"),
-        ("main", {"cpu": 2}, {}, "cpu: received 2, accepted: one of the parameters executor"),
+        ("main", {"cpu": 2}, {}, "cpu: received 'cpu', accepted: one of the parameters executor"),
         ("main", {}, {"epochs": "0"}, "epochs: received '0', accepted"),
     ],
 )
