@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,37 +48,38 @@ def main() -> None:
 
 
 def overhead(jobs: int) -> None:
-    """Print the CPU seconds of a job that does nothing, on each executor, all processes counted."""
+    """Print the CPU seconds of a job that does nothing, on each executor, in turn.
+
+    Counted are this process, workers and jobs; not what Ray's own servers take, which they do
+    without jobs, too.
+    """
+    from fm_mlflow.jobs.ray_executor import RayExecutor
+    from fm_mlflow.jobs.slurm_executor import SlurmConfig, SlurmExecutor
     from tests import ray_cluster
 
-    with ray_cluster.cluster(second=False) as nodes:
+    seconds: dict[str, list[float]] = {}
+    with ray_cluster.cluster(second=False) as nodes, tempfile.TemporaryDirectory() as folder:
         os.environ.update(nodes.environment_of_driver())
-        from fm_mlflow.jobs.ray_executor import RayExecutor
-        from fm_mlflow.jobs.slurm_executor import SlurmConfig, SlurmExecutor
-
-        with tempfile.TemporaryDirectory() as folder:
-            config = SlurmConfig(cluster="local", folder=folder)
-            executors: dict[str, Executor] = {
-                "local": LocalExecutor(1),
-                "ray": RayExecutor(Placement(executor="ray", cpus=1)),
-                "slurm (submitit's local)": SlurmExecutor(Placement(executor="slurm"), config),
-            }
-            seconds: dict[str, list[float]] = {name: [] for name in executors}
-            idle = _idle_share()
-            print(f"Ray's processes at rest: {idle:.3f} CPU seconds a second, subtracted")
-            for name, executor in executors.items():
-                with executor:
-                    _run(executor, 3)  # the worker starts once
-                    for _ in range(3):
-                        before, began = _cpu(), time.monotonic()
+        config = SlurmConfig(cluster="local", folder=folder)
+        placement = Placement(executor="ray", cpus=1)
+        with RayExecutor(placement) as on_ray:
+            _run(on_ray, 3)  # the worker starts once
+            for _ in range(3):
+                for name, executor in (
+                    ("local", LocalExecutor(1)),
+                    ("ray", on_ray),
+                    ("slurm (submitit's local)", SlurmExecutor(Placement(), config)),
+                ):
+                    with nullcontext() if executor is on_ray else executor:
+                        before = _cpu()
                         _run(executor, jobs // 3)
-                        used = _cpu() - before - idle * (time.monotonic() - began)
-                        seconds[name].append(used / (jobs // 3))
-            print("| executor | CPU seconds a job (3 rounds) | more than local |\n|---|---|---|")
-            local = sorted(seconds["local"])[1]
-            for name, each in seconds.items():
-                rounds = ", ".join(f"{value:.3f}" for value in each)
-                print(f"| {name} | {rounds} | {sorted(each)[1] - local:+.3f} |")
+                        used = _cpu() - before
+                    seconds.setdefault(name, []).append(used / (jobs // 3))
+    print("| executor | CPU seconds a job (3 rounds) | more than local (medians) |\n|---|---|---|")
+    local = sorted(seconds["local"])[1]
+    for name, each in seconds.items():
+        rounds = ", ".join(f"{value:.3f}" for value in each)
+        print(f"| {name} | {rounds} | {sorted(each)[1] - local:+.3f} |")
 
 
 def _run(executor: Executor, jobs: int) -> None:
@@ -88,21 +89,17 @@ def _run(executor: Executor, jobs: int) -> None:
             pass
 
 
-def _idle_share() -> float:
-    before, began = _cpu(), time.monotonic()
-    time.sleep(5)
-    return (_cpu() - before) / (time.monotonic() - began)
-
-
 def _cpu() -> float:
-    """Return the CPU seconds of this process and all that it started, those that ended included."""
-    total = 0.0
-    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+    """Return the CPU seconds of this process, of Ray's workers and of jobs that have ended."""
+    own = psutil.Process().cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for process in psutil.Process().children(recursive=True):
         try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
+            if process.name().startswith("ray::") or "submitit" in " ".join(process.cmdline()):
+                times = process.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
+        except psutil.Error:
             continue
-        total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

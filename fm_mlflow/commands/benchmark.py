@@ -19,7 +19,7 @@ from fm_mlflow.jobs.choose import executor_of
 from fm_mlflow.jobs.executors import Executor
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import benchmark_name, command_line
-from fm_mlflow.placement import LOCAL, Placement
+from fm_mlflow.placement import Placement
 from fm_mlflow.process.file_lock import LockedError
 from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
@@ -47,7 +47,7 @@ _OF_THIS_CALL = {
 def benchmark(
     *,
     progress: BenchmarkListener | None = None,
-    executor: Executor | str = LOCAL,
+    executor: Executor | str | None = None,
     **settings: Any,
 ) -> BenchmarkResult:
     """Train each model with each seed, each in a fresh process, then compare them.
@@ -104,9 +104,10 @@ def benchmark(
         from fm_mlflow.tracking.store import tracking_uri
 
         kind = keys.KIND_BENCHMARK
-        chosen = executor_of(config, config.jobs) if isinstance(executor, str) else executor
+        if executor is None or isinstance(executor, str):
+            executor = executor_of(config, config.jobs)
         with (
-            chosen as place,
+            executor as place,
             open_run(kind, config.resume) if config.resume else nullcontext(),
             TrackedRun(
                 kind,

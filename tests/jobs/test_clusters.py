@@ -183,6 +183,16 @@ class TestSlurm:
         executor.submit(job)
         executor.events(0)
         wait_for(lambda: pid.exists() and pid.read_text() != "", "the child")
+        worker = psutil.Process(int(pid.read_text())).parent()
+        assert worker is not None
+        worker.send_signal(signal.SIGUSR2)  # it is wanted for another job
+        found, _ = ends(executor, 1)
+        assert (found["sleeper"].outcome, "niceness" in found["sleeper"].output) == ("lost", True)
+        assert not is_running(int(pid.read_text()))
+        pid.unlink()
+        executor.submit(job)
+        executor.events(0)
+        wait_for(lambda: pid.exists() and pid.read_text() != "", "the child")
         (end,) = executor.stop(signal.SIGINT)
         assert (end.cause, end.outcome) == ("stopped by SIGINT", "failed")
         assert not is_running(int(pid.read_text()))
@@ -192,7 +202,7 @@ class TestRay:
     """Two nodes on this machine."""
 
     def test_jobs_run_on_both_nodes_and_a_lost_one_is_told(
-        self, sleeper: tuple[Job, Path], monkeypatch: pytest.MonkeyPatch
+        self, sleeper: tuple[Job, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if reason := ray_cluster.problem():
             pytest.skip(reason)
@@ -204,6 +214,17 @@ class TestRay:
             too_large = RayExecutor(Placement(executor="ray", cpus=7))
             with pytest.raises(InputError, match=r"^cpus: received '7 CPUs, 0 GPUs', accepted:"):
                 too_large.__enter__()
+            shipped = tmp_path / "shipped"
+            shipped.mkdir()
+            (shipped / "mine.npz").write_text("here")
+            (shipped / ".env.npz").write_text("a secret")
+            monkeypatch.chdir(shipped)
+            with RayExecutor(Placement(executor="ray", cpus=1, ship_code=True)) as shipping:
+                shipping.submit(Job("5", "mine", ("train", "--dataset", "mine.npz"), {}))
+                shipping.submit(Job("6", "env", ("train", "--dataset", ".env.npz"), {}))
+                found, _ = ends(shipping, 2)
+                assert "mine.npz: BadZipFile" in str(found["mine"].cause)  # it is there
+                assert "BadZipFile" not in str(found["env"].cause)
             handler = signal.getsignal(signal.SIGTERM)
             with RayExecutor(placement) as executor:
                 assert signal.getsignal(signal.SIGTERM) == handler
