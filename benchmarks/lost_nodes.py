@@ -49,7 +49,7 @@ def main() -> None:
     moments = random.Random(asked.seed)
     passed = True
     for _ in range(asked.rounds):
-        result = one_round(asked.seeds, expected, moments.uniform(2, 25 + 8 * asked.seeds))
+        result = one_round(asked.seeds, expected, moments.uniform(15, 40 + 15 * asked.seeds))
         with (asked.folder / "rounds.jsonl").open("a") as file:
             file.write(json.dumps(result) + "\n")
         print(json.dumps(result), flush=True)
