@@ -40,8 +40,9 @@ def main() -> None:
     elif asked.what == "scheduler":
         scheduler(asked.jobs or 2000)
     else:
-        for servers in (1, 4):
-            print(simulate(10_000, 1_000, server_processes=servers))
+        for seconds in (60, 1800):
+            for servers in (1, 4, 8, 16, 32):
+                print(simulate(10_000, 1_000, training_seconds=seconds, server_processes=servers))
 
 
 # CPU of a task
@@ -199,7 +200,8 @@ def simulate(
     requests_end: int = 30,
     heartbeat_seconds: float = 20.0,
     requests_heartbeat: int = 3,
-    parent_seconds: float = 0.010,
+    parent_seconds: float = 0.014,
+    requests_parent: int = 3,
     losses_per_hour: float = 0.05,
     seed: int = 0,
 ) -> dict[str, float]:
@@ -217,7 +219,8 @@ def simulate(
         requests_end: At its end, files included.
         heartbeat_seconds: Between two heartbeats.
         requests_heartbeat: Of each.
-        parent_seconds: CPU of the scheduler for a job, which starts one after the other.
+        parent_seconds: CPU of the scheduler for a job.
+        requests_parent: Its requests at the start of a job, and as many at the end.
         losses_per_hour: Chance that a machine dies within an hour; half of the work is lost.
         seed: Of chance.
 
@@ -226,48 +229,58 @@ def simulate(
         server, trainings that were lost and, for comparison, the hours without any limit.
     """
     chance = random.Random(seed)
-    steps: list[tuple[float, int]] = []  # until the next batch of requests: seconds, requests
     seconds = training_seconds / epochs
     beats = seconds / heartbeat_seconds * requests_heartbeat
-    steps.append((8.0, requests_start))
-    steps += [(seconds, requests_epoch + round(beats))] * epochs
+    # How long until its next batch of requests, and how many these are.
+    steps = [(8.0, requests_start), *[(seconds, requests_epoch + round(beats))] * epochs]
     steps.append((1.0, requests_end))
     free = [0.0] * server_processes
-    parent_free = server_busy = parent_busy = longest = now = 0.0
-    lost = 0
-    waiting, done = trainings, 0
-    events: list[tuple[float, int, int]] = []  # time, worker, step
-    for worker in range(min(workers, trainings)):
-        heapq.heappush(events, (0.0, worker, -1))
-    while events:
-        now, worker, step = heapq.heappop(events)
-        if step == -1:  # the parent starts the next one
-            if not waiting:
-                continue
-            waiting -= 1
-            parent_free = max(parent_free, now) + parent_seconds
-            parent_busy += parent_seconds
-            heapq.heappush(events, (parent_free, worker, 0))
-            continue
-        if step == len(steps):
-            done += 1
-            heapq.heappush(events, (now, worker, -1))
-            continue
-        length, requests = steps[step]
-        length *= chance.uniform(0.8, 1.2)
-        if chance.random() < losses_per_hour * length / 3600:
-            lost += 1
-            heapq.heappush(events, (now + length / 2 + 10, worker, max(0, step - 1)))
-            continue
-        at = now + length
-        earliest = heapq.heappop(free)
-        begin = max(earliest, at)
-        end = begin + requests * request_seconds
-        heapq.heappush(free, end)
+    server_busy = parent_busy = parent_free = longest = now = 0.0
+    lost, waiting, done = 0, trainings, 0
+    events: list[tuple[float, int, int, bool]] = []  # time, worker, step, whether that is over
+
+    def serve(requests: int) -> float:
+        """Queue requests that arrive now; return when they have been answered."""
+        nonlocal server_busy, longest
+        begin = max(heapq.heappop(free), now)
+        heapq.heappush(free, begin + requests * request_seconds)
         server_busy += requests * request_seconds
-        longest = max(longest, begin - at)
-        # Only beginning and end wait for the server: epochs are journaled.
-        heapq.heappush(events, (end if step in (0, len(steps) - 1) else at, worker, step + 1))
+        longest = max(longest, begin - now)
+        return begin + requests * request_seconds
+
+    def schedule(requests: int) -> float:
+        """Have the parent, which does one thing after the other, do something for a job."""
+        nonlocal parent_free, parent_busy
+        began = max(parent_free, now)
+        parent_free = max(began, serve(requests)) + parent_seconds / 2
+        parent_busy += parent_free - began
+        return parent_free
+
+    for worker in range(min(workers, trainings)):
+        heapq.heappush(events, (0.0, worker, -1, True))
+    while events:
+        now, worker, step, is_over = heapq.heappop(events)
+        if not is_over:
+            length = steps[step][0] * chance.uniform(0.8, 1.2)
+            if chance.random() < losses_per_hour * length / 3600:
+                lost += 1  # found out and started again after 10 s, from the epoch before
+                again = now + length / 2 + 10
+                heapq.heappush(events, (again, worker, max(0, step - 1), False))
+            else:
+                heapq.heappush(events, (now + length, worker, step, True))
+        elif step in (-1, len(steps)):
+            done += step > 0
+            if step > 0:
+                schedule(requests_parent)
+            if waiting:
+                waiting -= 1
+                heapq.heappush(events, (schedule(requests_parent), worker, 0, False))
+        else:
+            answered = serve(steps[step][1])
+            # Only beginning and end wait for the server: epochs are journaled.
+            waits = step in (0, len(steps) - 1)
+            after = (step + 1, step + 1 == len(steps))
+            heapq.heappush(events, (answered if waits else now, worker, *after))
     ideal = trainings / workers * sum(length for length, _ in steps)
     return {
         "trainings": done,

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from benchmarks.executors import simulate
 from fm_mlflow import InputError, __version__
 from fm_mlflow.jobs.child import run_child
 from fm_mlflow.jobs.choose import executor_of
@@ -340,3 +341,14 @@ class TestChoice:
     def test_jobs_are_of_this_machine(self) -> None:
         with pytest.raises(InputError, match=r"^jobs: received 2, accepted: 1 with other"):
             executor_of(Placement(executor="slurm"), 2)
+
+
+def test_a_simulated_cluster() -> None:
+    quiet = simulate(200, 10, server_processes=1000, losses_per_hour=0)
+    assert (quiet["trainings"], quiet["lost"], quiet["longest_wait_s"]) == (200, 0, 0)
+    assert quiet["hours"] == pytest.approx(quiet["hours_without_limits"], rel=0.1)
+    slow = simulate(200, 10, server_processes=1, request_seconds=0.5, losses_per_hour=20)
+    assert slow["trainings"] == 200
+    assert slow["lost"] > 0
+    assert slow["server_busy_percent"] > 90
+    assert slow["hours"] > 2 * quiet["hours"]
