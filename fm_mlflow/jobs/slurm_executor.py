@@ -107,9 +107,9 @@ class SlurmExecutor:
         if self._config.at_a_time:
             asked["slurm_array_parallelism"] = self._config.at_a_time
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._executor = submitit.AutoExecutor(self._folder, cluster=self._config.cluster)
             self._executor.update_parameters(**{**asked, **self._config.parameters})
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             accepted = f"a folder that can be written ({one_line(error)})"
             raise InputError("folder", self._config.folder, accepted) from error
