@@ -18,7 +18,7 @@ import psutil
 from tests.processes import free_port, wait_for
 
 SECOND_HOST = "second-node"
-_UNSHARE = ("unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
+_UNSHARE: tuple[str, ...] = ("unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
 if os.geteuid() != 0:
     _UNSHARE = (*_UNSHARE, "--map-root-user")
 _IN_NAMESPACES = f'hostname {SECOND_HOST} && exec "$@"'
