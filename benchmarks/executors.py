@@ -195,7 +195,7 @@ def simulate(
     epochs: int = 5,
     server_processes: int = 4,
     request_seconds: float = 0.010,
-    requests_start: int = 25,
+    requests_start: int = 15,
     requests_epoch: int = 4,
     requests_end: int = 30,
     heartbeat_seconds: float = 20.0,
