@@ -229,7 +229,8 @@ def _saying_how_to_resume(run: TrackedRun) -> Iterator[None]:
     try:
         yield
     except Interrupted as error:
-        error.advice = f"`fm-mlflow resume {run.run_id}` continues it"
+        if not run.is_lost:  # else another process has it
+            error.advice = f"`fm-mlflow resume {run.run_id}` continues it"
         raise
 
 

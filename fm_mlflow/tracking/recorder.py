@@ -121,6 +121,11 @@ class Recorder:
             return f"models:/{self.model_id}"
         return self._model_folder
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken the run over."""
+        return self._courier is not None and bool(self._courier.lost)
+
     def log_params(
         self,
         params: Mapping[str, Any],
