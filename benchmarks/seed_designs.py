@@ -1,6 +1,7 @@
 """How often designs of a benchmark are wrong, what they find and what they take, by simulation.
 
-    python -m benchmarks.seed_designs [--benchmarks 2000] [--part choice|table|robust] [--models 2] [--images 300]
+    python -m benchmarks.seed_designs [--benchmarks 2000] [--part choice|table|robust]
+        [--models 2] [--images 300]
 
 A benchmark's models score truth + choice of test images + seed + chance of the seed on the images.
 The first model is better than the others, which are equal, by the stated difference. All is drawn
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from fm_mlflow.analysis.seed_design import looks
 from fm_mlflow.analysis.statistics import sequential
 
 Array = NDArray[np.float64]
@@ -92,15 +94,25 @@ class Evidence:
         return np.asarray(special.stdtr(self.degrees, -inside / self.error))
 
 
-def evidence(a: Array, b: Array, images: int) -> Evidence:
-    """Return what the product's interval of seeds and images comes to, in closed form."""
+def evidence(a: Array, b: Array, images: int, *, cautious: bool) -> Evidence:
+    """Return what the product's interval of seeds and images comes to, in closed form.
+
+    Args:
+        a: Accuracies of a model, shape (benchmarks, seeds).
+        b: Of another.
+        images: Of the test set.
+        cautious: With the degrees of freedom of a design instead of Welch's.
+    """
     n = a.shape[1]
     parts = [np.var(each, axis=1, ddof=1) / n for each in (a, b)]
     # What single seeds do on single images counts twice, as in the resampling.
     of_images = np.full(len(a), (2 * OF_MODEL + 2 * OF_CHANCE / n) / images)
     variance = of_images + parts[0] + parts[1]
-    uncertainty = (parts[0] ** 2 + parts[1] ** 2) / (n - 1) + of_images**2 / (images - 1)
-    degrees = np.maximum(n - 1, variance**2 / uncertainty)
+    of_seeds = parts[0] ** 2 + parts[1] ** 2
+    if cautious:
+        of_seeds = (parts[0] + parts[1]) ** 2
+    degrees = variance**2 / (of_seeds / (n - 1) + of_images**2 / (images - 1))
+    degrees = np.maximum(n - 1, degrees)
     return Evidence(a.mean(axis=1) - b.mean(axis=1), np.sqrt(variance), degrees)
 
 
@@ -178,7 +190,7 @@ def sequentially(scores: Array, cell: Cell, worth: Worth, numbers: Sequence[int]
         for index, (a, b) in enumerate(pairs):
             looked = open_[:, index]
             seeds[looked, a] = seeds[looked, b] = n
-            found = evidence(scores[:, a, :n], scores[:, b, :n], cell.images)
+            found = evidence(scores[:, a, :n], scores[:, b, :n], cell.images, cautious=True)
             signs[:, index] = np.sign(found.difference)
             one = worth(found.p_different(), look, numbers)
             two = worth(np.minimum(1, 2 * found.p_apart()), look, numbers) / 2
@@ -208,7 +220,7 @@ def fixed(scores: Array, cell: Cell, seeds: int, random: np.random.Generator) ->
     splits = np.sign(random.permuted(np.tile([1.0, -1.0], (_SPLITS, seeds)), axis=1))
     for index, (a, b) in enumerate(pairs):
         first, second = scores[:, a, :seeds], scores[:, b, :seeds]
-        found = evidence(first, second, cell.images)
+        found = evidence(first, second, cell.images, cautious=False)
         both = np.concatenate([first, second], axis=1)
         both = both - both.mean(axis=1, keepdims=True)
         sums = np.abs(both @ splits.T)
@@ -297,7 +309,7 @@ def choice(benchmarks: int, grid: Sequence[Cell]) -> None:
         "1 point | 0.5 points | none | found: 0.5 points | equivalent: none |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    numbers = sequential.looks(MOST)
+    numbers = looks(MOST)
     for name, worth in METHODS.items():
         found = {}
         for cell in grid:
@@ -321,7 +333,7 @@ def table(benchmarks: int, grid: Sequence[Cell]) -> None:
         "found | equivalent | seeds | fixed 5: wrong, found, equivalent | fixed 10 | fixed 20 |"
     )
     print("|" + "---|" * 12)
-    numbers = sequential.looks(MOST)
+    numbers = looks(MOST)
     for cell in grid:
         random = np.random.default_rng(20_261)
         scores = draw(cell, benchmarks, random)
@@ -343,7 +355,7 @@ def robust(benchmarks: int, grid: Sequence[Cell]) -> None:
     """Print the design's error rates where seeds are not normal or vary unequally."""
     print("| seeds | models | wrong better | wrong equivalent |")
     print("|---|---|---|---|")
-    numbers = sequential.looks(MOST)
+    numbers = looks(MOST)
     for kind, models in itertools.product(("heavy", "failing", "unequal"), (2, 5)):
         worst = [0.0, 0.0]
         for cell in (replace(each, seeds=kind) for each in grid if each.models == models):

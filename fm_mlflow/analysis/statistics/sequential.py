@@ -12,14 +12,7 @@ from scipy import special
 
 Array = NDArray[np.float64]
 
-FEWEST = 3
-"""Seeds of each model at the first look: two say too little of how much seeds vary."""
-
-_EACH_UNTIL = 6
-_GROWTH = 1.25
-"""A look at each number of seeds at first, then at a quarter more."""
-
-_SPENDING_POWER = 2.0
+_SPENDING_POWER = 3.0
 """Of Kim and DeMets' family alpha x t^power: 1 spends evenly, 3 nearly as O'Brien and Fleming;
 chosen by simulation (docs/statistics.md)."""
 
@@ -33,18 +26,10 @@ _NODES = 161
 _HALVINGS = 50
 
 
-def looks(most: int) -> tuple[int, ...]:
-    """Return at how many seeds of each model a design looks at the results.
-
-    Args:
-        most: The limit, at least `FEWEST`.
-    """
-    numbers = [FEWEST]
-    while numbers[-1] < most:
-        last = numbers[-1]
-        step = 1 if last < _EACH_UNTIL else math.ceil(last * (_GROWTH - 1))
-        numbers.append(min(most, last + step))
-    return tuple(numbers)
+def nominal_level(alpha: float, numbers: Sequence[int], look: int) -> float:
+    """Return the two-sided level of one look of those that together keep `alpha`."""
+    nominal = nominal_levels(tuple(numbers))[:, look]
+    return math.exp(float(np.interp(math.log(alpha), np.log(_LEVELS), np.log(nominal))))
 
 
 def adjusted_p(p_values: Sequence[float], numbers: Sequence[int]) -> float:
