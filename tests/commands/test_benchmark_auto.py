@@ -82,7 +82,7 @@ def test_a_wide_margin_makes_them_equivalent_and_the_cheapest_is_taken(store: St
     assert result.comparison.comparison.best.model == "mlp"
     assert "equivalent to" in result.comparison.comparison.best.reason
     report = Path(result.comparison.files["report.md"]).read_text()
-    assert "Equivalent in accuracy: " in report
+    assert "equivalent to cnn in accuracy" in report
 
 
 def test_interrupted_anywhere_it_decides_the_same(store: Store) -> None:
