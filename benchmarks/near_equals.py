@@ -1,7 +1,11 @@
 """Models that are nearly the built-in MLP: what `benchmark --seeds auto` says where little differs.
 
+Commands, each of a benchmark:
+
     fm-mlflow benchmark --models mlp,benchmarks/near_equals.py:other_weights --seeds auto
     fm-mlflow benchmark --models mlp,benchmarks/near_equals.py:units_250 --seeds auto
+
+The order of the images is the same for both.
 """
 
 from __future__ import annotations
