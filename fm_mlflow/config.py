@@ -6,6 +6,7 @@ The command line, the MLflow Project's entry points and the Python API all read 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -18,10 +19,13 @@ from fm_mlflow.selection import (
     COST,
     LARGER_IS_BETTER,
     LONGEST_METRIC,
+    MARGIN,
     OUTPUT,
+    PRICE,
     SMALLER_IS_BETTER,
     Choice,
     CostName,
+    Seeds,
     check_metric,
 )
 from fm_mlflow.settings import Optional, Settings
@@ -167,13 +171,12 @@ def _is_model(name: str) -> bool:
     return name in BUILTIN_MODELS or MODEL_REFERENCE.fullmatch(name) is not None
 
 
-class _ManyTrainings(Settings):
+class _ManyTrainings(Seeds):
     group: ClassVar[str] = "What is trained"
 
     models: str = Field(
         ",".join(BUILTIN_MODELS), description=f"Models to train, with commas: {_MODEL_ACCEPTED}."
     )
-    seeds: int = Field(5, ge=1, le=1000, description="Trainings of each model, with seeds from 0.")
     jobs: int = Field(1, ge=1, le=1000, description="Trainings at a time; over 1 disturbs times.")
     order_seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Seed of the random order.")
     resume: str = Field(
@@ -193,6 +196,9 @@ class _ManyTrainings(Settings):
                 raise InputError("models", name, accepted, BUILTIN_MODELS)
             if self.model_names.count(name) > 1:
                 raise InputError("models", self.models, f"each model once; {name} is there twice")
+        if self.seeds == "auto" and len(self.model_names) < 2:
+            accepted = "a number where there is one model: auto decides between several"
+            raise InputError("seeds", self.seeds, accepted)
         return self
 
 
@@ -211,6 +217,8 @@ class BenchmarkConfig(Protocol, _ManyTrainings):  # fields in the order of the b
     )
     smaller_is_better: bool = SMALLER_IS_BETTER
     larger_is_better: bool = LARGER_IS_BETTER
+    margin: float = MARGIN
+    price_per_core_hour: Optional[float] = PRICE
     output: str = OUTPUT
 
     @model_validator(mode="after")
@@ -218,13 +226,17 @@ class BenchmarkConfig(Protocol, _ManyTrainings):  # fields in the order of the b
         check_metric(self.metric, self.smaller_is_better, self.larger_is_better)
         return self
 
-    def trainings(self) -> list[TrainConfig]:
-        """Return each training: every model with every seed, model by model."""
+    def trainings(self, seeds: Mapping[str, int] | None = None) -> list[TrainConfig]:
+        """Return each training: every model with every seed, model by model.
+
+        Args:
+            seeds: How many of each model, from seed 0; by default as many as there are at most.
+        """
         shared = {name: getattr(self, name) for name in Protocol.model_fields}
         return [
             TrainConfig(model=model, seed=seed, **shared)
             for model in self.model_names
-            for seed in range(self.seeds)
+            for seed in range(self.most_seeds if seeds is None else seeds[model])
         ]
 
 

@@ -94,7 +94,14 @@ def children_of(run_id: str) -> list[StoredRun]:
         return [_stored(run) for run in runs if keys.JOBS in run.data.tags]
 
 
-def create_child(parent: TrackedRun, name: str, model: str, jobs: int, identity: str) -> str:
+def create_child(
+    parent: TrackedRun,
+    name: str,
+    model: str,
+    jobs: int,
+    identity: str,
+    tags: Mapping[str, str] | None = None,
+) -> str:
     """Create a training's run within another, to be joined by another process; return its id.
 
     It has the same source (commit, project, user) as its parent. Called again with the same
@@ -106,6 +113,7 @@ def create_child(parent: TrackedRun, name: str, model: str, jobs: int, identity:
         model: What it trains.
         jobs: Trainings at a time.
         identity: Unique; the tag `fm_mlflow.journal` until the training sets its own.
+        tags: More of them.
     """
     check_reachable()
     client = MlflowClient()
@@ -125,6 +133,7 @@ def create_child(parent: TrackedRun, name: str, model: str, jobs: int, identity:
             parent.experiment_id,
             tags={
                 **source,
+                **(tags or {}),
                 keys.MLFLOW_PARENT_RUN_ID: parent.run_id,
                 keys.MODEL: redact(model),
                 keys.JOBS: str(jobs),
