@@ -103,7 +103,7 @@ def main() -> None:
         verdicts = [verdict for verdict, _ in found]
         covers = np.mean([_low(v) <= 0 <= _high(v) for v in verdicts])
         alone = np.mean([v.p_value is not None and v.p_value < ALPHA for v in verdicts])
-        wrong = np.mean([v.verdict != "not_distinguishable" for v in verdicts])
+        wrong = np.mean([v.is_shown for v in verdicts])
         share = 100 * np.mean([share for _, share in found])
         a, b = setting.seeds
         print(

@@ -6,6 +6,7 @@ The command line, the MLflow Project's entry points and the Python API all read 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -14,15 +15,18 @@ from typing_extensions import Self
 from fm_mlflow import keys
 from fm_mlflow.dataset_setting import ACCEPTED, located
 from fm_mlflow.errors import InputError
-from fm_mlflow.placement import Placement
+from fm_mlflow.placement import CHECKPOINT_SECONDS, FLUSH_TIMEOUT, Placement
 from fm_mlflow.selection import (
     COST,
     LARGER_IS_BETTER,
     LONGEST_METRIC,
+    MARGIN,
     OUTPUT,
+    PRICE,
     SMALLER_IS_BETTER,
     Choice,
     CostName,
+    Seeds,
     check_metric,
 )
 from fm_mlflow.settings import Optional, Settings
@@ -75,22 +79,6 @@ MOST_EPOCHS = 1_000_000
 _LARGEST_BATCH = 1_000_000
 _LARGEST_SEED = 2**32 - 1
 
-_FLUSH_TIMEOUT: float = Field(
-    60.0,
-    ge=0,
-    le=604_800,
-    description="Seconds to wait at the end for a store that does not answer; what it lacks "
-    "then stays in the run's journal for `fm-mlflow sync`.",
-)
-
-_CHECKPOINT_SECONDS: float = Field(
-    60.0,
-    ge=0,
-    le=604_800,
-    description="Seconds between two checkpoints that go into the store, for `resume` on another "
-    "machine. On this one there is one of each epoch.",
-)
-
 
 class Protocol(Settings):
     """How a model is trained, on what, and what is measured; whichever model and seed.
@@ -134,8 +122,8 @@ class Protocol(Settings):
         "auto",
         description="auto: compiled chunks of steps, several times as fast; keras: `model.fit`.",
     )
-    flush_timeout: float = _FLUSH_TIMEOUT
-    checkpoint_seconds: float = _CHECKPOINT_SECONDS
+    flush_timeout: float = FLUSH_TIMEOUT
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
     @property
     def measured_parts(self) -> frozenset[str]:
@@ -177,13 +165,12 @@ def _is_model(name: str) -> bool:
     return name in BUILTIN_MODELS or MODEL_REFERENCE.fullmatch(name) is not None
 
 
-class _ManyTrainings(Settings):
+class _ManyTrainings(Seeds):
     group: ClassVar[str] = "What is trained"
 
     models: str = Field(
         ",".join(BUILTIN_MODELS), description=f"Models to train, with commas: {_MODEL_ACCEPTED}."
     )
-    seeds: int = Field(5, ge=1, le=1000, description="Trainings of each model, with seeds from 0.")
     jobs: int = Field(1, ge=1, le=1000, description="Trainings at a time; over 1 disturbs times.")
     order_seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Seed of the random order.")
     resume: str = Field(
@@ -203,6 +190,9 @@ class _ManyTrainings(Settings):
                 raise InputError("models", name, accepted, BUILTIN_MODELS)
             if self.model_names.count(name) > 1:
                 raise InputError("models", self.models, f"each model once; {name} is there twice")
+        if self.seeds == "auto" and len(self.model_names) < 2:
+            accepted = "a number where there is one model: auto decides between several"
+            raise InputError("seeds", self.seeds, accepted)
         return self
 
 
@@ -221,6 +211,8 @@ class BenchmarkConfig(Placement, Protocol, _ManyTrainings):  # fields: of the la
     )
     smaller_is_better: bool = SMALLER_IS_BETTER
     larger_is_better: bool = LARGER_IS_BETTER
+    margin: float = MARGIN
+    price_per_core_hour: Optional[float] = PRICE
     output: str = OUTPUT
 
     @model_validator(mode="after")
@@ -228,13 +220,17 @@ class BenchmarkConfig(Placement, Protocol, _ManyTrainings):  # fields: of the la
         check_metric(self.metric, self.smaller_is_better, self.larger_is_better)
         return self
 
-    def trainings(self) -> list[TrainConfig]:
-        """Return each training: every model with every seed, model by model."""
+    def trainings(self, seeds: Mapping[str, int] | None = None) -> list[TrainConfig]:
+        """Return each training: every model with every seed, model by model.
+
+        Args:
+            seeds: How many of each model, from seed 0; by default as many as there are at most.
+        """
         shared = {name: getattr(self, name) for name in Protocol.model_fields}
         return [
             TrainConfig(model=model, seed=seed, **shared)
             for model in self.model_names
-            for seed in range(self.seeds)
+            for seed in range(self.most_seeds if seeds is None else seeds[model])
         ]
 
 
@@ -318,8 +314,8 @@ class ResumeConfig(Settings):
     )
     data_dir: str = Field("", description="Folder of the IDX files; empty: where the run had them.")
     store: str = Field("", description="Tracking URI of the run; empty: the active one.")
-    flush_timeout: float = _FLUSH_TIMEOUT
-    checkpoint_seconds: float = _CHECKPOINT_SECONDS
+    flush_timeout: float = FLUSH_TIMEOUT
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
     take_over: bool = Field(
         False,
         description="Its process is known to be gone, or cut off: do not wait until it has shown "

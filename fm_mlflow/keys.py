@@ -57,6 +57,16 @@ MODEL = _tag("fm_mlflow.model", "text", "the model, as given to `--model`")
 VERSION = _tag("fm_mlflow.version", "version", "the fm_mlflow that logged the run")
 DATASET_DIGEST = _tag("fm_mlflow.dataset_digest", "SHA-256", "contents of the data set, in hex")
 JOBS = _tag("fm_mlflow.jobs", "count", "trainings that a benchmark ran at a time, with this")
+DESIGN = _tag(
+    "fm_mlflow.design",
+    "JSON",
+    "of `benchmark --seeds auto`, on its run and its trainings: models, max_seeds, margin, alpha",
+)
+COMPARED_GROUPS = _tag(
+    "fm_mlflow.compared_groups",
+    "digest:count",
+    "the groups that were compared pair by pair, each with its number of runs",
+)
 COMPARED_RUNS = _tag("fm_mlflow.compared_runs", "count", "runs compared, named in its JSON")
 BEST_RUN = _tag("fm_mlflow.best_run", "run id", "the run that a comparison chose")
 WEIGHTS_DIGEST = _tag("fm_mlflow.weights_digest", "SHA-256", "the trained weights, in hex")

@@ -71,6 +71,9 @@ class BenchmarkListener(ProgressListener):
     ) -> None:
         """The trainings to do, in this order and so many at a time; `done` need no more doing."""
 
+    def forecast(self, sentences: Sequence[str]) -> None:
+        """What the trainings can decide and cost, before there is one."""
+
     def started(self, training: TrainConfig) -> None:
         """A training starts."""
 

@@ -55,8 +55,15 @@ def run_name(config: TrainConfig, done: int | None = None) -> str:
 def benchmark_name(config: BenchmarkConfig) -> str:
     """Name a benchmark by what a reader of the runs table looks for."""
     models = ", ".join(model_name(model) for model in config.model_names)
-    seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
+    seeds = seeds_text(config)
     return f"benchmark of {models}, {seeds}"
+
+
+def seeds_text(config: BenchmarkConfig) -> str:
+    """Say how many seeds a benchmark has."""
+    if config.seeds == "auto":
+        return f"up to {config.max_seeds} seeds"
+    return "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
 
 
 def command_line(

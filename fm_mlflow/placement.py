@@ -1,4 +1,4 @@
-"""Settings of where trainings run: which executor, and what it is asked for each of them."""
+"""Settings of where trainings run, and of how what they log gets from there to the store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from fm_mlflow.settings import Optional, Settings
 
 LOCAL = "local"
 """The executor that runs trainings as processes of this machine."""
+
+FLUSH_TIMEOUT: float = Field(
+    60.0,
+    ge=0,
+    le=604_800,
+    description="Seconds to wait at the end for a store that does not answer; what it lacks "
+    "then stays in the run's journal for `fm-mlflow sync`.",
+)
+
+CHECKPOINT_SECONDS: float = Field(
+    60.0,
+    ge=0,
+    le=604_800,
+    description="Seconds between two checkpoints that go into the store, for `resume` on another "
+    "machine. On this one there is one of each epoch.",
+)
 
 
 class Placement(Settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -78,6 +78,56 @@ def check_metric(metric: str, smaller_is_better: bool, larger_is_better: bool) -
         raise InputError("metric", metric, accepted)
 
 
+MARGIN: float = Field(
+    0.005,
+    gt=0,
+    le=1,
+    description="Models are equivalent that differ by less: in accuracy, or as a share of another "
+    "metric.",
+)
+PRICE: Optional[float] = Field(
+    None, gt=0, description="Price of a core for an hour; costs are then in money, too."
+)
+
+
+MOST_SEEDS = 1000
+FEWEST_SEEDS = 3
+"""With which a benchmark of as many seeds as needed begins: two say too little of the spread."""
+
+
+class Seeds(Settings):
+    """How many seeds each model of a benchmark gets."""
+
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | Literal["auto"] = Field(
+        5,
+        description="Trainings of each model, with seeds from 0; auto: as many as it takes to "
+        "decide.",
+        json_schema_extra={"accepted": f"auto, or a whole number from 1 to {MOST_SEEDS}"},
+    )
+    max_seeds: int = Field(
+        20, ge=FEWEST_SEEDS, le=MOST_SEEDS, description="With --seeds auto: most of each model."
+    )
+    alpha: float = Field(
+        0.05,
+        ge=0.0001,
+        le=0.5,
+        description="With --seeds auto: probability of any wrong verdict, at most.",
+    )
+
+    @property
+    def most_seeds(self) -> int:
+        """How many trainings of a model there are at most."""
+        return self.max_seeds if self.seeds == "auto" else self.seeds
+
+    @model_validator(mode="after")
+    def _check_seeds(self) -> Self:
+        for name in ("max_seeds", "alpha"):
+            value = getattr(self, name)
+            if self.seeds != "auto" and value != type(self).model_fields[name].default:
+                raise InputError(name, value, "nothing without --seeds auto")
+        return self
+
+
 class Selection(Settings):
     """Which training runs of a store are meant."""
 
@@ -142,6 +192,8 @@ class CompareConfig(Choice):
     target: Optional[float] = Field(
         None, description="The same for any --metric: a value of it in validation."
     )
+    margin: float = MARGIN
+    price_per_core_hour: Optional[float] = PRICE
     top: int = Field(10, ge=2, le=1000, description="Most accurate models compared in pairs.")
     pictures: int = Field(
         12,

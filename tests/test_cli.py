@@ -28,7 +28,10 @@ from tests.processes import command_in_this_process
         (["train", "--data-dir", "nowhere"], "data_dir: received 'nowhere', accepted: a folder"),
         (["train", "--dataset", "idx", "--data-dir", "x" * 5000], "data_dir: received 'xxx"),
         (["train", "--seed", "9" * 4400], "seed: received '999"),
-        (["benchmark", "--seeds", "1000000000"], "seeds: received '1000000000', accepted: a whole"),
+        (
+            ["benchmark", "--seeds", "1000000000"],
+            "seeds: received '1000000000', accepted: auto,",
+        ),
         (["register", "--run-id", " "], "run_id: received ' ', accepted: text: not blank"),
         (["resume", " "], "run: received ' ', accepted: the id of a run or a journal"),
         (["resume", "../../run"], "run: received '../../run', accepted: the id of a run"),

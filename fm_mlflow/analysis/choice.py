@@ -10,6 +10,7 @@ from fm_mlflow.analysis.costs import COSTS, Cost, incomparable
 from fm_mlflow.analysis.grouping import exceeded
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import capitalised, counted, figure, listed
+from fm_mlflow.analysis.ranking import leading
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.selection import Choice
 
@@ -37,18 +38,19 @@ def choose_best(
         if ranked:
             reason = f"Every model exceeds a bound ({counted(len(ranked), 'model')})."
         return Best(None, None, reason, choice.cost, (), excluded)
-    leader = candidates[0]
+    leader = leading(candidates, verdicts)
     equals = {
         verdict.b if verdict.a == leader.name else verdict.a: verdict
         for verdict in verdicts
-        if leader.name in (verdict.a, verdict.b) and verdict.verdict == "not_distinguishable"
+        if leader.name in (verdict.a, verdict.b) and not verdict.is_shown
     }
-    contenders = [group for group in candidates if group is leader or group.name in equals]
+    others = [group for group in candidates if group is not leader and group.name in equals]
+    contenders = [leader, *others]
     cost = next(cost for cost in COSTS if cost.key == choice.cost)
     chosen, why = _cheapest(contenders, cost, objective)
-    weak = any(equals[group.name].seeds_needed is not None for group in contenders[1:])
+    known = [equals[group.name] for group in others]
     run, which = _run_of(chosen, objective)
-    reason = f"{_rank(chosen, contenders, len(candidates), why, weak, objective)} {which}"
+    reason = f"{_rank(chosen, contenders, len(candidates), why, known, objective)} {which}"
     names = tuple(group.name for group in contenders)
     return Best(chosen.name, run.run_id, reason, choice.cost, names, excluded, which)
 
@@ -78,7 +80,7 @@ def _rank(
     contenders: Sequence[Group],
     candidates: int,
     why: str,
-    weak: bool,
+    equals: Sequence[Verdict],
     objective: Objective,
 ) -> str:
     leader = contenders[0]
@@ -93,9 +95,12 @@ def _rank(
             f"distinguishable from every other: {objective.title} {value} ({over})."
         )
     others = [group.name for group in contenders[1:]]
+    weak = any(verdict.seeds_needed is not None for verdict in equals)
     few = ", with too few seeds to tell" if weak else ""
     named = f"{leader.name} ({value}, {over})"
-    head = f"The {objective.best}, {named}, is not distinguishable from {listed(others)}{few}"
+    equal = all(verdict.verdict == "equivalent" for verdict in equals)
+    is_ = "is equivalent to" if equal else "is not distinguishable from"
+    head = f"The {objective.best}, {named}, {is_} {listed(others)}{few}"
     return f"{head}; {why}." if chosen is leader else f"{head}; {chosen.name}: {why}."
 
 

@@ -9,7 +9,9 @@ from dataclasses import replace
 from fm_mlflow import keys
 from fm_mlflow.analysis.choice import choose_best
 from fm_mlflow.analysis.comparison import Comparison, Group, Repeat, TargetCost
+from fm_mlflow.analysis.design_verdicts import chosen_seeds
 from fm_mlflow.analysis.examples import match_examples
+from fm_mlflow.analysis.expenses import expenses, in_words
 from fm_mlflow.analysis.images import by_class, class_names
 from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.pareto import fronts
@@ -50,7 +52,7 @@ def compare(
     objective = replace(Objective.of(config), example="image" if are_images else "example")
     examples = match_examples(closer, details, objective)
     images = examples if objective == DEFAULT else match_examples(closer, details, DEFAULT)
-    by_metric = objective_verdicts(groups, examples, objective)
+    by_metric = objective_verdicts(groups, examples, objective, config.margin)
     best = choose_best(groups, by_metric, config, objective)
     verdicts = (*by_metric, *cost_verdicts(groups))
     names = class_names(closer, details)
@@ -58,6 +60,8 @@ def compare(
     target = config.target if config.target_accuracy is None else config.target_accuracy
     if target is None:
         target = _common_target(closer, details, objective)
+    spent = expenses(closer, config.price_per_core_hour)
+    in_money = in_words(spent, config.price_per_core_hour)
     reaching = [] if target is None else closer
     return Comparison(
         experiment=experiment,
@@ -71,12 +75,19 @@ def compare(
         targets=tuple(_reach(each, details, target or 0, objective) for each in reaching),
         class_names=names,
         by_class=classes,
-        answers=answer_questions(groups, details, verdicts, classes, names, objective),
-        warnings=cautions(groups, details, examples, objective),
+        answers=(
+            *answer_questions(groups, details, verdicts, classes, names, objective),
+            *([in_money] if in_money else []),
+        ),
+        warnings=(
+            *chosen_seeds(closer, objective),
+            *cautions(groups, details, examples, objective),
+        ),
         skipped=tuple(skipped),
         repeat=repeat,
         objective=objective,
         wrong=wrong_examples(closer, details, images, config.pictures or MOST_OF_A_KIND),
+        expenses=spent,
     )
 
 

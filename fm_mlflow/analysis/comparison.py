@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fm_mlflow.analysis.core_hours import Expense
 from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 
-VerdictWord = Literal["a_better", "b_better", "not_distinguishable"]
+VerdictWord = Literal["a_better", "b_better", "equivalent", "not_distinguishable"]
 
 
 @dataclass(frozen=True, slots=True)  # a large store has hundreds of thousands
@@ -93,13 +94,20 @@ class Verdict:
         p_value: Of the test, adjusted by Holm for all pairs of this metric; None where no test is
             needed (exact counts) or possible.
         p_unadjusted: Before that adjustment.
+        p_equivalent: Of two one-sided tests, adjusted likewise: that the difference is not within
+            ± `margin`. None where that is not asked: for costs, and for single runs.
+        margin: In the metric's unit; None likewise.
         test: Name of the test, in words.
-        verdict: Who is better (for a cost: lower), at p < 0.05.
+        verdict: Who is better (for a cost: lower), at p < 0.05; else whether they are equivalent,
+            at the same level.
         probability_of_improvement: Share of pairs of runs in which a is better, ties half.
         words: The verdict in one sentence that claims no more than the evidence shows.
         seeds_needed: Where no result of so few seeds could have been significant: how many of
             each could; else None.
         counts: McNemar: images that only a has right, that only b has right.
+        looked_at_seeds: Of a benchmark with as many seeds as needed: how many of each group the
+            difference is of; else None.
+        outlook: Of such a benchmark, of an open pair: why it is open and what would settle it.
     """
 
     a: str
@@ -114,12 +122,21 @@ class Verdict:
     interval: str = ""
     p_value: float | None = None
     p_unadjusted: float | None = None
+    p_equivalent: float | None = None
+    margin: float | None = None
     test: str = ""
     verdict: VerdictWord
     probability_of_improvement: float | None
     words: str
     seeds_needed: int | None = None
     counts: tuple[int, int] | None = None
+    looked_at_seeds: int | None = None
+    outlook: str = ""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether one of the two is better."""
+        return self.verdict in ("a_better", "b_better")
 
 
 @dataclass(frozen=True)
@@ -293,7 +310,9 @@ class Comparison:
         targets: One for each detailed group.
         class_names: In label order; numbers as text where unknown.
         by_class: One for each detailed group that has predictions.
-        answers: The reference's four questions, as far as they are of this metric.
+        answers: The reference's four questions, as far as they are of this metric, and what the
+            models cost to use and to train.
+        expenses: One for each detailed group whose machine is known.
         warnings: Limits of the evidence, one sentence each.
         skipped: Runs left out, and why.
         objective: The metric that models are compared by.
@@ -317,6 +336,7 @@ class Comparison:
     repeat: Repeat
     objective: Objective = DEFAULT
     wrong: WrongExamples = NONE_WRONG
+    expenses: tuple[Expense, ...] = ()
 
     @property
     def summary(self) -> str:

@@ -165,6 +165,16 @@ class Objective:
         """Return a value with its sign changed where less is better: more of it is better."""
         return -value if self.smaller_is_better else value
 
+    def margin(self, margin: float, a: float, b: float) -> float:
+        """Return a margin in the metric's unit: of any but an accuracy, it is a share of a value.
+
+        Args:
+            margin: As it was set.
+            a: A value of the metric.
+            b: Another; the smaller of the two counts.
+        """
+        return margin if self.is_accuracy else margin * min(abs(a), abs(b))
+
     def quantity(self, config: Mapping[str, str]) -> Quantity | None:
         """Return what the metric is the mean of over test examples, as its name's end says.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.dataset_setting import BUILTIN
 from fm_mlflow.escaping import shortened
 from fm_mlflow.naming import DIGEST_DIGITS, UNNAMED
@@ -97,6 +98,8 @@ class TrainingRun:
         status: FINISHED, FAILED, KILLED, or RUNNING where the store has not heard of its end.
         error: Why it failed or was killed, where that is recorded.
         held_out: Whether it validated on data that it was neither trained nor tested on.
+        benchmark: Id of the run that it is within.
+        design: Of a benchmark that trains as many seeds as its decision needs.
     """
 
     run_id: str
@@ -120,6 +123,8 @@ class TrainingRun:
     status: str = keys.FINISHED
     error: str | None = None
     held_out: bool = False
+    benchmark: str | None = None
+    design: SeedDesign | None = None
 
     @property
     def data_set(self) -> DataSet:

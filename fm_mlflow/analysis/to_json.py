@@ -59,6 +59,7 @@ def _document(comparison: Comparison) -> dict[str, Any]:
         "by_class": comparison.by_class,
         "wrong_examples": comparison.wrong,
         "answers": comparison.answers,
+        "expenses": comparison.expenses,
         "warnings": comparison.warnings,
         "skipped": comparison.skipped,
         "repeat": comparison.repeat,

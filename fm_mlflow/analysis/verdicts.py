@@ -10,6 +10,7 @@ import numpy as np
 
 from fm_mlflow.analysis.comparison import Group, Verdict, VerdictWord
 from fm_mlflow.analysis.costs import COSTS, MEASURED, Cost, incomparable
+from fm_mlflow.analysis.design_verdicts import designed_pairs, filled
 from fm_mlflow.analysis.examples import TestExamples
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose import sentences
@@ -68,30 +69,50 @@ class _Judged:
         metric: Logged name.
         smaller_is_better: Its direction.
         objective: Where it is what models are compared by; None for a cost.
+        margin: Of equivalence, as it was set; not for a cost.
     """
 
     metric: str
     smaller_is_better: bool = True
     objective: Objective | None = None
+    margin: float = 0.0
 
 
 def objective_verdicts(
-    groups: Sequence[Group], examples: TestExamples, objective: Objective
+    groups: Sequence[Group], examples: TestExamples, objective: Objective, margin: float
 ) -> tuple[Verdict, ...]:
     """Judge the compared metric of each pair of detailed groups, the better first.
+
+    Pairs of a benchmark with as many seeds as needed are judged by its design, and do not count
+    among those that are tested here.
 
     Args:
         groups: As `group_runs` gives them.
         examples: How their runs did on the test examples; what is missing weakens the evidence.
         objective: The metric.
+        margin: Groups are equivalent that differ by less: of an accuracy a share of the test
+            images, of another metric a share of its value.
     """
     compared = [group for group in groups if group.detailed]
+    by = _Judged(objective.metric, objective.smaller_is_better, objective, margin)
+    designed = designed_pairs(compared, examples, objective)
+    pairs = list(combinations(compared, 2))
     resampled = SeedsAndExamples(compared, examples, objective)
-    pairs = [(a, b, resampled.interval(a, b)) for a, b in combinations(compared, 2)]
-    evidence = _permuted(pairs, objective.metric, "seeds")
-    return _judged(
-        [each if each.test else _by_example(each, examples, objective) for each in evidence],
-        _Judged(objective.metric, objective.smaller_is_better, objective),
+    others = [
+        (a, b, resampled.interval(a, b))
+        for a, b in pairs
+        if frozenset((a.name, b.name)) not in designed
+    ]
+    evidence = [
+        each if each.test else _by_example(each, examples, objective)
+        for each in _permuted(others, objective.metric, "seeds")
+    ]
+    judged = iter(_judged(evidence, by))
+    return tuple(
+        filled(_undecided(a, b, by, words=""), a, b, design, objective)
+        if (design := designed.get(frozenset((a.name, b.name))))
+        else next(judged)
+        for a, b in pairs
     )
 
 
@@ -215,6 +236,7 @@ def _judged(evidence: Sequence[_Evidence], by: _Judged) -> tuple[Verdict, ...]:
         holm([each.p_value for each in tested]),
         holm([each.smallest_p for each in tested]),
         holm(of_intervals),
+        holm([_equivalence(each, by)[1] for each in tested]),
         strict=True,
     )
     verdicts = []
@@ -228,6 +250,15 @@ def _judged(evidence: Sequence[_Evidence], by: _Judged) -> tuple[Verdict, ...]:
     return tuple(verdicts)
 
 
+def _equivalence(evidence: _Evidence, by: _Judged) -> tuple[float | None, float]:
+    """Return the margin in the metric's unit, None where that is not asked, and the p-value."""
+    if by.objective is None or evidence.interval is None or evidence.single_models:
+        return None, 1.0
+    means = (each.metrics[by.metric].mean for each in (evidence.a, evidence.b))
+    margin = by.objective.margin(by.margin, *means)
+    return margin, evidence.interval.p_not_within(margin)
+
+
 def _verdict(
     evidence: _Evidence,
     by: _Judged,
@@ -235,6 +266,7 @@ def _verdict(
     p_value: float,
     reachable: float,
     interval_p_value: float,
+    p_equivalent: float,
 ) -> Verdict:
     a, b, interval = evidence.a, evidence.b, evidence.interval
     metric = by.metric
@@ -251,13 +283,18 @@ def _verdict(
         verdict = _with_ratio(verdict, evidence.ratio, b.metrics[metric].mean)
         difference = evidence.ratio.value - 1
     is_shown = max(p_value, interval_p_value) < ALPHA and difference != 0
-    too_few = reachable >= ALPHA or evidence.single_models
+    margin, _ = _equivalence(evidence, by)
+    is_equal = not is_shown and margin is not None and p_equivalent < ALPHA
+    too_few = not is_equal and (reachable >= ALPHA or evidence.single_models)
+    not_shown: VerdictWord = "equivalent" if is_equal else "not_distinguishable"
     verdict = replace(
         verdict,
         p_value=p_value,
         p_unadjusted=evidence.p_value,
+        p_equivalent=None if margin is None else p_equivalent,
+        margin=margin,
         test=evidence.test,
-        verdict=_better(difference, by) if is_shown else "not_distinguishable",
+        verdict=_better(difference, by) if is_shown else not_shown,
         seeds_needed=seeds_needed(pairs) if too_few else None,
         counts=evidence.counts,
     )
@@ -270,6 +307,8 @@ def _verdict(
         by.objective,
         counts_examples=interval is not None and interval.counts_examples,
         single_models=evidence.single_models,
+        margin=by.margin,
+        narrower=interval.at(2 * ALPHA) if is_equal and interval is not None else None,
     )
     return replace(verdict, words=words)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
@@ -25,21 +26,25 @@ from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
 from fm_mlflow.results.benchmark import BenchmarkError, BenchmarkResult
 from fm_mlflow.results.compare import CompareResult
+from fm_mlflow.selection import CompareConfig, RunsConfig
 from fm_mlflow.settings import parse
 from fm_mlflow.training.user_source import check_reference
 
 if TYPE_CHECKING:
+    from fm_mlflow.analysis.records import TrainingRun
     from fm_mlflow.jobs.trainings import Trainings
     from fm_mlflow.tracking.child_runs import StoredRun
 
 _MOST_FAILURES_NAMED = 3
 
 _DIRECTIONS = ("smaller_is_better", "larger_is_better")
+_OF_THE_COMPARISON = ("cost", "margin", "price_per_core_hour", "output", *_DIRECTIONS)
+
 _OF_THIS_CALL = {
-    *("jobs", "resume", "data_dir", "flush_timeout", "cost", "metric", "output"),
+    *("jobs", "resume", "data_dir", "flush_timeout", "cost", "price_per_core_hour", "metric"),
+    *("output", *_DIRECTIONS),
     "checkpoint_seconds",
     *Placement.model_fields,
-    *_DIRECTIONS,
 }
 """Settings that do not shape the trainings: each call of a benchmark has its own."""
 
@@ -54,16 +59,19 @@ def benchmark(
 
     One parent run holds a run for each training and, at the end, the comparison. The order is
     random, so that no model has the cool machine to itself. A training that fails does not stop
-    the others. `resume` takes up a benchmark that was interrupted or had failures: what is
+    the others. With `seeds="auto"` trainings come in rounds, for the models that are still in
+    question, until the best is known, the rest are equivalent, or `max_seeds` is reached; a failure
+    ends the rounds. `resume` takes up a benchmark that was interrupted or had failures: what is
     finished stays, the rest is trained in runs of their own.
 
     Args:
         progress: Hears how it goes on; by default nothing is said.
         executor: Where the trainings run, by name or as an object; by default in `jobs` processes
             of this machine.
-        **settings: The fields of `BenchmarkConfig`: models, seeds, jobs, order_seed, resume, those
-            of `TrainConfig` without model and seed, executor_config, cpus, gpus, memory_gib,
-            ship_code, retries, cost, output, metric, smaller_is_better, larger_is_better.
+        **settings: The fields of `BenchmarkConfig`: models, seeds, max_seeds, alpha, jobs,
+            order_seed, resume, those of `TrainConfig` without model and seed, executor_config,
+            cpus, gpus, memory_gib, ship_code, retries, cost, margin, price_per_core_hour, output,
+            metric, smaller_is_better, larger_is_better.
 
     Returns:
         The trainings and the comparison.
@@ -98,11 +106,13 @@ def benchmark(
         digest = dataset.hold_out(config.validation_split).digest
         before = _trainings_before(config, digest)
 
+        from fm_mlflow.jobs.seed_rounds import SeedRounds, design_of
         from fm_mlflow.jobs.trainings import Trainings
         from fm_mlflow.tracking.child_runs import open_run
         from fm_mlflow.tracking.run import TrackedRun
         from fm_mlflow.tracking.store import tracking_uri
 
+        design = design_of(config)
         kind = keys.KIND_BENCHMARK
         if executor is None or isinstance(executor, str):
             executor = executor_of(config, config.jobs)
@@ -121,13 +131,18 @@ def benchmark(
                 # `mlflow run` has logged the path that was given.
                 run.log_params({"dataset": config.dataset}, unless_logged=is_own(config.dataset))
                 run.set_tags({keys.DATASET_DIGEST: digest})
-                trainings = Trainings(run, config, place, progress, before)
-                trainings.run_all()
-                if left := trainings.settle(_deliver, config.flush_timeout):
-                    raise TrackingError(
-                        f"the tracking store does not answer; {counted(left, 'training')} ended "
-                        "meanwhile, and `fm-mlflow sync` delivers what is pending"
-                    )
+                if design is not None:
+                    run.set_tags({keys.DESIGN: design.model_dump_json()})
+                images = len(dataset.test) if dataset.numbered_classes() else 0
+                sentences = _forecast(config, digest, images)
+                progress.forecast(sentences)
+                trainings = Trainings(run, config, place, progress, before, design)
+                settle = partial(_settle, trainings, config.flush_timeout)
+                if design is None:
+                    trainings.run_all(config.trainings())
+                else:
+                    SeedRounds(trainings, config, design, settle, progress).run_all()
+                settle()
                 try:
                     comparison = _compare(config, trainings, progress)
                 except InputError as error:  # only the trainings tell which metrics there are
@@ -144,6 +159,7 @@ def benchmark(
                 config=config,
                 trainings=tuple(trainings.outcomes),
                 comparison=comparison,
+                forecast=sentences,
             )
             if result.failed:
                 raise BenchmarkError(_failures(result), result)
@@ -184,11 +200,18 @@ def _trainings_before(config: BenchmarkConfig, digest: str) -> Sequence[StoredRu
     """Return the trainings that the benchmark to be resumed has already."""
     if not config.resume:
         return []
+    from fm_mlflow.analysis.seed_design import SeedDesign
+    from fm_mlflow.jobs.seed_rounds import design_of
     from fm_mlflow.tracking.child_runs import children_of, read_run, set_aside_handed_over_run
 
     parent = read_run(config.resume, "resume")
     if (there := parent.tags.get(keys.DATASET_DIGEST, digest)) != digest:
         raise InputError("dataset", digest, f"the data of benchmark {config.resume}: {there}")
+    if (design := design_of(config)) and design != SeedDesign.read(
+        parent.tags.get(keys.DESIGN, "")
+    ):
+        accepted = f"that of benchmark {config.resume}, which decides by it"
+        raise InputError("metric", config.metric, accepted)
     set_aside_handed_over_run(f"resume of {parent.name}")
     before = children_of(config.resume)
     if not_ended := [each.run_id for each in before if not each.ended]:
@@ -222,6 +245,27 @@ def _deliver(run_id: str) -> None:
         sync([run_id])
 
 
+def _settle(trainings: Trainings, seconds: float) -> None:
+    """Wait until the store knows the end of every training."""
+    if left := trainings.settle(_deliver, seconds):
+        raise TrackingError(
+            f"the tracking store does not answer; {counted(left, 'training')} ended "
+            "meanwhile, and `fm-mlflow sync` delivers what is pending"
+        )
+
+
+def _forecast(config: BenchmarkConfig, digest: str, images: int) -> tuple[str, ...]:
+    """Say what the trainings can decide and cost, by earlier runs of the experiment."""
+    from fm_mlflow.analysis.forecast import earlier, forecast
+    from fm_mlflow.tracking.find_runs import find_runs
+
+    runs: list[TrainingRun] = []
+    # What a store that does not answer cannot say is missing in the forecast, no more.
+    with suppress(TrackingError):
+        runs = find_runs(RunsConfig(filter=f"tags.`{keys.DATASET_DIGEST}` = '{digest}'")).runs
+    return forecast(config, images, earlier(runs, config, digest))
+
+
 def _compare(
     config: BenchmarkConfig, trainings: Trainings, progress: BenchmarkListener
 ) -> CompareResult | None:
@@ -233,17 +277,14 @@ def _compare(
 
     wait_until_reachable(config.flush_timeout)
     runs = ",".join(trainings.run_ids)
-    are_classes = any(outcome.test_accuracy is not None for outcome in trainings.outcomes)
-    metric = config.metric or (keys.TEST_ACCURACY if are_classes else keys.TEST_MAE)
-    directions = {name: getattr(config, name) for name in _DIRECTIONS}
     with open_run(keys.KIND_COMPARISON):
         return compare(
             progress=progress,
             runs=runs,
-            cost=config.cost,
-            output=config.output,
-            metric=metric,
-            **directions,
+            metric=trainings.metric,
+            # A design judges all of its models.
+            top=max(CompareConfig.model_fields["top"].default, len(config.model_names)),
+            **{name: getattr(config, name) for name in _OF_THE_COMPARISON},
         )
 
 

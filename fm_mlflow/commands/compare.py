@@ -7,6 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,21 @@ def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
     progress.stage("comparing")
     skipped = [*found.skipped, *grouping.skipped]
     repeat = _repeat(config, grouping.groups, grouping.detailed)
-    return compare_groups(found.experiment, grouping.groups, details, skipped, config, repeat)
+    comparison = compare_groups(found.experiment, grouping.groups, details, skipped, config, repeat)
+    return _counting_looks(comparison)
+
+
+def _counting_looks(comparison: Comparison) -> Comparison:
+    """Add a warning where the same groups were compared before with fewer seeds."""
+    from fm_mlflow.analysis.earlier_looks import looked_before, read_groups
+    from fm_mlflow.tracking.earlier_comparisons import earlier_comparisons
+
+    detailed = [group for group in comparison.groups if group.detailed]
+    benchmarks = {run.benchmark for group in detailed for run in group.runs}
+    within = benchmarks.pop() if len(benchmarks) == 1 else None
+    earlier = earlier_comparisons(within) if len(detailed) > 1 else []
+    warning = looked_before(comparison, map(read_groups, earlier))
+    return replace(comparison, warnings=(*filter(None, [warning]), *comparison.warnings))
 
 
 def _suggested(metric: str, others: Counter[str]) -> str:
@@ -256,6 +271,7 @@ def _log(
     texts: Mapping[str, str],
     files: Mapping[str, Path],
 ) -> CompareResult:
+    from fm_mlflow.analysis.earlier_looks import compared_groups
     from fm_mlflow.tracking.run import TrackedRun
     from fm_mlflow.tracking.store import tracking_uri
 
@@ -264,7 +280,10 @@ def _log(
     more = len(comparison.groups) - len(names)
     title = f"comparison of {', '.join(names)}" + (f" and {more} more" if more else "")
     compared = [run for group in comparison.groups for run in group.runs]
-    tags: dict[str, str] = {keys.COMPARED_RUNS: str(len(compared))}
+    tags: dict[str, str] = {
+        keys.COMPARED_RUNS: str(len(compared)),
+        keys.COMPARED_GROUPS: compared_groups(detailed),
+    }
     if comparison.best.run_id is not None:
         tags[keys.BEST_RUN] = comparison.best.run_id
     with TrackedRun(keys.KIND_COMPARISON, title, flush_timeout=_FLUSH_SECONDS) as run:

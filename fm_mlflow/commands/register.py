@@ -24,6 +24,7 @@ from fm_mlflow.process.signals import guard
 from fm_mlflow.registration.checks import load_test_data, verify
 from fm_mlflow.registration.evidence import Verified, card, evidence, not_verified
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
+from fm_mlflow.registration.seeds import over_examples, values_of
 from fm_mlflow.report.junit import to_junit
 from fm_mlflow.results.register import (
     Gate,
@@ -35,11 +36,7 @@ from fm_mlflow.results.register import (
 )
 from fm_mlflow.selection import Choice
 from fm_mlflow.settings import parse
-from fm_mlflow.tracking.candidate import (
-    download_candidate,
-    find_training_run,
-    seed_values,
-)
+from fm_mlflow.tracking.candidate import download_candidate, find_training_run, seed_runs
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.model_files import ModelChangedError
 from fm_mlflow.tracking.registry import ChampionChangedError, Registry, known_data_sets
@@ -250,10 +247,11 @@ def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> R
     champion, previous = aliased.get(CHAMPION), aliased.get(PREVIOUS)
     objective = Objective.of(config)
     registry.check_metric(objective)
-    seeds = seed_values(run, objective.metric)
+    ours = seed_runs(run, objective.metric)
+    seeds = values_of(ours, objective.metric)
     gates = bounds = check_bounds(config, verified.metrics, objective)
     if champion is not None and champion is not own:
-        gates = bounds + _champion_gates(config, verified, seeds, champion)
+        gates = bounds + _champion_gates(config, verified, ours, champion)
     registration = Registration(
         run_id=run.run_id,
         run_name=run.name,
@@ -323,28 +321,29 @@ def _who_would_pass(config: RegisterConfig, chosen: TrainingRun, objective: Obje
 def _champion_gates(
     config: RegisterConfig,
     verified: Verified,
-    seeds: tuple[float, ...],
+    ours: tuple[TrainingRun, ...],
     champion: RegisteredVersion,
 ) -> list[Gate]:
     objective = Objective.of(config)
     metric = objective.metric
     value, cost = champion.figure(metric), champion.figure(config.cost)
     digest = champion.tags.get(keys.DATASET_DIGEST)
-    champion_seeds: tuple[float, ...] = ()
+    theirs: tuple[TrainingRun, ...] = ()
     # Its evidence stands in its tags. Its run, which may be gone, leads to the other seeds, and
     # stands in for the evidence of a version that somebody registered by hand.
     with suppress(InputError):
         run = find_training_run(champion.run_id or "", metric)
-        champion_seeds = seed_values(run, metric)
+        theirs = seed_runs(run, metric)
         value = value if value is not None else run.metrics.get(metric)
         cost = cost if cost is not None else run.metrics.get(config.cost)
         digest = digest or run.data_digest
     own, own_digest = verified.metrics, verified.run.data_digest
     return check_champion(
-        Contender(own.get(metric), own.get(config.cost), seeds, own_digest),
-        Contender(value, cost, champion_seeds, digest),
+        Contender(own.get(metric), own.get(config.cost), values_of(ours, metric), own_digest),
+        Contender(value, cost, values_of(theirs, metric), digest),
         version=champion.version,
         tolerance=config.tolerance,
         cost=config.cost,
         objective=objective,
+        over_examples=over_examples(ours, theirs, objective),
     )

@@ -14,6 +14,7 @@ from signal import SIGTERM
 import pydantic_core
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.errors import Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress
@@ -70,6 +71,7 @@ class Trainings:
         executor: Where they run.
         progress: Hears how they go on.
         before: Runs of an earlier call: what is finished there is not repeated.
+        design: Of a benchmark with as many seeds as needed; its runs say so.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Trainings:
         executor: Executor,
         progress: BenchmarkListener,
         before: Sequence[StoredRun],
+        design: SeedDesign | None = None,
     ) -> None:
         self._run = run
         self._config = config
@@ -88,8 +91,14 @@ class Trainings:
         """The runs of all trainings, those of earlier calls first."""
         self.outcomes: list[BenchmarkTraining] = []
         """What came of those that are over; of earlier calls, those that finished."""
-        self._pending = deque(map(_Waiting, self._left_to_do(before)))
-        self._jobs = min(executor.jobs_per_machine, len(self._pending))
+        self._has_rounds = design is not None
+        self._tags: dict[str, str] = (
+            {} if design is None else {keys.DESIGN: design.model_dump_json()}
+        )
+        self._finished = self._finished_before(before)
+        self._random = random.Random(config.order_seed)
+        self._pending: deque[_Waiting] = deque()
+        self._jobs = 0
         self._running: dict[str, TrainConfig] = {}
         self._losses: Counter[str] = Counter()
         self._places = Places()
@@ -99,35 +108,56 @@ class Trainings:
         self._next_try = 0.0
         self._identity = uuid.uuid4().hex
 
-    def _left_to_do(self, before: Sequence[StoredRun]) -> list[TrainConfig]:
-        finished = {
-            (stored.params.get("model"), stored.params.get("seed")): stored
-            for stored in before
-            if stored.finished
-        }
+    @property
+    def finished_ids(self) -> list[str]:
+        """The runs of the trainings that finished, in earlier calls or now."""
+        before = [stored.run_id for stored in self._finished.values()]
+        now = [outcome.run_id for outcome in self.outcomes if outcome.error is None]
+        return list(dict.fromkeys([*before, *now]))
+
+    @property
+    def metric(self) -> str:
+        """What the models are compared by: if nobody said it, by whether they predict classes."""
+        before = (stored.test_accuracy for stored in self._finished.values())
+        now = (outcome.test_accuracy for outcome in self.outcomes)
+        are_classes = any(accuracy is not None for accuracy in (*before, *now))
+        return self._config.metric or (keys.TEST_ACCURACY if are_classes else keys.TEST_MAE)
+
+    @staticmethod
+    def _finished_before(before: Sequence[StoredRun]) -> dict[tuple[str, str], StoredRun]:
+        """Return what is finished, by model and seed; of the rest, what still runs is closed."""
         for stored in before:
             if not stored.ended:
                 close_child(stored, _ORPHANED, killed=True)
-        trainings = self._config.trainings()
-        random.Random(self._config.order_seed).shuffle(trainings)
-        left = []
-        for training in trainings:
-            done = finished.get((training.model, str(training.seed)))
-            if done is None:
-                left.append(training)
-            else:
-                self.outcomes.append(outcome_of(training, done, None))
-        return left
+        return {
+            (stored.params.get("model", ""), stored.params.get("seed", "")): stored
+            for stored in before
+            if stored.finished
+        }
 
-    def run_all(self) -> None:
-        """Run what is left to do.
+    def run_all(self, trainings: Sequence[TrainConfig]) -> None:
+        """Run these trainings, in random order; what came of those that are over stays.
+
+        Args:
+            trainings: Those that are finished are not repeated.
 
         Raises:
             Interrupted: Asked to stop; the trainings have been stopped. Says how to go on.
         """
-        trainings = [waiting.training for waiting in self._pending]
-        slots = min(self._executor.slots, len(trainings))
-        self._progress.planned(trainings, list(self.outcomes), slots)
+        over = {(outcome.model, outcome.seed) for outcome in self.outcomes}
+        to_do = [each for each in trainings if (each.model, each.seed) not in over]
+        self._random.shuffle(to_do)
+        for training in to_do:
+            done = self._finished.get((training.model, str(training.seed)))
+            if done is None:
+                self._pending.append(_Waiting(training))
+            else:
+                self.outcomes.append(outcome_of(training, done, None))
+        self._jobs = min(self._executor.jobs_per_machine, len(self._pending))
+        if self._pending or not self._has_rounds:
+            slots = min(self._executor.slots, len(self._pending))
+            left = [waiting.training for waiting in self._pending]
+            self._progress.planned(left, list(self.outcomes), slots)
         try:
             while self._pending or self._running:
                 slots = self._executor.slots  # machines come and go
@@ -211,6 +241,7 @@ class Trainings:
         run_id = create_child(
             *(self._run, run_name(training), training.model, self._jobs),
             f"{self._identity}/{name}",
+            self._tags,
             is_repeated=self._away_since is not None,
         )
         self.run_ids.append(run_id)

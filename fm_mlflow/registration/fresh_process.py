@@ -109,7 +109,7 @@ def measure(model_folder: Path, batch_size: int, images_file: Path | None = None
         memory.phase(_LOADING)
         loaded = load_model(str(model_folder), warn=False)
         inputs = _inputs(loaded, images)
-        loaded.predict(_first(inputs, 1))
+        loaded.predict_all(_first(inputs, 1))
     model = loaded.keras_model
     if model is None:
         raise InputError("model", loaded.uri, "a logged Keras model")

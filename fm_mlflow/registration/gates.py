@@ -14,7 +14,10 @@ from fm_mlflow.registration.findings import by
 from fm_mlflow.results.register import Gate
 
 if TYPE_CHECKING:
-    from fm_mlflow.analysis.statistics.intervals import Interval
+    from fm_mlflow.analysis.statistics.resampling import DifferenceInterval
+
+_NON_INFERIOR = 0.025
+"""Level of the test of non-inferiority, one-sided: as a 95% interval has it."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,13 @@ def check_champion(
     tolerance: float,
     cost: str,
     objective: Objective = DEFAULT,
+    over_examples: DifferenceInterval | None = None,
 ) -> list[Gate]:
     """Hold a model against the champion: hardly worse, and better or cheaper.
 
     Where both have several seeds, the means of the two are compared, and "not worse" must be shown:
-    the worse end of the difference's 95% interval decides. It must hold of the two models
-    themselves, too.
+    by a test of non-inferiority at 2.5%, so the worse end of the difference's 95% interval has to
+    be within the tolerance. It must hold of the two models themselves, too.
 
     Args:
         candidate: The model to promote.
@@ -92,6 +96,8 @@ def check_champion(
             metric as a share of the champion's value.
         cost: By which "cheaper" is decided.
         objective: The metric that decides.
+        over_examples: The interval of the difference of the means over seeds, where that counts
+            the test examples, too.
     """
     name = f"champion, version {version}"
     if candidate.data_digest != champion.data_digest:
@@ -100,12 +106,11 @@ def check_champion(
     if candidate.value is None or champion.value is None:
         return [Gate(name, f"{objective.one} on either side", "not recorded", False)]
     metric = objective.metric
-    found = metric_difference(candidate, champion)
+    found = metric_difference(candidate, champion, over_examples)
     text = difference(metric, found.value)
-    worst, shown = objective.gain(found.value), text
+    shown = text
     if found.interval is not None:
-        low, high = found.interval.low, found.interval.high
-        worst = min(objective.gain(low), objective.gain(high))
+        low, high = found.interval.interval.low, found.interval.interval.high
         shown += f", 95% {difference_interval(metric, low, high)}"
     # What other runs logged was not verified: it takes nothing from what was.
     own = candidate.value - champion.value
@@ -113,9 +118,13 @@ def check_champion(
     allowed, in_words = tolerance, f"{100 * tolerance:g} points"
     if not objective.is_accuracy:
         allowed, in_words = tolerance * abs(champion.value), f"{100 * tolerance:g}% of it"
-    if objective.gain(own) < -allowed <= worst:
+    holds = objective.gain(found.value) >= -allowed
+    if found.interval is not None:
+        worse = objective.smaller_is_better
+        holds = found.interval.p_worse_by(allowed, smaller_is_better=worse) <= _NON_INFERIOR
+    if objective.gain(own) < -allowed and holds:
         shown += f"; these two: {difference(metric, own)}"
-    worst = min(worst, objective.gain(own))
+        holds = False
     ours, theirs = candidate.cost, champion.cost
     cheaper = ours is not None and theirs is not None and ours < theirs
     is_better = objective.gain(found.value) > 0
@@ -125,7 +134,7 @@ def check_champion(
             f"{objective.short} v version {version}",
             f"not {side} it by more than {in_words}",
             shown,
-            worst >= -allowed,
+            holds and objective.gain(own) >= -allowed,
         ),
         Gate(
             f"gain over version {version}",
@@ -148,14 +157,21 @@ class MetricDifference:
     """
 
     value: float
-    interval: Interval | None
+    interval: DifferenceInterval | None
     basis: str
 
 
-def metric_difference(candidate: Contender, champion: Contender) -> MetricDifference:
+def metric_difference(
+    candidate: Contender, champion: Contender, over_examples: DifferenceInterval | None = None
+) -> MetricDifference:
     """Compare the means over seeds where both sides have several, else the two runs.
 
     Two seeds of one configuration are two single runs: the means would be the same.
+
+    Args:
+        candidate: The model to promote.
+        champion: The model in use.
+        over_examples: The interval of the means' difference that counts the test examples, too.
     """
     ours, theirs = candidate.seed_values, champion.seed_values
     if ours != theirs and min(len(ours), len(theirs)) > 1:
@@ -163,8 +179,7 @@ def metric_difference(candidate: Contender, champion: Contender) -> MetricDiffer
 
         value = sum(ours) / len(ours) - sum(theirs) / len(theirs)
         basis = f"{len(ours)} v {len(theirs)} seeds"
-        found = welch_interval(ours, theirs, "seeds")
-        if found is not None:
-            return MetricDifference(value, found.interval, basis)
+        found = over_examples or welch_interval(ours, theirs, "seeds")
+        return MetricDifference(value, found, basis)
     value = (candidate.value or 0.0) - (champion.value or 0.0)
     return MetricDifference(value, None, "one run each")

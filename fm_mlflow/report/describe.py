@@ -9,7 +9,7 @@ from fm_mlflow.analysis.prose.words import number
 from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.escaping import code_line, markdown
-from fm_mlflow.naming import dataset_title, epochs_text, training_command
+from fm_mlflow.naming import dataset_title, epochs_text, seeds_text, training_command
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results.benchmark import BenchmarkTraining
 from fm_mlflow.results.compare import CompareResult
@@ -72,7 +72,9 @@ def describe_benchmark(
     `trainings` are those that are over, in the order in which they were started.
     """
     models = ", ".join(f"**{markdown(model)}**" for model in config.model_names)
-    seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
+    seeds = seeds_text(config)
+    if config.seeds == "auto":
+        seeds = f"as many seeds as the decision needs, {seeds},"
     lines = [
         f"{models} with {seeds} on {markdown(dataset_title(config.dataset))}, {config.epochs} "
         f"epochs, batches of {config.batch_size}; each training in a process of its own, in "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fm_mlflow.analysis.comparison import Comparison, Group
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import counted, listed
+from fm_mlflow.analysis.ranking import are_equivalent
 from fm_mlflow.dataset_setting import BUILTIN
 from fm_mlflow.escaping import shortened
 from fm_mlflow.naming import UNNAMED, dataset_title, model_name
@@ -66,9 +67,9 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
         said.append(("Compared by", f"{of_each}; {less} is better, {objective.known_by}"))
     said.append(("Cost that decides between equals", f"{cost_title(best.cost)} ({best.cost})"))
     if len(best.contenders) > 2:
-        said.append(
-            (f"Not distinguishable in {objective.short}", listed(best.contenders, MOST_NAMES))
-        )
+        equal = are_equivalent(best.contenders, comparison.verdicts, objective.metric)
+        how = "Equivalent" if equal else "Not distinguishable"
+        said.append((f"{how} in {objective.short}", listed(best.contenders, MOST_NAMES)))
     excluded = list(best.excluded.items())
     said += [("Excluded", f"{name}: {why}") for name, why in excluded[:MOST_GROUPS]]
     if (more := len(excluded) - MOST_GROUPS) > 0:

@@ -43,6 +43,8 @@ def evidence(comparison: Comparison, groups: Groups) -> list[tuple[list[str], Ta
 
 def _needs_words(verdict: Verdict) -> bool:
     undecided = verdict.verdict == "not_distinguishable" and verdict.difference != 0
+    if verdict.looked_at_seeds is not None:
+        return True
     return not verdict.test or (undecided and (verdict.p_value or 1) < ALPHA)
 
 
@@ -118,7 +120,9 @@ def _probability(verdict: Verdict) -> str:
 
 def _better(verdict: Verdict, groups: Groups) -> str:
     better = {"a_better": verdict.a, "b_better": verdict.b}.get(verdict.verdict)
-    return "not distinguishable" if better is None else groups.label(better)
+    if better is not None:
+        return groups.label(better)
+    return "equivalent" if verdict.verdict == "equivalent" else "not distinguishable"
 
 
 def front_table(comparison: Comparison, groups: Groups) -> Table:

@@ -46,6 +46,8 @@ class BenchmarkResult(Result):
         tracking_uri: The store, any password hidden.
         trainings: Those that finished before and now, and those that failed now.
         comparison: The report; None where no training finished.
+        forecast: What was said of the trainings before there was one: what they could decide and
+            would cost at most.
     """
 
     run_id: str
@@ -55,6 +57,7 @@ class BenchmarkResult(Result):
     config: BenchmarkConfig
     trainings: tuple[BenchmarkTraining, ...]
     comparison: CompareResult | None
+    forecast: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[BenchmarkTraining, ...]:

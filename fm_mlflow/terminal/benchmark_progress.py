@@ -119,11 +119,16 @@ class _BenchmarkLines(Lines, BenchmarkListener):
         self, trainings: Sequence[TrainConfig], done: Sequence[BenchmarkTraining], jobs: int
     ) -> None:
         self._board.plan(trainings, done, jobs)
-        self._to_do = len(trainings)
+        self._to_do = len(self._numbers) + len(trainings)
         count = "1 training" if len(trainings) == 1 else f"{len(trainings)} trainings"
         at_a_time = f", {jobs} at a time" if jobs > 1 else ""
         before = f"; {len(done)} done before" if done else ""
         self._line(f"{count} in random order{at_a_time}{before}")
+
+    @override
+    def forecast(self, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            self._line(sentence)
 
     @override
     def started(self, training: TrainConfig) -> None:

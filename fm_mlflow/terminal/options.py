@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
@@ -81,7 +81,10 @@ def kind(field: FieldInfo) -> str:
     annotation: Any = field.annotation
     if get_origin(annotation) is Literal:
         return "NAME"
-    return _KINDS[next((each for each in get_args(annotation) if each in _KINDS), annotation)]
+    choices = get_args(annotation)
+    words = [w for each in choices if get_origin(each) is Literal for w in get_args(each)]
+    types = [each.__origin__ if get_origin(each) is Annotated else each for each in choices]
+    return "/".join([_KINDS[next((each for each in types if each in _KINDS), annotation)], *words])
 
 
 def explanation(field: FieldInfo) -> str:

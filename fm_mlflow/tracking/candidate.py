@@ -94,12 +94,12 @@ def find_training_run(run_id: str, metric: str = keys.TEST_ACCURACY) -> Training
     return found.runs[0]
 
 
-def seed_values(run: TrainingRun, metric: str) -> tuple[float, ...]:
-    """Return the metric of all runs of its experiment that differ but in the seed, by seed."""
+def seed_runs(run: TrainingRun, metric: str) -> tuple[TrainingRun, ...]:
+    """Return all runs of its experiment that have a metric and differ but in the seed, by seed."""
     models = "" if "," in run.model else run.model  # a comma separates models there
     found = find_runs(Choice(experiment=run.experiment, models=models), metric)
     by_seed = {
-        each.seed: each.metrics[metric]
+        each.seed: each
         for each in found.runs
         if each.seed is not None
         and (each.model, each.config, each.data_digest) == (run.model, run.config, run.data_digest)

@@ -102,6 +102,7 @@ def create_child(
     model: str,
     jobs: int,
     identity: str,
+    tags: Mapping[str, str] | None = None,
     *,
     is_repeated: bool = False,
 ) -> str:
@@ -116,6 +117,7 @@ def create_child(
         model: What it trains.
         jobs: Trainings at a time.
         identity: Unique; the tag `fm_mlflow.journal` until the training sets its own.
+        tags: More of them.
         is_repeated: It was asked for before, and the answer was lost.
     """
     check_reachable()
@@ -130,6 +132,7 @@ def create_child(
             parent.experiment_id,
             tags={
                 **_source_of(parent.run_id),
+                **(tags or {}),
                 keys.MLFLOW_PARENT_RUN_ID: parent.run_id,
                 keys.MODEL: redact(model),
                 keys.JOBS: str(jobs),

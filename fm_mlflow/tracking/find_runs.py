@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
+from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING
 from fm_mlflow.dataset_setting import last_part
 from fm_mlflow.errors import InputError
@@ -98,7 +99,7 @@ def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
             ids = dict.fromkeys(run.info.experiment_id for run in found)
             experiments = {each: client.get_experiment(each).name for each in ids}
         else:
-            experiment = _experiment(client, choice.experiment)
+            experiment = find_experiment(client, choice.experiment)
             experiments = {experiment.experiment_id: experiment.name}
             found = _search(client, experiment.experiment_id, choice, metric)
         return _sorted_out(experiments, found, choice, metric)
@@ -108,7 +109,12 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
+def find_experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
+    """Return an experiment by name or id; where none is given, the active one.
+
+    Raises:
+        InputError: There is no such experiment.
+    """
     name = given or os.environ.get("MLFLOW_EXPERIMENT_NAME", "")
     if name:
         experiment = client.get_experiment_by_name(name)
@@ -253,6 +259,8 @@ def _record(run: Run, experiment: str) -> TrainingRun:
         status=run.info.status,
         error=tags.get(keys.ERROR),
         held_out=_held_out(params, tags),
+        benchmark=tags.get(keys.MLFLOW_PARENT_RUN_ID),
+        design=SeedDesign.read(tags[keys.DESIGN]) if keys.DESIGN in tags else None,
     )
 
 

@@ -27,7 +27,7 @@ def best(*each: list[TrainingRun], **settings: Any) -> Best:
     choice = Choice(**settings)
     objective = Objective.of(choice)
     groups = group_runs([run for some in each for run in some], 10, choice, objective).groups
-    verdicts = objective_verdicts(groups, TestExamples(0, {}), objective)
+    verdicts = objective_verdicts(groups, TestExamples(0, {}), objective, 0.005)
     return choose_best(groups, verdicts, choice, objective)
 
 

@@ -23,7 +23,8 @@ def accuracy_verdicts(
     groups: Sequence[Group], details: Mapping[str, RunDetails]
 ) -> tuple[Verdict, ...]:
     compared = [group for group in groups if group.detailed]
-    return objective_verdicts(groups, match_examples(compared, details, DEFAULT), DEFAULT)
+    examples = match_examples(compared, details, DEFAULT)
+    return objective_verdicts(groups, examples, DEFAULT, 0.005)
 
 
 def verdict_of(*each: object, details: object = None) -> Verdict:
@@ -52,7 +53,7 @@ def test_equal_models_are_called_different_in_at_most_5_percent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     verdicts = simulate(0.0, 200, monkeypatch)
-    assert sum(each.verdict != "not_distinguishable" for each in verdicts) <= 10
+    assert sum(each.is_shown for each in verdicts) <= 10
     # Equally good, yet their accuracies differ, by seeds and by images.
     assert np.std([each.difference for each in verdicts]) > 0.001
 
@@ -78,7 +79,7 @@ def test_equal_models_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
         each, details = with_predictions(tables)
         verdicts = accuracy_verdicts(grouped(each), details)
         assert len(verdicts) == 6
-        false += any(verdict.verdict != "not_distinguishable" for verdict in verdicts)
+        false += any(verdict.is_shown for verdict in verdicts)
     assert false <= 7  # 3, and what chance adds to it
 
 
@@ -193,7 +194,7 @@ def test_better_never_has_an_interval_that_includes_zero() -> None:
         assert verdict.ci_low is not None
         assert verdict.ci_high is not None
         assert verdict.p_value is not None
-        shown = verdict.verdict != "not_distinguishable"
+        shown = verdict.is_shown
         includes_zero = verdict.ci_low <= 0 <= verdict.ci_high
         assert not (shown and includes_zero)
         seen.add((shown, verdict.p_value < 0.05))
@@ -293,7 +294,7 @@ def test_equal_costs_are_called_different_in_at_most_5_percent(seeds: int, noise
                 for name, of in zip("ab", metrics, strict=True)
             ]
             (verdict,) = cost_verdicts(grouped(*each))
-            shown[gap] += verdict.verdict != "not_distinguishable"
+            shown[gap] += verdict.is_shown
     assert shown[0] <= 0.05 * stores + 9  # and what chance adds to it
     assert shown[10] >= 0.99 * stores
 

@@ -287,7 +287,7 @@ def test_a_comparison_that_fails_says_so(store: Store) -> None:
         ({"models": "mlp,vgg"}, "models: received 'vgg', accepted: mlp, cnn, package"),
         ({"models": "mlp, mlp"}, "accepted: each model once; mlp is there twice"),
         ({"models": "a,b.py:build"}, "several with commas, so no path may hold one"),
-        ({"seeds": 0}, "seeds: received 0, accepted: a whole number from 1"),
+        ({"seeds": 0}, "seeds: received 0, accepted: auto, or a whole number from 1"),
         ({"output": __file__}, "accepted: a folder, there already or not"),
         ({"output": f"{__file__}/report"}, "accepted: a folder, there already or not"),
         ({"dataset": "idx", "data_dir": "nowhere"}, "data_dir: received 'nowhere'"),

@@ -16,9 +16,11 @@ from typing_extensions import override
 
 import fm_mlflow
 from fm_mlflow import ComparisonError, InputError, TrackingError, compare, keys
+from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.commands import compare as comparing
 from fm_mlflow.commands.compare import choose
 from fm_mlflow.listeners import ProgressListener
+from fm_mlflow.registration.seeds import over_examples
 from fm_mlflow.results.compare import CompareResult
 from fm_mlflow.selection import Choice
 from tests.limits import largest_file
@@ -108,6 +110,29 @@ def test_same_store_same_bytes(compared: Compared, tmp_path: Path) -> None:
         again = compare(output=str(tmp_path))
     for name in FILES:
         assert Path(again.files[name]).read_bytes() == (compared.folder / name).read_bytes()
+
+
+def test_adding_seeds_until_it_is_significant_is_told(store: Store) -> None:
+    fill(store, [run for run in GAP if run.seed < 3])
+    assert not any("fewer seeds" in each for each in compare(output="a").comparison.warnings)
+    fill(store, [run for run in GAP if run.seed >= 3])
+    found = [compare(output=name).comparison.warnings for name in "bc"]
+    assert "compared before with fewer seeds, in 1 way" in found[0][0]
+    assert found[0] == found[1]
+
+
+def test_the_gate_of_a_promotion_compares_seeds_as_the_report_does(compared: Compared) -> None:
+    runs = [run for group in compared.result.comparison.groups for run in group.runs]
+    cnn, mlp = ([run for run in runs if run.model == model] for model in ("cnn", "mlp"))
+    found = over_examples(mlp, cnn, DEFAULT)
+    assert found is not None
+    assert found.counts_examples
+    verdict = compared.result.comparison.verdicts[0]
+    assert verdict.ci_low is not None
+    assert found.difference == pytest.approx(-verdict.difference)
+    assert found.interval.high == pytest.approx(-verdict.ci_low, rel=0.1)
+    assert over_examples(cnn, cnn, DEFAULT) is None
+    assert over_examples(cnn[:1], mlp, DEFAULT) is None
 
 
 def test_nothing_to_compare(store: Store) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.objective import Objective
+from fm_mlflow.analysis.statistics.intervals import Interval
+from fm_mlflow.analysis.statistics.resampling import DifferenceInterval
 from fm_mlflow.config import RegisterConfig
 from fm_mlflow.registration.gates import (
     Contender,
@@ -79,9 +81,27 @@ def test_with_several_seeds_the_interval_decides() -> None:
     found = metric_difference(candidate, champion)
     assert found.value == pytest.approx(-0.0012)
     assert found.interval is not None
-    assert (found.interval.low, found.interval.high) == pytest.approx((-0.00546, 0.00306), abs=2e-5)
+    assert (found.interval.interval.low, found.interval.interval.high) == pytest.approx(
+        (-0.00546, 0.00306), abs=2e-5
+    )
     assert against(candidate, champion, tolerance=0.005) == [False, True]
     assert against(candidate, champion, tolerance=0.006) == [True, True]
+
+
+def test_where_test_images_count_the_gate_is_stricter() -> None:
+    champion = replace(CNN, seed_values=(0.8904, 0.8880, 0.8912))
+    candidate = replace(CNN, seed_values=(0.8890, 0.8865, 0.8905), cost=1e6)
+    wider = DifferenceInterval(Interval(-0.02, 0.018), "", 0.9, True, -0.0012, 0.008, 20.0)
+    accuracy, _ = check_champion(
+        candidate,
+        champion,
+        version=3,
+        tolerance=0.006,
+        cost=keys.FLOPS_INFERENCE,
+        over_examples=wider,
+    )
+    assert not accuracy.passed
+    assert "95% -2.00 to +1.80 (3 v 3 seeds)" in accuracy.figure
 
 
 def test_what_other_runs_logged_does_not_make_up_for_the_model_itself() -> None:

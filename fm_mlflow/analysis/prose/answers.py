@@ -10,6 +10,7 @@ from fm_mlflow.analysis.comparison import Answer, ByClass, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS, Cost, shown_costs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import figure, listed, nearly_equal, times
+from fm_mlflow.analysis.ranking import leading
 from fm_mlflow.analysis.records import RunDetails
 
 _CONVOLUTION = "Why is a convolutional network generally better for images?"
@@ -29,18 +30,22 @@ def _scored(group: Group, objective: Objective) -> str:
 
 def _leads(ranked: Sequence[Group], verdicts: Sequence[Verdict], objective: Objective) -> str:
     """Say in one sentence how the best of several groups differs from the others."""
-    leader = ranked[0].name
+    by_metric = [verdict for verdict in verdicts if verdict.metric == objective.metric]
+    first = leading(ranked, by_metric)
+    leader = first.name
     against = {
         verdict.b if verdict.a == leader else verdict.a: verdict
-        for verdict in verdicts
-        if verdict.metric == objective.metric and leader in (verdict.a, verdict.b)
+        for verdict in by_metric
+        if leader in (verdict.a, verdict.b)
     }
-    equals = [n for n, verdict in against.items() if verdict.verdict == "not_distinguishable"]
-    head = f"{_scored(ranked[0], objective)} is the {objective.best} of {len(ranked):,} models"
+    equals = [n for n, verdict in against.items() if not verdict.is_shown]
+    head = f"{_scored(first, objective)} is the {objective.best} of {len(ranked):,} models"
     if not equals:
         rest = "" if len(against) == len(ranked) - 1 else f" of the {len(against)} next"
         each = ranked[1].name if len(ranked) == 2 else f"each{rest}"
         return f"{head}, better than {each}."
+    if all(against[name].verdict == "equivalent" for name in equals):
+        return f"{head}, but equivalent to {listed(equals)}."
     too_few = any(against[name].seeds_needed is not None for name in equals)
     return (
         f"{head}, but not distinguishable from {listed(equals)}"
@@ -137,7 +142,7 @@ def _trade_off(compared: Sequence[Group], verdicts: Sequence[Verdict], objective
             open_.append(cost.title)
             continue
         low, high = sorted(group.metrics[cost.key].mean for group in (a, b))
-        if verdict.verdict == "not_distinguishable" or nearly_equal(high, low):
+        if not verdict.is_shown or nearly_equal(high, low):
             same.append(cost.title)
         elif verdict.verdict == "b_better":
             of_a.append(_more(a, b, cost))
@@ -166,7 +171,9 @@ def _gap(verdict: Verdict, objective: Objective) -> str:
     if gap == figure(objective.metric, 0):
         return f"{verdict.a} and {verdict.b} score the same."
     more = "less" if objective.smaller_is_better else "more"
-    if verdict.verdict == "not_distinguishable":
+    if verdict.verdict == "equivalent":
+        return f"{verdict.a} scores {gap} {more} than {verdict.b}, and the two are equivalent."
+    if not verdict.is_shown:
         return (
             f"{verdict.a} scores {gap} {more} than {verdict.b}, which is not shown to be more than "
             "chance."
@@ -207,9 +214,11 @@ def _why_convolution(
             f"{other.name} {uses[1]:,.1f}: a filter is used at every position of the image."
         )
     if winner is None:
+        shown, word = ("", "") if verdict.verdict == "equivalent" else (" shown to be", "not ")
+        word += "distinguishable" if word else "equivalent"
         return (
-            f"In these runs it is not shown to be: {convolutional.name} and {other.name} are not "
-            f"distinguishable in accuracy.{reuse}"
+            f"In these runs it is not{shown}: {convolutional.name} and {other.name} are {word} in "
+            f"accuracy.{reuse}"
         )
     gains = _class_gains(convolutional, other, classes, class_names)
     if winner == other.name:

@@ -8,6 +8,7 @@ from fm_mlflow.analysis.comparison import Best, Group, Verdict
 from fm_mlflow.analysis.costs import TITLES
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import (
+    difference,
     difference_interval,
     figure,
     is_fraction,
@@ -16,6 +17,7 @@ from fm_mlflow.analysis.prose.words import (
     p_text,
     significant,
 )
+from fm_mlflow.analysis.ranking import are_equivalent
 from fm_mlflow.analysis.statistics.significance import ALPHA
 
 _MOST_CONTENDERS = 3
@@ -49,6 +51,8 @@ def headline(
     verdict = _between(chosen, other, verdicts, objective.metric)
     few = " by so few seeds" if verdict is not None and verdict.seeds_needed is not None else ""
     alike = f"not distinguishable from {equals} in {objective.short}{few}"
+    if are_equivalent(best.contenders, verdicts, objective.metric):
+        alike = f"equivalent to {equals} in {objective.short}"
     return f"Take {best.model}: {alike}{price}."
 
 
@@ -146,13 +150,16 @@ def _support(verdict: Verdict, chosen: Group, other: Group, objective: Objective
         signed = difference_interval(metric, low, high)
         points = " points" if is_fraction(metric) else ""
         interval = signed.replace("+", "") if low > 0 else signed
-        parts.append(f"95% interval of the difference {interval}{points}")
+        which = "95% interval" if verdict.looked_at_seeds is None else "interval at all looks"
+        parts.append(f"{which} of the difference {interval}{points}")
     if counts == [1, 1]:
         if verdict.p_value is not None:
             parts.append(f"{verdict.test}, {p_text(verdict.p_value)}")
         needed = f"; {verdict.seeds_needed} seeds each could" if verdict.seeds_needed else ""
         parts.append(f"one run each, which says nothing of the architectures{needed}")
         return parts
+    if verdict.looked_at_seeds is not None:
+        counts = [verdict.looked_at_seeds] * 2
     seeds = (
         f"{counts[0]} seeds each"
         if counts[0] == counts[1]
@@ -163,7 +170,11 @@ def _support(verdict: Verdict, chosen: Group, other: Group, objective: Objective
             f"no result of {seeds} could reach p < {ALPHA:g}, {verdict.seeds_needed} each could"
         )
         return [*parts, result]
+    if verdict.verdict == "equivalent" and verdict.p_equivalent is not None:
+        margin = difference(metric, verdict.margin or 0.0).removeprefix("+")
+        test = f"less than {margin} by two one-sided t-tests, {p_text(verdict.p_equivalent)}"
+        return [*parts, test, seeds]
     if verdict.p_value is not None:
         holm = ", after Holm's correction" if verdict.p_value != verdict.p_unadjusted else ""
         parts.append(f"{verdict.test}, {p_text(verdict.p_value)}{holm}")
-    return [*parts, seeds]
+    return [*parts, seeds, *([verdict.outlook] if verdict.outlook else [])]

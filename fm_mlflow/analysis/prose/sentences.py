@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fm_mlflow.analysis.comparison import Group, Statistic, Verdict
 from fm_mlflow.analysis.costs import TITLES
 from fm_mlflow.analysis.objective import Objective
@@ -13,6 +15,7 @@ from fm_mlflow.analysis.prose.words import (
     ratio_interval,
     times,
 )
+from fm_mlflow.analysis.statistics.intervals import Interval
 from fm_mlflow.analysis.statistics.significance import ALPHA
 
 
@@ -26,6 +29,8 @@ def tested(
     *,
     counts_examples: bool,
     single_models: bool,
+    margin: float,
+    narrower: Interval | None,
 ) -> str:
     """Say what a test of two groups shows.
 
@@ -39,6 +44,8 @@ def tested(
         objective: What models are compared by; None where the metric is a cost.
         counts_examples: Whether the interval counts the choice of test examples as chance.
         single_models: Whether the test is of one run each, by test examples.
+        margin: Of equivalence, as it was set.
+        narrower: The 90% interval of the difference, which belongs to two one-sided tests at 5%.
     """
     a, b, metric = verdict.a, verdict.b, verdict.metric
     if verdict.verdict == "b_better":
@@ -46,19 +53,26 @@ def tested(
     figures = f"{figure(metric, first.mean)} against {figure(metric, second.mean)}"
     spread = _difference(verdict)
     noun, example = ("seeds", objective.example) if objective else ("runs", "")
-    topic = _topic(metric, objective)
+    lead_in = topic(metric, objective)
     sizes = f"{first.n} and {second.n} {noun}"
     family = f" after Holm's correction for {pairs} pairs" if pairs > 1 else ""
     p_value = 1.0 if verdict.p_value is None else verdict.p_value
     evidence = f"{verdict.test}, {p_text(p_value)}{family}"
     if single_models:
         figures += f" ({spread} over the test {example}s; {evidence}"
-        return capitalised(f"{topic}{_single_models(verdict, a, b, figures, example)}")
-    if verdict.verdict != "not_distinguishable":
+        return capitalised(f"{lead_in}{_single_models(verdict, a, b, figures, example)}")
+    if verdict.verdict == "equivalent" and narrower is not None:
+        spread = _difference(replace(verdict, ci_low=narrower.low, ci_high=narrower.high), 90)
+        p_value = verdict.p_equivalent or 0.0
+        return (
+            f"{lead_in}{a} and {b} are equivalent{within(objective, margin)}: {figures} ({spread}; "
+            f"two one-sided t-tests, {p_text(p_value)}{family}, {sizes})."
+        )
+    if verdict.is_shown:
         cost = capitalised(TITLES.get(metric, ""))
-        lead = f"{cost} is lower in {a} than in {b}" if cost else f"{topic}{a} is better than {b}"
+        lead = f"{cost} is lower in {a} than in {b}" if cost else f"{lead_in}{a} is better than {b}"
         return f"{lead}: {figures} ({spread}; {evidence}, {sizes})."
-    lead = f"{topic}{a} and {b} are not distinguishable"
+    lead = f"{lead_in}{a} and {b} are not distinguishable"
     if verdict.seeds_needed is not None:
         few = f"{first.n} {noun} each" if first.n == second.n else sizes
         corrected = f" with {pairs} pairs tested" if pairs > 1 else ""
@@ -93,9 +107,9 @@ def untested(metric: str, a: Group, b: Group, seeds: int, objective: Objective |
     if objective is not None:
         example = objective.example
         noun, lacking = "seeds", f", without predictions to compare {example} by {example}"
-    topic = _topic(metric, objective)
+    lead_in = topic(metric, objective)
     return (
-        f"{topic}{a.name} and {b.name} are not distinguishable: {_against(metric, a, b)}, "
+        f"{lead_in}{a.name} and {b.name} are not distinguishable: {_against(metric, a, b)}, "
         f"one run each{lacking}; {seeds} {noun} each could show a difference."
     )
 
@@ -115,7 +129,7 @@ def counted_exactly(metric: str, a: Group, b: Group) -> str:
 def incomparable(metric: str, a: Group, b: Group, reason: str) -> str:
     """Say why a cost of two groups is not compared."""
     return (
-        f"{_topic(metric)}{a.name} and {b.name} are not compared ({_against(metric, a, b)}): "
+        f"{topic(metric)}{a.name} and {b.name} are not compared ({_against(metric, a, b)}): "
         f"{reason}."
     )
 
@@ -137,7 +151,7 @@ def _single_models(verdict: Verdict, a: str, b: str, figures: str, example: str)
     )
 
 
-def _difference(verdict: Verdict) -> str:
+def _difference(verdict: Verdict, percent: int = 95) -> str:
     """Return the size of the difference and its interval, signed so that the size is positive."""
     metric = verdict.metric
     if (ratio := verdict.ratio) is not None:
@@ -153,7 +167,14 @@ def _difference(verdict: Verdict) -> str:
     low, high = verdict.ci_low, verdict.ci_high
     if verdict.difference < 0:
         low, high = -high, -low
-    return f"{text}, 95% interval {figure(metric, low)} to {figure(metric, high)}"
+    return f"{text}, {percent}% interval {figure(metric, low)} to {figure(metric, high)}"
+
+
+def within(objective: Objective | None, margin: float) -> str:
+    """Return within which margin two groups are equivalent."""
+    if objective is None or objective.is_accuracy:
+        return f" within {100 * margin:g} points"
+    return f" within {100 * margin:g}% of {objective.title}"
 
 
 def _against(metric: str, a: Group, b: Group) -> str:
@@ -161,7 +182,7 @@ def _against(metric: str, a: Group, b: Group) -> str:
     return f"{figure(metric, first)} against {figure(metric, second)}"
 
 
-def _topic(metric: str, objective: Objective | None = None) -> str:
+def topic(metric: str, objective: Objective | None = None) -> str:
     """Return how a sentence on a metric begins; empty for accuracy, which is the default."""
     if objective is not None:
         return "" if objective.is_accuracy else f"In {objective.title}, "

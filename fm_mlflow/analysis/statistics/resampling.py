@@ -30,12 +30,41 @@ class DifferenceInterval:
         p_value: Of the t-test that belongs to it.
         counts_examples: Whether it counts the choice of test examples as chance, beside that of
             seeds.
+        difference: Its centre; NaN, as the next two, of an interval that is not Student's.
+        error: Standard error of the difference.
+        degrees: Of freedom, of Student's t.
+        examples_error: Of the error, what more seeds do not lessen: the choice of test examples.
     """
 
     interval: Interval
     method: str
     p_value: float
     counts_examples: bool = False
+    difference: float = math.nan
+    error: float = math.nan
+    degrees: float = math.nan
+    examples_error: float = 0.0
+
+    def p_not_within(self, margin: float) -> float:
+        """Return the p-value of two one-sided tests: that the difference is not within ± margin."""
+        return self._p(margin - abs(self.difference))
+
+    def p_worse_by(self, margin: float, *, smaller_is_better: bool) -> float:
+        """Return the p-value of non-inferiority: of the first being worse by `margin`."""
+        sign = -1 if smaller_is_better else 1
+        return self._p(sign * self.difference + margin)
+
+    def at(self, level: float) -> Interval:
+        """Return the interval that leaves out the truth with this probability."""
+        half = -float(special.stdtrit(self.degrees, level / 2)) * self.error
+        return Interval(self.difference - half, self.difference + half)
+
+    def _p(self, distance: float) -> float:
+        if math.isnan(self.error):
+            return 1.0
+        if self.error == 0:
+            return 0.0 if distance > 0 else 1.0
+        return float(special.stdtr(self.degrees, -distance / self.error))
 
 
 @dataclass(frozen=True)
@@ -114,8 +143,26 @@ class SeedsAndExamples:
         if len(spreads) == 1:
             method += "; the single run is taken to vary with its seed as the others do"
         return replace(
-            _t_interval(first.mean - second.mean, error, degrees, method), counts_examples=True
+            _t_interval(first.mean - second.mean, error, degrees, method),
+            counts_examples=True,
+            examples_error=float(np.std(examples)),
         )
+
+
+def seeds_interval(
+    a: Group, b: Group, examples: TestExamples, objective: Objective
+) -> DifferenceInterval | None:
+    """Return the interval of mean of a - mean of b over seeds, and test examples where known.
+
+    Args:
+        a: A group that has the metric.
+        b: Another.
+        examples: How their runs did on the test examples.
+        objective: The metric.
+    """
+    first, second = (each.metrics[objective.metric].values for each in (a, b))
+    resampled = SeedsAndExamples([a, b], examples, objective).interval(a, b)
+    return resampled or welch_interval(first, second, "seeds")
 
 
 def welch_interval(a: Sequence[float], b: Sequence[float], what: str) -> DifferenceInterval | None:
@@ -213,7 +260,10 @@ def _t_interval(difference: float, error: float, degrees: float, method: str) ->
         p_value = 1.0 if difference == 0 else 0.0
     else:
         p_value = 2 * float(special.stdtr(degrees, -abs(difference) / error))
-    return DifferenceInterval(Interval(difference - half, difference + half), method, p_value)
+    interval = Interval(difference - half, difference + half)
+    return DifferenceInterval(
+        interval, method, p_value, difference=difference, error=error, degrees=degrees
+    )
 
 
 def _welch(variance: float, parts: Sequence[tuple[float, int]]) -> float:

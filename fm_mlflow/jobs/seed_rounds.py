@@ -1,0 +1,104 @@
+"""Rounds of seeds: trainings for the models that are still in question, until that is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fm_mlflow.analysis.design_verdicts import course_of
+from fm_mlflow.analysis.examples import match_examples
+from fm_mlflow.analysis.grouping import group_runs
+from fm_mlflow.analysis.objective import Objective
+from fm_mlflow.analysis.prose.design_sentences import after_look
+from fm_mlflow.analysis.records import RunDetails
+from fm_mlflow.analysis.seed_course import Course
+from fm_mlflow.analysis.seed_design import SeedDesign
+from fm_mlflow.config import BenchmarkConfig
+from fm_mlflow.jobs.trainings import Trainings
+from fm_mlflow.listeners import BenchmarkListener
+from fm_mlflow.naming import model_name
+from fm_mlflow.process.redaction import redact
+from fm_mlflow.selection import CompareConfig
+from fm_mlflow.tracking.find_runs import find_runs
+from fm_mlflow.tracking.run_details import load_details
+from fm_mlflow.tracking.store import wait_until_reachable
+
+
+def design_of(config: BenchmarkConfig) -> SeedDesign | None:
+    """Return the design of a benchmark; None where the number of seeds is given."""
+    if config.seeds != "auto":
+        return None
+    return SeedDesign(
+        models=tuple(redact(model) for model in config.model_names),
+        metric=config.metric,
+        max_seeds=config.max_seeds,
+        margin=config.margin,
+        alpha=config.alpha,
+    )
+
+
+class SeedRounds:
+    """Rounds of trainings as a design asks for them.
+
+    Each round depends on the results in the store alone, so a benchmark that was interrupted
+    decides the same when it is resumed.
+
+    Args:
+        trainings: Of the benchmark.
+        config: Its settings.
+        design: Made of them.
+        settle: Waits until the store knows the end of every training.
+        progress: Hears what is decided.
+    """
+
+    def __init__(
+        self,
+        trainings: Trainings,
+        config: BenchmarkConfig,
+        design: SeedDesign,
+        settle: Callable[[], None],
+        progress: BenchmarkListener,
+    ) -> None:
+        self._trainings = trainings
+        self._config = config
+        self._design = design
+        self._settle = settle
+        self._progress = progress
+        self._details: dict[str, RunDetails] = {}
+
+    def run_all(self) -> None:
+        """Train until the design is at its end, or a training failed.
+
+        Raises:
+            Interrupted: Asked to stop; the trainings have been stopped.
+            TrackingError: The store does not answer.
+        """
+        names = {redact(model): model_name(model) for model in self._config.model_names}
+        while True:
+            course = self._course()
+            if course.pairs:
+                self._progress.stage(after_look(course, self._design, names))
+            seeds = {model: course.seeds[redact(model)] for model in self._config.model_names}
+            before = len(self._trainings.outcomes)
+            self._trainings.run_all(self._config.trainings(seeds))
+            self._settle()
+            is_over = course.state != "training" or len(self._trainings.outcomes) == before
+            if is_over or any(outcome.error for outcome in self._trainings.outcomes):
+                return
+
+    def _course(self) -> Course:
+        """Follow the design through what has finished, of earlier calls too."""
+        finished = self._trainings.finished_ids
+        metric, config = self._trainings.metric, self._config
+        smaller, larger = config.smaller_is_better, config.larger_is_better
+        choice = CompareConfig(metric=metric, smaller_is_better=smaller, larger_is_better=larger)
+        objective = Objective.of(choice)
+        runs = []
+        if finished:
+            wait_until_reachable(self._config.flush_timeout)
+            runs = find_runs(CompareConfig(runs=",".join(finished), metric=metric), metric).runs
+        new = [run for run in runs if run.run_id not in self._details]
+        self._details |= load_details(new, objective)
+        groups = group_runs(runs, max(1, len(runs)), None, objective).groups
+        examples = match_examples(groups, self._details, objective)
+        by_model = {group.model: group for group in reversed(groups)}
+        return course_of(by_model, examples, objective, self._design)
