@@ -234,8 +234,13 @@ def test_what_takes_too_long_is_stopped_and_told(
 
 def test_leaving_it_stops_it_before_it_has_a_model() -> None:
     told: list[str] = []
+    others = set(psutil.Process().children(recursive=True))  # servers of other tests
+
+    def started() -> bool:
+        return len({*psutil.Process().children(recursive=True)} - others) == 2
+
     with ReadBack(told.append, is_needed=True) as reading:
-        wait_for(lambda: len(psutil.Process().children(recursive=True)) == 2, "the process")
+        wait_for(started, "the process")
         reading.check()
     assert not _strangers()
     assert told == []
