@@ -8,7 +8,7 @@ import shlex
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from signal import SIGTERM
 
@@ -20,6 +20,7 @@ from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.errors import Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, Job, JobProgress
 from fm_mlflow.listeners import BenchmarkListener
+from fm_mlflow.model_reference import split_settings
 from fm_mlflow.naming import command_line, run_name, training_name
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
@@ -92,6 +93,9 @@ class Trainings:
         self._tags: dict[str, str] = (
             {} if design is None else {keys.DESIGN: design.model_dump_json()}
         )
+        self._own: dict[str, list[str]] = {}
+        for model, own in map(split_settings, config.model_names):
+            self._own[model] = sorted({*self._own.get(model, ()), *own})
         self._finished = self._finished_before(before)
         self._random = random.Random(config.order_seed)
         self._pending: deque[TrainConfig] = deque()
@@ -118,17 +122,17 @@ class Trainings:
         are_classes = any(accuracy is not None for accuracy in (*before, *now))
         return self._config.metric or (keys.TEST_ACCURACY if are_classes else keys.TEST_MAE)
 
-    @staticmethod
-    def _finished_before(before: Sequence[StoredRun]) -> dict[tuple[str, str], StoredRun]:
-        """Return what is finished, by model and seed; of the rest, what still runs is closed."""
+    def _identify(self, values: Mapping[str, object]) -> tuple[str, ...]:
+        """Tell trainings apart: by model, seed, and what some of that model have alone."""
+        model = str(values.get("model", ""))
+        return model, *(str(values.get(name, "")) for name in ("seed", *self._own.get(model, ())))
+
+    def _finished_before(self, before: Sequence[StoredRun]) -> dict[tuple[str, ...], StoredRun]:
+        """Return what is finished, by identity; of the rest, what still runs is closed."""
         for stored in before:
             if not stored.ended:
                 close_child(stored, _ORPHANED, killed=True)
-        return {
-            (stored.params.get("model", ""), stored.params.get("seed", "")): stored
-            for stored in before
-            if stored.finished
-        }
+        return {self._identify(stored.params): stored for stored in before if stored.finished}
 
     def run_all(self, trainings: Sequence[TrainConfig]) -> None:
         """Run these trainings, in random order; what came of those that are over stays.
@@ -140,10 +144,10 @@ class Trainings:
             Interrupted: Asked to stop; the trainings have been stopped. Says how to go on.
         """
         over = {(outcome.model, outcome.seed) for outcome in self.outcomes}
-        to_do = [each for each in trainings if (each.model, each.seed) not in over]
+        to_do = [each for each in trainings if (each.entry, each.seed) not in over]
         self._random.shuffle(to_do)
         for training in to_do:
-            done = self._finished.get((training.model, str(training.seed)))
+            done = self._finished.get(self._identify(training.model_dump()))
             if done is None:
                 self._pending.append(training)
             else:
@@ -205,7 +209,7 @@ class Trainings:
         if time.monotonic() < self._next_try:
             return False
         training = self._pending[0]
-        name = training_name(training.model, training.seed)
+        name = training_name(training.entry, training.seed)
         # A signal between the creation of the run and its start would leave it open for ever.
         with shield():
             try:
@@ -296,7 +300,7 @@ class Trainings:
 def _as_told(run_id: str, end: _End) -> BenchmarkTraining:
     failed = keys.KILLED if end.killed else keys.FAILED
     return BenchmarkTraining(
-        model=end.training.model,
+        model=end.training.entry,
         seed=end.training.seed,
         run_id=run_id,
         status=keys.FINISHED if end.cause is None else failed,
@@ -312,7 +316,7 @@ def _outcome(training: TrainConfig, stored: StoredRun, cause: str | None) -> Ben
         undelivered = f"its process ended well, but the store has its run as {stored.status}"
         error = stored.tags.get(keys.ERROR) or redact(cause or undelivered)
     return BenchmarkTraining(
-        model=training.model,
+        model=training.entry,
         seed=training.seed,
         run_id=stored.run_id,
         status=stored.status,

@@ -55,12 +55,13 @@ class Resumable:
 
 
 @contextmanager
-def resumable(run_id: str, store: str = "") -> Iterator[Resumable]:
+def resumable(run_id: str, store: str = "", kind: str = keys.KIND_TRAINING) -> Iterator[Resumable]:
     """Find a run and keep others from resuming it; its store is the active one meanwhile.
 
     Args:
         run_id: Its id in the store, or that of its journal.
         store: Tracking URI; by default the active one, which must be that of the journal.
+        kind: What it is: a training, or a trial of a sweep.
 
     Raises:
         InputError: There is no such run.
@@ -82,7 +83,7 @@ def resumable(run_id: str, store: str = "") -> Iterator[Resumable]:
             store = store or journal_uri(journal, f"resume {shlex.quote(run_id)}")
         if store:
             stack.enter_context(_active(store))
-        run = _stored_run(run_id, journal)
+        run = _stored_run(run_id, journal, kind)
         downloads = Path(tempfile.mkdtemp(prefix="fm_mlflow-"))
         stack.callback(shutil.rmtree, downloads, ignore_errors=True)
         yield _describe(journal, run, downloads)
@@ -98,7 +99,7 @@ def _active(uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(before)
 
 
-def _stored_run(run_id: str, journal: Journal | None) -> Run | None:
+def _stored_run(run_id: str, journal: Journal | None, kind: str) -> Run | None:
     """Return the run as the store knows it; None when only the journal can say."""
     stored_id = run_id
     if journal is not None:
@@ -116,8 +117,8 @@ def _stored_run(run_id: str, journal: Journal | None) -> Run | None:
         return None
     except TrackingError as error:
         raise InputError("run", run_id, f"the id of a training run; {error}") from error
-    if run.data.tags.get(keys.KIND) != keys.KIND_TRAINING:
-        raise InputError("run", run_id, "the id of a training run of fm_mlflow")
+    if run.data.tags.get(keys.KIND) != kind:
+        raise InputError("run", run_id, f"the id of a {kind} run of fm_mlflow")
     if run.info.status == keys.RUNNING:
         judged = judge(run, _SILENT_SECONDS, ask_journals=journal is None)
         ours = journal is not None and run.data.tags.get(keys.JOURNAL) == journal.journal_id
