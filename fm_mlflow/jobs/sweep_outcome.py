@@ -150,7 +150,7 @@ def outcome(
         )
         for trial in known
     )
-    finalists = _finalists(config, space, on_front, held_out) if config.finalists else ()
+    finalists = _finalists(config, space, trained, on_front, held_out) if config.finalists else ()
     return Outcome(trials, finalists, _spent(trials, stored, config, images, seconds))
 
 
@@ -180,7 +180,11 @@ def _trial(
 
 
 def _finalists(
-    config: SweepConfig, space: SearchSpace, on_front: Sequence[Trial], held_out: int
+    config: SweepConfig,
+    space: SearchSpace,
+    trained: Sequence[Trial],
+    on_front: Sequence[Trial],
+    held_out: int,
 ) -> tuple[Finalist, ...]:
     """Return the default and the front, thinned to what could win; nothing where nothing won."""
     is_accuracy = config.metric == keys.VAL_ACCURACY
@@ -199,7 +203,11 @@ def _finalists(
         for entry in [entry_of(config, trial.settings)]
     }
     default = () if space.defaults is None else (entry_of(config, space.defaults),)
-    first = [finalists.pop(entry, Finalist(entry, None, True)) for entry in default]
+    searched = {trial.number: gain(trial.value or 0.0) for trial in trained if trial.is_default}
+    number, value = next(iter(searched.items()), (None, None))
+    first = [
+        finalists.pop(entry, Finalist(entry, number, True, searched=value)) for entry in default
+    ]
     if not chosen:
         return ()
     return (*(replace(each, is_default=True) for each in first), *finalists.values())
