@@ -66,7 +66,7 @@ def recommend(
     cheaper = [
         each
         for each in others
-        if _against(each, default, comparison) == "not_distinguishable"
+        if _against(each, default, comparison) == "as good"
         and each.cost is not None
         and default.cost is not None
         and each.cost <= _WORTH_WHILE * default.cost
@@ -75,8 +75,8 @@ def recommend(
         best = min(cheaper, key=lambda each: each.cost or 0.0)
         share = (best.cost or 0.0) / (default.cost or 1.0)
         return best.entry, (
-            f"{best.group} is not distinguishable from the default, {default.group}, at "
-            f"{share:.0%} of its {title}: {_words(best, default, comparison)}"
+            f"{best.group} has {share:.0%} of the {title} of the default, and is not worse: "
+            f"{_words(best, default, comparison)}"
         )
     return "", (
         f"no finalist is better than the default, {default.group}, and none is as good at 5% less "
@@ -87,10 +87,13 @@ def recommend(
 def _against(each: Finalist, default: Finalist, comparison: Comparison) -> str:
     """Return what the comparison says of a finalist against the default, seen from the former."""
     verdict = _verdict(each, default, comparison)
-    if verdict is None or verdict.seeds_needed is not None:
-        return "unknown"  # so few seeds can tell nothing apart: that is no reason for a change
+    if verdict is None:
+        return "unknown"
+    if verdict.verdict == "equivalent":
+        return "as good"
     if verdict.verdict == "not_distinguishable":
-        return "not_distinguishable"
+        # So few seeds that nothing could be told apart are no reason for a change.
+        return "as good" if verdict.seeds_needed is None else "unknown"
     winner = verdict.a if verdict.verdict == "a_better" else verdict.b
     return "better" if winner == each.group else "worse"
 
