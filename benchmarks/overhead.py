@@ -95,7 +95,7 @@ def fit_of_a_script(model: str, epochs: int, seed: int, with_callback: bool) -> 
 
     from fm_mlflow import CostCallback
     from fm_mlflow.data.dataset import load_dataset
-    from fm_mlflow.training.models import BUILDERS
+    from fm_mlflow.training.builtin_models import BUILDERS
 
     class Clock(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
         """Notes when the fit ends, before any later callback hears of it."""

@@ -24,6 +24,8 @@ def _commands() -> Iterator[str]:
     yield "of the Python functions have the same names, with `_` for `-`.\n"
     whole = cli.make_context("fm-mlflow", [], resilient_parsing=True)
     for name, command in cli.commands.items():
+        if command.hidden:
+            continue
         assert isinstance(command, Command)
         context = command.make_context(name, [], whole, resilient_parsing=True)
         usage = " ".join(["fm-mlflow", name, *command.collect_usage_pieces(context)])

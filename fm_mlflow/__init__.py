@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from fm_mlflow.commands.resume import resume as resume
     from fm_mlflow.commands.runs import runs as runs
+    from fm_mlflow.commands.sweep import sweep as sweep
     from fm_mlflow.commands.sync import sync as sync
     from fm_mlflow.commands.track import track as track
     from fm_mlflow.commands.train import train as train
@@ -53,9 +54,16 @@ if TYPE_CHECKING:
         SyncResult as SyncResult,
     )
     from fm_mlflow.results.register import GateError as GateError, Registration as Registration
+    from fm_mlflow.results.sweep import (
+        Finalist as Finalist,
+        SweepResult as SweepResult,
+        SweepTrial as SweepTrial,
+    )
     from fm_mlflow.results.train import TrainResult as TrainResult
     from fm_mlflow.scripts.cost_callback import CostCallback as CostCallback
     from fm_mlflow.selection import CompareConfig as CompareConfig
+    from fm_mlflow.space import Each as Each, Float as Float, Int as Int, OneOf as OneOf
+    from fm_mlflow.sweep_config import SweepConfig as SweepConfig
 
 __version__ = "0.1.0"
 
@@ -71,8 +79,11 @@ _NAMES = {
     "results.predict": "PredictResult",
     "results.recovery": "ReconcileResult SyncResult",
     "results.register": "GateError Registration",
+    "results.sweep": "Finalist SweepResult SweepTrial",
     "results.train": "TrainResult",
     "selection": "CompareConfig",
+    "space": "Each Float Int OneOf",
+    "sweep_config": "SweepConfig",
     "commands.benchmark": "benchmark",
     "commands.compare": "compare",
     "commands.doctor": "doctor",
@@ -82,6 +93,7 @@ _NAMES = {
     "commands.register": "list_versions register rollback",
     "commands.resume": "resume",
     "commands.runs": "runs",
+    "commands.sweep": "sweep",
     "commands.sync": "sync",
     "commands.track": "track",
     "commands.train": "train",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import io
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from functools import partial, update_wrapper
 from typing import Any, NoReturn
 
@@ -38,8 +37,10 @@ from fm_mlflow.results.benchmark import BenchmarkError
 from fm_mlflow.results.register import GateError
 from fm_mlflow.selection import CompareConfig
 from fm_mlflow.settings import Settings, parse
+from fm_mlflow.sweep_config import SweepConfig, TrialsConfig
 from fm_mlflow.terminal.lines import SafeConsole
-from fm_mlflow.terminal.options import CommandGroup, setting_options, usage_error
+from fm_mlflow.terminal.options import CommandGroup, given_settings, setting_options, usage_error
+from fm_mlflow.terminal.output import show_result
 
 # What these libraries say on stderr helps their developers; a user who wants it sets the variable.
 _QUIET = {
@@ -117,7 +118,7 @@ def _exit_code(error: BaseException) -> int:
 
 
 def _command(
-    config_class: type[Settings], *own: Callable[[Any], Any]
+    config_class: type[Settings], *own: Callable[[Any], Any], hidden: bool = False
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Make a command of a function: each field of a settings class is an option.
 
@@ -131,14 +132,12 @@ def _command(
             for name, value in {**_IMPATIENT, **({} if debug else _QUIET)}.items():
                 os.environ.setdefault(name, value)
             given = {name: options.pop(name) for name in config_class.model_fields}
-            # The settings know the defaults of what was not given.
-            settings = {name: value for name, value in given.items() if value is not None}
-            function(parse(config_class, settings), **options)
+            function(parse(config_class, given_settings(given)), **options)
 
         command: Any = update_wrapper(run, function)
         for option in reversed([*own, *_OUTPUT_OPTIONS]):
             command = option(command)
-        made: click.Command = cli.command()(command)
+        made: click.Command = cli.command(hidden=hidden)(command)
         made.params[:0] = setting_options(config_class)
         return made
 
@@ -208,9 +207,30 @@ def benchmark(config: BenchmarkConfig, as_json: bool) -> None:
             result = run_benchmark(progress=progress, **config.model_dump())
         except BenchmarkError as error:
             result, failure = error.result, error
-    _show(result, print_benchmark, as_json)
+    show_result(result, print_benchmark, as_json)
     if failure is not None:
         raise failure
+
+
+@_command(SweepConfig)
+def sweep(config: SweepConfig, as_json: bool) -> None:
+    """Search over settings, accuracy against a cost; prove the finalists with fresh seeds.
+
+    Trials are judged on held-out training images, finalists on the test set, trained from scratch.
+    """
+    from fm_mlflow.commands.sweep import sweep as run_sweep
+    from fm_mlflow.terminal.sweep import print_sweep
+    from fm_mlflow.terminal.sweep_progress import console_sweep
+
+    _run(run_sweep, config, print_sweep, as_json, console_sweep)
+
+
+@_command(TrialsConfig, hidden=True)
+def trials(config: TrialsConfig, **_: bool) -> None:
+    """Train trials of a sweep: `sweep` calls it, in processes of their own."""
+    from fm_mlflow.commands.trials import trials as train_trials
+
+    train_trials(config)
 
 
 @_command(
@@ -229,14 +249,14 @@ def register(config: RegisterConfig, as_json: bool, listed: bool, rollback: bool
 
     which = {"name": config.name, "dataset": config.dataset}
     if listed:
-        return _show(registering.list_versions(**which), terminal.print_versions, as_json)
+        return show_result(registering.list_versions(**which), terminal.print_versions, as_json)
     if rollback:
-        return _show(registering.rollback(**which), terminal.print_rollback, as_json)
+        return show_result(registering.rollback(**which), terminal.print_rollback, as_json)
     try:
         _run(registering.register, config, terminal.print_registration, as_json)
     except GateError as refused:
         if refused.registration is not None:
-            _show(refused.registration, terminal.print_registration, as_json)
+            show_result(refused.registration, terminal.print_registration, as_json)
         raise
 
 
@@ -274,7 +294,7 @@ def sync(config: SyncConfig, run_ids: tuple[str, ...], as_json: bool) -> None:
     from fm_mlflow.terminal.recovery import print_sync_result
 
     result = sync_runs(run_ids, **config.model_dump())
-    _show(result, print_sync_result, as_json)
+    show_result(result, print_sync_result, as_json)
     if not result.complete:
         raise TrackingError(next(each.pending for each in result.journals if each.pending))
 
@@ -289,7 +309,7 @@ def reconcile(config: ReconcileConfig, dry_run: bool, as_json: bool) -> None:
     from fm_mlflow.terminal.recovery import print_reconcile_result
 
     result = reconcile_runs(dry_run=dry_run, **config.model_dump())
-    _show(result, print_reconcile_result, as_json)
+    show_result(result, print_reconcile_result, as_json)
 
 
 @_command(Settings)
@@ -301,7 +321,7 @@ def doctor(config: Settings, as_json: bool) -> None:  # noqa: ARG001
 
     with stdout_to_stderr(), console_progress(SafeConsole(stderr=True)) as progress:
         result = examine(progress=progress)
-    _show(result, print_doctor, as_json)
+    show_result(result, print_doctor, as_json)
     if wrong := [each.what for each in result.wrong]:
         raise FmMlflowError(f"to be put right first: {', '.join(wrong)}")
 
@@ -311,31 +331,14 @@ def _run(
     config: BaseModel,
     print_result: Callable[[SafeConsole, Any], None],
     as_json: bool,
+    shown: Callable[[SafeConsole], AbstractContextManager[Any]] | None = None,
 ) -> None:
     """Run a workflow, keep stdout for its result, say on stderr how it goes on."""
     from fm_mlflow.terminal.progress import console_progress
 
-    with stdout_to_stderr(), console_progress(SafeConsole(stderr=True)) as progress:
+    with stdout_to_stderr(), (shown or console_progress)(SafeConsole(stderr=True)) as progress:
         result = workflow(progress=progress, **config.model_dump())
     accuracy = getattr(result, "test_accuracy", None)
     if accuracy is not None and (asks := parent()) is not None:
         asks.tell(Progress(event="result", metrics={"test_accuracy": accuracy}).line())
-    _show(result, print_result, as_json)
-
-
-def _show(result: Any, print_result: Callable[[SafeConsole, Any], None], as_json: bool) -> None:
-    """Write a workflow's result to stdout, for a person or as one JSON object."""
-    if as_json:
-        text = f"{json.dumps(result.to_dict(), allow_nan=False)}\n"
-    else:
-        console = SafeConsole()
-        with console.capture() as shown:
-            print_result(console, result)
-        # Tables are filled with blanks, which nobody wants in a file or after copying.
-        text = "\n".join(line.rstrip(" ") for line in shown.get().split("\n"))
-    # The run is complete; a reader who has gone does not change that.
-    with suppress(BrokenPipeError):
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    show_result(result, print_result, as_json)

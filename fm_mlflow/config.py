@@ -9,12 +9,19 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from fm_mlflow import keys
 from fm_mlflow.dataset_setting import ACCEPTED, located
 from fm_mlflow.errors import InputError
+from fm_mlflow.model_reference import (
+    BUILTIN_MODELS,
+    MODEL_ACCEPTED,
+    ModelReference,
+    split_models,
+    split_settings,
+)
 from fm_mlflow.placement import CHECKPOINT_SECONDS, FLUSH_TIMEOUT, Placement
 from fm_mlflow.selection import (
     COST,
@@ -29,10 +36,7 @@ from fm_mlflow.selection import (
     Seeds,
     check_metric,
 )
-from fm_mlflow.settings import Optional, Settings
-
-BUILTIN_MODELS = ("mlp", "cnn")
-"""Names of the built-in models; `fm_mlflow.training.models` holds how each is built."""
+from fm_mlflow.settings import Optional, Settings, parse
 
 MEASURED_PARTS = ("flops", "latency", "memory", "energy")
 """Costs that take time to measure; sizes, times and counts are always there."""
@@ -56,13 +60,6 @@ PREVIOUS = "previous"
 
 _NAME_ACCEPTED = "1 to 200 characters, none of them / : or a quotation mark"
 
-MODEL_REFERENCE = re.compile(r"(?P<module>.+):(?P<function>[A-Za-z_<][\w.<>]*)")
-"""A user's own model: `package.module:function` or `path/to/file.py:function`."""
-
-_MODEL_ACCEPTED = (
-    f"{', '.join(BUILTIN_MODELS)}, package.module:function or path/to/file.py:function"
-)
-
 
 def measured_parts(text: str) -> frozenset[str]:
     """Return the costs to measure that a setting names, of `MEASURED_PARTS`."""
@@ -72,7 +69,7 @@ def measured_parts(text: str) -> frozenset[str]:
     return parts
 
 
-ModelName = Annotated[str, Field(json_schema_extra={"accepted": _MODEL_ACCEPTED})]
+ModelName = Annotated[str, Field(json_schema_extra={"accepted": MODEL_ACCEPTED})]
 
 
 MOST_EPOCHS = 1_000_000
@@ -146,30 +143,41 @@ class _OneTraining(Settings):
 
     model: ModelName = Field(
         "mlp",
-        description=f"Model to train: {_MODEL_ACCEPTED} (a function that returns a Keras model).",
+        description=f"Model to train: {MODEL_ACCEPTED} (a function that returns a Keras model); "
+        "arguments follow a question mark: cnn?filters=8,16&dense=32.",
     )
     seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Seed of weights, order and dropout.")
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
-        if not _is_model(self.model):
-            raise InputError("model", self.model, _MODEL_ACCEPTED, BUILTIN_MODELS)
+        ModelReference.parse(self.model)
         return self
 
 
 class TrainConfig(Protocol, _OneTraining):  # fields come in the order of the bases, last first
     """Everything that shapes one training run. Frozen; unknown names are refused."""
 
+    _entry: str = PrivateAttr("")
 
-def _is_model(name: str) -> bool:
-    return name in BUILTIN_MODELS or MODEL_REFERENCE.fullmatch(name) is not None
+    @property
+    def entry(self) -> str:
+        """The model as its benchmark lists it, with the settings that it alone has."""
+        return self._entry or self.model
+
+    @classmethod
+    def of_entry(cls, entry: str, seed: int, shared: Mapping[str, object]) -> TrainConfig:
+        """Return a training of a benchmark: `entry` is a model with settings of its own."""
+        model, own = split_settings(entry)
+        config = parse(cls, {**shared, "model": model, "seed": seed, **own})
+        config._entry = entry
+        return config
 
 
 class _ManyTrainings(Seeds):
     group: ClassVar[str] = "What is trained"
 
     models: str = Field(
-        ",".join(BUILTIN_MODELS), description=f"Models to train, with commas: {_MODEL_ACCEPTED}."
+        ",".join(BUILTIN_MODELS), description=f"Models to train, with commas: {MODEL_ACCEPTED}."
     )
     jobs: int = Field(1, ge=1, le=1000, description="Trainings at a time; over 1 disturbs times.")
     order_seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Seed of the random order.")
@@ -179,19 +187,22 @@ class _ManyTrainings(Seeds):
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """The models, one name each."""
-        return tuple(name.strip() for name in self.models.split(","))
+        """The models, one each, with arguments and settings of their own."""
+        return split_models(self.models)
 
     @model_validator(mode="after")
     def _check_models(self) -> Self:
-        accepted = f"{_MODEL_ACCEPTED}; several with commas, so no path may hold one"
+        accepted = f"{MODEL_ACCEPTED}; several with commas, so no path may hold one"
         for name in self.model_names:
-            if not _is_model(name):
-                raise InputError("models", name, accepted, BUILTIN_MODELS)
+            try:
+                ModelReference.parse(split_settings(name)[0])
+            except InputError as error:
+                raise InputError("models", name, accepted, BUILTIN_MODELS) from error
+            TrainConfig.of_entry(name, 0, {})
             if self.model_names.count(name) > 1:
                 raise InputError("models", self.models, f"each model once; {name} is there twice")
-        if self.seeds == "auto" and len(self.model_names) < 2:
-            accepted = "a number where there is one model: auto decides between several"
+        if self.seeds == "auto" and (len(self.model_names) < 2 or re.search("[?#]", self.models)):
+            accepted = "a number where there is one model, or models with arguments or settings"
             raise InputError("seeds", self.seeds, accepted)
         return self
 
@@ -221,16 +232,12 @@ class BenchmarkConfig(Placement, Protocol, _ManyTrainings):  # fields: of the la
         return self
 
     def trainings(self, seeds: Mapping[str, int] | None = None) -> list[TrainConfig]:
-        """Return each training: every model with every seed, model by model.
-
-        Args:
-            seeds: How many of each model, from seed 0; by default as many as there are at most.
-        """
+        """Return each training, model by model, of seeds from 0: so many, by default the most."""
         shared = {name: getattr(self, name) for name in Protocol.model_fields}
         return [
-            TrainConfig(model=model, seed=seed, **shared)
-            for model in self.model_names
-            for seed in range(self.most_seeds if seeds is None else seeds[model])
+            TrainConfig.of_entry(entry, seed, shared)
+            for entry in self.model_names
+            for seed in range(self.most_seeds if seeds is None else seeds[entry])
         ]
 
 

@@ -47,12 +47,16 @@ _file = partial(Key, "Artifacts")
 _rare_file = partial(Key, "Artifacts that only some runs have")
 _comparison = partial(Key, "Artifacts of a comparison")
 _benchmark = partial(Key, "Artifacts of a benchmark")
+_sweep = partial(Key, "Artifacts of a sweep")
+_search = partial(Key, "Values of a sweep, one point a round")
 _version = partial(
     Key, "Tags of a version in the model registry, beside the metrics that were verified"
 )
 
 # Tags
-KIND = _tag("fm_mlflow.kind", "word", "training, comparison, benchmark or registration")
+KIND = _tag(
+    "fm_mlflow.kind", "word", "training, comparison, benchmark, sweep, trial or registration"
+)
 MODEL = _tag("fm_mlflow.model", "text", "the model, as given to `--model`")
 VERSION = _tag("fm_mlflow.version", "version", "the fm_mlflow that logged the run")
 DATASET_DIGEST = _tag("fm_mlflow.dataset_digest", "SHA-256", "contents of the data set, in hex")
@@ -67,6 +71,10 @@ COMPARED_GROUPS = _tag(
     "digest:count",
     "the groups that were compared pair by pair, each with its number of runs",
 )
+TRIAL = _tag("fm_mlflow.trial", "number", "which trial of its sweep a run is, from 0")
+BOUNDED_OUT = _tag("fm_mlflow.bounded_out", "text", "which bounds a trial exceeds: not trained")
+SPACE = _tag("fm_mlflow.space", "text", "what a sweep searches, with the ranges of annotations")
+RECOMMENDED = _tag("fm_mlflow.recommended", "text", "the settings that a sweep recommends, if any")
 COMPARED_RUNS = _tag("fm_mlflow.compared_runs", "count", "runs compared, named in its JSON")
 BEST_RUN = _tag("fm_mlflow.best_run", "run id", "the run that a comparison chose")
 WEIGHTS_DIGEST = _tag("fm_mlflow.weights_digest", "SHA-256", "the trained weights, in hex")
@@ -217,6 +225,11 @@ ENERGY_GPU_INFERENCE = _metric(
 FIT_SECONDS = _metric("time/fit_seconds", "s", "wall time of the whole fit, tracing included")
 TOTAL_SECONDS = _metric("time/total_seconds", "s", "wall time up to the last logged artifact")
 
+# One point a round of a sweep
+SEARCH_SECONDS = _search("search/seconds", "s", "wall time of the search, earlier calls included")
+SEARCH_FLOPS = _search("search/flops", "FLOPs", "of the training steps of all trials together")
+SEARCH_TRIALS = _search("search/trials", "count", "trials so far")
+
 # Artifacts
 LONG_PARAMS_FILE = _rare_file("params.json", "JSON", "parameters too long for the store")
 SOURCE_FILES_FILE = _rare_file(
@@ -246,6 +259,10 @@ TRAININGS_FILE = _benchmark(
     "trainings.json", "JSON", "trainings as started: run, status, accuracy, seconds, error"
 )
 OUTPUT_FILE = _benchmark("output.log", "text", "a training's run: what its process wrote, its end")
+
+SWEEP_HTML_FILE = _sweep("sweep.html", "HTML", "the report of the search and the proof, one file")
+SWEEP_JSON_FILE = _sweep("sweep.json", "JSON", "all of it, for programs")
+TRIALS_CSV_FILE = _sweep("trials.csv", "CSV", "one row a trial: settings, epochs, metric, costs")
 
 # A version in the model registry
 VERIFIED_AT = _version("fm_mlflow.verified_at", "ISO 8601, UTC", "when the model was verified")
@@ -299,6 +316,8 @@ PARAMS_OF_STOP = ("epochs_done", "best_epoch", "stopped_by")
 KIND_TRAINING = "training"  # values of the tag `fm_mlflow.kind`
 KIND_COMPARISON = "comparison"
 KIND_BENCHMARK = "benchmark"  # the parent run of a benchmark's trainings
+KIND_SWEEP = "sweep"  # the parent run of a sweep's trials
+KIND_TRIAL = "trial"  # no training that `compare` looks at: no test result, no model
 KIND_REGISTRATION = "registration"  # the run that `mlflow run` opens for registering a model
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"

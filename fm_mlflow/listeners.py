@@ -82,3 +82,19 @@ class BenchmarkListener(ProgressListener):
 
     def ended(self, outcome: BenchmarkTraining) -> None:
         """A training is over."""
+
+
+class SweepListener(BenchmarkListener):
+    """Hears how a sweep goes on, and then the benchmark of its finalists. Override what you want.
+
+    Trials are named as their runs are.
+    """
+
+    def round(self, turn: int, names: Sequence[str], jobs: int) -> None:
+        """A round begins (from 0): these trials, in so many processes at a time."""
+
+    def trial_told(self, name: str, progress: Progress) -> None:
+        """A trial tells how it goes on."""
+
+    def trial_ended(self, name: str, outcome: str) -> None:
+        """A trial has reached its rung, or is over; in words."""

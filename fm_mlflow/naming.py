@@ -10,6 +10,7 @@ from typing import Any
 from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
 from fm_mlflow.dataset_setting import FROM_PYTHON, is_own, last_part
 from fm_mlflow.escaping import printable
+from fm_mlflow.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS, ModelReference
 from fm_mlflow.settings import Settings, parse
 
 UNNAMED = ("idx",)
@@ -27,8 +28,9 @@ def training_name(model: str, seed: int) -> str:
 
 
 def model_name(model: str) -> str:
-    """Name a model; a path by its last part."""
-    return model.replace("\\", "/").rpartition("/")[2]
+    """Name a model, with its arguments; a path by its last part."""
+    name, mark, arguments = model.partition("?")
+    return name.replace("\\", "/").rpartition("/")[2] + mark + arguments
 
 
 def plain_name(model: Any) -> str:
@@ -96,11 +98,17 @@ def training_config(model: str, params: Mapping[str, object]) -> TrainConfig:
         InputError: It is no run of `fm-mlflow train`.
     """
     settings = {name: params[name] for name in TrainConfig.model_fields if name in params}
+    prefix, defaults = ARGUMENT_PREFIX, BUILTIN_DEFAULTS.get(model, {})
+    given = {
+        name.removeprefix(prefix): str(value)
+        for name, value in params.items()
+        if name.startswith(prefix) and defaults.get(name.removeprefix(prefix)) != value
+    }
     dataset = str(settings.get("dataset", ""))
     if is_own(dataset):  # of which `mlflow run` has logged the path
         settings["dataset"] = last_part(dataset)
     folder = {"data_dir": "FOLDER"} if dataset == "idx" or is_own(dataset) else {}
-    return parse(TrainConfig, {"model": model, **settings, **folder})
+    return parse(TrainConfig, {**settings, "model": str(ModelReference(model, given)), **folder})
 
 
 def training_command(config: TrainConfig, seeds: Sequence[int] = ()) -> str:

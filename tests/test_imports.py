@@ -42,6 +42,7 @@ def test_neither_tensorflow_nor_mlflow_nor_pandas_is_imported() -> None:
         "from fm_mlflow.measure import Measurement",
         "import fm_mlflow.commands.train",
         "import fm_mlflow.commands.benchmark, fm_mlflow.jobs.executors",
+        "import fm_mlflow.commands.sweep, fm_mlflow.terminal.sweep_progress",
         "import fm_mlflow.terminal.benchmark_progress",
         COMMAND.format(["--help"]),
         COMMAND.format(["train", "--help"]),

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from fm_mlflow.cli import cli
 from fm_mlflow.config import BenchmarkConfig, RegisterConfig, TrainConfig
 from fm_mlflow.selection import CompareConfig
+from fm_mlflow.sweep_config import SweepConfig
 from tests.processes import PROJECT
 
 if sys.version_info >= (3, 11):
@@ -39,7 +40,7 @@ OTHER_NAMES = {
 }
 """Distributions that are not called as what they are imported as."""
 
-OPTIONAL = {"jax", "nvml", "ray", "slurm", "torch"}
+OPTIONAL = {"jax", "nvml", "ray", "slurm", "sweep", "torch"}
 """Extras of users: what the package imports where it is installed."""
 
 ENTRY_POINT_COMMANDS: dict[str, tuple[str, type[BaseModel]]] = {
@@ -47,6 +48,7 @@ ENTRY_POINT_COMMANDS: dict[str, tuple[str, type[BaseModel]]] = {
     "compare": ("compare", CompareConfig),
     "benchmark": ("benchmark", BenchmarkConfig),
     "register": ("register", RegisterConfig),
+    "sweep": ("sweep", SweepConfig),
 }
 
 
@@ -134,5 +136,5 @@ def test_generated_pages_are_up_to_date() -> None:
     pages: dict[str, str] = runpy.run_path(str(PROJECT / "docs" / "generate.py"))["pages"]()
     for name, text in pages.items():
         assert (PROJECT / "docs" / name).read_text() == text, "run: python docs/generate.py"
-    for command in cli.commands:
-        assert f"## {command}\n" in pages["commands.md"]
+    for name, command in cli.commands.items():
+        assert command.hidden or f"## {name}\n" in pages["commands.md"]

@@ -13,6 +13,7 @@ from fm_mlflow.analysis.prose.words import figure
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 from fm_mlflow.analysis.statistics.intervals import describe_groups
 from fm_mlflow.escaping import shortened
+from fm_mlflow.model_reference import ARGUMENT_PREFIX
 from fm_mlflow.selection import Bounds
 
 _UNKNOWN = "unknown"
@@ -116,7 +117,7 @@ def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
     differing = {model: _differing(each) for model, each in configs.items()}
     parts = [
         [
-            f"{_short(name)} {_short(run.config.get(name, _UNKNOWN))}"
+            f"{_short(_title(name, run.config))} {_short(run.config.get(name, _UNKNOWN))}"
             for name in differing[run.model]
         ]
         for run in firsts
@@ -131,6 +132,12 @@ def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
             part = [*part, f"data {(run.data_digest or _UNKNOWN)[:digits]}"]
         names.append(_named(run.model, part))
     return _numbered(names)
+
+
+def _title(name: str, config: Mapping[str, str]) -> str:
+    """Name a parameter; a model's argument by its name alone, where that is no parameter too."""
+    short = name.removeprefix(ARGUMENT_PREFIX)
+    return name if short in config else short
 
 
 def _differing(configs: Sequence[Mapping[str, str]]) -> list[str]:

@@ -12,13 +12,14 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.commands.compare import check_output, compare
 from fm_mlflow.commands.sync import sync
-from fm_mlflow.config import BUILTIN_MODELS, BenchmarkConfig
+from fm_mlflow.config import BenchmarkConfig
 from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.dataset_setting import is_own, last_part
 from fm_mlflow.errors import ComparisonError, InputError, Interrupted, TrackingError
 from fm_mlflow.jobs.choose import executor_of
 from fm_mlflow.jobs.executors import Executor
 from fm_mlflow.listeners import BenchmarkListener
+from fm_mlflow.model_reference import split_settings
 from fm_mlflow.naming import benchmark_name, command_line
 from fm_mlflow.placement import Placement
 from fm_mlflow.process.file_lock import LockedError
@@ -28,7 +29,7 @@ from fm_mlflow.results.benchmark import BenchmarkError, BenchmarkResult
 from fm_mlflow.results.compare import CompareResult
 from fm_mlflow.selection import CompareConfig, RunsConfig
 from fm_mlflow.settings import parse
-from fm_mlflow.training.user_source import check_reference
+from fm_mlflow.training.model_arguments import check_model
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.records import TrainingRun
@@ -97,8 +98,7 @@ def benchmark(
         if is_own(config.dataset):  # it may be resumed from another working directory
             config = config.model_copy(update={"data_dir": os.path.abspath(config.data_dir)})
         for model in config.model_names:
-            if model not in BUILTIN_MODELS:
-                check_reference(model)
+            check_model(split_settings(model)[0])
         check_output(config.output)
         progress.stage("checking the data")
         # Once, before many processes want the data.

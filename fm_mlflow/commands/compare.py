@@ -68,7 +68,7 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
         comparison = _analyse(config, progress)
         progress.stage("writing the report")
         texts = _render(comparison, _pictures(comparison, config.pictures))
-        files = _write(texts, output)
+        files = write_files(texts, output)
         try:
             return _log(config, comparison, texts, files)
         except TrackingError as error:
@@ -246,8 +246,12 @@ def _render(comparison: Comparison, pictures: Pictures) -> dict[str, str]:
     }
 
 
-def _write(texts: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Write all files or none: a reader sees neither half a report nor parts of two."""
+def write_files(texts: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Write all files or none: a reader sees neither half a report nor parts of two.
+
+    Raises:
+        ComparisonError: The folder or a file cannot be written.
+    """
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

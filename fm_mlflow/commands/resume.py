@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def resume(
     run_id: str,
     *,
-    model: Callable[[], keras.Model] | None = None,
+    model: Callable[..., keras.Model] | None = None,
     progress: ProgressListener | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     data: Any = None,

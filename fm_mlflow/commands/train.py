@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
-from fm_mlflow.config import BUILTIN_MODELS, TrainConfig
+from fm_mlflow.config import TrainConfig
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
@@ -29,6 +29,7 @@ from fm_mlflow.measure.memory import (
     note_training,
     resident_mib,
 )
+from fm_mlflow.model_reference import BUILTIN_MODELS, ModelReference
 from fm_mlflow.naming import run_name
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.quiet import import_tensorflow
@@ -37,6 +38,7 @@ from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.settings import parse
 from fm_mlflow.training.checkpoint import Start
+from fm_mlflow.training.model_arguments import check_model, named_model
 from fm_mlflow.training.read_back import ReadBack
 from fm_mlflow.training.run_contents import (
     clocks,
@@ -45,7 +47,6 @@ from fm_mlflow.training.run_contents import (
     log_setting,
     of_parts,
 )
-from fm_mlflow.training.user_source import check_reference
 
 if TYPE_CHECKING:
     import keras
@@ -58,8 +59,9 @@ _EXAMPLES_MEASURED = 256
 
 
 def train(
-    model: str | Callable[[], keras.Model] = "mlp",
+    model: str | Callable[..., keras.Model] = "mlp",
     *,
+    model_args: Mapping[str, Any] | None = None,
     progress: ProgressListener | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     data: Any = None,
@@ -72,7 +74,10 @@ def train(
 
     Args:
         model: `mlp`, `cnn`, `package.module:function`, `path/to/file.py:function`, or a function
-            without arguments that returns a Keras model, compiled or not.
+            that returns a Keras model, compiled or not; as text with arguments, if you like:
+            `cnn?filters=8,16&dense=32`.
+        model_args: Arguments of the model by name: numbers, text, True, False, None and sequences
+            of these.
         progress: Hears how the run goes on; by default nothing is said.
         callbacks: Keras callbacks of your own.
         data: Your own data, instead of `dataset`: `(x_train, y_train), (x_test, y_test)`; a mapping
@@ -104,9 +109,9 @@ def train(
         if "dataset" in settings:
             raise InputError("dataset", settings["dataset"], "nothing beside data: one of the two")
         settings["dataset"] = FROM_PYTHON
-    config = parse(TrainConfig, {"model": _reference(model), **settings})
-    if function is None and config.model not in BUILTIN_MODELS:
-        check_reference(config.model)  # what is known without TensorFlow, before it is imported
+    config = parse(TrainConfig, {"model": named_model(model, model_args), **settings})
+    if function is None:
+        check_model(config.model)  # what is known without TensorFlow, before it is imported
     with guard():
         start = Start(started, load_average())  # before we are the load
         return run_training(config, function, progress, callbacks, start, data)
@@ -114,7 +119,7 @@ def train(
 
 def run_training(
     config: TrainConfig,
-    function: Callable[[], keras.Model] | None,
+    function: Callable[..., keras.Model] | None,
     progress: ProgressListener | None,
     callbacks: Sequence[keras.callbacks.Callback],
     start: Start,
@@ -127,7 +132,9 @@ def run_training(
     parts = config.measured_parts
     memory_monitor = MemoryMonitor() if "memory" in parts else nullcontext()
     energy_monitor = EnergyMonitor() if "energy" in parts else nullcontext()
-    is_own_model = function is not None or config.model not in BUILTIN_MODELS
+    is_own_model = function is not None or (
+        ModelReference.parse(config.model).name not in BUILTIN_MODELS
+    )
     with (
         ReadBack(progress.notice, is_needed=is_own_model) as reading_back,
         memory_monitor as memory,
@@ -263,16 +270,6 @@ def _restore(built: BuiltModel, start: Start) -> None:
         except ValueError as error:
             accepted = f"the model that the run began with; {error}"
             raise ModelError(built.model.name, accepted) from error
-
-
-def _reference(model: object) -> object:
-    """Return what names a model in the store: itself, or where its function stands."""
-    if not callable(model):
-        return model
-    if not hasattr(model, "__qualname__"):
-        accepted = "a name, or a function (def or lambda) that returns a Keras model"
-        raise ModelError(type(model).__name__, accepted)
-    return f"{model.__module__}:{model.__qualname__}"
 
 
 def _unmeasured(phase: str) -> None:

@@ -26,7 +26,7 @@ def as_told(run_id: str, end: End) -> BenchmarkTraining:
     """Return what came of a training by its process' own word."""
     failed = keys.KILLED if end.killed else keys.FAILED
     return BenchmarkTraining(
-        model=end.training.model,
+        model=end.training.entry,
         seed=end.training.seed,
         run_id=run_id,
         status=keys.FINISHED if end.cause is None else failed,
@@ -43,7 +43,7 @@ def outcome_of(training: TrainConfig, stored: StoredRun, cause: str | None) -> B
         undelivered = f"its process ended well, but the store has its run as {stored.status}"
         error = stored.tags.get(keys.ERROR) or redact(cause or undelivered)
     return BenchmarkTraining(
-        model=training.model,
+        model=training.entry,
         seed=training.seed,
         run_id=stored.run_id,
         status=stored.status,

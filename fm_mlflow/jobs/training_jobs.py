@@ -43,5 +43,5 @@ def next_job(training: TrainConfig, stored: StoredRun) -> Job:
 
 
 def _job(training: TrainConfig, run_id: str, experiment_id: str, arguments: list[str]) -> Job:
-    name = training_name(training.model, training.seed)
+    name = training_name(training.entry, training.seed)
     return Job(run_id, name, tuple(arguments), environment_to_join(run_id, experiment_id))

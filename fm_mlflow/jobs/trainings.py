@@ -7,7 +7,7 @@ import random
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from signal import SIGTERM
 
@@ -22,6 +22,7 @@ from fm_mlflow.jobs.outcomes import End, as_told, outcome_of
 from fm_mlflow.jobs.places import Places
 from fm_mlflow.jobs.training_jobs import first_job, next_job
 from fm_mlflow.listeners import BenchmarkListener
+from fm_mlflow.model_reference import split_settings
 from fm_mlflow.naming import run_name, training_name
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import shield
@@ -92,9 +93,10 @@ class Trainings:
         self.outcomes: list[BenchmarkTraining] = []
         """What came of those that are over; of earlier calls, those that finished."""
         self._has_rounds = design is not None
-        self._tags: dict[str, str] = (
-            {} if design is None else {keys.DESIGN: design.model_dump_json()}
-        )
+        self._tags = {} if design is None else {str(keys.DESIGN): design.model_dump_json()}
+        self._own: dict[str, list[str]] = {}
+        for model, own in map(split_settings, config.model_names):
+            self._own[model] = sorted({*self._own.get(model, ()), *own})
         self._finished = self._finished_before(before)
         self._random = random.Random(config.order_seed)
         self._pending: deque[_Waiting] = deque()
@@ -123,17 +125,17 @@ class Trainings:
         are_classes = any(accuracy is not None for accuracy in (*before, *now))
         return self._config.metric or (keys.TEST_ACCURACY if are_classes else keys.TEST_MAE)
 
-    @staticmethod
-    def _finished_before(before: Sequence[StoredRun]) -> dict[tuple[str, str], StoredRun]:
-        """Return what is finished, by model and seed; of the rest, what still runs is closed."""
+    def _identify(self, values: Mapping[str, object]) -> tuple[str, ...]:
+        """Tell trainings apart: by model, seed, and what some of that model have alone."""
+        model = str(values.get("model", ""))
+        return model, *(str(values.get(name, "")) for name in ("seed", *self._own.get(model, ())))
+
+    def _finished_before(self, before: Sequence[StoredRun]) -> dict[tuple[str, ...], StoredRun]:
+        """Return what is finished, by identity; of the rest, what still runs is closed."""
         for stored in before:
             if not stored.ended:
                 close_child(stored, _ORPHANED, killed=True)
-        return {
-            (stored.params.get("model", ""), stored.params.get("seed", "")): stored
-            for stored in before
-            if stored.finished
-        }
+        return {self._identify(stored.params): stored for stored in before if stored.finished}
 
     def run_all(self, trainings: Sequence[TrainConfig]) -> None:
         """Run these trainings, in random order; what came of those that are over stays.
@@ -145,10 +147,10 @@ class Trainings:
             Interrupted: Asked to stop; the trainings have been stopped. Says how to go on.
         """
         over = {(outcome.model, outcome.seed) for outcome in self.outcomes}
-        to_do = [each for each in trainings if (each.model, each.seed) not in over]
+        to_do = [each for each in trainings if (each.entry, each.seed) not in over]
         self._random.shuffle(to_do)
         for training in to_do:
-            done = self._finished.get((training.model, str(training.seed)))
+            done = self._finished.get(self._identify(training.model_dump()))
             if done is None:
                 self._pending.append(_Waiting(training))
             else:
@@ -215,8 +217,7 @@ class Trainings:
         """Start the next training; tell whether the store let us."""
         if time.monotonic() < self._next_try:
             return False
-        waiting = self._pending[0]
-        training = waiting.training
+        waiting, training = self._pending[0], self._pending[0].training
         # A signal between the creation of the run and its start would leave it open for ever.
         with shield():
             try:
@@ -237,7 +238,7 @@ class Trainings:
 
     def _first(self, training: TrainConfig) -> Job:
         """Create the run of a training; return the job that trains it."""
-        name = training_name(training.model, training.seed)
+        name = training_name(training.entry, training.seed)
         run_id = create_child(
             *(self._run, run_name(training), training.model, self._jobs),
             f"{self._identity}/{name}",
@@ -266,7 +267,7 @@ class Trainings:
         run_id = end.job.key
         self._losses[run_id] += 1
         losses, retries = self._losses[run_id], self._config.retries
-        name = training_name(self._running[run_id].model, self._running[run_id].seed)
+        name = training_name(self._running[run_id].entry, self._running[run_id].seed)
         if losses > retries:
             self._progress.notice(f"{name} was lost for the {losses}. time; it is given up")
             return False

@@ -169,6 +169,26 @@ def model_costs(
     ]
 
 
+def known_costs(
+    model: keras.Model, inputs: Any, targets: Any, batch_size: int
+) -> list[Measurement]:
+    """Measure what is known of a compiled model before its training: sizes and FLOPs.
+
+    Args:
+        model: Built and compiled.
+        inputs: A few, as `model.predict` takes them.
+        targets: As `model.fit` takes them.
+        batch_size: Examples a training step.
+    """
+
+    def flops() -> list[Measurement]:
+        profile = profile_flops(model, batch_size, inputs=inputs, targets=targets)
+        return [each for each in profile.measurements() if each.name in names]
+
+    names = (keys.FLOPS_INFERENCE, keys.FLOPS_TRAINING, keys.FLOPS_TRAINING_CORE)
+    return [*_attempt(_SIZE_KEYS, lambda: model_sizes(model)), *_attempt(names, flops)]
+
+
 def _profile(
     model: keras.Model, inputs: Any, targets: Any, data: Any, batch_size: int
 ) -> FlopsProfile:

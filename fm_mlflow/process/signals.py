@@ -18,6 +18,7 @@ from types import FrameType
 import psutil
 
 from fm_mlflow.errors import Interrupted
+from fm_mlflow.process.parent import parent
 
 LAUNCHER_POLL_SECONDS = 1.5
 _ECHO_SECONDS = 1.0
@@ -68,6 +69,8 @@ _stop = _Stop()
 def guard() -> Iterator[None]:
     """Turn SIGINT, SIGTERM, SIGHUP and the death of a parent `mlflow run` into `Interrupted`.
 
+    The death of another process of ours that started this one counts alike.
+
     Does nothing inside another guard or outside the main thread. A SIGTERM handler that the
     embedding program set itself is left alone.
     """
@@ -82,7 +85,8 @@ def guard() -> Iterator[None]:
         for signum in _SIGNALS
         if signal.getsignal(signum) in ours
     }
-    if "MLFLOW_RUN_ID" in os.environ and (launcher := _launcher()):
+    was_started = "MLFLOW_RUN_ID" in os.environ or parent() is not None
+    if was_started and (launcher := _launcher()):
         threading.Thread(
             target=_watch, args=(launcher, _stop), name="fm_mlflow-launcher", daemon=True
         ).start()

@@ -55,14 +55,14 @@ class Board:
         """Take up the trainings: those done before, and so many at a time of the others."""
         self._jobs = jobs
         self.total = len(trainings) + len(done)
-        self._waiting = {(training.model, training.seed) for training in trainings}
+        self._waiting = {(training.entry, training.seed) for training in trainings}
         for outcome in done:
             self.end(outcome)
 
     def start(self, training: TrainConfig) -> None:
         """Note a start."""
-        self._waiting.discard((training.model, training.seed))
-        self._running[training.model, training.seed] = self._clock()
+        self._waiting.discard((training.entry, training.seed))
+        self._running[training.entry, training.seed] = self._clock()
 
     def end(self, outcome: BenchmarkTraining) -> None:
         """Note an end."""
@@ -133,12 +133,12 @@ class _BenchmarkLines(Lines, BenchmarkListener):
     @override
     def started(self, training: TrainConfig) -> None:
         self._board.start(training)
-        self._numbers[training.model, training.seed] = len(self._numbers) + 1
+        self._numbers[training.entry, training.seed] = len(self._numbers) + 1
 
     @override
     def told(self, training: TrainConfig, progress: Told) -> None:
         if progress.event == "notice":
-            self._line(f"{self._name(training.model, training.seed)}: {progress.text}")
+            self._line(f"{self._name(training.entry, training.seed)}: {progress.text}")
 
     @override
     def ended(self, outcome: BenchmarkTraining) -> None:
@@ -163,7 +163,7 @@ class PlainBenchmark(PlainProgress, _BenchmarkLines):
     @override
     def started(self, training: TrainConfig) -> None:
         super().started(training)
-        self._line(f"{self._name(training.model, training.seed)}: started")
+        self._line(f"{self._name(training.entry, training.seed)}: started")
 
     @override
     def _result(self, outcome: BenchmarkTraining) -> str:
@@ -215,7 +215,7 @@ class LiveBenchmark(LiveProgress, _BenchmarkLines):
     @override
     def started(self, training: TrainConfig) -> None:
         super().started(training)
-        key = (training.model, training.seed)
+        key = (training.entry, training.seed)
         self._rows[key] = self._running.add_task(
             training_name(*key), phase="starting", loss="", accuracy=""
         )
@@ -230,7 +230,7 @@ class LiveBenchmark(LiveProgress, _BenchmarkLines):
         for name, label in ((keys.LOSS, "loss"), (keys.ACCURACY, "acc")):
             if (value := progress.metrics.get(name)) is not None:
                 fields[str(name)] = f"{label} {value:.4f}"
-        self._running.update(self._rows[training.model, training.seed], **fields)
+        self._running.update(self._rows[training.entry, training.seed], **fields)
 
     @override
     def ended(self, outcome: BenchmarkTraining) -> None:

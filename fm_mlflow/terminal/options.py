@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
@@ -57,7 +57,11 @@ class CommandGroup(click.Group):
         """Write one line a command, or as many as its summary needs."""
         with formatter.section("Commands"):
             formatter.write_dl(
-                [(name, each.get_short_help_str(10_000)) for name, each in self.commands.items()]
+                [
+                    (name, each.get_short_help_str(10_000))
+                    for name, each in self.commands.items()
+                    if not each.hidden
+                ]
             )
 
 
@@ -67,6 +71,9 @@ def setting_options(config_class: type[Settings]) -> Iterator[click.Option]:
         # `--dry-run` alone says true; `mlflow run` always gives a value.
         is_switch = field.annotation is bool
         more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if is_switch else {}
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("repeated"):
+            more["multiple"] = True
         yield SettingOption(
             [f"--{name.replace('_', '-')}", name],
             group=_group(config_class, name),
@@ -74,6 +81,18 @@ def setting_options(config_class: type[Settings]) -> Iterator[click.Option]:
             help=explanation(field),
             **more,
         )
+
+
+def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given, all texts of one that was repeated.
+
+    The settings know the defaults of the others.
+    """
+    return {
+        name: "; ".join(value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+        if value is not None and value != ()
+    }
 
 
 def kind(field: FieldInfo) -> str:

@@ -18,7 +18,7 @@ from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
 from fm_mlflow.tracking.params import unquoted
-from fm_mlflow.tracking.run import TrackedRun
+from fm_mlflow.tracking.run import REOPENED, TrackedRun
 from fm_mlflow.tracking.store import (
     OLDEST_FIRST,
     check_reachable,
@@ -229,8 +229,10 @@ def open_run(kind: str, reopen: str | None = None) -> Iterator[None]:
     """
     with shield(), store_errors("open a run"):
         run = start_run(run_id=reopen, nested=True)
-        for name in {keys.KIND, keys.ERROR} & run.data.tags.keys():
-            mlflow.delete_tag(name)  # the TrackedRun will say what it is and how it ends
+        # It keeps its kind: whoever finds it after a kill has to know what it is.
+        REOPENED.update({reopen} if reopen else ())
+        if keys.ERROR in run.data.tags:
+            mlflow.delete_tag(keys.ERROR)  # the TrackedRun will say how it ends
     try:
         yield
     except BaseException as error:

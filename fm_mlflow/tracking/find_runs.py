@@ -21,6 +21,7 @@ from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING
 from fm_mlflow.dataset_setting import last_part
 from fm_mlflow.errors import InputError
+from fm_mlflow.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.selection import Selection
 from fm_mlflow.tracking.params import unquoted, whole_number
@@ -301,6 +302,9 @@ def _config(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str
             counted[name.removeprefix(keys.COMPILED_PREFIX)] = counted.pop(name)
     if keys.EXTENDED_EPOCHS in tags:  # the parameter says what the run began with
         counted["epochs"] = tags[keys.EXTENDED_EPOCHS]
+    if keys.KIND in tags:  # before there were arguments, runs did not say them
+        defaults = BUILTIN_DEFAULTS.get(tags.get(keys.MODEL, ""), {})
+        counted = {**{f"{ARGUMENT_PREFIX}{name}": v for name, v in defaults.items()}, **counted}
     normal = {name: _normal(value) for name, value in sorted(counted.items())}
     if "dataset" in normal:  # `mlflow run` logs the path that the user typed, others the name
         normal["dataset"] = last_part(normal["dataset"])

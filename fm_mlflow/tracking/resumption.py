@@ -56,12 +56,19 @@ class Resumable:
 
 
 @contextmanager
-def resumable(run_id: str, store: str = "", *, take_over: bool = False) -> Iterator[Resumable]:
+def resumable(
+    run_id: str,
+    store: str = "",
+    kind: str = keys.KIND_TRAINING,
+    *,
+    take_over: bool = False,
+) -> Iterator[Resumable]:
     """Find a run and keep others from resuming it; its store is the active one meanwhile.
 
     Args:
         run_id: Its id in the store, or that of its journal.
         store: Tracking URI; by default the active one, which must be that of the journal.
+        kind: What it is: a training, or a trial of a sweep.
         take_over: Its process is known to be gone or cut off, whatever the store says.
 
     Raises:
@@ -84,7 +91,7 @@ def resumable(run_id: str, store: str = "", *, take_over: bool = False) -> Itera
             store = store or journal_uri(journal, f"resume {shlex.quote(run_id)}")
         if store:
             stack.enter_context(_active(store))
-        run = _stored_run(run_id, journal, take_over)
+        run = _stored_run(run_id, journal, kind, take_over)
         downloads = Path(tempfile.mkdtemp(prefix="fm_mlflow-"))
         stack.callback(shutil.rmtree, downloads, ignore_errors=True)
         yield _describe(journal, run, downloads)
@@ -100,7 +107,7 @@ def _active(uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(before)
 
 
-def _stored_run(run_id: str, journal: Journal | None, take_over: bool) -> Run | None:
+def _stored_run(run_id: str, journal: Journal | None, kind: str, take_over: bool) -> Run | None:
     """Return the run as the store knows it; None when only the journal can say."""
     stored_id = run_id
     if journal is not None:
@@ -118,8 +125,8 @@ def _stored_run(run_id: str, journal: Journal | None, take_over: bool) -> Run | 
         return None
     except TrackingError as error:
         raise InputError("run", run_id, f"the id of a training run; {error}") from error
-    if run.data.tags.get(keys.KIND) != keys.KIND_TRAINING:
-        raise InputError("run", run_id, "the id of a training run of fm_mlflow")
+    if run.data.tags.get(keys.KIND) != kind:
+        raise InputError("run", run_id, f"the id of a {kind} run of fm_mlflow")
     if run.info.status == keys.RUNNING and not take_over:
         judged = judge(run, _SILENT_SECONDS, ask_journals=journal is None)
         ours = journal is not None and run.data.tags.get(keys.JOURNAL) == journal.journal_id

@@ -45,6 +45,9 @@ from fm_mlflow.tracking.uris import absolute_uri
 _log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 60.0
+
+REOPENED: set[str] = set()
+"""Runs that this process has reopened for a TrackedRun of their kind to join them again."""
 _FLUSH_SECONDS_INTERRUPTED = 10.0
 
 
@@ -246,7 +249,7 @@ class TrackedRun(Recorder):
         self._journal.save_state()
 
     def _check_joinable(self, run_id: str, run: Run) -> None:
-        if keys.KIND in run.data.tags:
+        if keys.KIND in run.data.tags and run_id not in REOPENED:
             accepted = "a run that holds no fm_mlflow run yet; open one (nested=True) for each"
             raise InputError("run", run_id, accepted)
         if run.info.status in keys.ENDED:

@@ -56,6 +56,21 @@ def close(run: RunningRun) -> bool:
     return True
 
 
+def close_if_dead(run_id: str) -> None:
+    """Close a run whose process is gone, where its journal does not: it was just being reopened.
+
+    Raises:
+        TrackingError: The store refuses or does not answer.
+    """
+    check_reachable()
+    with store_errors("read a run"):
+        run = MlflowClient().get_run(run_id)
+    if run.info.status == keys.RUNNING and keys.KIND in run.data.tags:
+        judged = judge(run, DEAD_AFTER_SECONDS)
+        if judged.verdict is Verdict.DEAD:
+            close(judged)
+
+
 def judge(run: Run, dead_after: float, *, ask_journals: bool = True) -> RunningRun:
     """Tell whether a run that the store calls RUNNING is.
 

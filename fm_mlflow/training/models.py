@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers
 from numpy.typing import NDArray
 
 from fm_mlflow.config import TrainConfig
@@ -20,7 +19,10 @@ from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.data.model_io import are_probabilities, to_inputs, to_probabilities
 from fm_mlflow.fitting import Examples, MetricNames
 from fm_mlflow.fitting.keras_fit import Batches
+from fm_mlflow.model_reference import ModelReference
+from fm_mlflow.training.builtin_models import BUILDERS
 from fm_mlflow.training.compilation import check_metrics, loss_takes, params_of
+from fm_mlflow.training.model_arguments import argument_texts, typed_arguments
 from fm_mlflow.training.output_kind import OutputKind, output_kind
 from fm_mlflow.training.task import check_numbers, predicts_numbers
 from fm_mlflow.training.user_source import (
@@ -35,13 +37,11 @@ from fm_mlflow.training.user_source import (
 _log = logging.getLogger(__name__)
 
 _EXAMPLES = 2
-_SMALLEST_OF_CNN = 10
 _OF_CLASSES = (
     "a model of your own (module:function) that is compiled with a loss for numbers, such as "
     "mean_squared_error: the targets are {}, no class numbers from 0"
 )
 _WHOLE_NUMBERS = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
-_CHANNELS = "channels_last"  # independent of the user's keras.json
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class BuiltModel:
         was_compiled: Its author compiled it: optimizer, loss and learning rate are the author's.
         source: What is needed to load it elsewhere.
         metric_names: What its metrics are called in the store.
+        arguments: As text, what its function was called with, defaults included.
     """
 
     model: keras.Model
@@ -70,6 +71,7 @@ class BuiltModel:
     was_compiled: bool
     source: UserSource
     metric_names: MetricNames
+    arguments: dict[str, str] = field(default_factory=dict)
 
     def inputs(self, subset: Subset) -> NDArray[Any]:
         """Inputs as the model takes them (`data.model_io`), in memory, shape (n, *input_shape)."""
@@ -117,45 +119,8 @@ class BuiltModel:
         return rows.sized(self.input_shape) if hasattr(rows, "sized") else rows
 
 
-def mlp(shape: tuple[int, ...], classes: int) -> keras.Model:
-    """Return the reference multilayer perceptron: 256 and 128 relu units, softmax."""
-    return keras.Sequential(
-        [
-            keras.Input(shape),
-            layers.Flatten(),
-            layers.Dense(256, activation="relu"),
-            layers.Dense(128, activation="relu"),
-            layers.Dense(classes, activation="softmax"),
-        ],
-        name="mlp",
-    )
-
-
-def cnn(shape: tuple[int, ...], classes: int) -> keras.Model:
-    """Return the reference convolutional net: two 3x3 convolutions with pooling, 64 units."""
-    if len(shape) not in (2, 3) or min(shape[:2]) < _SMALLEST_OF_CNN:
-        accepted = f"data of images of {_SMALLEST_OF_CNN} x {_SMALLEST_OF_CNN} pixels or more"
-        raise UnfitError(f"{accepted}; an example has the shape {shape}")
-    return keras.Sequential(
-        [
-            keras.Input((*shape, 1)[:3]),
-            layers.Conv2D(16, 3, activation="relu", data_format=_CHANNELS),
-            layers.MaxPooling2D(2, data_format=_CHANNELS),
-            layers.Conv2D(32, 3, activation="relu", data_format=_CHANNELS),
-            layers.MaxPooling2D(2, data_format=_CHANNELS),
-            layers.Flatten(data_format=_CHANNELS),
-            layers.Dense(64, activation="relu"),
-            layers.Dense(classes, activation="softmax"),
-        ],
-        name="cnn",
-    )
-
-
-BUILDERS: dict[str, Callable[[tuple[int, ...], int], keras.Model]] = {"mlp": mlp, "cnn": cnn}
-
-
 def build_model(
-    config: TrainConfig, dataset: Dataset, function: Callable[[], keras.Model] | None = None
+    config: TrainConfig, dataset: Dataset, function: Callable[..., keras.Model] | None = None
 ) -> BuiltModel:
     """Build, check and (unless its author did) compile the model that `config.model` names.
 
@@ -176,13 +141,17 @@ def build_model(
         tf.config.experimental.enable_op_determinism()
     source, classes = UserSource(), dataset.numbered_classes()
     with refused_as(config.model):
-        if function is None and config.model in BUILDERS:
+        reference = ModelReference.parse(config.model)
+        if function is None and reference.name in BUILDERS:
             if not classes:
                 raise UnfitError(_OF_CLASSES.format(dataset.train.targets.dtype))
-            model = BUILDERS[config.model](dataset.example_shape, len(classes))
+            build = BUILDERS[reference.name]
+            arguments = typed_arguments(build, reference.arguments)
+            model = build(dataset.example_shape, len(classes), **arguments)
         else:
-            function = function or find_function(config.model)
-            model = _call(function)
+            function = function or find_function(reference.name)
+            arguments = typed_arguments(function, reference.arguments)
+            model = _call(function, arguments)
             source = source_of(function)
         input_shape = _check_input(model, dataset.test)
         input_type = _check_input_type(model, dataset)
@@ -214,12 +183,13 @@ def build_model(
         was_compiled=was_compiled,
         source=source,
         metric_names=names,
+        arguments=argument_texts(arguments),
     )
 
 
-def _call(function: Callable[[], Any]) -> keras.Model:
-    with accepting("a function without arguments that returns a Keras model"):
-        model = function()
+def _call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> keras.Model:
+    with accepting("a function that returns a Keras model"):
+        model = function(**arguments)
     if not isinstance(model, keras.Model):
         kind = type(model).__name__
         raise UnfitError(f"a function that returns a Keras model; it returned {kind}")

@@ -21,6 +21,7 @@ from fm_mlflow.measure import measurement
 from fm_mlflow.measure.machine import Machine
 from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
+from fm_mlflow.model_reference import ARGUMENT_PREFIX, ModelReference
 from fm_mlflow.naming import run_name
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.report.describe import describe_training
@@ -50,7 +51,14 @@ def log_setting(
     # `mlflow run` has logged the path that was given.
     run.log_params({"dataset": config.dataset}, unless_logged=is_own(config.dataset))
     run.log_params(built.params, of_compiled_model=built.was_compiled)
-    run.set_tags({keys.MODEL: config.model, keys.DATASET_DIGEST: dataset.digest, **machine.tags()})
+    run.log_params({f"{ARGUMENT_PREFIX}{name}": text for name, text in built.arguments.items()})
+    run.set_tags(
+        {
+            keys.MODEL: ModelReference.parse(config.model).name,
+            keys.DATASET_DIGEST: dataset.digest,
+            **machine.tags(),
+        }
+    )
     run.describe(describe_training(config, dataset))
     contexts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     for context, subset in contexts.items():

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from fm_mlflow.config import MODEL_REFERENCE
 from fm_mlflow.errors import ModelError
+from fm_mlflow.model_reference import MODEL_REFERENCE
 from fm_mlflow.process.redaction import one_line
 
 _ALWAYS_REQUIRED = {"mlflow", "tensorflow", "keras", "numpy", "fm_mlflow"}

@@ -19,7 +19,7 @@ from fm_mlflow import InputError, keys
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.latency import measure_latency, training_throughput
 from fm_mlflow.measure.measurement import Measurement
-from fm_mlflow.training.models import mlp
+from fm_mlflow.training.builtin_models import mlp
 
 IMAGES: NDArray[np.float32] = np.zeros((3, 28, 28), np.float32)
 

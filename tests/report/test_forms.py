@@ -17,7 +17,6 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Statistic
 from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.analysis.prose.words import difference
-from fm_mlflow.cli import _show
 from fm_mlflow.escaping import code_span, csv_field, markdown, printable
 from fm_mlflow.report.contents import contents, notebook_columns
 from fm_mlflow.report.csv import to_csv
@@ -29,6 +28,7 @@ from fm_mlflow.report.verdict_tables import evidence
 from fm_mlflow.results.compare import CompareResult
 from fm_mlflow.terminal.compare import print_compare_result, print_comparison
 from fm_mlflow.terminal.lines import SafeConsole
+from fm_mlflow.terminal.output import show_result
 from tests.analysis.simulated import compared, runs
 from tests.hostile import HOSTILE, check_terminal, spoilt
 from tests.report import comparisons
@@ -64,7 +64,7 @@ def test_two_models_take_40_lines_without_trailing_blanks(
     warnings = tuple(f"Warning {n}: {'two lines of words ' * 7}" for n in range(9))
     made = replace(comparisons.comparison(), warnings=warnings)
     files = {str(keys.REPORT_HTML_FILE): f"{'long/' * 10}report.html"}
-    _show(
+    show_result(
         CompareResult("c" * 32, "1", "sqlite:///m.db", "a", files, made),
         print_compare_result,
         False,

@@ -19,7 +19,7 @@ import fm_mlflow
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import InputError
 from fm_mlflow.measure import energy, memory
-from fm_mlflow.training.models import BUILDERS
+from fm_mlflow.training.builtin_models import BUILDERS
 from tests.measure.counters import Counting
 from tests.processes import PROJECT
 from tests.quick_costs import quick_costs as quick_costs  # a fixture

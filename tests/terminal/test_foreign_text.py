@@ -29,9 +29,11 @@ from fm_mlflow.terminal.predict import print_predictions
 from fm_mlflow.terminal.progress import console_progress
 from fm_mlflow.terminal.recovery import print_reconcile_result, print_sync_result
 from fm_mlflow.terminal.register import print_registration, print_rollback, print_versions
+from fm_mlflow.terminal.sweep import print_sweep
 from fm_mlflow.terminal.train import print_training_result
 from tests.hostile import HOSTILE, check_terminal, filled, spoilt
 from tests.report import comparisons
+from tests.report.sweeps import hostile_result
 
 WIDE = 4000  # so that no line is wrapped, and a line that begins anew is forged
 
@@ -64,6 +66,7 @@ RESULTS: list[tuple[Callable[[SafeConsole, Any], None], Callable[[], Any]]] = [
     (print_versions, lambda: filled(VersionList)),
     (print_versions, lambda: replace(filled(VersionList), versions=())),
     (print_rollback, lambda: filled(Rollback)),
+    (print_sweep, lambda: hostile_result(HOSTILE)),
 ]
 
 

@@ -32,6 +32,8 @@ def test_a_run_becomes_a_record(store: Store) -> None:
     assert (run.model, run.seed, run.jobs, run.version) == ("cnn", 3, 1, "0.1.0")
     assert run.metrics[keys.TEST_ACCURACY] == pytest.approx(0.91)
     assert run.config == {
+        "model.filters": "16,32",  # what models without arguments had
+        "model.dense": "64",
         "batch_size": "64",
         "dataset": "fashion_mnist",
         "epochs": "5",
@@ -75,7 +77,8 @@ def test_what_mlflows_callback_says_of_an_optimizer_is_read_as_ours() -> None:
 
 
 def test_a_setting_at_its_later_default_is_that_of_older_runs(store: Store) -> None:
-    old, new = found(store, Simulated(), Simulated(params={"fit_loop": "auto"}, seed=1)).runs
+    later = {"fit_loop": "auto", "model.hidden": "256,128"}
+    old, new = found(store, Simulated("mlp"), Simulated("mlp", params=later, seed=1)).runs
     assert old.config == new.config
 
 

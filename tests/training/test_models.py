@@ -15,11 +15,13 @@ import pytest
 from keras import layers
 
 from fm_mlflow import ModelError, keys, train
-from fm_mlflow.config import BUILTIN_MODELS, TrainConfig
+from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.model_reference import BUILTIN_MODELS
 from fm_mlflow.selection import Choice
 from fm_mlflow.tracking.find_runs import find_runs
-from fm_mlflow.training.models import BUILDERS, BuiltModel, build_model
+from fm_mlflow.training.builtin_models import BUILDERS
+from fm_mlflow.training.models import BuiltModel, build_model
 from tests.stores import Store
 from tests.trained import DIGITS
 
@@ -294,7 +296,7 @@ def test_metrics_of_a_users_own_and_an_early_stop(
         (lambda: 42, "a function that returns a Keras model; it returned int"),
         (lambda: 1 / 0, "it raised ZeroDivisionError: division by zero"),
         (lambda: styled("bold " + "word " * 999), r"it raised ValueError: bold[^\x1b]{,450}$"),
-        (lambda missing: missing, "a function without arguments .* it raised TypeError"),
+        (lambda missing: missing, "a value for its argument missing .*, which has no default"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -19,10 +19,13 @@ from fm_mlflow.errors import FlopsError, InputError
 from fm_mlflow.measure import FlopsProfile, profile_flops
 from fm_mlflow.measure.flops import keras_flops_compat
 from fm_mlflow.measure.flops.result import COLUMNS
-from fm_mlflow.training.models import cnn, mlp
+from fm_mlflow.training.builtin_models import cnn, mlp
 from tests.processes import PROJECT
 
-REFERENCE = {"mlp": (mlp, 469_948, 1_007_104), "cnn": (cnn, 1_442_332, 4_045_824)}
+REFERENCE: dict[str, tuple[Callable[..., Any], int, int]] = {
+    "mlp": (mlp, 469_948, 1_007_104),
+    "cnn": (cnn, 1_442_332, 4_045_824),
+}
 BATCH = 64
 
 

@@ -16,7 +16,7 @@ from fm_mlflow.measure.flops.engine import count
 from fm_mlflow.measure.flops.graph import flatten
 from fm_mlflow.measure.flops.marks import Marks
 from fm_mlflow.measure.flops.trace import trace_training_step
-from fm_mlflow.training.models import cnn
+from fm_mlflow.training.builtin_models import cnn
 from tests.measure.flops import hlo
 
 pytestmark = pytest.mark.usefixtures("keras_flops_not_asked")

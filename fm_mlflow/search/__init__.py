@@ -1,0 +1,1 @@
+"""Search over settings: proposals, successive halving, fronts. Pure: nothing is trained here."""

@@ -1,0 +1,51 @@
+"""Models with arguments: trained, resumed, told apart in a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fm_mlflow import InputError, compare, resume, train
+from tests.stores import Store
+
+QUICK: dict[str, Any] = {"dataset": "digits", "epochs": 1, "measure": "none", "batch_size": 256}
+
+SOURCE = """
+import keras
+
+def build(width: int = 8, name: str = "plain") -> keras.Model:
+    return keras.Sequential([
+        keras.Input((28, 28)), keras.layers.Flatten(),
+        keras.layers.Dense(width, "relu"), keras.layers.Dense(10, "softmax")])
+"""
+
+
+def test_arguments_are_logged_resumed_and_compared(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(SOURCE)
+    given = train(f"{tmp_path}/nets.py:build?width=12", **QUICK)
+    train(f"{tmp_path}/nets.py:build", model_args={"width": 16}, **QUICK)
+
+    params = store.client.get_run(given.run_id).data.params
+    assert params["model"] == f"{tmp_path}/nets.py:build?width=12"
+    assert (params["model.width"], params["model.name"]) == ("12", "plain")
+    assert given.metrics["parameters/trainable"] == 785 * 12 + 13 * 10
+    assert given.run_name == "nets.py:build?width=12, 1 epoch, seed 0"
+
+    extended = resume(given.run_id, epochs=2)
+    assert extended.metrics["parameters/trainable"] == given.metrics["parameters/trainable"]
+
+    groups = compare(top=2).comparison.groups
+    assert {group.config["model.width"] for group in groups} == {"12", "16"}
+    assert all("width" in group.name and "model.width" not in group.name for group in groups)
+
+
+def test_functions_take_arguments_from_python(store: Store) -> None:
+    with pytest.raises(InputError, match="each given once"):
+        train("mlp?hidden=8", model_args={"hidden": (8,)}, **QUICK)
+    with pytest.raises(InputError, match="is no number, text"):
+        train("mlp", model_args={"hidden": object()}, **QUICK)
+    result = train("mlp", model_args={"hidden": (8,)}, **QUICK)
+    assert result.config.model == "mlp?hidden=8"
+    assert store.only_run().data.params["model.hidden"] == "8"
