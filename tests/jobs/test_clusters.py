@@ -209,7 +209,7 @@ class TestRay:
             pytest.skip(reason)
         job, pid = sleeper
         placement = Placement(executor="ray", cpus=1)
-        with ray_cluster.cluster() as nodes:
+        with ray_cluster.cluster(second=False) as nodes:
             for name, value in nodes.environment_of_driver().items():
                 monkeypatch.setenv(name, value)
             too_large = RayExecutor(Placement(executor="ray", cpus=7))
@@ -221,13 +221,14 @@ class TestRay:
             (shipped / ".env.npz").write_text("a secret")
             monkeypatch.chdir(shipped)
             with RayExecutor(Placement(executor="ray", cpus=1, ship_code=True)) as shipping:
-                # One after the other: these nodes share the folder that they unpack to.
+                # With one node: two on one machine share the folder that they unpack to.
                 causes = []
                 for name in ("mine.npz", ".env.npz"):
                     shipping.submit(Job(name, name, ("train", "--dataset", name), {}))
                     causes.append(str(ends(shipping, 1)[0][name].cause))
                 assert "mine.npz: BadZipFile" in causes[0]  # it is there
                 assert "BadZipFile" not in causes[1]
+            nodes.add_second()
             handler = signal.getsignal(signal.SIGTERM)
             with RayExecutor(placement) as executor:
                 assert signal.getsignal(signal.SIGTERM) == handler
