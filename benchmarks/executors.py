@@ -26,7 +26,7 @@ import psutil
 
 from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress, LocalExecutor
 from fm_mlflow.listeners import Progress
-from fm_mlflow.placement import Placement
+from fm_mlflow.settings.placement import Placement
 
 
 def main() -> None:
@@ -161,8 +161,8 @@ def _server() -> Iterator[Any]:
 def scheduler(jobs: int) -> None:
     """Print CPU and memory of the parent of so many jobs that cost nothing, on a real server."""
     from fm_mlflow import keys
-    from fm_mlflow.config import BenchmarkConfig
     from fm_mlflow.jobs.trainings import Trainings
+    from fm_mlflow.settings.config import BenchmarkConfig
     from fm_mlflow.terminal.benchmark_progress import PlainBenchmark
     from fm_mlflow.tracking.run import TrackedRun
 

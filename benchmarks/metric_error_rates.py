@@ -22,7 +22,7 @@ from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import ExampleErrors, RunDetails, TrainingRun
 from fm_mlflow.analysis.statistics.significance import ALPHA
-from fm_mlflow.selection import CompareConfig
+from fm_mlflow.settings.selection import CompareConfig
 
 _FEWER = 200
 """Stores of large test sets."""

@@ -121,8 +121,8 @@ def fit_of_train(model: str, epochs: int, seed: int, is_tracked: bool) -> Times:
     import keras
 
     from fm_mlflow import fitting, train
-    from fm_mlflow.config import TrainConfig
     from fm_mlflow.data.dataset import load_dataset
+    from fm_mlflow.settings.config import TrainConfig
     from fm_mlflow.training.models import build_model
 
     taken: list[Times] = []

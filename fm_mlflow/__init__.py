@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from fm_mlflow.commands.sync import sync as sync
     from fm_mlflow.commands.track import track as track
     from fm_mlflow.commands.train import train as train
-    from fm_mlflow.config import (
-        BenchmarkConfig as BenchmarkConfig,
-        PredictConfig as PredictConfig,
-        RegisterConfig as RegisterConfig,
-        TrainConfig as TrainConfig,
-    )
     from fm_mlflow.errors import (
         ComparisonError as ComparisonError,
         DataError as DataError,
@@ -61,15 +55,21 @@ if TYPE_CHECKING:
     )
     from fm_mlflow.results.train import TrainResult as TrainResult
     from fm_mlflow.scripts.cost_callback import CostCallback as CostCallback
-    from fm_mlflow.selection import CompareConfig as CompareConfig
-    from fm_mlflow.space import Each as Each, Float as Float, Int as Int, OneOf as OneOf
-    from fm_mlflow.sweep_config import SweepConfig as SweepConfig
+    from fm_mlflow.settings.config import (
+        BenchmarkConfig as BenchmarkConfig,
+        PredictConfig as PredictConfig,
+        RegisterConfig as RegisterConfig,
+        TrainConfig as TrainConfig,
+    )
+    from fm_mlflow.settings.selection import CompareConfig as CompareConfig
+    from fm_mlflow.settings.space import Each as Each, Float as Float, Int as Int, OneOf as OneOf
+    from fm_mlflow.settings.sweep import SweepConfig as SweepConfig
 
 __version__ = "0.1.0"
 
 # Where the public names live; imported on first use, so that `import fm_mlflow` costs nothing.
 _NAMES = {
-    "config": "BenchmarkConfig PredictConfig RegisterConfig TrainConfig",
+    "settings.config": "BenchmarkConfig PredictConfig RegisterConfig TrainConfig",
     "errors": "ComparisonError DataError FmMlflowError InputError Interrupted ModelError "
     "TrackingError TrainingError",
     "results.benchmark": "BenchmarkError BenchmarkResult BenchmarkTraining",
@@ -81,9 +81,9 @@ _NAMES = {
     "results.register": "GateError Registration",
     "results.sweep": "Finalist SweepResult SweepTrial",
     "results.train": "TrainResult",
-    "selection": "CompareConfig",
-    "space": "Each Float Int OneOf",
-    "sweep_config": "SweepConfig",
+    "settings.selection": "CompareConfig",
+    "settings.space": "Each Float Int OneOf",
+    "settings.sweep": "SweepConfig",
     "commands.benchmark": "benchmark",
     "commands.compare": "compare",
     "commands.doctor": "doctor",

@@ -16,15 +16,6 @@ import click
 from pydantic import BaseModel
 
 from fm_mlflow import __version__
-from fm_mlflow.config import (
-    BenchmarkConfig,
-    PredictConfig,
-    ReconcileConfig,
-    RegisterConfig,
-    ResumeConfig,
-    SyncConfig,
-    TrainConfig,
-)
 from fm_mlflow.errors import FmMlflowError, Interrupted, TrackingError
 from fm_mlflow.escaping import indented
 from fm_mlflow.listeners import Progress
@@ -35,9 +26,18 @@ from fm_mlflow.process.redaction import one_line, redact, redact_logs
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.benchmark import BenchmarkError
 from fm_mlflow.results.register import GateError
-from fm_mlflow.selection import CompareConfig
-from fm_mlflow.settings import Settings, parse
-from fm_mlflow.sweep_config import SweepConfig, TrialsConfig
+from fm_mlflow.settings.base import Settings, parse
+from fm_mlflow.settings.config import (
+    BenchmarkConfig,
+    PredictConfig,
+    ReconcileConfig,
+    RegisterConfig,
+    ResumeConfig,
+    SyncConfig,
+    TrainConfig,
+)
+from fm_mlflow.settings.selection import CompareConfig
+from fm_mlflow.settings.sweep import SweepConfig, TrialsConfig
 from fm_mlflow.terminal.lines import SafeConsole
 from fm_mlflow.terminal.options import CommandGroup, given_settings, setting_options, usage_error
 from fm_mlflow.terminal.output import show_result

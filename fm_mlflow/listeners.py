@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.results.benchmark import BenchmarkTraining
+from fm_mlflow.settings.config import TrainConfig
 
 _log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from fm_mlflow.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
-from fm_mlflow.dataset_setting import FROM_PYTHON, is_own, last_part
 from fm_mlflow.escaping import printable
-from fm_mlflow.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS, ModelReference
-from fm_mlflow.settings import Settings, parse
+from fm_mlflow.settings.base import Settings, parse
+from fm_mlflow.settings.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
+from fm_mlflow.settings.dataset import FROM_PYTHON, is_own, last_part
+from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS, ModelReference
 
 UNNAMED = ("idx",)
 """Names of data sets that do not say which data they are."""

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import TrainConfig, keys
 from fm_mlflow.jobs.executors import Job, JobEnd, JobProgress
 from fm_mlflow.listeners import Progress
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
 from tests.simulated import Simulated, log_run
 
 Fate = Literal["finishes", "fails", "dies", "dies after the end", "is not delivered", "hangs"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from fm_mlflow import FmMlflowError, keys
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.run_details import load_details
 from tests.hostile_files import DIGITS, KINDS, mutated

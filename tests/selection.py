@@ -41,13 +41,9 @@ FAST = (
     "training/test_run_contents.py",
     "training/test_user_source.py",
     "test_cli.py",
-    "test_config.py",
-    "test_dataset_setting.py",
-    "test_model_reference.py",
+    "settings",
     "test_naming.py",
     "test_packaging.py",
-    "test_space.py",
-    "test_sweep_config.py",
 )
 """Folders and files of pure tests: they import neither MLflow nor TensorFlow, and take no time.
 

@@ -9,8 +9,8 @@ import time
 
 from fm_mlflow import keys
 from fm_mlflow.jobs.executors import Job, JobEnd
-from fm_mlflow.model_reference import ModelReference
-from fm_mlflow.sweep_config import TrialsConfig
+from fm_mlflow.settings.model_reference import ModelReference
+from fm_mlflow.settings.sweep import TrialsConfig
 from tests.inline import InlineExecutor
 
 

@@ -88,9 +88,9 @@ def test_fast_tests_are_collected_without_tensorflow_and_mlflow(tmp_path: Path) 
     done = collect_fast(tmp_path, "")
     assert done.returncode == 0, done.stdout + done.stderr
     files = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
-    assert {"tests/analysis/test_verdicts.py", "tests/test_config.py"} <= files
+    assert {"tests/analysis/test_verdicts.py", "tests/settings/test_config.py"} <= files
     (tmp_path / "mlflow.py").touch()  # its name is enough
-    refused = collect_fast(tmp_path, "import mlflow", "tests/test_config.py")
+    refused = collect_fast(tmp_path, "import mlflow", "tests/settings/test_config.py")
     assert refused.returncode == pytest.ExitCode.USAGE_ERROR
     assert "ERROR: a file of the fast tests imports mlflow" in refused.stderr
 

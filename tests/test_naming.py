@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fm_mlflow.config import REGISTERED_MODEL, RegisterConfig, TrainConfig
 from fm_mlflow.naming import registered_model_name
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import REGISTERED_MODEL, RegisterConfig, TrainConfig
 from tests.hostile import HOSTILE
 
 DIGEST = "09a54ac4" * 8

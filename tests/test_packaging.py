@@ -16,9 +16,9 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 from fm_mlflow.cli import cli
-from fm_mlflow.config import BenchmarkConfig, RegisterConfig, TrainConfig
-from fm_mlflow.selection import CompareConfig
-from fm_mlflow.sweep_config import SweepConfig
+from fm_mlflow.settings.config import BenchmarkConfig, RegisterConfig, TrainConfig
+from fm_mlflow.settings.selection import CompareConfig
+from fm_mlflow.settings.sweep import SweepConfig
 from tests.processes import PROJECT
 
 if sys.version_info >= (3, 11):

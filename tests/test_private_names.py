@@ -22,7 +22,7 @@ import tensorflow as tf
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import train
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from tests.processes import PROJECT
 from tests.stores import Store

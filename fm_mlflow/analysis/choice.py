@@ -12,7 +12,7 @@ from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import capitalised, counted, figure, listed
 from fm_mlflow.analysis.ranking import leading
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 
 _SAME = 1e-6
 """Relative difference of two values of a metric on the same data: what rounding leaves."""

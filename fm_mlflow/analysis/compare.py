@@ -22,7 +22,7 @@ from fm_mlflow.analysis.records import RunDetails, SkippedRun, TrainingRun, is_n
 from fm_mlflow.analysis.statistics.intervals import describe
 from fm_mlflow.analysis.verdicts import cost_verdicts, objective_verdicts
 from fm_mlflow.analysis.wrong_examples import MOST_OF_A_KIND, wrong_examples
-from fm_mlflow.selection import CompareConfig
+from fm_mlflow.settings.selection import CompareConfig
 
 _ROUNDING = 1e-9
 

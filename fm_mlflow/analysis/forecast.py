@@ -15,7 +15,7 @@ from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.analysis.seed_design import looks
 from fm_mlflow.analysis.statistics.sequential import nominal_level
 from fm_mlflow.analysis.statistics.significance import ALPHA, seeds_needed, smallest_p
-from fm_mlflow.config import BenchmarkConfig
+from fm_mlflow.settings.config import BenchmarkConfig
 
 USUAL_SD = 0.003
 """Of the accuracy between seeds, where the store has no earlier runs: small networks on

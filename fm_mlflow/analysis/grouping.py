@@ -13,8 +13,8 @@ from fm_mlflow.analysis.prose.words import figure
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 from fm_mlflow.analysis.statistics.intervals import describe_groups
 from fm_mlflow.escaping import shortened
-from fm_mlflow.model_reference import ARGUMENT_PREFIX
-from fm_mlflow.selection import Bounds
+from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX
+from fm_mlflow.settings.selection import Bounds
 
 _UNKNOWN = "unknown"
 _SHORTEST_DIGEST = 8

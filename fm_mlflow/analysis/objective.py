@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 
 Quantity = Literal["correct", "absolute error", "squared error", "cross-entropy"]
 """What a metric is the mean of, over the test examples."""

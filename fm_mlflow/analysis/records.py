@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.seed_design import SeedDesign
-from fm_mlflow.dataset_setting import BUILTIN
 from fm_mlflow.escaping import shortened
 from fm_mlflow.naming import DIGEST_DIGITS, UNNAMED
+from fm_mlflow.settings.dataset import BUILTIN
 
 _LONGEST_NAME = 60
 

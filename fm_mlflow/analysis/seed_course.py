@@ -15,7 +15,7 @@ from fm_mlflow.analysis.statistics.intervals import Interval
 from fm_mlflow.analysis.statistics.resampling import DifferenceInterval
 from fm_mlflow.analysis.statistics.sequential import adjusted_p, nominal_level
 from fm_mlflow.analysis.statistics.significance import holm
-from fm_mlflow.selection import MOST_SEEDS
+from fm_mlflow.settings.selection import MOST_SEEDS
 
 _POWER = 0.8
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
 from fm_mlflow import keys
-from fm_mlflow.selection import FEWEST_SEEDS, MOST_SEEDS
+from fm_mlflow.settings.selection import FEWEST_SEEDS, MOST_SEEDS
 
 _EACH_UNTIL = 6
 _GROWTH = 1.25

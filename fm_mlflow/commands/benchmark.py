@@ -12,23 +12,23 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.commands.compare import check_output, compare
 from fm_mlflow.commands.sync import sync
-from fm_mlflow.config import BenchmarkConfig
 from fm_mlflow.data.dataset import load_dataset
-from fm_mlflow.dataset_setting import is_own, last_part
 from fm_mlflow.errors import ComparisonError, InputError, Interrupted, TrackingError
 from fm_mlflow.jobs.choose import executor_of
 from fm_mlflow.jobs.executors import Executor
 from fm_mlflow.listeners import BenchmarkListener
-from fm_mlflow.model_reference import split_settings
 from fm_mlflow.naming import benchmark_name, command_line
-from fm_mlflow.placement import Placement
 from fm_mlflow.process.file_lock import LockedError
 from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
 from fm_mlflow.results.benchmark import BenchmarkError, BenchmarkResult
 from fm_mlflow.results.compare import CompareResult
-from fm_mlflow.selection import CompareConfig, RunsConfig
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import BenchmarkConfig
+from fm_mlflow.settings.dataset import is_own, last_part
+from fm_mlflow.settings.model_reference import split_settings
+from fm_mlflow.settings.placement import Placement
+from fm_mlflow.settings.selection import CompareConfig, RunsConfig
 from fm_mlflow.training.model_arguments import check_model
 
 if TYPE_CHECKING:

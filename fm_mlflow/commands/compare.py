@@ -22,8 +22,8 @@ from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.compare import CompareResult
-from fm_mlflow.selection import Choice, CompareConfig
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.selection import Choice, CompareConfig
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.comparison import Comparison, Group, Repeat

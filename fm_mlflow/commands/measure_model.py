@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fm_mlflow.config import measured_parts
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.measure import Measurements
+from fm_mlflow.settings.config import measured_parts
 
 if TYPE_CHECKING:
     import keras

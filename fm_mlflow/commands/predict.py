@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fm_mlflow.config import PredictConfig
 from fm_mlflow.data.example_file import Examples, open_examples
 from fm_mlflow.data.image_file import check_images
 from fm_mlflow.data.model_io import are_probabilities, to_probabilities, two_classes
@@ -23,7 +22,8 @@ from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.process.quiet import import_tensorflow
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.predict import PredictResult
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import PredictConfig
 
 if TYPE_CHECKING:
     from fm_mlflow.tracking.load_model import LoadedModel, Predict

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.errors import InputError
 from fm_mlflow.jobs.choose import executor_of
-from fm_mlflow.placement import Placement
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import TrainConfig
+from fm_mlflow.settings.placement import Placement
 
 if TYPE_CHECKING:
     from fm_mlflow.tracking.project_backend import ProjectBackend

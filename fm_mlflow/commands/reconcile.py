@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fm_mlflow.commands.sync import sync
-from fm_mlflow.config import ReconcileConfig
 from fm_mlflow.results.recovery import ReconcileResult, Verdict
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import ReconcileConfig
 
 
 def reconcile(*, dry_run: bool = False, **settings: Any) -> ReconcileResult:

@@ -14,7 +14,6 @@ from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import counted, in_row
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.commands import compare
-from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
 from fm_mlflow.errors import ComparisonError, FmMlflowError, InputError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import registered_model_name
@@ -34,8 +33,9 @@ from fm_mlflow.results.register import (
     Rollback,
     VersionList,
 )
-from fm_mlflow.selection import Choice
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
+from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.candidate import download_candidate, find_training_run, seed_runs
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.model_files import ModelChangedError

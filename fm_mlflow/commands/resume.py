@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
 from fm_mlflow.commands.train import run_training
-from fm_mlflow.config import ResumeConfig, TrainConfig
-from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.measure.machine import load_average
 from fm_mlflow.naming import run_name
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.train import TrainResult
-from fm_mlflow.settings import check_id, parse
+from fm_mlflow.settings.base import check_id, parse
+from fm_mlflow.settings.config import ResumeConfig, TrainConfig
+from fm_mlflow.settings.dataset import FROM_PYTHON, is_own
 from fm_mlflow.training.checkpoint import Checkpoint, Start, newest
 
 if TYPE_CHECKING:

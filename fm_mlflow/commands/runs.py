@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow.process.garbage import rare_garbage_collection
-from fm_mlflow.selection import RunsConfig
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.selection import RunsConfig
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,9 +15,7 @@ from fm_mlflow import keys
 from fm_mlflow.commands.benchmark import benchmark
 from fm_mlflow.commands.compare import check_output, write_files
 from fm_mlflow.commands.sync import sync
-from fm_mlflow.config import Protocol
 from fm_mlflow.data.dataset import Dataset, load_dataset
-from fm_mlflow.dataset_setting import is_own, last_part
 from fm_mlflow.errors import InputError, Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, LocalExecutor
 from fm_mlflow.listeners import SweepListener
@@ -32,9 +30,11 @@ from fm_mlflow.results.sweep import SweepResult
 from fm_mlflow.search.halving import Search
 from fm_mlflow.search.proposals import check_installed, importances
 from fm_mlflow.search.trials import Trial
-from fm_mlflow.settings import parse
-from fm_mlflow.space import space_text
-from fm_mlflow.sweep_config import SweepConfig
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import Protocol
+from fm_mlflow.settings.dataset import is_own, last_part
+from fm_mlflow.settings.space import space_text
+from fm_mlflow.settings.sweep import SweepConfig
 from fm_mlflow.training.model_arguments import named_model
 from fm_mlflow.training.search_space import SearchSpace, importable_reference, search_space
 

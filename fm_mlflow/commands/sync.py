@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fm_mlflow.config import SyncConfig
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.recovery import Delivered, SyncResult
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import SyncConfig
 
 
 def sync(run_ids: Sequence[str] = (), **settings: Any) -> SyncResult:

@@ -11,7 +11,7 @@ from fm_mlflow.errors import Interrupted
 from fm_mlflow.process.signals import guard
 from fm_mlflow.scripts.script_settings import ScriptSettings
 from fm_mlflow.scripts.tracked import Tracked
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
 
 
 def track(

@@ -10,10 +10,8 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
-from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
 from fm_mlflow.errors import InputError, Interrupted, ModelError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.measure import measurement
@@ -29,14 +27,16 @@ from fm_mlflow.measure.memory import (
     note_training,
     resident_mib,
 )
-from fm_mlflow.model_reference import BUILTIN_MODELS, ModelReference
 from fm_mlflow.naming import run_name
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.quiet import import_tensorflow
 from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import TrainConfig
+from fm_mlflow.settings.dataset import FROM_PYTHON, is_own
+from fm_mlflow.settings.model_reference import BUILTIN_MODELS, ModelReference
 from fm_mlflow.training.checkpoint import Start
 from fm_mlflow.training.model_arguments import check_model, named_model
 from fm_mlflow.training.read_back import ReadBack

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import load_dataset
 from fm_mlflow.listeners import Progress
 from fm_mlflow.measure.memory import MemoryMonitor
@@ -16,9 +15,10 @@ from fm_mlflow.process.parent import parent
 from fm_mlflow.process.quiet import import_tensorflow
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import guard
-from fm_mlflow.settings import parse
-from fm_mlflow.space import TRAINING_SETTINGS, parse_space
-from fm_mlflow.sweep_config import SweepConfig, TrialsConfig
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import TrainConfig
+from fm_mlflow.settings.space import TRAINING_SETTINGS, parse_space
+from fm_mlflow.settings.sweep import SweepConfig, TrialsConfig
 from fm_mlflow.training.trial import TrialSetting, run_trial
 
 _log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from fm_mlflow.data.idx import read_idx
 from fm_mlflow.data.npz_dataset import load_npz
 from fm_mlflow.data.python_data import load_python_data
 from fm_mlflow.data.rows import MOST_CLASSES, FourParts, Rows, class_count, digest
-from fm_mlflow.dataset_setting import ACCEPTED, FROM_PYTHON, NPZ, is_own, located
 from fm_mlflow.errors import DataError, InputError
+from fm_mlflow.settings.dataset import ACCEPTED, FROM_PYTHON, NPZ, is_own, located
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,9 +9,9 @@ import numpy as np
 
 from fm_mlflow.data.rows import MOST_CLASSES, FourParts, check_parts
 from fm_mlflow.data.spooled import is_stream, spool
-from fm_mlflow.dataset_setting import FROM_PYTHON
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.process.redaction import one_line
+from fm_mlflow.settings.dataset import FROM_PYTHON
 
 _FOUR = ("x_train", "y_train", "x_test", "y_test")
 _ACCEPTED = (

@@ -14,9 +14,9 @@ import yaml
 
 from fm_mlflow.errors import InputError
 from fm_mlflow.jobs.executors import Executor, LocalExecutor
-from fm_mlflow.placement import LOCAL, Placement
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.placement import LOCAL, Placement
 
 GROUP = "fm_mlflow.executors"
 """Entry points of this group are functions of (placement, config) that return an executor."""

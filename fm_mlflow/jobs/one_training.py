@@ -6,11 +6,11 @@ from collections.abc import Callable
 from signal import SIGTERM
 
 from fm_mlflow import keys
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.errors import Interrupted
 from fm_mlflow.jobs.executors import Executor, Job, JobEnd
 from fm_mlflow.jobs.training_jobs import first_job, next_job
 from fm_mlflow.process.signals import guard, shield
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.tracking.child_runs import close_child, log_output, read_child
 
 _LISTEN_SECONDS = 0.5

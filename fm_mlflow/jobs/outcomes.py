@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fm_mlflow import keys
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.results.benchmark import BenchmarkTraining
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.tracking.child_runs import StoredRun
 
 

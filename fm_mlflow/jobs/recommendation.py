@@ -8,7 +8,7 @@ from dataclasses import replace
 from fm_mlflow.analysis.comparison import Comparison, Verdict
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.results.sweep import Finalist
-from fm_mlflow.sweep_config import BOUNDS, SweepConfig
+from fm_mlflow.settings.sweep import BOUNDS, SweepConfig
 from fm_mlflow.training.trial import over_bounds
 
 _WORTH_WHILE = 0.95

@@ -12,12 +12,12 @@ from fm_mlflow.analysis.prose.design_sentences import after_look
 from fm_mlflow.analysis.records import RunDetails
 from fm_mlflow.analysis.seed_course import Course
 from fm_mlflow.analysis.seed_design import SeedDesign
-from fm_mlflow.config import BenchmarkConfig
 from fm_mlflow.jobs.trainings import Trainings
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import model_name
 from fm_mlflow.process.redaction import redact
-from fm_mlflow.selection import CompareConfig
+from fm_mlflow.settings.config import BenchmarkConfig
+from fm_mlflow.settings.selection import CompareConfig
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.run_details import load_details
 from fm_mlflow.tracking.store import wait_until_reachable

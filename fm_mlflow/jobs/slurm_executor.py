@@ -16,9 +16,9 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.jobs.child import STOP_SECONDS, run_child
 from fm_mlflow.jobs.executors import Job, JobEnd, JobProgress
 from fm_mlflow.jobs.heard import Heard
-from fm_mlflow.placement import Placement
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.settings import Optional, Settings
+from fm_mlflow.settings.base import Optional, Settings
+from fm_mlflow.settings.placement import Placement
 
 _POLL_SECONDS = 0.5
 _LOOK_SECONDS = 10.0

@@ -11,14 +11,14 @@ from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.jobs.recommendation import compared_with_default, recommend
 from fm_mlflow.jobs.trial_rounds import trial_params
-from fm_mlflow.model_reference import joined_settings
 from fm_mlflow.results.benchmark import BenchmarkResult
 from fm_mlflow.results.sweep import Finalist, Spent, SweepResult, SweepTrial, TrialStatus
 from fm_mlflow.search.fronts import front, thinned
 from fm_mlflow.search.trials import Trial
-from fm_mlflow.selection import Choice
-from fm_mlflow.space import TRAINING_SETTINGS, space_text
-from fm_mlflow.sweep_config import SweepConfig
+from fm_mlflow.settings.model_reference import joined_settings
+from fm_mlflow.settings.selection import Choice
+from fm_mlflow.settings.space import TRAINING_SETTINGS, space_text
+from fm_mlflow.settings.sweep import SweepConfig
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import tracking_uri
 from fm_mlflow.tracking.trial_runs import TrialRun

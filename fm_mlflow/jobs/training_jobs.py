@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 
 from fm_mlflow import keys
-from fm_mlflow.config import ResumeConfig, TrainConfig
 from fm_mlflow.jobs.executors import Job
 from fm_mlflow.naming import command_line, training_name
+from fm_mlflow.settings.config import ResumeConfig, TrainConfig
 from fm_mlflow.tracking.child_runs import StoredRun, environment_to_join, reopen_child
 
 

@@ -15,19 +15,19 @@ import pydantic_core
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.seed_design import SeedDesign
-from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.errors import Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress
 from fm_mlflow.jobs.outcomes import End, as_told, outcome_of
 from fm_mlflow.jobs.places import Places
 from fm_mlflow.jobs.training_jobs import first_job, next_job
 from fm_mlflow.listeners import BenchmarkListener
-from fm_mlflow.model_reference import split_settings
 from fm_mlflow.naming import run_name, training_name
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import shield
 from fm_mlflow.report.describe import describe_benchmark
 from fm_mlflow.results.benchmark import BenchmarkTraining
+from fm_mlflow.settings.config import BenchmarkConfig, TrainConfig
+from fm_mlflow.settings.model_reference import split_settings
 from fm_mlflow.tracking.child_runs import (
     StoredRun,
     close_child,

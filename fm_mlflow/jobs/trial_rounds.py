@@ -19,15 +19,15 @@ from fm_mlflow.analysis.prose.words import counted, number
 from fm_mlflow.errors import FmMlflowError, Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress
 from fm_mlflow.listeners import SweepListener
-from fm_mlflow.model_reference import ModelReference
 from fm_mlflow.naming import command_line
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.signals import shield
 from fm_mlflow.search.trials import Piece, Trial
-from fm_mlflow.selection import Choice
-from fm_mlflow.settings import parse
-from fm_mlflow.space import TRAINING_SETTINGS
-from fm_mlflow.sweep_config import SweepConfig, TrialsConfig
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.model_reference import ModelReference
+from fm_mlflow.settings.selection import Choice
+from fm_mlflow.settings.space import TRAINING_SETTINGS
+from fm_mlflow.settings.sweep import SweepConfig, TrialsConfig
 from fm_mlflow.tracking.child_runs import environment_to_join
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import StoreUnavailableError

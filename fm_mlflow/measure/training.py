@@ -96,7 +96,7 @@ def training_costs(
 
     Args:
         trained: The model and what is known of its training.
-        parts: Which of `fm_mlflow.config.MEASURED_PARTS` to measure; memory and energy have
+        parts: Which of `settings.config.MEASURED_PARTS` to measure; memory and energy have
             monitors, which measured meanwhile.
 
     Returns:
@@ -154,7 +154,7 @@ def model_costs(
         inputs: A few hundred, as `model.predict` takes them.
         targets: As `model.fit` takes them; None where they can be told from the outputs.
         batch_size: Examples a training step.
-        parts: Which of `fm_mlflow.config.MEASURED_PARTS` to measure.
+        parts: Which of `fm_mlflow.settings.config.MEASURED_PARTS` to measure.
     """
 
     def flops() -> list[Measurement]:

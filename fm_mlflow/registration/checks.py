@@ -19,7 +19,6 @@ from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.data.model_io import are_probabilities, to_probabilities
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS, open_npz
-from fm_mlflow.dataset_setting import FROM_PYTHON, is_own
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.measure.machine import describe_machine
 from fm_mlflow.measure.measurement import MIB
@@ -38,6 +37,7 @@ from fm_mlflow.registration.figures import (
 from fm_mlflow.registration.findings import Findings, from_bytes, most_bytes
 from fm_mlflow.registration.scores import scores
 from fm_mlflow.results.register import Check, GateError
+from fm_mlflow.settings.dataset import FROM_PYTHON, is_own
 
 if TYPE_CHECKING:
     from fm_mlflow.tracking.candidate import Candidate

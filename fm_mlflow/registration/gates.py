@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.prose.words import difference, difference_interval, in_row
-from fm_mlflow.config import RegisterConfig
 from fm_mlflow.registration.findings import by
 from fm_mlflow.results.register import Gate
+from fm_mlflow.settings.config import RegisterConfig
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.statistics.resampling import DifferenceInterval

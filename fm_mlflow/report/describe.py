@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fm_mlflow.analysis.prose.words import number
-from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.escaping import code_line, markdown
 from fm_mlflow.naming import dataset_title, epochs_text, seeds_text, training_command
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results.benchmark import BenchmarkTraining
 from fm_mlflow.results.compare import CompareResult
+from fm_mlflow.settings.config import BenchmarkConfig, TrainConfig
 
 if TYPE_CHECKING:
     from fm_mlflow.fitting import Stop

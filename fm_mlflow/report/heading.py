@@ -8,10 +8,10 @@ from fm_mlflow.analysis.comparison import Comparison, Group
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import counted, listed
 from fm_mlflow.analysis.ranking import are_equivalent
-from fm_mlflow.dataset_setting import BUILTIN
 from fm_mlflow.escaping import shortened
 from fm_mlflow.naming import UNNAMED, dataset_title, model_name
 from fm_mlflow.report.layout import MOST_GROUPS, MOST_NAMES
+from fm_mlflow.settings.dataset import BUILTIN
 
 _NOT_CHOSEN = ("", "Default", "fm_mlflow")
 """Names of experiments that nobody chose: MLflow's own, and that of this package."""

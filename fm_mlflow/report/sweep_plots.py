@@ -15,7 +15,7 @@ from fm_mlflow.escaping import printable, shortened
 from fm_mlflow.report.svg import FAINT, INK, PAGE, series_colour, style, to_svg
 from fm_mlflow.report.vector_plots import LONGEST_AXIS, Plot, new_axes
 from fm_mlflow.results.sweep import SweepResult, SweepTrial
-from fm_mlflow.space import Float, Int, OneOf, choice_texts, dimensions, text_point
+from fm_mlflow.settings.space import Float, Int, OneOf, choice_texts, dimensions, text_point
 
 _FINALIST, _FRONT = 0, 1  # series
 _LONGEST_NAME = 18

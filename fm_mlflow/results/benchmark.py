@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fm_mlflow.config import BenchmarkConfig
 from fm_mlflow.errors import FmMlflowError
 from fm_mlflow.naming import training_name
 from fm_mlflow.results import Result
 from fm_mlflow.results.compare import CompareResult
+from fm_mlflow.settings.config import BenchmarkConfig
 
 
 @dataclass(frozen=True)

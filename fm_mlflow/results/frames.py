@@ -9,7 +9,7 @@ import pandas as pd
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Group
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING, TrainConfig
+from fm_mlflow.settings.config import LATER_DEFAULTS, NOT_SHAPING, TrainConfig
 
 _STATISTICS = {"n": "Int64", **dict.fromkeys(("mean", "sd", "ci_low", "ci_high"), "float64")}
 

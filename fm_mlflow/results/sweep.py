@@ -8,8 +8,8 @@ from typing import Literal
 
 from fm_mlflow.results import Result
 from fm_mlflow.results.compare import CompareResult
-from fm_mlflow.space import Range
-from fm_mlflow.sweep_config import SweepConfig
+from fm_mlflow.settings.space import Range
+from fm_mlflow.settings.sweep import SweepConfig
 
 TrialStatus = Literal["trained", "stopped", "bounded out", "failed"]
 

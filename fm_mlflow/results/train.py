@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.results import Result
+from fm_mlflow.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from fm_mlflow.scripts.fit_surroundings import (
 )
 from fm_mlflow.scripts.script_run import ScriptRun
 from fm_mlflow.scripts.script_settings import ScriptSettings, checked_params
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
 from fm_mlflow.tracking.callers_run import check_autologging, end_active_run
 from fm_mlflow.training.run_contents import log_stop
 

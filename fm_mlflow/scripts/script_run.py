@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fm_mlflow import keys
-from fm_mlflow.config import MOST_EPOCHS, measured_parts
 from fm_mlflow.data.array_digest import arrays, text_digest
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.energy import EnergyMonitor
@@ -31,6 +30,7 @@ from fm_mlflow.scripts.script_settings import (
     data_digest,
     named_params,
 )
+from fm_mlflow.settings.config import MOST_EPOCHS, measured_parts
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.training.run_contents import (
     clocks,

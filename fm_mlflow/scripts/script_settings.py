@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from fm_mlflow import keys
-from fm_mlflow.config import MEASURED_PARTS, measured_parts
 from fm_mlflow.data.array_digest import array_digest
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.settings import Optional, Settings
+from fm_mlflow.settings.base import Optional, Settings
+from fm_mlflow.settings.config import MEASURED_PARTS, measured_parts
 
 _CONTEXTS = ("training", "validation", "test")
 _PARAM_NAME = re.compile(r"(?!.{251})[\w\-. :]+(/[\w\-. :]+)*")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fm_mlflow.search.fronts import point_of, ranks
 from fm_mlflow.search.proposals import propose
 from fm_mlflow.search.trials import Piece, Trial
-from fm_mlflow.space import Range
+from fm_mlflow.settings.space import Range
 
 NEW_A_ROUND = 6
 """New trials a round: enough for a process to be worth its start, few enough to learn between."""

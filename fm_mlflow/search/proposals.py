@@ -13,7 +13,7 @@ import numpy as np
 from fm_mlflow.errors import InputError
 from fm_mlflow.search.fronts import point_of
 from fm_mlflow.search.trials import Trial
-from fm_mlflow.space import (
+from fm_mlflow.settings.space import (
     Float,
     Int,
     OneOf,

@@ -16,10 +16,10 @@ from rich.table import Column
 from typing_extensions import override
 
 from fm_mlflow import keys
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.listeners import BenchmarkListener, Progress as Told
 from fm_mlflow.naming import training_name
 from fm_mlflow.results.benchmark import BenchmarkTraining
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.terminal.lines import SafeColumn, SafeConsole
 from fm_mlflow.terminal.progress import Lines, LiveProgress, PlainProgress
 

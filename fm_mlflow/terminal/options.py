@@ -10,7 +10,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from fm_mlflow.errors import InputError
-from fm_mlflow.settings import Settings
+from fm_mlflow.settings.base import Settings
 
 _KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: "[BOOLEAN]"}
 

@@ -14,13 +14,13 @@ from rich.table import Column
 from fm_mlflow import keys
 from fm_mlflow.analysis.prose.words import in_row
 from fm_mlflow.analysis.records import DataSet
-from fm_mlflow.config import CHAMPION, PREVIOUS
 from fm_mlflow.results.register import (
     Check,
     Registration,
     Rollback,
     VersionList,
 )
+from fm_mlflow.settings.config import CHAMPION, PREVIOUS
 from fm_mlflow.terminal.lines import (
     SafeConsole,
     grid,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.table import Column
 
 from fm_mlflow.analysis.prose.words import listed
-from fm_mlflow.dataset_setting import BUILTIN
 from fm_mlflow.naming import dataset_title
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results.train import TrainResult
+from fm_mlflow.settings.dataset import BUILTIN
 from fm_mlflow.terminal.lines import (
     SafeConsole,
     browse_commands,

@@ -22,7 +22,7 @@ from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.results.register import GateError
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.model_files import MODEL_FILE, ModelFiles, fetch_model

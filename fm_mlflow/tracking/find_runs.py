@@ -18,12 +18,12 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.seed_design import SeedDesign
-from fm_mlflow.config import LATER_DEFAULTS, NOT_SHAPING
-from fm_mlflow.dataset_setting import last_part
 from fm_mlflow.errors import InputError
-from fm_mlflow.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS
 from fm_mlflow.results.recovery import Verdict
-from fm_mlflow.selection import Selection
+from fm_mlflow.settings.config import LATER_DEFAULTS, NOT_SHAPING
+from fm_mlflow.settings.dataset import last_part
+from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS
+from fm_mlflow.settings.selection import Selection
 from fm_mlflow.tracking.params import unquoted, whole_number
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
 from fm_mlflow.tracking.store import (

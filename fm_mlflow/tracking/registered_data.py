@@ -10,11 +10,11 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import DataSet
-from fm_mlflow.config import CHAMPION, PREVIOUS
 from fm_mlflow.errors import InputError
 from fm_mlflow.escaping import markdown
 from fm_mlflow.process.redaction import redact_named
 from fm_mlflow.results.register import GateError, RegisteredVersion
+from fm_mlflow.settings.config import CHAMPION, PREVIOUS
 from fm_mlflow.tracking.candidate import find_training_run
 from fm_mlflow.tracking.store import pages
 

@@ -18,11 +18,11 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import DataSet
-from fm_mlflow.config import CHAMPION, PREVIOUS, REGISTERED_MODEL
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
 from fm_mlflow.results.register import RegisteredVersion
+from fm_mlflow.settings.config import CHAMPION, PREVIOUS, REGISTERED_MODEL
 from fm_mlflow.tracking import registered_metric, turns
 from fm_mlflow.tracking.model_files import ModelChangedError, check_version, warn_of_no_digest
 from fm_mlflow.tracking.registered_data import (

@@ -9,9 +9,9 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
-from fm_mlflow.config import ReconcileConfig
 from fm_mlflow.process.identity import Presence, ProcessIdentity
 from fm_mlflow.results.recovery import RunningRun, Verdict
+from fm_mlflow.settings.config import ReconcileConfig
 from fm_mlflow.tracking.outbox.journal import is_in_use
 from fm_mlflow.tracking.recovery import cause_of_death
 from fm_mlflow.tracking.store import check_reachable, pages, store_errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
-from fm_mlflow.space import Each, Int
+from fm_mlflow.settings.space import Each, Int
 from fm_mlflow.training.user_source import UnfitError
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.redaction import one_line
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training.array_file import ArrayFile, open_arrays
 
 if TYPE_CHECKING:

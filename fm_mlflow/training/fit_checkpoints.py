@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import keras
 
 from fm_mlflow import keys
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.fitting import FitResult
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training.checkpoint import Checkpoint, CheckpointWriter, Start
 
 if TYPE_CHECKING:

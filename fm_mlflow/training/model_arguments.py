@@ -10,8 +10,8 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BeforeValidator, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from fm_mlflow.errors import InputError, ModelError
-from fm_mlflow.model_reference import BUILTIN_MODELS, ModelReference
-from fm_mlflow.space import Each, Float, Int, OneOf, Range, argument_text
+from fm_mlflow.settings.model_reference import BUILTIN_MODELS, ModelReference
+from fm_mlflow.settings.space import Each, Float, Int, OneOf, Range, argument_text
 from fm_mlflow.training.user_source import UnfitError, check_reference, refused_as
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

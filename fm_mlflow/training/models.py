@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.data.model_io import are_probabilities, to_inputs, to_probabilities
 from fm_mlflow.fitting import Examples, MetricNames
 from fm_mlflow.fitting.keras_fit import Batches
-from fm_mlflow.model_reference import ModelReference
+from fm_mlflow.settings.config import TrainConfig
+from fm_mlflow.settings.model_reference import ModelReference
 from fm_mlflow.training.builtin_models import BUILDERS
 from fm_mlflow.training.compilation import check_metrics, loss_takes, params_of
 from fm_mlflow.training.model_arguments import argument_texts, typed_arguments

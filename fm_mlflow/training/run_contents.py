@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fm_mlflow import keys
-from fm_mlflow.config import NOT_SHAPING, TrainConfig
 from fm_mlflow.data.dataset import Dataset
-from fm_mlflow.dataset_setting import is_own
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.escaping import printable
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.machine import Machine
 from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
-from fm_mlflow.model_reference import ARGUMENT_PREFIX, ModelReference
 from fm_mlflow.naming import run_name
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.report.describe import describe_training
+from fm_mlflow.settings.config import NOT_SHAPING, TrainConfig
+from fm_mlflow.settings.dataset import is_own
+from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX, ModelReference
 
 if TYPE_CHECKING:
     import keras

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.errors import InputError, ModelError
-from fm_mlflow.model_reference import ModelReference
-from fm_mlflow.settings import parse
-from fm_mlflow.space import (
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import TrainConfig
+from fm_mlflow.settings.model_reference import ModelReference
+from fm_mlflow.settings.space import (
     TRAINING_SETTINGS,
     Each,
     Float,
@@ -24,7 +24,7 @@ from fm_mlflow.space import (
     parse_space,
     text_point,
 )
-from fm_mlflow.sweep_config import SweepConfig
+from fm_mlflow.settings.sweep import SweepConfig
 from fm_mlflow.training.builtin_models import BUILDERS
 from fm_mlflow.training.model_arguments import (
     annotated_space,

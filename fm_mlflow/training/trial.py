@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from fm_mlflow import keys
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import figure
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import InputError, ModelError, TrainingError
 from fm_mlflow.measure import measurement
 from fm_mlflow.measure.machine import describe_machine, load_average
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import EVALUATION, FIRST_STEP, MODEL, TRAINING, MemoryMonitor
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training.checkpoint import Start, newest
 from fm_mlflow.training.run_contents import log_costs, log_setting
 

@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import Any, cast
 
 from fm_mlflow.errors import ModelError
-from fm_mlflow.model_reference import MODEL_REFERENCE
 from fm_mlflow.process.redaction import one_line
+from fm_mlflow.settings.model_reference import MODEL_REFERENCE
 
 _ALWAYS_REQUIRED = {"mlflow", "tensorflow", "keras", "numpy", "fm_mlflow"}
 

@@ -14,7 +14,7 @@ from fm_mlflow.analysis.comparison import Comparison, Group, Repeat
 from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import ExampleErrors, Predictions, RunDetails, TrainingRun
-from fm_mlflow.selection import CompareConfig
+from fm_mlflow.settings.selection import CompareConfig
 
 MACHINE = {"cpu": "a", "cores": "2, 2 usable", "versions": "Python 3.11", "load": "0.5"}
 REPEAT = Repeat((), {}, {}, {})

@@ -12,7 +12,7 @@ from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.analysis.verdicts import objective_verdicts
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from tests.analysis.simulated import runs
 
 FLOPS = str(keys.FLOPS_INFERENCE)

@@ -8,7 +8,7 @@ import pytest
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.forecast import Earlier, earlier, forecast, found_difference
-from fm_mlflow.config import BenchmarkConfig
+from fm_mlflow.settings.config import BenchmarkConfig
 from tests.analysis.simulated import compared, runs
 
 IMAGES = 10_000

@@ -6,7 +6,7 @@ import random
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.grouping import group_runs
-from fm_mlflow.selection import Bounds
+from fm_mlflow.settings.selection import Bounds
 from tests.analysis.simulated import grouped, run, runs
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from fm_mlflow import InputError, keys
 from fm_mlflow.analysis.objective import DEFAULT, Objective, Quantity
-from fm_mlflow.selection import Choice, CompareConfig
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.selection import Choice, CompareConfig
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from fm_mlflow.commands.compare import choose
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.registration.seeds import over_examples
 from fm_mlflow.results.compare import CompareResult
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from tests.limits import largest_file
 from tests.outages import Line, Way
 from tests.processes import command_in_this_process

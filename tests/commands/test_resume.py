@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fm_mlflow import InputError, TrackingError, TrainResult, keys, resume, sync, train
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.training.checkpoint import Checkpoint, CheckpointWriter, Progress, newest
 from tests import forked

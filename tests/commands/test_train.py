@@ -22,7 +22,7 @@ from fm_mlflow.analysis.examples import match_examples
 from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.data.dataset import Dataset
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.candidate import find_training_run
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.run_details import load_details

@@ -24,7 +24,7 @@ from fm_mlflow.jobs.heard import Heard
 from fm_mlflow.jobs.places import Places
 from fm_mlflow.jobs.ray_executor import RayConfig, RayExecutor
 from fm_mlflow.jobs.slurm_executor import SlurmConfig, SlurmExecutor
-from fm_mlflow.placement import Placement
+from fm_mlflow.settings.placement import Placement
 from tests import ray_cluster
 from tests.processes import START_SECONDS, is_running, wait_for
 

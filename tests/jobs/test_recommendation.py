@@ -11,7 +11,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.jobs.recommendation import compared_with_default, recommend
 from fm_mlflow.results.sweep import Finalist
-from fm_mlflow.sweep_config import SweepConfig
+from fm_mlflow.settings.sweep import SweepConfig
 from tests.analysis.simulated import compared, correctness, hardness, runs, with_predictions
 
 FLOPS = str(keys.FLOPS_INFERENCE)

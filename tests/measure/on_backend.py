@@ -17,11 +17,11 @@ import numpy as np
 from keras import layers, ops
 
 from fm_mlflow import keys
-from fm_mlflow.config import MEASURED_PARTS
 from fm_mlflow.errors import FlopsError
 from fm_mlflow.measure import MemoryMonitor, profile_flops
 from fm_mlflow.measure.machine import describe_machine
 from fm_mlflow.measure.training import Trained, training_costs
+from fm_mlflow.settings.config import MEASURED_PARTS
 
 BATCH = 4
 

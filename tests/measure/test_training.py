@@ -11,12 +11,12 @@ import pytest
 from keras import layers, ops
 
 from fm_mlflow import keys
-from fm_mlflow.config import MEASURED_PARTS
 from fm_mlflow.measure import energy
 from fm_mlflow.measure.energy import EnergyMonitor
 from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import EVALUATION, TRAINING, MemoryMonitor
 from fm_mlflow.measure.training import Trained, training_costs
+from fm_mlflow.settings.config import MEASURED_PARTS
 from tests.measure.counters import Counting
 
 FLOPS = frozenset({"flops"})

@@ -10,7 +10,6 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.statistics.intervals import Interval
 from fm_mlflow.analysis.statistics.resampling import DifferenceInterval
-from fm_mlflow.config import RegisterConfig
 from fm_mlflow.registration.gates import (
     Contender,
     check_bounds,
@@ -18,6 +17,7 @@ from fm_mlflow.registration.gates import (
     metric_difference,
 )
 from fm_mlflow.results.register import Gate
+from fm_mlflow.settings.config import RegisterConfig
 
 MLP = Contender(0.8705, 469_948, (), "d")
 CNN = Contender(0.8904, 1_442_332, (), "d")

@@ -25,7 +25,7 @@ from fm_mlflow.analysis.comparison import (
 from fm_mlflow.analysis.costs import shown_costs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import RunDetails, SkippedRun, TrainingRun
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from tests.analysis import simulated
 
 HOSTILE = "<script>alert(1)</script>"

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from fm_mlflow import keys
 from fm_mlflow.results.sweep import Finalist, Spent, SweepResult, SweepTrial
-from fm_mlflow.space import Each, Float, Int, OneOf, Range, space_text
-from fm_mlflow.sweep_config import SweepConfig
+from fm_mlflow.settings.space import Each, Float, Int, OneOf, Range, space_text
+from fm_mlflow.settings.sweep import SweepConfig
 
 RANGES: dict[str, Range] = {
     "width": Int(8, 256, log=True),

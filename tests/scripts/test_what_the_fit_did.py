@@ -16,7 +16,7 @@ from fm_mlflow import keys
 from fm_mlflow.errors import InputError
 from fm_mlflow.scripts.fit_observer import Spec
 from fm_mlflow.scripts.fit_surroundings import Given, examples_of_fit
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from tests.scripts.nets import LABELS, Batches, X, Y, classifier, regression
 from tests.stores import Store

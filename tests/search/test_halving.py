@@ -12,7 +12,7 @@ from fm_mlflow.search.fronts import front
 from fm_mlflow.search.halving import NEW_A_ROUND, Search
 from fm_mlflow.search.proposals import importances
 from fm_mlflow.search.trials import Piece, Trial
-from fm_mlflow.space import Float, Int, OneOf, Range
+from fm_mlflow.settings.space import Float, Int, OneOf, Range
 
 SPACE: dict[str, Range] = {
     "width": Int(8, 256, log=True),

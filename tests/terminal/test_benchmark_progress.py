@@ -11,7 +11,7 @@ import pytest
 from fm_mlflow import BenchmarkConfig, BenchmarkTraining, TrainConfig
 from fm_mlflow.listeners import BenchmarkListener, Progress
 from fm_mlflow.report.describe import describe_benchmark
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
 from fm_mlflow.terminal.benchmark_progress import (
     Board,
     LiveBenchmark,

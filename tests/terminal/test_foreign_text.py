@@ -12,7 +12,6 @@ import pytest
 from rich.cells import cell_len
 
 from fm_mlflow.cli import cli, main
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.errors import DataError, FmMlflowError, InputError, TrackingError
 from fm_mlflow.listeners import Progress
 from fm_mlflow.results.benchmark import BenchmarkResult, BenchmarkTraining
@@ -21,6 +20,7 @@ from fm_mlflow.results.predict import PredictResult
 from fm_mlflow.results.recovery import ReconcileResult, SyncResult
 from fm_mlflow.results.register import Registration, Rollback, VersionList
 from fm_mlflow.results.train import TrainResult
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.terminal.benchmark import print_benchmark
 from fm_mlflow.terminal.benchmark_progress import LiveBenchmark, console_benchmark
 from fm_mlflow.terminal.compare import print_compare_result

@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.listeners import Progress
 from fm_mlflow.process.parent import LineReader, Parent
 from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.terminal.lines import SafeConsole
 from fm_mlflow.terminal.progress import (
     LiveProgress,

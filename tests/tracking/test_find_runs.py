@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fm_mlflow import InputError, TrackingError, keys
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import FoundRuns, _config, find_runs
 from fm_mlflow.tracking.run_details import load_details
 from tests.processes import free_port

@@ -11,7 +11,7 @@ import pytest
 
 from fm_mlflow import InputError, compare, keys, runs
 from fm_mlflow.analysis.records import RunDetails
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.candidate import find_training_run
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.run_details import load_details

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pytest
 
 from fm_mlflow.errors import ModelError
-from fm_mlflow.model_reference import BUILTIN_DEFAULTS
-from fm_mlflow.space import Each, Float, Int, OneOf
+from fm_mlflow.settings.model_reference import BUILTIN_DEFAULTS
+from fm_mlflow.settings.space import Each, Float, Int, OneOf
 from fm_mlflow.training.builtin_models import BUILDERS
 from fm_mlflow.training.model_arguments import (
     annotated_space,

@@ -19,12 +19,12 @@ from mlflow.pyfunc import scoring_server
 from pyarrow import parquet
 
 from fm_mlflow import ModelError, predict, train
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.measure import measure_latency
 from fm_mlflow.measure.measurement import metrics
 from fm_mlflow.registration.findings import from_bytes
 from fm_mlflow.registration.fresh_process import measure
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training.compilation import loss_takes, params_of
 from fm_mlflow.training.models import BuiltModel, build_model
 from tests.quick_costs import quick_costs as quick_costs  # a fixture

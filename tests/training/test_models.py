@@ -15,10 +15,10 @@ import pytest
 from keras import layers
 
 from fm_mlflow import ModelError, keys, train
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset
-from fm_mlflow.model_reference import BUILTIN_MODELS
-from fm_mlflow.selection import Choice
+from fm_mlflow.settings.config import TrainConfig
+from fm_mlflow.settings.model_reference import BUILTIN_MODELS
+from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.training.builtin_models import BUILDERS
 from fm_mlflow.training.models import BuiltModel, build_model

@@ -11,8 +11,8 @@ import tensorflow as tf
 from keras import layers
 
 from fm_mlflow import ModelError, resume, train
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training.models import build_model
 from tests.stores import Store
 from tests.trained import DIGITS

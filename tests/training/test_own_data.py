@@ -14,10 +14,10 @@ import tensorflow as tf
 from keras import layers
 
 from fm_mlflow import InputError, ModelError, compare, predict, register, resume, runs, train
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.errors import DataError, FmMlflowError
 from fm_mlflow.fitting import fit
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training.models import BuiltModel, build_model
 from tests.own_data import images, parts, table
 from tests.stores import Store

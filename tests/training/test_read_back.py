@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from fm_mlflow import TrainingError, train
-from fm_mlflow.config import TrainConfig
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.process.confined import ConfinedError
+from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training import read_back, stranger
 from fm_mlflow.training.models import BuiltModel, build_model
 from fm_mlflow.training.read_back import ReadBack

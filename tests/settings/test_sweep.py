@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fm_mlflow.errors import InputError
-from fm_mlflow.settings import parse
-from fm_mlflow.sweep_config import SweepConfig, TrialsConfig
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.sweep import SweepConfig, TrialsConfig
 from tests.processes import command_in_this_process
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fm_mlflow.errors import InputError
-from fm_mlflow.space import (
+from fm_mlflow.settings.space import (
     Each,
     Float,
     Int,

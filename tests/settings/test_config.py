@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from fm_mlflow.config import (
+from fm_mlflow.errors import InputError
+from fm_mlflow.settings.base import Settings, check_id, parse
+from fm_mlflow.settings.config import (
     BenchmarkConfig,
     PredictConfig,
     RegisterConfig,
     SyncConfig,
     TrainConfig,
 )
-from fm_mlflow.errors import InputError
-from fm_mlflow.selection import CompareConfig
-from fm_mlflow.settings import Settings, check_id, parse
+from fm_mlflow.settings.selection import CompareConfig
 
 
 def test_defaults_are_the_reference_protocol() -> None:

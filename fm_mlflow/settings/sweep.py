@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from fm_mlflow import keys
-from fm_mlflow.config import Protocol
 from fm_mlflow.errors import InputError
-from fm_mlflow.model_reference import MODEL_ACCEPTED, ModelReference
-from fm_mlflow.settings import Optional, Settings, check_id
-from fm_mlflow.space import RANGES_ACCEPTED, TRAINING_SETTINGS, parse_space
+from fm_mlflow.settings.base import Optional, Settings, check_id
+from fm_mlflow.settings.config import Protocol
+from fm_mlflow.settings.model_reference import MODEL_ACCEPTED, ModelReference
+from fm_mlflow.settings.space import RANGES_ACCEPTED, TRAINING_SETTINGS, parse_space
 
 SearchedCost = Literal[
     "flops/inference",

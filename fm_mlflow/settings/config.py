@@ -13,17 +13,18 @@ from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from fm_mlflow import keys
-from fm_mlflow.dataset_setting import ACCEPTED, located
 from fm_mlflow.errors import InputError
-from fm_mlflow.model_reference import (
+from fm_mlflow.settings.base import Optional, Settings, parse
+from fm_mlflow.settings.dataset import ACCEPTED, located
+from fm_mlflow.settings.model_reference import (
     BUILTIN_MODELS,
     MODEL_ACCEPTED,
     ModelReference,
     split_models,
     split_settings,
 )
-from fm_mlflow.placement import CHECKPOINT_SECONDS, FLUSH_TIMEOUT, Placement
-from fm_mlflow.selection import (
+from fm_mlflow.settings.placement import CHECKPOINT_SECONDS, FLUSH_TIMEOUT, Placement
+from fm_mlflow.settings.selection import (
     COST,
     LARGER_IS_BETTER,
     LONGEST_METRIC,
@@ -36,7 +37,6 @@ from fm_mlflow.selection import (
     Seeds,
     check_metric,
 )
-from fm_mlflow.settings import Optional, Settings, parse
 
 MEASURED_PARTS = ("flops", "latency", "memory", "energy")
 """Costs that take time to measure; sizes, times and counts are always there."""

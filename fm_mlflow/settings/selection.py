@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError
-from fm_mlflow.settings import Optional, Settings, Words
+from fm_mlflow.settings.base import Optional, Settings, Words
 
 CostName = Literal[
     "flops/training",

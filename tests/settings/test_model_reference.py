@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.errors import InputError
-from fm_mlflow.model_reference import ModelReference, joined_settings, split_models, split_settings
 from fm_mlflow.naming import model_name, training_config
+from fm_mlflow.settings.config import BenchmarkConfig, TrainConfig
+from fm_mlflow.settings.model_reference import (
+    ModelReference,
+    joined_settings,
+    split_models,
+    split_settings,
+)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fm_mlflow.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.errors import InputError
 from fm_mlflow.naming import dataset_title, training_command, training_config
-from fm_mlflow.settings import parse
+from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.config import BenchmarkConfig, TrainConfig
 
 
 @pytest.mark.parametrize(

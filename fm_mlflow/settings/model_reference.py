@@ -13,7 +13,7 @@ from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 from fm_mlflow.errors import InputError
-from fm_mlflow.space import TRAINING_SETTINGS
+from fm_mlflow.settings.space import TRAINING_SETTINGS
 
 BUILTIN_DEFAULTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {"mlp": {"hidden": "256,128"}, "cnn": {"filters": "16,32", "dense": "64"}}

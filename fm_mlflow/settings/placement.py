@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from fm_mlflow.settings import Optional, Settings
+from fm_mlflow.settings.base import Optional, Settings
 
 LOCAL = "local"
 """The executor that runs trainings as processes of this machine."""

@@ -1,0 +1,1 @@
+"""Settings: every option with its default, bounds and description, and how they are checked."""
