@@ -51,8 +51,14 @@ def shortened(text: str, longest: int) -> str:
 
 
 def indented(text: str) -> str:
-    """Return a text of several lines for a log: no line after the first looks like a new record."""
-    return "\n    ".join(map(printable, text.splitlines()))
+    """Return a text of several lines for a log: no line after the first looks like a new record.
+
+    To apply it twice is to apply it once.
+    """
+    first, *others = text.splitlines() or [""]
+    return "\n    ".join(
+        [printable(first), *(printable(each.removeprefix("    ")) for each in others)]
+    )
 
 
 def html(text: str) -> Markup:

@@ -92,7 +92,7 @@ def test_the_notebook_runs_from_top_to_bottom(
     shared: dict[str, Any] = {}
     for cell in code:  # in this process: a kernel would import TensorFlow again
         exec(compile(cell, "notebook", "exec"), shared)
-    assert list(shared["runs"].index) == ["cnn", "mlp"]
+    assert sorted(shared["runs"].index) == ["cnn", "mlp"]
     assert shared["runs"].loc["cnn", "flops/inference"] == 1_442_332
     assert shared["registered"].outcome == "registered"
     assert (tmp_path / "notebook-comparison" / "report.html").is_file()
@@ -103,5 +103,6 @@ def test_the_notebook_is_small_and_shows_its_results() -> None:
     text = (PROJECT / "examples" / "notebook.ipynb").read_text(encoding="utf-8")
     cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
     assert len(text) < 200_000
-    assert all(cell["outputs"] for cell in cells if "import" not in cell["source"][0])
+    silent = [cell["source"][0].split()[0] for cell in cells if not cell["outputs"]]
+    assert silent == ["import", "#"]  # the imports, and what is left to the reader
     assert "/home" not in text

@@ -134,10 +134,12 @@ def _leave_the_original(streams: Sequence[int]) -> None:
             signal.signal(signum, signal.SIG_DFL)
     for number, end in enumerate([fcntl.fcntl(end, fcntl.F_DUPFD, 3) for end in streams]):
         os.dup2(end, number)
+    # Emptied, not closed: libraries that reset themselves at each fork (Arrow) abort where the
+    # descriptors that they know are no more.
+    null = os.open(os.devnull, os.O_RDWR)
     for each in os.listdir("/proc/self/fd"):
-        if int(each) > 2:
-            with suppress(OSError):  # what listed them is closed already
-                os.close(int(each))
+        if int(each) > 2 and int(each) != null:
+            os.dup2(null, int(each), inheritable=False)
     # The original's objects may be in use by a thread that is not here.
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(number, mode, closefd=False, errors="backslashreplace")

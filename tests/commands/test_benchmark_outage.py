@@ -142,7 +142,8 @@ def test_patience_has_an_end(line: Line, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_run_whose_creation_was_not_acknowledged(line: Line) -> None:
     with TrackedRun(keys.KIND_BENCHMARK, "a benchmark") as parent:
-        first, again = (create_child(parent, "mlp", "mlp", 1, "identity") for _ in range(2))
+        first = create_child(parent, "mlp", "mlp", 1, "identity")
+        again = create_child(parent, "mlp", "mlp", 1, "identity", is_repeated=True)
         other = create_child(parent, "mlp", "mlp", 1, "another")
     assert first == again != other
     assert len(children_of(parent.run_id)) == 2

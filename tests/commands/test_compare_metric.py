@@ -42,6 +42,7 @@ def test_errors_are_compared_by_seeds_and_examples(active: Store, metric: str) -
     assert verdict.interval == "over seeds and test examples, both resampled"
     document = json.loads(Path("comparison/comparison.json").read_text())
     assert document["objective"] == {
+        "example": "example",
         "metric": metric,
         "smaller_is_better": True,
         "known_by": "by its name",
@@ -105,9 +106,10 @@ def test_a_metric_of_no_run_names_those_that_there_are(
 
 
 def test_without_a_run_the_metric_is_not_to_blame(active: Store) -> None:
-    code, _, err = command_in_this_process("compare", "--metric", "test_mae", "--models", "none")
-    assert code == 1
-    assert "nothing to compare" in err
+    code, _, err = command_in_this_process("compare", "--metric", "test_mae", "--models", "lass")
+    assert code == 2
+    assert "models: received 'lass', accepted: models of these runs: " in err
+    assert err.endswith("; did you mean 'lasso'?\n")
 
 
 def test_the_command_says_direction_and_what_comes_next(active: Store) -> None:

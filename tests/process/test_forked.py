@@ -29,7 +29,10 @@ with os.fdopen(os.dup(1), "w") as answer:
     json.dump({
         "parts": forked.PARTS, "secret": os.environ.get("SECRET_OF_THE_ORIGINAL"),
         "more": os.environ["MORE"], "folder": os.getcwd(), "path": sys.path[0],
-        "arguments": sys.argv[1:], "files": len(os.listdir("/proc/self/fd")),
+        "arguments": sys.argv[1:], "files": [
+            path for each in os.listdir("/proc/self/fd")
+            if os.path.isfile(path := os.path.realpath(f"/proc/self/fd/{each}"))
+        ],
         "handled": signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL,
         "session": os.getsid(0) == os.getppid(), "temporary": tempfile.gettempdir(),
     }, answer)
@@ -58,7 +61,7 @@ def test_it_has_the_modules_and_neither_environment_files_nor_handlers(
         "folder": str(tmp_path / "work"),
         "path": str(tmp_path / "work"),
         "arguments": ["one"],
-        "files": 5,  # its streams, what answers, and what lists them
+        "files": [],  # the program was open in the original
         "handled": False,
         "session": True,
         "temporary": str(tmp_path / "tmp"),

@@ -164,7 +164,7 @@ def test_what_cannot_be_read_is_judged_by_outputs_and_told(
         ),
         (
             lambda: compiled(net(layers.Activation("sigmoid"), units=1), "binary_crossentropy"),
-            r"one output of shape \(None, 10\); the model gives \(1,\)",
+            r"one output of shape \(None, 10\) .*; the model gives \(1,\)",
         ),
     ],
 )
@@ -270,7 +270,7 @@ def test_a_model_gets_the_type_that_it_declares(digits: Dataset, dtype: str) -> 
     assert inputs.max() == (255 if is_whole else 1)
     (prepared,) = built.examples(digits.test.head(9)).prepare((inputs * (1 if is_whole else 255),))
     np.testing.assert_allclose(prepared, inputs)
-    assert "latency/p50_ms" in metrics(measure_latency(built.model, inputs, seconds=0.01))
+    assert "latency/p50_ms" in metrics(measure_latency(built.model, inputs, seconds=0.2))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "bool", "string"])

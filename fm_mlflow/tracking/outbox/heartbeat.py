@@ -33,8 +33,10 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more; one that is in flight may still arrive."""
+        """Beat no more; one that is in flight for more than a second may still arrive."""
         self._stopping.set()
+        if self._thread is not threading.current_thread() and self._thread.is_alive():
+            self._thread.join(timeout=1)
 
     def _run(self) -> None:
         while not self._stopping.wait(SECONDS):
