@@ -271,9 +271,9 @@ def predict(config: PredictConfig, as_json: bool) -> None:
 
 @_command(ResumeConfig, click.argument("run_id"))
 def resume(config: ResumeConfig, run_id: str, as_json: bool) -> None:
-    """Go on with a training run that was interrupted, or extend it.
+    """Continue a training run that was interrupted, or extend it.
 
-    Takes the run's id or that of its journal (j-...). Goes on from the last checkpoint: on this
+    Takes the run's id or that of its journal (j-...). Continues from the last checkpoint: on this
     machine from the run's journal, else from its artifacts. More epochs extend a finished run.
     """
     from fm_mlflow.commands.resume import resume as resume_training
@@ -314,7 +314,10 @@ def reconcile(config: ReconcileConfig, dry_run: bool, as_json: bool) -> None:
 
 @_command(Settings)
 def doctor(config: Settings, as_json: bool) -> None:  # noqa: ARG001
-    """Check Python, packages, TensorFlow, store, data and journals; exit code 1 if one is wrong."""
+    """Check Python, packages, TensorFlow, store, data and journals.
+
+    Changes nothing. Exit code 1: something has to be put right before a training can work.
+    """
     from fm_mlflow.commands.doctor import doctor as examine
     from fm_mlflow.terminal.doctor import print_doctor
     from fm_mlflow.terminal.progress import console_progress
