@@ -173,7 +173,7 @@ def scheduler(jobs: int) -> None:
         board = PlainBenchmark(null)
         with TrackedRun(keys.KIND_BENCHMARK, "stubs") as run:
             before, began = time.process_time(), time.monotonic()
-            Trainings(run, config, stubs, board, []).run_all()
+            Trainings(run, config, stubs, board, []).run_all(config.trainings())
             cpu = time.process_time() - before - stubs.own_seconds
             wall = time.monotonic() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
