@@ -10,7 +10,7 @@ from fm_mlflow.analysis.costs import COSTS, Cost, incomparable
 from fm_mlflow.analysis.grouping import exceeded
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import capitalised, counted, figure, listed
-from fm_mlflow.analysis.ranking import leading
+from fm_mlflow.analysis.ranking import leading, shown_worse
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.settings.selection import Choice
 
@@ -44,13 +44,17 @@ def choose_best(
         for verdict in verdicts
         if leader.name in (verdict.a, verdict.b) and not verdict.is_shown
     }
-    others = [group for group in candidates if group is not leader and group.name in equals]
+    # Of a pair of which one is worse than a third, nobody asked for more: it can stay open.
+    worse = shown_worse(candidates, verdicts)
+    others = [g for g in candidates if g is not leader and g.name in equals.keys() - worse]
     contenders = [leader, *others]
     cost = next(cost for cost in COSTS if cost.key == choice.cost)
     chosen, why = _cheapest(contenders, cost, objective)
     known = [equals[group.name] for group in others]
     run, which = _run_of(chosen, objective)
-    reason = f"{_rank(chosen, contenders, len(candidates), why, known, objective)} {which}"
+    is_open = any(group.name in equals for group in candidates)
+    rank = _rank(chosen, contenders, len(candidates), why, known, objective, is_open=is_open)
+    reason = f"{rank} {which}"
     names = tuple(group.name for group in contenders)
     return Best(chosen.name, run.run_id, reason, choice.cost, names, excluded, which)
 
@@ -82,6 +86,8 @@ def _rank(
     why: str,
     equals: Sequence[Verdict],
     objective: Objective,
+    *,
+    is_open: bool,
 ) -> str:
     leader = contenders[0]
     statistic = leader.metrics[objective.metric]
@@ -90,9 +96,12 @@ def _rank(
     if candidates == 1:
         return f"The only model to choose from: {objective.title} {value} ({over})."
     if len(contenders) == 1:
+        known = "distinguishable from every other"
+        if is_open:
+            known = "every other is shown to be worse than one of them"
         return (
-            f"The {objective.best} of {candidates} that were compared pair by pair, and "
-            f"distinguishable from every other: {objective.title} {value} ({over})."
+            f"The {objective.best} of {candidates} that were compared pair by pair, and {known}: "
+            f"{objective.title} {value} ({over})."
         )
     others = [group.name for group in contenders[1:]]
     weak = any(verdict.seeds_needed is not None for verdict in equals)

@@ -13,13 +13,18 @@ def leading(groups: Sequence[Group], verdicts: Sequence[Verdict]) -> Group:
     Where groups have different seeds, a mean can be above that of a group that is shown to be
     better: by the seeds that both have.
     """
+    worse = shown_worse(groups, verdicts)
+    return next((group for group in groups if group.name not in worse), groups[0])
+
+
+def shown_worse(groups: Sequence[Group], verdicts: Sequence[Verdict]) -> set[str]:
+    """Return the names of those groups that another of them is shown to be better than."""
     names = {group.name for group in groups}
-    worse = {
+    return {
         verdict.b if verdict.verdict == "a_better" else verdict.a
         for verdict in verdicts
         if verdict.is_shown and {verdict.a, verdict.b} <= names
     }
-    return next((group for group in groups if group.name not in worse), groups[0])
 
 
 def are_equivalent(names: Collection[str], verdicts: Sequence[Verdict], metric: str) -> bool:

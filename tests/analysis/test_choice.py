@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fm_mlflow import keys
@@ -134,3 +135,22 @@ def test_the_run_is_chosen_by_held_out_images_where_there_are_some() -> None:
 def test_nothing_to_choose_from() -> None:
     assert best().model is None
     assert best(runs("a", [None])).reason == "No model has a test accuracy."
+
+
+def test_what_is_worse_than_a_contender_is_none() -> None:
+    # A design gives a model that is worse than another no more seeds: its other pairs stay open.
+    each = (
+        runs("big", five(0.901), metrics={FLOPS: 30.0}),
+        runs("small", five(0.900), metrics={FLOPS: 10.0}),
+        runs("bad", five(0.800), metrics={FLOPS: 1.0}),
+    )
+    objective = Objective.of(Choice())
+    groups = group_runs([run for some in each for run in some], 10, Choice(), objective).groups
+    verdicts = [
+        replace(verdict, verdict="not_distinguishable") if pair == {"big", "bad"} else verdict
+        for verdict in objective_verdicts(groups, TestExamples(0, {}), objective, 0.005)
+        if (pair := {verdict.a, verdict.b})
+    ]
+    decision = choose_best(groups, verdicts, Choice(), objective)
+    assert decision.model == "small"
+    assert decision.contenders == ("big", "small")
