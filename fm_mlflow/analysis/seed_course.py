@@ -106,6 +106,7 @@ def cautious(interval: DifferenceInterval, seeds: int) -> DifferenceInterval:
     fewest = (seeds - 1) / of_seeds**2 if of_seeds else math.inf
     degrees = min(interval.degrees, max(seeds - 1.0, fewest))
     p_value = 2 * float(special.stdtr(degrees, -abs(interval.difference) / interval.error))
+    p_value = max(p_value, 2 * interval.least_p)
     return replace(interval, degrees=degrees, p_value=p_value)
 
 

@@ -112,9 +112,32 @@ def test_a_model_that_is_worse_gets_no_more_seeds() -> None:
     assert found.pairs["a", "c"].seeds == 3
 
 
-def test_identical_results_are_equivalent() -> None:
-    same = [0.9, 0.9, 0.9]  # seeds make no difference at all
-    assert course({"a": same, "b": same}).pairs["a", "b"].decision == "equivalent"
+def test_identical_results_are_equivalent_once_there_are_enough() -> None:
+    # Three of a few rounded values are the same by chance; eight mean that seeds change nothing.
+    few = course({"a": [0.9] * 3, "b": [0.9] * 3})
+    assert (few.state, few.pairs["a", "b"].decision) == ("training", "open")
+    assert course({"a": [0.9] * 8, "b": [0.9] * 8}).pairs["a", "b"].decision == "equivalent"
+
+
+def test_results_without_spread_are_no_proof_of_a_difference() -> None:
+    assert course({"a": [0.9] * 3, "b": [0.91] * 3}).pairs["a", "b"].decision == "open"
+    assert course({"a": [0.9] * 8, "b": [0.91] * 8}).pairs["a", "b"].decision == "second_more"
+    random = np.random.default_rng(3)
+    wrong = 0
+    for _ in range(40):  # of two equal models, logged with two decimals
+        values = {model: random.normal(0.895, 0.003, 20).round(2).tolist() for model in "ab"}
+        wrong += course(values).pairs["a", "b"].decision.endswith("_more")
+    assert wrong <= 2
+
+
+def test_few_images_that_tell_no_models_apart_are_no_proof_of_equivalence() -> None:
+    for count, decision in ((10, "open"), (10_000, "equivalent")):
+        right = np.ones((20, count), dtype=bool)
+        everything, details = with_predictions({"a": right, "b": right})
+        groups = by_model(everything)
+        examples = match_examples(list(groups.values()), details, DEFAULT)
+        found = course_of(groups, examples, DEFAULT, DESIGN)
+        assert found.pairs["a", "b"].decision == decision
 
 
 def test_the_same_seeds_give_the_same_course_whatever_came_later() -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+from typing_extensions import Self
 
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.examples import TestExamples
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.statistics.intervals import Interval, t_quantile
+from fm_mlflow.analysis.statistics.significance import smallest_p
 
 _RESAMPLES = 2000
 _AT_ONCE, _MOST_AT_ONCE = 250, 2**22
@@ -34,6 +36,7 @@ class DifferenceInterval:
         error: Standard error of the difference.
         degrees: Of freedom, of Student's t.
         examples_error: Of the error, what more seeds do not lessen: the choice of test examples.
+        least_p: What no one-sided test goes below, where all runs of either side have one value.
     """
 
     interval: Interval
@@ -44,6 +47,7 @@ class DifferenceInterval:
     error: float = math.nan
     degrees: float = math.nan
     examples_error: float = 0.0
+    least_p: float = 0.0
 
     def p_not_within(self, margin: float) -> float:
         """Return the p-value of two one-sided tests: that the difference is not within ± margin."""
@@ -63,8 +67,23 @@ class DifferenceInterval:
         if math.isnan(self.error):
             return 1.0
         if self.error == 0:
-            return 0.0 if distance > 0 else 1.0
-        return float(special.stdtr(self.degrees, -distance / self.error))
+            return self.least_p if distance > 0 else 1.0
+        return max(self.least_p, float(special.stdtr(self.degrees, -distance / self.error)))
+
+    def without_spread(self, first: int, second: int) -> Self:
+        """Return the interval of runs that all had the same value as the others of their side.
+
+        That says that they differ little, not that they do not: a few rounded values, or shares of
+        few examples, can be the same by chance. What so many runs can show at most is what the
+        permutation test shows.
+
+        Args:
+            first: Runs of the first side.
+            second: Of the second.
+        """
+        least = 1 / math.comb(first + second, first)
+        p_value = max(self.p_value, smallest_p(first, second))
+        return replace(self, least_p=least, p_value=p_value)
 
 
 @dataclass(frozen=True)
@@ -120,6 +139,7 @@ class SeedsAndExamples:
             if group.name in self._examples
         }
         self._count = examples.count
+        self._are_correct = are_correct
         self._objective = objective
 
     def interval(self, a: Group, b: Group) -> DifferenceInterval | None:
@@ -138,15 +158,22 @@ class SeedsAndExamples:
         if len(seeds) == 1:
             ((_, freedom),) = seeds
             seeds = [(spreads[0] ** 2 * (1 / first.n + 1 / second.n), freedom)]
-        degrees = _welch(error**2, [*seeds, (float(np.var(examples)), self._count - 1)])
+        of_examples = float(np.std(examples))
+        if self._are_correct and of_examples < (least := math.sqrt(2) / (self._count + 2)):
+            # That no image told two models apart does not mean that none could: as Bonett and
+            # Price, one more on each side.
+            error = math.sqrt(error**2 + least**2 - of_examples**2)
+            of_examples = least
+        degrees = _welch(error**2, [*seeds, (of_examples**2, self._count - 1)])
         method = f"over seeds and test {self._objective.example}s, both resampled"
         if len(spreads) == 1:
             method += "; the single run is taken to vary with its seed as the others do"
-        return replace(
+        interval = replace(
             _t_interval(first.mean - second.mean, error, degrees, method),
             counts_examples=True,
-            examples_error=float(np.std(examples)),
+            examples_error=of_examples,
         )
+        return interval if any(spreads) else interval.without_spread(first.n, second.n)
 
 
 def seeds_interval(
@@ -186,7 +213,8 @@ def welch_interval(a: Sequence[float], b: Sequence[float], what: str) -> Differe
     else:
         return None
     variance = sum(part for part, _ in parts)
-    return _t_interval(difference, math.sqrt(variance), _welch(variance, parts), method)
+    interval = _t_interval(difference, math.sqrt(variance), _welch(variance, parts), method)
+    return interval if np.ptp(a) or np.ptp(b) else interval.without_spread(n, m)
 
 
 def ratio_of_means(a: Sequence[float], b: Sequence[float]) -> Ratio:
