@@ -99,11 +99,14 @@ def forecast(config: BenchmarkConfig, images: int, known: Earlier) -> tuple[str,
 
     Args:
         config: Of the benchmark.
-        images: Of the test set; 0 where models predict numbers, whose spread nobody can assume.
+        images: Of the test set; 0 where models predict numbers, whose spread nobody can assume, as
+            of any metric but the accuracy.
         known: What earlier runs say.
     """
     pairs = math.comb(len(config.model_names), 2)
-    decide = () if pairs == 0 or images == 0 else _can_decide(config, images, known, pairs)
+    is_accuracy = config.metric in ("", keys.TEST_ACCURACY) and not config.smaller_is_better
+    is_known = pairs and images and is_accuracy
+    decide = _can_decide(config, images, known, pairs) if is_known else ()
     return (*decide, _cost(config, known))
 
 
