@@ -110,7 +110,7 @@ def course_of(
             for b in models[index + 1 :]
         }
 
-    return follow(design, look, objective.smaller_is_better)
+    return follow(design, look, design.less_is_better(objective.smaller_is_better))
 
 
 def _first_seeds(group: Group | None, seeds: int, objective: Objective) -> Group | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
@@ -24,6 +24,7 @@ class SeedDesign(BaseModel):
     Attributes:
         models: Between which it decides.
         metric: By which it decides; empty: test_accuracy, of numbers test_mae.
+        better: Which of two values is, if that was asked for; empty: as the metric's name says.
         max_seeds: Of each model, at most.
         margin: Two models are equivalent whose difference is less: of an accuracy a share of the
             test images, of another metric a share of its value.
@@ -34,6 +35,7 @@ class SeedDesign(BaseModel):
 
     models: tuple[_Name, ...] = Field(min_length=2, max_length=1000)
     metric: str = Field("", max_length=250)
+    better: Literal["", "smaller", "larger"] = ""
     max_seeds: int = Field(ge=FEWEST_SEEDS, le=MOST_SEEDS)
     margin: float = Field(gt=0, le=1)
     alpha: float = Field(ge=1e-4, le=0.5)
@@ -48,6 +50,14 @@ class SeedDesign(BaseModel):
         if not self.metric:
             return metric in (keys.TEST_ACCURACY, keys.TEST_MAE)
         return metric == self.metric
+
+    def less_is_better(self, by_name: bool) -> bool:
+        """Whether it takes less of its metric for better.
+
+        Args:
+            by_name: Whether the metric's name says so.
+        """
+        return self.better == "smaller" if self.better else by_name
 
     @property
     def pairs(self) -> int:

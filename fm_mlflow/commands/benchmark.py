@@ -147,6 +147,8 @@ def benchmark(
                     comparison = _compare(config, trainings, progress)
                 except InputError as error:  # only the trainings tell which metrics there are
                     again = _again(config.model_copy(update={"metric": ""}), run.run_id)
+                    if design is not None:  # it decides by its metric, when it is resumed, too
+                        again = f"fm-mlflow compare --runs {','.join(trainings.finished_ids)}"
                     raise ComparisonError(
                         f"{error}; compare them with: {again} --metric NAME"
                     ) from error
@@ -207,10 +209,10 @@ def _trainings_before(config: BenchmarkConfig, digest: str) -> Sequence[StoredRu
     parent = read_run(config.resume, "resume")
     if (there := parent.tags.get(keys.DATASET_DIGEST, digest)) != digest:
         raise InputError("dataset", digest, f"the data of benchmark {config.resume}: {there}")
-    if (design := design_of(config)) and design != SeedDesign.read(
-        parent.tags.get(keys.DESIGN, "")
-    ):
-        accepted = f"that of benchmark {config.resume}, which decides by it"
+    design, tag = design_of(config), parent.tags.get(keys.DESIGN)
+    # One that ended before it had said its design has trained nothing by it.
+    if design is not None and tag is not None and design != SeedDesign.read(tag):
+        accepted = f"that of benchmark {config.resume}, and its direction: it decides by them"
         raise InputError("metric", config.metric, accepted)
     set_aside_handed_over_run(f"resume of {parent.name}")
     before = children_of(config.resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from fm_mlflow.analysis.design_verdicts import course_of
 from fm_mlflow.analysis.examples import match_examples
@@ -27,9 +28,13 @@ def design_of(config: BenchmarkConfig) -> SeedDesign | None:
     """Return the design of a benchmark; None where the number of seeds is given."""
     if config.seeds != "auto":
         return None
+    asked: Literal["", "smaller", "larger"] = "larger" if config.larger_is_better else ""
+    if config.smaller_is_better:
+        asked = "smaller"
     return SeedDesign(
         models=tuple(redact(model) for model in config.model_names),
         metric=config.metric,
+        better=asked,
         max_seeds=config.max_seeds,
         margin=config.margin,
         alpha=config.alpha,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,21 @@ def test_a_model_that_is_worse_gets_no_more_seeds() -> None:
     assert found.state == "limit"
     assert found.pairs["a", "b"].seeds == 6
     assert found.pairs["a", "c"].seeds == 3
+
+
+def test_the_direction_that_was_asked_for_is_part_of_the_design() -> None:
+    values = {"a": [0.9, 0.901, 0.899], "b": [0.5, 0.501, 0.499], "c": [0.5, 0.501, 0.499]}
+    shared: dict[str, Any] = {
+        "models": ("a", "b", "c"),
+        "max_seeds": 20,
+        "margin": 0.005,
+        "alpha": 0.05,
+    }
+    more, less = SeedDesign(**shared), SeedDesign(**shared, better="smaller")
+    assert more != less
+    assert SeedDesign.read(less.model_dump_json()) == less
+    assert course(values, more).seeds == {"a": 3, "b": 3, "c": 3}
+    assert course(values, less).seeds == {"a": 3, "b": 4, "c": 4}
 
 
 def test_identical_results_are_equivalent_once_there_are_enough() -> None:
