@@ -86,8 +86,15 @@ class SeedRounds:
             before = len(self._trainings.outcomes)
             self._trainings.run_all(self._config.trainings(seeds))
             self._settle()
-            is_over = course.state != "training" or len(self._trainings.outcomes) == before
-            if is_over or any(outcome.error for outcome in self._trainings.outcomes):
+            if any(outcome.error for outcome in self._trainings.outcomes):
+                return
+            if course.state != "training":
+                return
+            if len(self._trainings.outcomes) == before:  # a loss that was not finite, say
+                self._progress.notice(
+                    f"the rounds end undecided: a finished training has no {self._trainings.metric}"
+                    ", or was not trained as the others of its model"
+                )
                 return
 
     def _course(self) -> Course:
