@@ -207,6 +207,18 @@ def test_compare_gives_the_verdict_of_the_design() -> None:
     assert "How many seeds a and b got was decided by results" in comparison.warnings[0]
 
 
+def test_the_headline_is_of_the_seeds_that_decided() -> None:
+    design = SeedDesign(models=("a", "b", "c"), max_seeds=4, margin=0.001, alpha=0.05)
+    made = [
+        *runs("a", [0.9, 0.901, 0.899, 0.1], benchmark="x", design=design),
+        *runs("b", [0.8, 0.801, 0.799], benchmark="x", design=design),
+        *runs("c", [0.7, 0.701, 0.699], benchmark="x", design=design),
+    ]
+    found = compared(made)
+    assert found.best.model == "a"
+    assert "10 points more accurate than b" in found.headline
+
+
 def test_of_a_fixed_number_of_seeds_too_the_difference_can_be_within_the_margin() -> None:
     random = np.random.default_rng(6)
     a, b = (random.normal(0.9, 0.001, 8).tolist() for _ in range(2))

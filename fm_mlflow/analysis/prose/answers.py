@@ -10,7 +10,7 @@ from fm_mlflow.analysis.comparison import Answer, ByClass, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS, Cost, shown_costs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import figure, listed, nearly_equal, times
-from fm_mlflow.analysis.ranking import leading
+from fm_mlflow.analysis.ranking import leading, shown_worse
 from fm_mlflow.analysis.records import RunDetails
 
 _CONVOLUTION = "Why is a convolutional network generally better for images?"
@@ -38,7 +38,9 @@ def _leads(ranked: Sequence[Group], verdicts: Sequence[Verdict], objective: Obje
         for verdict in by_metric
         if leader in (verdict.a, verdict.b)
     }
-    equals = [n for n, verdict in against.items() if not verdict.is_shown]
+    still = [n for n, verdict in against.items() if not verdict.is_shown]
+    worse = shown_worse(ranked, by_metric)
+    equals = [name for name in still if name not in worse] or still
     head = f"{_scored(first, objective)} is the {objective.best} of {len(ranked):,} models"
     if not equals:
         rest = "" if len(against) == len(ranked) - 1 else f" of the {len(against)} next"

@@ -44,11 +44,11 @@ def headline(
         return f"Take {best.model}: no other of {len(ranked):,} models is within the bounds."
     chosen = next(group for group in ranked if group.name == best.model)
     price = _price(chosen, other, verdicts, best)
+    verdict = _between(chosen, other, verdicts, objective.metric)
     if len(best.contenders) == 1:
         of_all = f", the next of {len(ranked):,} models" if len(ranked) > 2 else ""
-        return f"Take {best.model}: {_gain(chosen, other, objective)}{of_all}{price}."
+        return f"Take {best.model}: {_gain(chosen, other, verdict, objective)}{of_all}{price}."
     equals = listed([name for name in best.contenders if name != best.model], _MOST_CONTENDERS)
-    verdict = _between(chosen, other, verdicts, objective.metric)
     few = " by so few seeds" if verdict is not None and verdict.seeds_needed is not None else ""
     alike = f"not distinguishable from {equals} in {objective.short}{few}"
     if are_equivalent(best.contenders, verdicts, objective.metric):
@@ -94,9 +94,11 @@ def _between(a: Group, b: Group, verdicts: Sequence[Verdict], metric: str) -> Ve
     return next((v for v in verdicts if v.metric == metric and {v.a, v.b} == pair), None)
 
 
-def _gain(chosen: Group, other: Group, objective: Objective) -> str:
+def _gain(chosen: Group, other: Group, verdict: Verdict | None, objective: Objective) -> str:
     metric = objective.metric
     gap = abs(chosen.metrics[metric].mean - other.metrics[metric].mean)
+    if verdict is not None and verdict.looked_at_seeds is not None:
+        gap = abs(verdict.difference)  # the chosen may have had more seeds since
     if objective.is_accuracy:
         return f"{_short(100 * gap)} points more accurate than {other.name}"
     return (
