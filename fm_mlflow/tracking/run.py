@@ -272,7 +272,7 @@ class TrackedRun(Recorder):
                 error = None  # whoever has it will say how it ended
             if error is not None:
                 self.set_tags({keys.ERROR: one_line(error)})
-            if self._long_params:
+            if self._long_params and is_ours:
                 self._log_long_params()
             if self._owned:
                 if is_ours:
