@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _OF_THIS_CALL = {
     *("jobs", "resume", "data_dir", "flush_timeout", "output", "warm", "measure"),
+    "checkpoint_seconds",
     *("budget_flops", "budget_minutes", "finalists", "seeds"),
 }
 """Settings that do not shape the search: each call of a sweep has its own."""

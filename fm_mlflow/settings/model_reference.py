@@ -102,12 +102,23 @@ def split_models(text: str) -> tuple[str, ...]:
     """
     models: list[str] = []
     for part in text.split(","):
-        name = re.split(r"[?#]", part.strip())[0]
-        if models and "?" in models[-1] and not is_model_name(name):
+        if models and _has_arguments(models[-1]) and not _begins_a_model(part.strip()):
             models[-1] += f",{part}"
         else:
             models.append(part)
     return tuple(model.strip() for model in models)
+
+
+def _has_arguments(model: str) -> bool:
+    marks = (match.start() for match in re.finditer(r"\?", model))
+    return any(is_model_name(model[:at].strip()) for at in marks)
+
+
+def _begins_a_model(part: str) -> bool:
+    """Tell whether what follows a comma after an argument is a model, no more of the argument."""
+    ends = (match.start() for match in re.finditer(r"[?#]|$", part))
+    # An ampersand begins the next argument, whose value may hold a colon.
+    return any(is_model_name(part[:at]) and "&" not in part[:at] for at in ends)
 
 
 def split_settings(entry: str) -> tuple[str, dict[str, str]]:

@@ -112,6 +112,8 @@ def argument_text(value: Any) -> str:
     Raises:
         ValueError: It has none.
     """
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # of NumPy
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, str)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shlex
 import shutil
 import tempfile
@@ -23,12 +24,15 @@ from fm_mlflow.process.file_lock import FileLock, LockedError
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.journal import Journal, open_journal
+from fm_mlflow.tracking.outbox.remote_run import journal_of
 from fm_mlflow.tracking.outbox.roots import confined, lock_folder
 from fm_mlflow.tracking.outbox.schema import excerpt
 from fm_mlflow.tracking.ownership import Resumption
 from fm_mlflow.tracking.recovery import journal_uri
 from fm_mlflow.tracking.running import judge
 from fm_mlflow.tracking.store import StoreUnavailableError, check_reachable, store_errors
+
+_log = logging.getLogger(__name__)
 
 _SILENT_SECONDS = 120
 """Another host's run that has shown nothing for so long is taken over when a person says so."""
@@ -80,21 +84,44 @@ def resumable(
     name = hashlib.sha256(run_id.encode(errors="backslashreplace")).hexdigest()[:32]
     with ExitStack() as stack:
         lock = FileLock(lock_folder() / f".run-{name}.lock")
+        journal = None
         try:
             lock.acquire()
             stack.callback(lock.release)
-            journal = open_journal(run_id)
+            journal = _opened(run_id, stack)
         except LockedError as error:
-            raise TrackingError(f"run {run_id} is in use: {error}") from error
+            if not take_over:
+                raise TrackingError(f"run {run_id} is in use: {error}") from error
+            # By a process that was cut off, and still has it: as if it were another machine's.
         if journal is not None:
-            stack.callback(journal.close)
             store = store or journal_uri(journal, f"resume {shlex.quote(run_id)}")
         if store:
             stack.enter_context(_active(store))
         run = _stored_run(run_id, journal, kind, take_over)
+        owner = journal_of(run.data.tags) if run else None
+        if journal is not None and owner not in (None, journal.journal_id):
+            _log.warning(
+                "the journal %s is left alone: run %s went on with another one, and what this one "
+                "holds would be there twice",
+                *(journal.folder, run_id),
+            )
+            try:
+                journal = _opened(str(owner), stack)
+            except LockedError as error:
+                if not take_over:
+                    raise TrackingError(f"run {run_id} is in use: {error}") from error
+                journal = None
         downloads = Path(tempfile.mkdtemp(prefix="fm_mlflow-"))
         stack.callback(shutil.rmtree, downloads, ignore_errors=True)
         yield _describe(journal, run, downloads)
+
+
+def _opened(name: str, stack: ExitStack) -> Journal | None:
+    """Open the journal of a run, if it is here, until a stack ends."""
+    journal = open_journal(name)
+    if journal is not None:
+        stack.callback(journal.close)
+    return journal
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.delivery import CHECKPOINT_SECONDS
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.lease import Lease
-from fm_mlflow.tracking.outbox.remote_run import utc_now
+from fm_mlflow.tracking.outbox.remote_run import LeaseLostError, utc_now
 from fm_mlflow.tracking.outbox.roots import lock_folder, sync_command
 from fm_mlflow.tracking.ownership import Resumption, take_over
 from fm_mlflow.tracking.params import whole_number
@@ -267,22 +267,24 @@ class TrackedRun(Recorder):
         status = status_after(error)
         # The run is complete: an interruption changes nothing from here on.
         with shield(forget=error is None):
-            is_ours = self._courier is None or not self._courier.lost
-            if not is_ours:
-                error = None  # whoever has it will say how it ended
-            if error is not None:
-                self.set_tags({keys.ERROR: one_line(error)})
-            if self._long_params:
-                self._log_long_params()
-            if self._owned:
-                if is_ours:
-                    self._append(records.End(status, self._now()), durable=True)
-                if self._active:
-                    self._leave(status)
+            if not self.is_lost:
+                # Else, and if it is found out now, whoever has it will say how it ended.
+                with contextlib.suppress(LeaseLostError):
+                    self._note_end(status, error)
+            if self._owned and self._active:
+                self._leave(status)
             if self._crash_trace is not None:
                 faulthandler.disable()
                 self._crash_trace.close()
         self._flush(_FLUSH_SECONDS_INTERRUPTED if status == keys.KILLED else self._flush_timeout)
+
+    def _note_end(self, status: str, error: BaseException | None) -> None:
+        if error is not None:
+            self.set_tags({keys.ERROR: one_line(error)})
+        if self._long_params:
+            self._log_long_params()
+        if self._owned:
+            self._append(records.End(status, self._now()), durable=True)
 
     def _flush(self, seconds: float) -> None:
         if self._courier is None:

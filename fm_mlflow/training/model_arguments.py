@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, get_args, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
@@ -14,8 +15,12 @@ from fm_mlflow.settings.model_reference import BUILTIN_MODELS, ModelReference
 from fm_mlflow.settings.space import Each, Float, Int, OneOf, Range, argument_text
 from fm_mlflow.training.user_source import UnfitError, check_reference, refused_as
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_SEQUENCES = (tuple, list)
+_KINDS = {
+    **{int: "a whole number", float: "a number", bool: "true or false", str: "text"},
+    type(None): "none",
+}
+_SEQUENCES = (tuple, list, Sequence)
+_UNIONS = (Union, UnionType)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -179,20 +184,23 @@ def _type_of(parameter: inspect.Parameter) -> Any:
     if isinstance(annotation, Float):
         return float
     if isinstance(annotation, Each):
-        return tuple[Any, ...]
+        kinds = {int if isinstance(part, Int) else float for part in annotation.parts}
+        return tuple[kinds.pop() if len(kinds) == 1 else Any, ...]  # type: ignore[misc]
     if isinstance(annotation, OneOf):
         annotation = _common_type(annotation.choices)
+    default = parameter.default
     if annotation is inspect.Parameter.empty or isinstance(annotation, str):
-        default = parameter.default
         known = default is not inspect.Parameter.empty and default is not None
         annotation = _common_type([default]) if known else Any
+    elif annotation in _SEQUENCES and isinstance(default, (tuple, list)):
+        annotation = _common_type([default])  # which says what its elements are
     return annotation
 
 
 def _common_type(values: Any) -> Any:
     kinds = {type(value) for value in values}
     kind = kinds.pop() if len(kinds) == 1 else Any
-    if kind in _SEQUENCES:
+    if kind in (tuple, list):
         elements = {type(part) for value in values for part in value}
         element = elements.pop() if len(elements) == 1 else Any
         return tuple[element, ...] if kind is tuple else list[element]  # type: ignore[valid-type]
@@ -218,10 +226,25 @@ def _split(kind: Any, value: Any) -> Any:
     if isinstance(value, str):
         if value == "none" and type(None) in get_args(kind):
             return None
-        sequences = (kind, *get_args(kind))
-        if any((get_origin(each) or each) in _SEQUENCES for each in sequences):
-            return [part.strip() for part in value.split(",")] if value else []
+        kinds = [kind, *(get_args(kind) if get_origin(kind) in _UNIONS else ())]
+        for each in kinds:
+            if get_origin(each) is Literal:
+                for choice in get_args(each):
+                    if _choice_text(choice) == value:
+                        return choice
+        for each in kinds:
+            if (get_origin(each) or each) in _SEQUENCES:
+                parts = [part.strip() for part in value.split(",")] if value else []
+                is_said = set(get_args(each)) - {Any, ...}
+                return parts if is_said else [_guessed(part) for part in parts]
     return value
+
+
+def _choice_text(choice: Any) -> str:
+    try:
+        return argument_text(choice)
+    except ValueError:  # a member of an enumeration, say
+        return str(choice)
 
 
 def _guessed(text: str) -> Any:
@@ -240,7 +263,9 @@ def _words(kind: Any) -> str:
     if (get_origin(kind) or kind) in _SEQUENCES:
         element = next(iter(get_args(kind)), Any)
         return f"values with commas, each {_KINDS.get(element, 'a number or text')}"
-    return "one of " + ", ".join(map(str, get_args(kind))) if get_args(kind) else "a value"
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(_choice_text, get_args(kind)))
+    return " or ".join(map(_words, get_args(kind))) if get_origin(kind) in _UNIONS else "a value"
 
 
 def _unknown(name: str, parameters: Mapping[str, inspect.Parameter]) -> str:

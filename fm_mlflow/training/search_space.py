@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fm_mlflow.errors import InputError, ModelError
+from fm_mlflow.process.redaction import HIDDEN, redact
 from fm_mlflow.settings.base import parse
 from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.settings.model_reference import ModelReference
@@ -75,7 +76,9 @@ def search_space(config: SweepConfig) -> SearchSpace:
         first = {
             name: _first(each) for name, each in ranges.items() if name not in TRAINING_SETTINGS
         }
-        typed_arguments(function, {**first, **reference.arguments})  # all others have values
+        given = {**first, **reference.arguments}
+        typed_arguments(function, given)  # all others have values
+        _check_not_hidden(reference.name, given)
         try:
             arguments = argument_texts(typed_arguments(function, reference.arguments))
         except UnfitError:  # one that is searched has no default
@@ -125,6 +128,19 @@ def _of_model(
     }
     own = {name: each for name, each in asked.items() if name not in TRAINING_SETTINGS}
     return {name: fitted_range(function, name, each) for name, each in {**annotated, **own}.items()}
+
+
+def _check_not_hidden(name: str, arguments: Mapping[str, str]) -> None:
+    """Refuse arguments that the store would not show: trials are read from there.
+
+    Raises:
+        UnfitError: One has the name of a secret, or looks like one.
+    """
+    for argument, value in arguments.items():
+        text = str(ModelReference(name, {argument: value}))
+        if HIDDEN in redact(text):
+            accepted = "arguments whose names and values are not those of a secret"
+            raise UnfitError(f"{accepted}, which is hidden in the store; not {argument}")
 
 
 def _of_training(name: str, asked: Range) -> Range:

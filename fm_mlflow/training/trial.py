@@ -92,6 +92,7 @@ def run_trial(
             keys.KIND_TRIAL,
             name,
             flush_timeout=config.flush_timeout,
+            checkpoint_seconds=config.checkpoint_seconds,
             notice=notice,
             settings=config.model_dump(),
             resumption=start.resumption,
@@ -163,7 +164,8 @@ def _start(run_id: str, epochs: int, load: float | None) -> Iterator[Start]:
         finally:
             os.environ.pop("MLFLOW_RUN_ID", None)
         return
-    with resumable(run_id, kind=keys.KIND_TRIAL) as found:
+    # Whoever starts this process knows that the one before has ended, or was cut off.
+    with resumable(run_id, kind=keys.KIND_TRIAL, take_over=True) as found:
         checkpoint = newest(found.folders)
         parts = found.parts + 1
         found.resumption.tags[keys.PARTS] = str(parts)

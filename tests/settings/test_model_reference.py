@@ -46,6 +46,19 @@ def test_values_of_any_text_survive_in_lists_of_models() -> None:
     assert [ModelReference.parse(model).arguments["v"] for model in models] == values
 
 
+@pytest.mark.parametrize(
+    "models",
+    [
+        ("x.py:f?sizes=64,32&init=keras:zeros", "cnn"),
+        ("wh?t/b.py:build", "x#1/c.py:f"),
+        ("cnn?filters=8,16", "wh?t/b.py:build?width=3", "mlp"),
+        ("a.py:f#learning_rate=0.1", "b.py:g?x=2,3", "c.py:f"),
+    ],
+)
+def test_lists_of_models_are_split_between_models_only(models: tuple[str, ...]) -> None:
+    assert split_models(",".join(models)) == models
+
+
 def test_a_benchmark_gives_models_settings_of_their_own() -> None:
     entry = joined_settings("cnn?filters=8,16", {"learning_rate": 0.003, "batch_size": 32})
     config = BenchmarkConfig(models=f"cnn,{entry}", seeds=1, batch_size=128)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import pytest
 
 from fm_mlflow.errors import ModelError
 from fm_mlflow.settings.model_reference import BUILTIN_DEFAULTS
 from fm_mlflow.settings.space import Each, Float, Int, OneOf
+from fm_mlflow.settings.sweep import SweepConfig
 from fm_mlflow.training.builtin_models import BUILDERS
 from fm_mlflow.training.model_arguments import (
     annotated_space,
@@ -17,6 +20,7 @@ from fm_mlflow.training.model_arguments import (
     fitted_range,
     typed_arguments,
 )
+from fm_mlflow.training.search_space import search_space
 from fm_mlflow.training.user_source import UnfitError
 
 if TYPE_CHECKING:
@@ -45,6 +49,36 @@ def test_text_becomes_what_the_annotations_say() -> None:
         **{"width": 52, "rate": 1.0, "kind": "gelu", "sizes": (1, 2, 3), "plain": 5},
         **{"top": None, "norm": True, "marked": "b"},
     }
+
+
+def more(  # type: ignore[no-untyped-def]
+    depth: Literal[2, 4] | None = 2,
+    flag: Literal[True, False] = True,
+    bare: tuple = (4, 8),  # type: ignore[type-arg]
+    each: Each(Int(4, 32), Int(8, 64)) = (4, 8),  # type: ignore[valid-type]
+    mixed=(4, 0.5),
+    abstract: Sequence[int] = (4,),
+    mark: Annotated[list, Each(Int(4, 32))] = [4],  # type: ignore[type-arg] # noqa: B006
+) -> keras.Model: ...
+
+
+def test_elements_and_choices_have_types_too() -> None:
+    given = {
+        **{"depth": "4", "flag": "false", "bare": "1,2", "each": "5,6", "mixed": "7,0.25"},
+        **{"abstract": "9,10", "mark": "11"},
+    }
+    assert typed_arguments(more, given) == {
+        **{"depth": 4, "flag": False, "bare": (1, 2), "each": (5, 6), "mixed": (7, 0.25)},
+        **{"abstract": [9, 10], "mark": [11]},
+    }
+    assert typed_arguments(more, {"depth": "none"})["depth"] is None
+    with pytest.raises(UnfitError, match="one of 2, 4 or none for its argument depth"):
+        typed_arguments(more, {"depth": "3"})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    values = {"a": np.float64(0.5), "b": (np.int64(3), 4), "c": np.bool_(True)}
+    assert argument_texts(values) == {"a": "0.5", "b": "3,4", "c": "true"}
 
 
 def test_what_is_not_given_has_its_default() -> None:
@@ -101,3 +135,17 @@ def test_built_in_models_are_checked_before_anything_starts() -> None:
     for model in ("cnn?filter=8", "mlp?hidden=wide", "missing.py:build?width=1"):
         with pytest.raises(ModelError):
             check_model(model)
+
+
+def hidden(low_pass: float = 0.25, key: str = "own", width: int = 3) -> keras.Model: ...
+
+
+@pytest.mark.parametrize(
+    ("arguments", "space", "name"),
+    [("", "low_pass=0.1:0.5", "low_pass"), ("?key=dense", "width=1:3", "key")],
+)
+def test_a_sweep_refuses_what_its_store_would_hide(arguments: str, space: str, name: str) -> None:
+    model = f"{__name__}:hidden{arguments}"
+    with pytest.raises(ModelError, match=f"hidden in the store; not {name}"):
+        search_space(SweepConfig(model=model, space=space))
+    assert search_space(SweepConfig(model=f"{__name__}:hidden", space="width=1:3")).is_inside

@@ -121,7 +121,7 @@ class Delivery:
             state.position = 0
             self.journal.save_state()
         if retry_refused:
-            self.run.check_not_taken_over()
+            self.check_owner()
         try:
             self._next_look = -math.inf
             while state.position < len(self.journal.records):
@@ -145,7 +145,14 @@ class Delivery:
 
         Raises:
             LeaseLostError: Another process has taken it over.
+            RunGoneError: The same, found by `sync`.
         """
+        if not self._is_repeated:
+            # Its process has ended, so that the journal's lock and the run's tag say whose it is. A
+            # process that was killed as it took the run over may have left a lease, and no more.
+            self.run.check_not_taken_over()
+            self._next_look = time.monotonic() + _LEASE_SECONDS
+            return
         if self._lease is None or self.journal.state.run_id is None:
             return
         tags = self.run.tags()

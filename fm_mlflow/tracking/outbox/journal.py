@@ -23,7 +23,7 @@ from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.file_lock import FileLock
 from fm_mlflow.process.regular_file import open_regular
-from fm_mlflow.tracking.outbox.journal_file import encoded, read_records
+from fm_mlflow.tracking.outbox.journal_file import encoded, read_first, read_records
 from fm_mlflow.tracking.outbox.records import Record, RunStart
 from fm_mlflow.tracking.outbox.roots import (
     RECORDS_FILE,
@@ -281,8 +281,20 @@ def open_journal(run_id: str) -> Journal | None:
 
 
 def stored_run_id(folder: Path) -> str | None:
-    """Return the id of a journal's run in the store, without opening the journal."""
-    return State.read(folder).run_id
+    """Return the id of a journal's run in the store, without opening the journal.
+
+    Of a run that was joined while the store did not answer, only the header says it.
+    """
+    return State.read(folder).run_id or _joined_run_id(folder)
+
+
+def _joined_run_id(folder: Path) -> str | None:
+    try:
+        with open_regular(folder / RECORDS_FILE) as file:
+            first = read_first(file)
+    except (OSError, RecordError):
+        return None
+    return first.run_id if isinstance(first, RunStart) else None
 
 
 def is_in_use(run_id: str) -> bool:

@@ -99,6 +99,17 @@ def read_records(file: FileIO) -> Contents:
     return found
 
 
+def read_first(file: BufferedReader) -> Record | None:
+    """Return the first record; None where there is none.
+
+    Raises:
+        RecordError: It cannot be read.
+    """
+    line = file.readline(_LONGEST_LINE)
+    number, record = _decoded(line, len(line)) if line.endswith(b"\n") else (None, None)
+    return record if not number else None
+
+
 def _lines(file: FileIO) -> Iterator[tuple[bytes, int]]:
     """Give the whole lines and their lengths; of one that is too long, a part.
 

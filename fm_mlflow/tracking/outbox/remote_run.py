@@ -150,8 +150,8 @@ class RemoteRun:
         Raises:
             RunGoneError: One has: what this journal holds would undo what that one logged.
         """
-        owner = self.tags().get(keys.JOURNAL, self.folder.name)
-        if owner != self.folder.name:
+        owner = journal_of(self.tags())
+        if owner not in (None, self.folder.name):
             raise RunGoneError(
                 f"the run was resumed with the journal {excerpt(owner)}, and what this one holds "
                 f"would undo that; delete {self.folder} unless you need it"
@@ -222,6 +222,16 @@ class RemoteRun:
     def _params(self) -> dict[str, str]:
         with self.errors("read the run"):
             return dict(self.client.get_run(self.run_id).data.params)
+
+
+def journal_of(tags: Mapping[str, str]) -> str | None:
+    """Return the journal of a run by its tags; None where no process has opened it yet.
+
+    What created it for another process to open left the identity of its request there, which
+    no folder can be called (`create_child`).
+    """
+    name = tags.get(keys.JOURNAL, "/")
+    return None if "/" in name else name
 
 
 def check_sizes(folder: Path, files: Mapping[str, int]) -> None:

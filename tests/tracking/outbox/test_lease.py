@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ import pytest
 from fm_mlflow import TrackingError, keys, resume, sync, train
 from fm_mlflow.errors import Interrupted
 from fm_mlflow.process.signals import guard
-from fm_mlflow.tracking.outbox import heartbeat
+from fm_mlflow.tracking import run as tracked_run
+from fm_mlflow.tracking.outbox import heartbeat, remote_run
 from fm_mlflow.tracking.outbox.lease import Lease
 from fm_mlflow.tracking.outbox.records import Batch, Reopen, RunStart
 from fm_mlflow.tracking.outbox.remote_run import LeaseLostError
+from fm_mlflow.tracking.resumption import resumable
 from fm_mlflow.tracking.run import TrackedRun
+from fm_mlflow.tracking.store import StoreUnavailableError
 from tests import forked
 from tests.commands.test_resume import StopsAt
 from tests.processes import START_SECONDS, wait_for
@@ -71,6 +76,7 @@ def test_what_is_logged_after_another_took_it_over_is_not_delivered(store: Store
         client, run_id = store.client, run.run_id
         wait_for(lambda: bool(client.get_run(run_id).data.metrics), "the first point", 10)
         client.set_tag(run_id, keys.LEASE, str(ANOTHER))
+        client.set_tag(run_id, keys.JOURNAL, "j-another")
         run.log_metrics({"loss": 0.5}, step=2)
         wait_for(lambda: bool(told), "the loss of the lease", 10)
         with pytest.raises(LeaseLostError, match="was taken over by another process"):
@@ -82,8 +88,82 @@ def test_what_is_logged_after_another_took_it_over_is_not_delivered(store: Store
     assert told[0] == run.pending
     # Nor does `sync` deliver it later.
     (journal,) = sync().journals
-    assert "was taken over" in journal.pending
+    assert "the run was resumed with the journal 'j-another'" in journal.pending
     assert client.get_run(run_id).data.metrics == {"loss": 1.0}
+
+
+@contextmanager
+def outage() -> Iterator[None]:
+    def is_away(*_: object) -> None:
+        raise StoreUnavailableError("it is away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (remote_run, tracked_run):
+            patch.setattr(module, "check_reachable", is_away)
+        yield
+
+
+def steps(store: Store, run_id: str) -> list[int]:
+    return [point.step for point in store.client.get_metric_history(run_id, "loss")]
+
+
+def test_who_resumes_it_here_leaves_the_journal_of_the_one_that_lost_it(store: Store) -> None:
+    with outage(), joined(store) as run:
+        run_id = store.only_run().info.run_id
+        run.log_metrics({"loss": 0.5}, step=1)
+        # Another machine trains the same epoch, and is lost, too.
+        tags = {keys.KIND: "training", keys.LEASE: str(ANOTHER), keys.JOURNAL: "j-another"}
+        for name, value in tags.items():
+            store.client.set_tag(run_id, name, value)
+        store.client.log_metric(run_id, "loss", 0.5, step=1)
+    assert run.pending
+    with resumable(run_id, take_over=True) as found:
+        assert found.resumption.journal is None
+        with TrackedRun("training", "a run", resumption=found.resumption) as again:
+            assert found.resumption.points == {("loss", 1)}
+            with pytest.raises(TrackingError, match="is in use"), resumable(run_id):
+                pass
+            again.log_metrics({"loss": 0.5}, step=2)
+    assert steps(store, run_id) == [1, 2]
+
+
+def test_who_takes_a_run_over_does_not_wait_for_its_journal(store: Store) -> None:
+    with TrackedRun("training", "a run") as run:
+        with pytest.raises(TrackingError, match="is in use"), resumable(run.run_id):
+            pass
+        with resumable(run.run_id, take_over=True) as found:
+            assert found.resumption.journal is None
+
+
+@contextmanager
+def joined(store: Store) -> Iterator[TrackedRun]:
+    """Join a run that a benchmark has created, for as long as it takes to log something."""
+    child = store.client.create_run("0", tags={keys.JOURNAL: "abc/mlp-0", keys.JOBS: "1"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_RUN_ID", child.info.run_id)
+        with TrackedRun("training", "a run", flush_timeout=0.1) as run:
+            yield run
+
+
+def test_sync_delivers_a_run_that_was_joined_while_the_store_did_not_answer(store: Store) -> None:
+    with outage(), joined(store) as run:
+        run.log_metrics({"loss": 0.5}, step=1)
+    run_id = store.only_run().info.run_id
+    (journal,) = sync([run_id]).journals
+    assert (journal.pending, steps(store, run_id)) == ("", [1])
+
+
+def test_sync_delivers_what_was_left_by_a_process_killed_while_it_took_the_run_over(
+    store: Store,
+) -> None:
+    with TrackedRun("training", "a run", flush_timeout=0.1) as run:
+        run_id = run.run_id
+        with outage():
+            run.log_metrics({"loss": 0.5}, step=1)
+            run._flush(0)
+    store.client.set_tag(run_id, keys.LEASE, str(ANOTHER))  # and its journal is this very one
+    (journal,) = sync().journals
+    assert (journal.pending, steps(store, run_id)) == ("", [1])
 
 
 def test_a_process_that_logs_nothing_is_stopped_by_its_heartbeat(
