@@ -11,8 +11,8 @@ from typing import Literal
 from scipy import special
 
 from fm_mlflow.analysis.seed_design import SeedDesign
+from fm_mlflow.analysis.statistics.differences import DifferenceInterval
 from fm_mlflow.analysis.statistics.intervals import Interval
-from fm_mlflow.analysis.statistics.resampling import DifferenceInterval
 from fm_mlflow.analysis.statistics.sequential import adjusted_p, nominal_level
 from fm_mlflow.analysis.statistics.significance import holm
 from fm_mlflow.settings.selection import MOST_SEEDS

@@ -14,8 +14,8 @@ from fm_mlflow.analysis.design_verdicts import designed_pairs, filled
 from fm_mlflow.analysis.examples import TestExamples
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose import sentences
+from fm_mlflow.analysis.statistics.differences import DifferenceInterval
 from fm_mlflow.analysis.statistics.resampling import (
-    DifferenceInterval,
     Ratio,
     SeedsAndExamples,
     paired_errors,

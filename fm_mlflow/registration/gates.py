@@ -14,7 +14,7 @@ from fm_mlflow.results.register import Gate
 from fm_mlflow.settings.config import RegisterConfig
 
 if TYPE_CHECKING:
-    from fm_mlflow.analysis.statistics.resampling import DifferenceInterval
+    from fm_mlflow.analysis.statistics.differences import DifferenceInterval
 
 _NON_INFERIOR = 0.025
 """Level of the test of non-inferiority, one-sided: as a 95% interval has it."""

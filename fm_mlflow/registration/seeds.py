@@ -8,7 +8,8 @@ from fm_mlflow.analysis.examples import match_examples
 from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import TrainingRun
-from fm_mlflow.analysis.statistics.resampling import DifferenceInterval, seeds_interval
+from fm_mlflow.analysis.statistics.differences import DifferenceInterval
+from fm_mlflow.analysis.statistics.resampling import seeds_interval
 from fm_mlflow.tracking.run_details import load_details
 
 

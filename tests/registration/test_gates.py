@@ -8,8 +8,8 @@ import pytest
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.objective import Objective
+from fm_mlflow.analysis.statistics.differences import DifferenceInterval
 from fm_mlflow.analysis.statistics.intervals import Interval
-from fm_mlflow.analysis.statistics.resampling import DifferenceInterval
 from fm_mlflow.registration.gates import (
     Contender,
     check_bounds,

@@ -11,8 +11,8 @@ from scipy import stats
 from fm_mlflow.analysis.examples import match_examples
 from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.analysis.statistics import resampling
+from fm_mlflow.analysis.statistics.differences import DifferenceInterval
 from fm_mlflow.analysis.statistics.resampling import (
-    DifferenceInterval,
     SeedsAndExamples,
     paired_interval,
     welch_interval,
