@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -154,10 +155,8 @@ def _parse_range(item: str, text: str) -> Int | Float:
     low, high, *scale = text.split(":")
     if scale not in ([], ["log"]):
         raise InputError("space", item, RANGES_ACCEPTED)
-    try:
+    with suppress(ValueError):  # not whole numbers, then
         return Int(int(low), int(high), bool(scale))
-    except ValueError:
-        pass
     try:
         return Float(float(low), float(high), bool(scale))
     except ValueError:
