@@ -34,8 +34,9 @@ def test_the_commands_of_the_workflow_are_those_of_the_command_line() -> None:
     lines = [step.get("run", "") for step in workflow["jobs"]["promote"]["steps"]]
     commands = [shlex.split(line) for line in lines if line.startswith("fm-mlflow")]
     assert [words[1] for words in commands] == ["benchmark", "register", "register"]
+    whole = cli.make_context("fm-mlflow", [], resilient_parsing=True)
     for _, name, *arguments in commands:
-        context = cli.commands[name].make_context(name, arguments)  # or it refuses an option
+        context = cli.commands[name].make_context(name, arguments, whole)  # or it is refused
         assert context.params["models"] == "$MODEL"
 
 

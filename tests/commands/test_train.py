@@ -73,8 +73,13 @@ def test_status_name_tags_and_params(finished: Finished, digits: Dataset) -> Non
     assert run.data.tags["fm_mlflow.model"] == model
     assert run.data.tags["fm_mlflow.dataset_digest"] == digits.digest
     assert "fm_mlflow.error" not in run.data.tags
+    arguments = {
+        "mlp": {"model.hidden": "256,128"},
+        "cnn": {"model.filters": "16,32", "model.dense": "64"},
+    }
     assert run.data.params == {
         "model": model,
+        **arguments[model],
         "epochs": "2",
         "batch_size": "64",
         "learning_rate": "0.001",
