@@ -23,9 +23,9 @@ from fm_mlflow.process.signals import guard
 from fm_mlflow.report.describe import describe_benchmark
 from fm_mlflow.results.benchmark import BenchmarkError, BenchmarkResult
 from fm_mlflow.results.compare import CompareResult
-from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.base import parse, resumed
 from fm_mlflow.settings.config import BenchmarkConfig
-from fm_mlflow.settings.dataset import is_own, last_part
+from fm_mlflow.settings.dataset import is_own
 from fm_mlflow.settings.model_reference import split_settings
 from fm_mlflow.settings.placement import Placement
 from fm_mlflow.settings.selection import CompareConfig, RunsConfig
@@ -184,18 +184,7 @@ def _resumed(given: BenchmarkConfig) -> BenchmarkConfig:
             "`fm-mlflow reconcile` closes it)"
         )
         raise InputError("resume", given.resume, accepted)
-    names = [name for name in BenchmarkConfig.model_fields if name not in _OF_THIS_CALL]
-    stored = {name: parent.params[name] for name in names if name in parent.params}
-    if "dataset" in stored:
-        stored["dataset"] = last_part(stored["dataset"])
-    own = {name: getattr(given, name) for name in _OF_THIS_CALL}
-    config = parse(BenchmarkConfig, {**stored, **own})
-    for name in names:
-        value, there = getattr(given, name), getattr(config, name)
-        if value not in (there, BenchmarkConfig.model_fields[name].default):
-            accepted = f"{there}, as benchmark {given.resume} has it (leave it out)"
-            raise InputError(name, value, accepted)
-    return config
+    return resumed(given, parent.params, _OF_THIS_CALL, f"benchmark {given.resume}")
 
 
 def _trainings_before(config: BenchmarkConfig, digest: str) -> Sequence[StoredRun]:

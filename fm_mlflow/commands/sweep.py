@@ -30,9 +30,9 @@ from fm_mlflow.results.sweep import SweepResult
 from fm_mlflow.search.halving import Search
 from fm_mlflow.search.proposals import check_installed, importances
 from fm_mlflow.search.trials import Trial
-from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.base import parse, resumed
 from fm_mlflow.settings.config import Protocol
-from fm_mlflow.settings.dataset import is_own, last_part
+from fm_mlflow.settings.dataset import is_own
 from fm_mlflow.settings.space import space_text
 from fm_mlflow.settings.sweep import SweepConfig
 from fm_mlflow.training.model_arguments import named_model
@@ -291,18 +291,7 @@ def _resumed(given: SweepConfig) -> SweepConfig:
             "`fm-mlflow reconcile` closes it)"
         )
         raise InputError("resume", given.resume, accepted)
-    names = [name for name in SweepConfig.model_fields if name not in _OF_THIS_CALL]
-    stored = {name: parent.params[name] for name in names if name in parent.params}
-    if "dataset" in stored:
-        stored["dataset"] = last_part(stored["dataset"])
-    own = {name: getattr(given, name) for name in _OF_THIS_CALL}
-    config = parse(SweepConfig, {**stored, **own})
-    for name in names:
-        value, there = getattr(given, name), getattr(config, name)
-        if value not in (there, SweepConfig.model_fields[name].default):
-            accepted = f"{there}, as sweep {given.resume} has it (leave it out)"
-            raise InputError(name, value, accepted)
-    return config
+    return resumed(given, parent.params, _OF_THIS_CALL, f"sweep {given.resume}")
 
 
 def _check_unchanged(config: SweepConfig, space: SearchSpace, digest: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from fm_mlflow.errors import InputError
+from fm_mlflow.settings.dataset import last_part
 
 T = TypeVar("T")
 
@@ -97,6 +98,34 @@ def parse(config_class: type[ConfigT], values: Mapping[str, object]) -> ConfigT:
             raise InputError(name, name, accepts, names) from None
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
         raise InputError(name, first["input"], accepted(field), choices) from None
+
+
+def resumed(
+    given: ConfigT, params: Mapping[str, str], of_this_call: Collection[str], owner: str
+) -> ConfigT:
+    """Return the settings that a run was started with, and those that belong to this call.
+
+    Args:
+        given: This call's settings; `mlflow run` always gives the defaults.
+        params: The run's parameters.
+        of_this_call: Settings that may differ from call to call.
+        owner: What the run is, with its id.
+
+    Raises:
+        InputError: A setting was given that the run has otherwise.
+    """
+    fields = type(given).model_fields
+    names = [name for name in fields if name not in of_this_call]
+    stored = {name: params[name] for name in names if name in params}
+    if "dataset" in stored:
+        stored["dataset"] = last_part(stored["dataset"])
+    own = {name: getattr(given, name) for name in of_this_call}
+    config = parse(type(given), {**stored, **own})
+    for name in names:
+        value, there = getattr(given, name), getattr(config, name)
+        if value not in (there, fields[name].default):
+            raise InputError(name, value, f"{there}, as {owner} has it (leave it out)")
+    return config
 
 
 def accepted(field: FieldInfo) -> str:
