@@ -12,6 +12,7 @@ from fm_mlflow.settings.base import Settings, parse
 from fm_mlflow.settings.config import NOT_SHAPING, BenchmarkConfig, Protocol, TrainConfig
 from fm_mlflow.settings.dataset import FROM_PYTHON, is_own, last_part
 from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS, ModelReference
+from fm_mlflow.settings.selection import Seeds
 
 UNNAMED = ("idx",)
 """Names of data sets that do not say which data they are."""
@@ -61,8 +62,8 @@ def benchmark_name(config: BenchmarkConfig) -> str:
     return f"benchmark of {models}, {seeds}"
 
 
-def seeds_text(config: BenchmarkConfig) -> str:
-    """Say how many seeds a benchmark has."""
+def seeds_text(config: Seeds) -> str:
+    """Say how many seeds each model has."""
     if config.seeds == "auto":
         return f"up to {config.max_seeds} seeds"
     return "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"

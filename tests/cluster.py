@@ -15,6 +15,12 @@ from fm_mlflow import TrainConfig, keys
 from fm_mlflow.jobs.executors import Job, JobEnd, JobProgress
 from fm_mlflow.listeners import Progress
 from fm_mlflow.settings.base import parse
+from fm_mlflow.settings.model_reference import (
+    ARGUMENT_PREFIX,
+    BUILTIN_DEFAULTS,
+    ModelReference,
+    joined_settings,
+)
 from tests.simulated import Simulated, log_run
 
 Fate = Literal["finishes", "fails", "dies", "dies after the end", "is not delivered", "hangs"]
@@ -41,7 +47,7 @@ class Cluster:
         accuracies: Mapping[str, float] | None = None,
     ) -> None:
         self._fates = fates or {}
-        self._accuracies = accuracies or {"mlp": 0.87, "cnn": 0.90}
+        self._accuracies = {"mlp": 0.87, "cnn": 0.90} if accuracies is None else accuracies
         self.slots = slots
         self.jobs_per_machine = 1
         self._interrupt_after = interrupt_after
@@ -111,8 +117,13 @@ class Cluster:
         if fate == "dies":
             return JobEnd(job, "killed by SIGKILL", "epoch 1/5\n")
         status = "RUNNING" if fate == "is not delivered" else "FINISHED"
-        accuracy = self._accuracies[config.model] + config.seed / 1000
-        run = Simulated(config.model, config.seed, accuracy, status)
+        own = {} if config.learning_rate == 0.001 else {"learning_rate": config.learning_rate}
+        accuracy = self._accuracies[joined_settings(config.model, own)] + config.seed / 1000
+        model = ModelReference.parse(config.model)
+        arguments = {**BUILTIN_DEFAULTS.get(model.name, {}), **model.arguments}
+        params = {f"{ARGUMENT_PREFIX}{name}": value for name, value in arguments.items()}
+        params |= {"model": config.model, "learning_rate": str(config.learning_rate)}
+        run = Simulated(model.name, config.seed, accuracy, status, params)
         log_run(client, run, run_id=run_id)
         return JobEnd(job, "killed by SIGSEGV" if fate == "dies after the end" else None, "text\n")
 

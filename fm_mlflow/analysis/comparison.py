@@ -75,6 +75,11 @@ class Group:
         """Digest of the data that its runs share; None where they do not say."""
         return self.runs[0].data_digest
 
+    @property
+    def design_model(self) -> str:
+        """What the design of its benchmark calls its model."""
+        return self.runs[0].design_model or self.model
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:

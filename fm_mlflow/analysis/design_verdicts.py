@@ -49,7 +49,7 @@ def designed_pairs(
     for design, by_model in _whole_benchmarks(groups, objective):
         course = course_of(by_model, examples, objective, design)
         for a, b in combinations(by_model.values(), 2):
-            pair: Pair = (min(a.model, b.model), max(a.model, b.model))
+            pair: Pair = (min(a.design_model, b.design_model), max(a.design_model, b.design_model))
             designed = DesignedPair(design, course, course.pairs.get(pair))
             found[frozenset((a.name, b.name))] = designed
     return found
@@ -80,7 +80,7 @@ def _whole_benchmarks(
         if len(origins) == 1 and benchmark and design:
             benchmarks[benchmark, design].append(group)
     for (_, design), members in benchmarks.items():
-        by_model = {group.model: group for group in members}
+        by_model = {group.design_model: group for group in members}
         is_whole = len(members) == len(by_model) and by_model.keys() == set(design.models)
         if is_whole and design.is_about(objective.metric):
             yield design, by_model
@@ -100,7 +100,7 @@ def course_of(
 
     def look(models: Sequence[str], seeds: int) -> Mapping[Pair, Evidence] | None:
         first = [_first_seeds(groups.get(model), seeds, objective) for model in models]
-        parts = {group.model: group for group in first if group is not None}
+        parts = {group.design_model: group for group in first if group is not None}
         if len(parts) < len(models):
             return None
         resampled = SeedsAndExamples(list(parts.values()), examples, objective)
@@ -149,7 +149,7 @@ def filled(verdict: Verdict, a: Group, b: Group, by: DesignedPair, objective: Ob
     pair = by.pair
     if pair is None:
         return replace(verdict, words=design_sentences.not_yet(a, b, by.design, objective))
-    sign = 1 if pair.models == (a.model, b.model) else -1
+    sign = 1 if pair.models == (a.design_model, b.design_model) else -1
     ends = sorted((sign * pair.interval.low, sign * pair.interval.high))
     verdict = replace(
         verdict,

@@ -100,6 +100,8 @@ class TrainingRun:
         held_out: Whether it validated on data that it was neither trained nor tested on.
         benchmark: Id of the run that it is within.
         design: Of a benchmark that trains as many seeds as its decision needs.
+        design_model: Which of the design's models this is, with its arguments and settings; None
+            where that is `model`.
     """
 
     run_id: str
@@ -125,6 +127,7 @@ class TrainingRun:
     held_out: bool = False
     benchmark: str | None = None
     design: SeedDesign | None = None
+    design_model: str | None = None
 
     @property
     def data_set(self) -> DataSet:

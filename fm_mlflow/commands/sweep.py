@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from fm_mlflow.search.trials import Trial
 from fm_mlflow.settings.base import parse, resumed
 from fm_mlflow.settings.config import Protocol
 from fm_mlflow.settings.dataset import is_own
+from fm_mlflow.settings.selection import FEWEST_SEEDS
 from fm_mlflow.settings.space import space_text
 from fm_mlflow.settings.sweep import SweepConfig
 from fm_mlflow.training.model_arguments import named_model
@@ -44,10 +45,12 @@ if TYPE_CHECKING:
     from fm_mlflow.jobs.trial_rounds import TrialRounds
     from fm_mlflow.tracking.run import TrackedRun
 
+_OF_THE_PROOF = ("seeds", "max_seeds", "alpha", "margin")
+
 _OF_THIS_CALL = {
     *("jobs", "resume", "data_dir", "flush_timeout", "output", "warm", "measure"),
     "checkpoint_seconds",
-    *("budget_flops", "budget_minutes", "finalists", "seeds"),
+    *("budget_flops", "budget_minutes", "finalists", *_OF_THE_PROOF),
 }
 """Settings that do not shape the search: each call of a sweep has its own."""
 
@@ -80,8 +83,8 @@ def sweep(
         executor: Where trials and finalists are trained; by default in `jobs` processes of this
             machine.
         **settings: The other fields of `SweepConfig`: space, metric, cost, the bounds
-            (max_flops, …), trials, min_epochs, budgets, finalists, seeds, and those of
-            `TrainConfig` without seed.
+            (max_flops, …), trials, min_epochs, budgets, finalists, seeds, max_seeds, alpha,
+            margin, and those of `TrainConfig` without seed.
 
     Returns:
         The trials, the finalists, and what is recommended.
@@ -237,7 +240,7 @@ class _Sweep:
             **shared,
             "validation_split": 0.0,  # all training data
             "models": ",".join(entries),
-            "seeds": config.seeds,
+            **_seeds_of_the_proof(config, entries),
             "jobs": config.jobs,
             "cost": config.cost,
             "output": os.path.join(config.output, "proof"),
@@ -247,7 +250,8 @@ class _Sweep:
             if not stored.ended:
                 _deliver(before)
             # Other finalists or seeds than in an earlier call are another benchmark.
-            if all(stored.params.get(name) == str(asked[name]) for name in ("models", "seeds")):
+            shaping = asked.keys() & {"models", *_OF_THE_PROOF}
+            if all(stored.params.get(name) in (None, str(asked[name])) for name in shaping):
                 asked["resume"] = before
         try:
             with nullcontext() if "resume" in asked else open_run(keys.KIND_BENCHMARK):
@@ -255,6 +259,13 @@ class _Sweep:
         except BenchmarkError as error:
             self._progress.notice(one_line(error))
             return error.result
+
+
+def _seeds_of_the_proof(config: SweepConfig, entries: Sequence[str]) -> dict[str, Any]:
+    """Return how many seeds the benchmark of the finalists trains, and by what it decides that."""
+    if config.seeds == "auto" and len(entries) == 1:  # which leaves nothing to decide
+        return {"seeds": FEWEST_SEEDS, "margin": config.margin}
+    return {name: getattr(config, name) for name in _OF_THE_PROOF}
 
 
 def _reported(result: SweepResult, run: TrackedRun) -> SweepResult:

@@ -91,6 +91,8 @@ def _against(each: Finalist, default: Finalist, comparison: Comparison) -> str:
         return "unknown"
     if verdict.verdict == "equivalent":
         return "as good"
+    if verdict.verdict == "not_distinguishable" and verdict.looked_at_seeds is not None:
+        return "unknown"  # a design shows that two are as good, or leaves it open
     if verdict.verdict == "not_distinguishable":
         # So few seeds that nothing could be told apart are no reason for a change.
         return "as good" if verdict.seeds_needed is None else "unknown"

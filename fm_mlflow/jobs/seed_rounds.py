@@ -112,5 +112,5 @@ class SeedRounds:
         self._details |= load_details(new, objective)
         groups = group_runs(runs, max(1, len(runs)), None, objective).groups
         examples = match_examples(groups, self._details, objective)
-        by_model = {group.model: group for group in reversed(groups)}
+        by_model = {group.design_model: group for group in reversed(groups)}
         return course_of(by_model, examples, objective, self._design)

@@ -22,7 +22,7 @@ from fm_mlflow.jobs.places import Places
 from fm_mlflow.jobs.training_jobs import first_job, next_job
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import run_name, training_name
-from fm_mlflow.process.redaction import one_line
+from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
 from fm_mlflow.report.describe import describe_benchmark
 from fm_mlflow.results.benchmark import BenchmarkTraining
@@ -239,10 +239,11 @@ class Trainings:
     def _first(self, training: TrainConfig) -> Job:
         """Create the run of a training; return the job that trains it."""
         name = training_name(training.entry, training.seed)
+        tags = {keys.DESIGN_MODEL: redact(training.entry), **self._tags} if self._tags else {}
         run_id = create_child(
             *(self._run, run_name(training), training.model, self._jobs),
             f"{self._identity}/{name}",
-            self._tags,
+            tags,
             is_repeated=self._away_since is not None,
         )
         self.run_ids.append(run_id)

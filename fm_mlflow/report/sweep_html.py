@@ -7,7 +7,7 @@ from markupsafe import Markup
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import NOT_MEASURED, capitalised, counted, figure, number
 from fm_mlflow.escaping import html
-from fm_mlflow.naming import dataset_title, model_name
+from fm_mlflow.naming import dataset_title, model_name, seeds_text
 from fm_mlflow.report.describe_sweep import flattered, spent_sentences
 from fm_mlflow.report.layout import Cell, Table, columns
 from fm_mlflow.report.markdown import environment
@@ -56,7 +56,7 @@ def proof_table(result: SweepResult) -> Table:
         )
         for each in result.finalists
     )
-    heads = ("finalist", "search", f"proof, {config.seeds} seeds", "flattered by")
+    heads = ("finalist", "search", f"proof, {seeds_text(config)}", "flattered by")
     base = columns(1, *heads, cost_title(config.cost))
     against = columns(1, "against the default")
     return Table("Finalists", (*base, *against), rows)

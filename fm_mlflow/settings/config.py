@@ -17,6 +17,7 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.settings.base import Optional, Settings, parse
 from fm_mlflow.settings.dataset import ACCEPTED, located
 from fm_mlflow.settings.model_reference import (
+    BUILTIN_DEFAULTS,
     BUILTIN_MODELS,
     MODEL_ACCEPTED,
     ModelReference,
@@ -193,17 +194,20 @@ class _ManyTrainings(Seeds):
     @model_validator(mode="after")
     def _check_models(self) -> Self:
         accepted = f"{MODEL_ACCEPTED}; several with commas, so no path may hold one"
+        known: list[object] = []
         for name in self.model_names:
+            model, own = split_settings(name)
             try:
-                ModelReference.parse(split_settings(name)[0])
+                reference = ModelReference.parse(model)
             except InputError as error:
                 raise InputError("models", name, accepted, BUILTIN_MODELS) from error
             TrainConfig.of_entry(name, 0, {})
-            if self.model_names.count(name) > 1:
+            arguments = {**BUILTIN_DEFAULTS.get(reference.name, {}), **reference.arguments}
+            if (reference.name, arguments, own) in known:
                 raise InputError("models", self.models, f"each model once; {name} is there twice")
-        if self.seeds == "auto" and (len(self.model_names) < 2 or re.search("[?#]", self.models)):
-            accepted = "a number where there is one model, or models with arguments or settings"
-            raise InputError("seeds", self.seeds, accepted)
+            known.append((reference.name, arguments, own))
+        if self.seeds == "auto" and len(self.model_names) < 2:
+            raise InputError("seeds", self.seeds, "a number where there is one model")
         return self
 
 

@@ -9,9 +9,10 @@ from typing_extensions import Self
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError
-from fm_mlflow.settings.base import Optional, Settings, check_id
+from fm_mlflow.settings.base import Optional, check_id
 from fm_mlflow.settings.config import Protocol
 from fm_mlflow.settings.model_reference import MODEL_ACCEPTED, ModelReference
+from fm_mlflow.settings.selection import MARGIN, Seeds
 from fm_mlflow.settings.space import RANGES_ACCEPTED, TRAINING_SETTINGS, parse_space
 
 SearchedCost = Literal[
@@ -35,7 +36,7 @@ _SPLIT_ACCEPTED = "a number above 0 and below 1: the test set selects nothing"
 _METRIC_ACCEPTED = "a metric of the validation data, as it is logged each epoch: val_accuracy"
 
 
-class _Search(Settings):
+class _Search(Seeds):
     group: ClassVar[str] = "How it is searched and proven"
 
     model: str = Field(
@@ -94,7 +95,7 @@ class _Search(Settings):
     finalists: int = Field(
         4, ge=0, le=20, description="Settings to prove with fresh seeds, at most; 0 proves none."
     )
-    seeds: int = Field(5, ge=1, le=1000, description="Fresh seeds for each finalist.")
+    margin: float = MARGIN
     jobs: int = Field(1, ge=1, le=1000, description="Processes at a time.")
     resume: str = Field(
         "", description="Id of a sweep's run: do what it has left undone, with its settings."

@@ -262,6 +262,7 @@ def _record(run: Run, experiment: str) -> TrainingRun:
         held_out=_held_out(params, tags),
         benchmark=tags.get(keys.MLFLOW_PARENT_RUN_ID),
         design=SeedDesign.read(tags[keys.DESIGN]) if keys.DESIGN in tags else None,
+        design_model=tags.get(keys.DESIGN_MODEL),
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,6 +94,12 @@ def context_tags(tags: Mapping[str, str] | None = None) -> dict[str, str]:
     return dict(resolve_tags(tags))
 
 
+@lru_cache(maxsize=1)
+def _connections(_process: int) -> requests.Session:
+    """Return open connections for probes; a forked process must not use those of its parent."""
+    return requests.Session()
+
+
 def check_reachable(uri: str | None = None) -> None:
     """Fail at once where MLflow would retry for minutes: nothing answers at the tracking URI.
 
@@ -113,13 +121,17 @@ def check_reachable(uri: str | None = None) -> None:
         return
     insecure, authority, certificate = (each.get() for each in _TLS_SETTINGS)
     try:
-        status = requests.head(
-            uri,
-            timeout=_PROBE_SECONDS,
-            allow_redirects=False,
-            verify=not insecure and (authority or True),
-            cert=certificate,
-        ).status_code
+        status = (
+            _connections(os.getpid())
+            .head(
+                uri,
+                timeout=_PROBE_SECONDS,
+                allow_redirects=False,
+                verify=not insecure and (authority or True),
+                cert=certificate,
+            )
+            .status_code
+        )
     except requests.exceptions.SSLError as error:
         found = _TLS_REASON.search(str(error))
         reason = found[1].strip() if found else "TLS"

@@ -98,6 +98,26 @@ def test_interrupted_anywhere_it_decides_the_same(store: Store) -> None:
     assert verdict_of(resumed) == verdict_of(undisturbed)
 
 
+def test_models_with_arguments_and_settings_are_decided_between(store: Store) -> None:
+    models = {"mlp": 0.80, "mlp?hidden=64,32": 0.90, "mlp?hidden=64,32#learning_rate=0.01": 0.86}
+    settings = {**SETTINGS, "models": ",".join(models), "max_seeds": 6}
+    with pytest.raises(Interrupted) as stop:
+        benchmark(**settings, executor=Cluster(interrupt_after=4, accuracies=models))
+    run_id = stop.value.advice.split("--resume ")[1].split()[0]
+    result = benchmark(resume=run_id, output="out", executor=Cluster(accuracies=models))
+    assert result.comparison is not None
+    comparison = result.comparison.comparison
+    verdicts = [v for v in comparison.verdicts if v.metric == keys.TEST_ACCURACY]
+    assert len(verdicts) == 3
+    assert all(verdict.looked_at_seeds for verdict in verdicts)
+    assert {verdict.verdict for verdict in verdicts} <= {"a_better", "b_better"}
+    assert comparison.best.model == "mlp (learning_rate 0.001, hidden 64,32)"
+    told = {
+        store.client.get_run(each.run_id).data.tags[keys.DESIGN_MODEL] for each in result.trainings
+    }
+    assert told == set(models)
+
+
 def test_a_failure_ends_the_rounds_and_is_repeated(store: Store) -> None:
     cluster = Cluster({("mlp", 1): "fails"})
     with pytest.raises(BenchmarkError, match="1 of 6 trainings failed") as failure:
@@ -116,6 +136,7 @@ def test_a_failure_ends_the_rounds_and_is_repeated(store: Store) -> None:
         ({"seeds": 5, "max_seeds": 10}, "max_seeds"),
         ({"seeds": 5, "alpha": 0.01}, "alpha"),
         ({"seeds": "auto", "margin": 0}, "margin"),
+        ({"seeds": "auto", "models": "cnn,cnn?filters=16,32"}, "models"),
     ],
 )
 def test_what_cannot_be_is_refused(store: Store, settings: dict[str, Any], parameter: str) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mlflow.entities import Run
 
 from fm_mlflow import FmMlflowError, InputError, SweepResult, compare, keys, sweep
 from fm_mlflow.jobs.executors import Job, JobEnd
+from tests.cluster import Cluster
 from tests.inline import InlineExecutor
 from tests.processes import PROJECT, wait_for
 from tests.simulated_trials import SimulatedTrials
@@ -184,6 +186,15 @@ def test_a_finished_sweep_is_resumed_without_training_anything(
     assert curves(store, again) == before
     with pytest.raises(InputError, match="as sweep"):
         sweep(resume=result.run_id, trials=9)
+    given: dict[str, Any] = {"seeds": "auto", "max_seeds": 3, "margin": 0.2, "measure": "none"}
+    cluster = Cluster(accuracies=defaultdict(lambda: 0.9))
+    decided = sweep(executor=cluster, resume=result.run_id, finalists=1, **given)
+    assert len(cluster.jobs) == 3 * len(decided.finalists) == 6
+    assert decided.comparison is not None
+    verdict = decided.comparison.comparison.verdicts[0]
+    assert verdict.looked_at_seeds == 3
+    page = Path(decided.files[keys.SWEEP_HTML_FILE]).read_text()
+    assert "proof, up to 3 seeds" in page
 
 
 def test_a_killed_sweep_continues_with_the_same_proposals(
