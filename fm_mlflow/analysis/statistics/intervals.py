@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special  # scipy.stats takes a second to import
 
+from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Statistic
 from fm_mlflow.analysis.costs import MEASURED
 from fm_mlflow.analysis.records import LARGEST, TrainingRun
@@ -49,7 +50,7 @@ def wilson(share: float, count: int) -> Interval:
 def describe(values: Sequence[float], metric: str) -> Statistic:
     """Summarise finite values of a metric, one a run; at least one."""
     array = np.array(values, dtype=np.float64)
-    (statistic,) = _describe_segments(array, np.array([len(values)]), metric in MEASURED)
+    (statistic,) = _describe_segments(array, np.array([len(values)]), metric)
     return statistic
 
 
@@ -71,22 +72,23 @@ def describe_groups(groups: Sequence[Sequence[TrainingRun]]) -> list[dict[str, S
         is_number = np.abs(values) < LARGEST
         counts = np.bincount(owners[is_number], minlength=len(groups))
         present = np.flatnonzero(counts)
-        statistics = _describe_segments(values[is_number], counts[present], name in MEASURED)
+        statistics = _describe_segments(values[is_number], counts[present], name)
         for index, statistic in zip(present.tolist(), statistics, strict=True):
             described[index][name] = statistic
     return described
 
 
 def _describe_segments(
-    array: NDArray[np.float64], counts: NDArray[np.int64], on_logarithm: bool
+    array: NDArray[np.float64], counts: NDArray[np.int64], metric: str
 ) -> list[Statistic]:
     """Summarise consecutive segments of values.
 
     Args:
         array: The values of all segments.
         counts: The segments' lengths, each at least 1.
-        on_logarithm: Whether the intervals of segments of positive values are those of the mean's
-            logarithm (its standard error is sd / mean / sqrt(n), by the delta method).
+        metric: Of a measured one the intervals of segments of positive values are those of the
+            mean's logarithm (its standard error is sd / mean / sqrt(n), by the delta method); those
+            of an accuracy end where it does, at 0 and 1.
     """
     values = array.tolist()
     if len(values) == len(counts):
@@ -102,7 +104,11 @@ def _describe_segments(
     quantiles = np.array([t_quantile(size - 1) if size > 1 else 0.0 for size in sizes.tolist()])
     half = quantiles[which] * sd / np.sqrt(counts)
     lower, upper = mean - half, mean + half
-    if on_logarithm:
+    if metric.endswith(keys.ACCURACY):
+        is_share = (low >= 0) & (high <= 1)  # somebody else's may be in percent
+        lower = np.where(is_share, np.maximum(lower, 0.0), lower)
+        upper = np.where(is_share, np.minimum(upper, 1.0), upper)
+    if metric in MEASURED:
         factor = np.exp(np.divide(half, mean, where=low > 0, out=np.zeros_like(half)))
         lower = np.where(low > 0, mean / factor, lower)
         upper = np.where(low > 0, mean * factor, upper)

@@ -47,6 +47,15 @@ def test_what_can_be_negative_has_a_straight_interval() -> None:
     assert describe(values, keys.MEMORY_TRAINING) == describe(values, keys.TEST_LOSS)
 
 
+def test_the_interval_of_an_accuracy_ends_at_1() -> None:
+    accuracy = describe([0.99, 0.98, 1.0], "test_accuracy")
+    assert accuracy.ci_high == 1.0
+    assert accuracy.ci_low == pytest.approx(0.99 - 4.302653 * 0.01 / 3**0.5)
+    percent = describe([99.0, 98.0, 100.0], "their_accuracy")
+    assert percent.ci_high is not None
+    assert percent.ci_high > 100
+
+
 def test_one_value_has_no_spread() -> None:
     statistic = describe([0.9], keys.LATENCY_P50)
     assert (statistic.n, statistic.mean) == (1, 0.9)
