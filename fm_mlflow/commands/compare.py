@@ -130,6 +130,11 @@ def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
     objective = Objective.of(config)
     metric = objective.metric
     found = find_runs(config, metric)
+    if found.elsewhere:
+        progress.notice(
+            f"the experiment {found.elsewhere} has trainings, too, which are not among these: "
+            f"--experiment {found.elsewhere} takes those, --runs any by their ids"
+        )
     if not found.runs:
         if names := _suggested(objective.metric, found.other_metrics):
             raise InputError("metric", objective.metric, f"a metric that these runs have: {names}")

@@ -6,9 +6,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import mlflow
 import numpy as np
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
@@ -24,6 +23,7 @@ from fm_mlflow.settings.config import LATER_DEFAULTS, NOT_SHAPING
 from fm_mlflow.settings.dataset import last_part
 from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS
 from fm_mlflow.settings.selection import Selection
+from fm_mlflow.tracking.experiment import find_experiment, left_elsewhere
 from fm_mlflow.tracking.params import unquoted, whole_number
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
 from fm_mlflow.tracking.store import (
@@ -31,7 +31,6 @@ from fm_mlflow.tracking.store import (
     check_reachable,
     get_run,
     has_code,
-    if_existing,
     pages,
     store_errors,
 )
@@ -62,6 +61,8 @@ class FoundRuns:
         unfinished: Training runs among the skipped: failed, running, without a result.
         other_metrics: What finished runs logged that were skipped for want of the metric: in how
             many runs, by name.
+        elsewhere: Name of the other experiment of the store that has trainings where nobody chose
+            one: MLflow's default.
     """
 
     experiment: str
@@ -69,6 +70,7 @@ class FoundRuns:
     skipped: list[SkippedRun]
     unfinished: list[TrainingRun]
     other_metrics: Counter[str]
+    elsewhere: str = ""
 
 
 def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
@@ -91,6 +93,7 @@ def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
     named = _words(choice.runs)
     if named and choice.filter:
         raise InputError("filter", choice.filter, "nothing where runs are named")
+    elsewhere = ""
     with store_errors("query runs"):
         if named:
             accepted = "ids of runs in the store, with commas"
@@ -103,39 +106,13 @@ def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
             experiment = find_experiment(client, choice.experiment)
             experiments = {experiment.experiment_id: experiment.name}
             found = _search(client, experiment.experiment_id, choice, metric)
-        return _sorted_out(experiments, found, choice, metric)
+            elsewhere = "" if choice.experiment else left_elsewhere(client, experiment)
+        result = _sorted_out(experiments, found, choice, metric)
+        return replace(result, elsewhere=elsewhere)
 
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def find_experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
-    """Return an experiment by name or id; where none is given, the active one.
-
-    Raises:
-        InputError: There is no such experiment.
-    """
-    name = given or os.environ.get("MLFLOW_EXPERIMENT_NAME", "")
-    if name:
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None and name.isdigit():
-            experiment = if_existing(client.get_experiment, name)
-    else:
-        try:
-            # What `mlflow.set_experiment`, MLFLOW_EXPERIMENT_ID or MLflow's default say.
-            from mlflow.tracking.fluent import _get_experiment_id
-
-            name = str(_get_experiment_id())
-        except ImportError:
-            name = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
-        experiment = if_existing(client.get_experiment, name)
-    if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
-        existing = client.search_experiments(max_results=_MOST_NAMES_SHOWN)
-        names = [each.name for each in existing]
-        some = f", such as {', '.join(names)}" if names else "; it has none"
-        raise InputError("experiment", name, f"an experiment of the store{some}", names)
-    return experiment
 
 
 def _search(

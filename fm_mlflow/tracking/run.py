@@ -20,6 +20,7 @@ from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.identity import out_of_memory_kills, this_process
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import interrupt, shield
+from fm_mlflow.tracking.experiment import start_run
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.delivery import CHECKPOINT_SECONDS
@@ -36,7 +37,6 @@ from fm_mlflow.tracking.store import (
     check_reachable,
     context_tags,
     prepare,
-    start_run,
     status_after,
     store_errors,
 )

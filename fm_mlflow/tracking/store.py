@@ -222,33 +222,6 @@ def status_after(error: BaseException | None) -> str:
     return keys.KILLED if isinstance(error, KeyboardInterrupt) else keys.FAILED
 
 
-def start_run(**arguments: Any) -> mlflow.ActiveRun:
-    """Call `mlflow.start_run`, when others may do so at the same moment.
-
-    MLflow looks for the experiment that $MLFLOW_EXPERIMENT_NAME names, and creates it where it is
-    missing: of several processes that do this at once, all but the first are refused.
-    """
-    try:
-        return mlflow.start_run(**arguments)
-    except MlflowException as error:
-        if not has_code(error, codes.RESOURCE_ALREADY_EXISTS):
-            raise
-        return mlflow.start_run(**arguments)
-
-
-def experiment_of(client: MlflowClient, name: str) -> str:
-    """Return the id of the experiment of a name; make it, if nobody has or does at this moment."""
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            return str(client.create_experiment(name))
-        except MlflowException as error:
-            experiment = client.get_experiment_by_name(name)
-            if not has_code(error, codes.RESOURCE_ALREADY_EXISTS) or experiment is None:
-                raise
-    return str(experiment.experiment_id)
-
-
 @contextmanager
 def store_errors(action: str, uri: str | None = None) -> Iterator[None]:
     """Give whatever the store raises one shape: what was tried, where, why.

@@ -202,6 +202,7 @@ def test_the_experiment_is_the_active_one_or_named(
     assert find_runs(Choice()).runs == []
     assert len(find_runs(Choice(experiment="other")).runs) == 1
     assert len(find_runs(Choice(experiment=other)).runs) == 1
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
     assert find_runs(Choice()).experiment == "other"
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "not there")

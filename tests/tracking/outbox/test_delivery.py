@@ -356,13 +356,14 @@ def test_many_at_once_on_a_store_that_does_not_exist_yet(
         if is_new
         else request.getfixturevalue("server")
     )
-    name = f"of {tmp_path.name}"
+    environment = store.environment(MLFLOW_EXPERIMENT_NAME=f"of {tmp_path.name}")
+    del environment["MLFLOW_EXPERIMENT_ID"]
     outputs = [tmp_path / f"{number}.log" for number in range(3)]
     processes = [
         forked.start(
             one_of_many,
             number,
-            environment=store.environment(MLFLOW_EXPERIMENT_NAME=name),
+            environment=environment,
             output=output,
         )
         for number, output in enumerate(outputs)
@@ -375,7 +376,7 @@ def test_many_at_once_on_a_store_that_does_not_exist_yet(
     assert [process.exitcode for process in processes] == [0, 0, 0], said
     if is_new:
         assert sum("Creating initial MLflow database" in each for each in said) == 1
-    experiment = store.client.get_experiment_by_name(name)
+    experiment = store.client.get_experiment_by_name(environment["MLFLOW_EXPERIMENT_NAME"])
     assert experiment is not None
     runs = store.client.search_runs([experiment.experiment_id])
     assert sorted(run.info.run_name for run in runs) == [f"run {number}" for number in range(3)]
