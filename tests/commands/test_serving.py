@@ -207,9 +207,12 @@ class TestPredict:
         given, output = str(tmp_path), str(tmp_path / "p.csv")
         (tmp_path / "notes.txt").touch()
         notices: list[str] = []
-        progress = ProgressListener()
-        progress.notice = notices.append  # type: ignore[method-assign]
-        result = predict(model=CHAMPION, input=given, output=output, progress=progress)
+
+        class Hears(ProgressListener):
+            def notice(self, text: str) -> None:
+                notices.append(text)
+
+        result = predict(model=CHAMPION, input=given, output=output, progress=Hears())
         assert notices == [
             "1 file of the folder left out: no .png, .jpg, .jpeg, .bmp, .webp",
             "3 of 3 pictures are brought to 28 x 28 pixels, grey, as the model takes it",
