@@ -199,7 +199,14 @@ def _spoil(database: sqlite3.Connection, draw: random.Random, run_id: str, folde
 
 _OUR_TAGS = [
     *(keys.KIND, keys.JOBS, keys.VERSION, keys.ERROR, keys.HEARTBEAT, keys.EXTENDED_EPOCHS),
-    *(keys.PROCESS_HOST, keys.PROCESS_PID, keys.PROCESS_BOOT, keys.PROCESS_START),
+    *(
+        keys.PROCESS,
+        keys.MACHINE,
+        keys.PROCESS_HOST,
+        keys.PROCESS_PID,
+        keys.PROCESS_BOOT,
+        keys.PROCESS_START,
+    ),
     *(keys.MACHINE_CORES, keys.MACHINE_LOAD, keys.MODEL, "seed", "epochs", "validation_split"),
 ]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import __version__, keys
+from fm_mlflow.analysis.main_figures import main_figures
 from fm_mlflow.analysis.prose.words import counted, listed
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.escaping import markdown
@@ -298,6 +299,7 @@ def _log(
     with TrackedRun(keys.KIND_COMPARISON, title, flush_timeout=_FLUSH_SECONDS) as run:
         run.log_params(config.model_dump(exclude={"output"}, exclude_none=True))
         run.set_tags(tags)
+        run.log_metrics(main_figures(comparison))
         run.describe(f"{markdown(comparison.summary)}\n\n{markdown(comparison.best.reason)}")
         uris = [run.model_uri for group in detailed for run in group.runs]
         run.link_models(uri.removeprefix("models:/") for uri in uris if uri)

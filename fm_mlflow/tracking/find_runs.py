@@ -13,11 +13,13 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
+from pydantic import TypeAdapter, ValidationError
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.errors import InputError
+from fm_mlflow.process.identity import ProcessIdentity
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.settings.config import LATER_DEFAULTS, NOT_SHAPING
 from fm_mlflow.settings.dataset import last_part
@@ -44,6 +46,8 @@ _MOST_CHARACTERS = 1_000_000
 # They do not shape the result, or make the group's identity in another way.
 _NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING, *keys.PARAMS_OF_STOP})
 
+
+_MACHINE = TypeAdapter(dict[str, str])
 
 _OPTIMIZER_OF_MLFLOW = ("optimizer_", "opt_")
 """How parameters begin that `mlflow.keras.MlflowCallback` and MLflow's autologging log."""
@@ -189,7 +193,7 @@ def _reason_to_skip(run: Run, record: TrainingRun, metric: str, named: bool) -> 
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         return "it was deleted"
     if status not in keys.ENDED:
-        if keys.PROCESS_PID not in run.data.tags:
+        if ProcessIdentity.from_tags(run.data.tags) is None:
             return f"it has not ended: {status}"
         judged = judge(run, DEAD_AFTER_SECONDS)
         advice = "; `fm-mlflow reconcile` closes it" if judged.verdict is Verdict.DEAD else ""
@@ -211,6 +215,7 @@ def _record(run: Run, experiment: str) -> TrainingRun:
     tags, params = run.data.tags, run.data.params
     name = run.info.run_name or run.info.run_id
     seed = _normal(params.get("seed", ""))
+    process = ProcessIdentity.from_tags(tags)
     return TrainingRun(
         run_id=run.info.run_id,
         name=name,
@@ -219,12 +224,8 @@ def _record(run: Run, experiment: str) -> TrainingRun:
         seed=int(seed) if seed.isdecimal() else None,
         metrics=_of_the_model(run.data.metrics),
         data_digest=tags.get(keys.DATASET_DIGEST),
-        machine={
-            name.removeprefix(keys.MACHINE_PREFIX): value
-            for name, value in tags.items()
-            if name.startswith(keys.MACHINE_PREFIX)
-        },
-        host=tags.get(keys.PROCESS_HOST, ""),
+        machine=_machine(tags),
+        host=process.host if process else "",
         jobs=whole_number(tags.get(keys.JOBS, ""), 1),
         parts=whole_number(tags.get(keys.PARTS, ""), 1),
         version=tags.get(keys.VERSION),
@@ -240,6 +241,19 @@ def _record(run: Run, experiment: str) -> TrainingRun:
         benchmark=tags.get(keys.MLFLOW_PARENT_RUN_ID),
         design=SeedDesign.read(tags[keys.DESIGN]) if keys.DESIGN in tags else None,
     )
+
+
+def _machine(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the facts of the machine, also of runs that had a tag for each of them."""
+    if keys.MACHINE in tags:
+        try:
+            return _MACHINE.validate_json(tags[keys.MACHINE])
+        except ValidationError:
+            return {}
+    prefix = keys.MACHINE_PREFIX
+    return {
+        name.removeprefix(prefix): text for name, text in tags.items() if name.startswith(prefix)
+    }
 
 
 def _of_the_model(logged: Mapping[str, float]) -> dict[str, float]:
