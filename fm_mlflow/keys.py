@@ -249,13 +249,13 @@ SEARCH_SECONDS = _search("search/seconds", "s", "wall time of the search, earlie
 SEARCH_FLOPS = _search("search/flops", "FLOPs", "of the training steps of all trials together")
 SEARCH_TRIALS = _search("search/trials", "count", "trials so far")
 
-COMPARED_MODELS = _compared("compared/models", "count", "models compared")
-COMPARED_TRAININGS = _compared("compared/trainings", "count", "their trainings")
-BEST = _compared(
-    "best/*",
+COMPARED_MODELS = _compared("verdict/models", "count", "models compared")
+COMPARED_TRAININGS = _compared("verdict/trainings", "count", "their trainings")
+OF_RECOMMENDED = _compared(
+    "verdict/*",
     "the metric's",
     "the compared metric and the costs of the model that is recommended: means over its trainings; "
-    "in the names, an underscore for the slash",
+    "in their names, an underscore for the slash",
 )
 
 # Artifacts

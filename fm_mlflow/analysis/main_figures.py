@@ -22,6 +22,6 @@ def main_figures(comparison: Comparison) -> dict[str, float]:
         if group.name == comparison.best.model:
             for name in (comparison.objective.metric, *(cost.key for cost in COSTS)):
                 if name in group.metrics:
-                    best = keys.BEST.replace("*", name.replace("/", "_"))
-                    figures[best] = group.metrics[name].mean
+                    of_recommended = keys.OF_RECOMMENDED.replace("*", name.replace("/", "_"))
+                    figures[of_recommended] = group.metrics[name].mean
     return figures

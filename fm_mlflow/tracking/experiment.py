@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError
 from fm_mlflow.naming import OWN_EXPERIMENT
+from fm_mlflow.tracking import charts
 from fm_mlflow.tracking.store import has_code, if_existing
 
 _OF_MLFLOW = "0"
@@ -28,9 +29,9 @@ Trainings of fm_mlflow: each run is one model with one seed, what it scores and 
 measured once, after training.
 - **Reports**: a comparison's run has `{keys.REPORT_HTML_FILE}` among its artifacts: which model \
 to take, why, and how sure that is. `fm-mlflow compare` writes a new one.
-- **Charts**: sections are named by what stands before the slash. `loss` and `accuracy` are in \
-"Model metrics", which MLflow places last: drag it to the top, once; the browser remembers it. \
-`estimate` holds rules of thumb, no measurements.
+- **Charts**: [with accuracy and loss first]({{charts}}), then memory, then costs, by what stands \
+before the slash; MLflow's own order puts accuracy and loss ("Model metrics") last. `estimate` holds \
+rules of thumb, no measurements.
 - **Costs**: `measurements.json` of each run has every cost with its method, or why there is none.
 """
 
@@ -123,9 +124,13 @@ def experiment_of(client: MlflowClient, name: str) -> str:
     """Return the id of the experiment of a name; make it, if nobody has or does at this moment."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        tags = {keys.MLFLOW_RUN_NOTE: _NOTE} if name == OWN_EXPERIMENT else {}
+        tags = charts.tags() if name == OWN_EXPERIMENT else {}
         try:
-            return str(client.create_experiment(name, tags=tags))
+            made = str(client.create_experiment(name, tags=tags))
+            if name == OWN_EXPERIMENT:
+                note = _NOTE.format(charts=charts.link(made))
+                client.set_experiment_tag(made, keys.MLFLOW_RUN_NOTE, note)
+            return made
         except MlflowException as error:
             experiment = client.get_experiment_by_name(name)
             if not has_code(error, codes.RESOURCE_ALREADY_EXISTS) or experiment is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mlflow
@@ -44,6 +45,15 @@ def test_an_experiment_of_our_own_that_says_how_to_read_it(store: Store) -> None
     note = own.tags["mlflow.note.content"]
     assert "tags.fm_mlflow.kind = 'training'" in note
     assert "report.html" in note
+    link = f"(#/experiments/{own.experiment_id}/runs?viewStateShareKey=fm_mlflow&"
+    assert link in note
+    view = json.loads(own.tags["mlflow.sharedViewState.fm_mlflow"])
+    sections = [each["name"] for each in view["compareRunSections"]]
+    of_keys = {key.rpartition("/")[0] for key in keys.all_keys() if key.is_metric} - {""}
+    assert of_keys <= set(sections)
+    assert (sections[0], sections[-1]) == ("Model metrics", "estimate")
+    shown = [each["metricKey"] for each in view["compareRunCharts"]]
+    assert shown[:4] == ["accuracy", "val_accuracy", "loss", "val_loss"]
     assert Path(own.artifact_location).is_relative_to(store.folder)
 
 
