@@ -1,7 +1,7 @@
 """A shared view of an experiment's charts: MLflow's own order puts accuracy and loss last.
 
-MLflow orders sections of charts by name, with the metrics that have no slash at the end. What a user
-rearranges is kept in the browser; what is shared by a link is a tag of the experiment.
+MLflow orders sections of charts by name, with the metrics that have no slash at the end. What a
+user rearranges is kept in the browser; what is shared by a link is a tag of the experiment.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def tags() -> dict[str, str]:
 
 def link(experiment_id: str) -> str:
     """Return where MLflow's pages show the view, from any of them."""
-    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={_KEY}&compareRunsMode=CHART"
+    return (
+        f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={_KEY}"
+        "&compareRunsMode=CHART"
+    )
 
 
 def _view() -> dict[str, Any]:

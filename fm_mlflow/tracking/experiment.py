@@ -21,17 +21,17 @@ _OF_MLFLOW = "0"
 """Id of the experiment that MLflow calls Default, in every store."""
 
 _MOST_NAMES_SHOWN = 10
-_NOTE = f"""\
+_NOTE = """\
 Trainings of fm_mlflow: each run is one model with one seed, what it scores and what it costs.
 
 - **Runs**: the search `tags.fm_mlflow.kind = 'training'` leaves the trainings; others are \
-`benchmark`, `sweep`, `trial` and `comparison`. The column `{keys.TEST_ACCURACY}` is the result, \
+`benchmark`, `sweep`, `trial` and `comparison`. The column `{accuracy}` is the result, \
 measured once, after training.
-- **Reports**: a comparison's run has `{keys.REPORT_HTML_FILE}` among its artifacts: which model \
+- **Reports**: a comparison's run has `{report}` among its artifacts: which model \
 to take, why, and how sure that is. `fm-mlflow compare` writes a new one.
-- **Charts**: [with accuracy and loss first]({{charts}}), then memory, then costs, by what stands \
-before the slash; MLflow's own order puts accuracy and loss ("Model metrics") last. `estimate` holds \
-rules of thumb, no measurements.
+- **Charts**: [with accuracy and loss first]({charts}), then memory, then costs, by what stands \
+before the slash; MLflow's own order puts accuracy and loss ("Model metrics") last. `estimate` \
+holds rules of thumb, no measurements.
 - **Costs**: `measurements.json` of each run has every cost with its method, or why there is none.
 """
 
@@ -128,7 +128,11 @@ def experiment_of(client: MlflowClient, name: str) -> str:
         try:
             made = str(client.create_experiment(name, tags=tags))
             if name == OWN_EXPERIMENT:
-                note = _NOTE.format(charts=charts.link(made))
+                note = _NOTE.format(
+                    charts=charts.link(made),
+                    accuracy=keys.TEST_ACCURACY,
+                    report=keys.REPORT_HTML_FILE,
+                )
                 client.set_experiment_tag(made, keys.MLFLOW_RUN_NOTE, note)
             return made
         except MlflowException as error:
