@@ -32,6 +32,8 @@ to take, why, and how sure that is. `fm-mlflow compare` writes a new one.
 - **Charts**: [with accuracy and loss first]({charts}), then memory, then costs, by what stands \
 before the slash; MLflow's own order puts accuracy and loss ("Model metrics") last. `estimate` \
 holds rules of thumb, no measurements.
+- **Models** are all called `model`, so that `runs:/RUN_ID/model` works: the source run, and the \
+columns `model` and `seed` among the parameters, tell them apart.
 - **Costs**: `measurements.json` of each run has every cost with its method, or why there is none.
 """
 
