@@ -25,7 +25,7 @@ from tests.processes import command_in_this_process
         (["train", "extra"], "command line: received 'Got unexpected extra argument (extra)'"),
         (
             ["trian"],
-            "command: received 'trian', accepted: one of train, compare, benchmark, sweep, register",
+            "command: received 'trian', accepted: one of train, compare, benchmark, sweep, reg",
         ),
         (["resume"], "RUN_ID: received '', accepted: an id, as in fm-mlflow resume RUN_ID"),
         (["train", "--data-dir", "nowhere"], "data_dir: received 'nowhere', accepted: a folder"),
