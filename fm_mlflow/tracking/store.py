@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +34,7 @@ from sqlalchemy.exc import (
 from fm_mlflow import keys
 from fm_mlflow.errors import FmMlflowError, InputError, TrackingError
 from fm_mlflow.process.redaction import one_line, redact
-from fm_mlflow.tracking.uris import check_literal, is_database, make_folder_of
+from fm_mlflow.tracking.uris import check_literal, database_file, is_database, make_folder_of
 
 _PROBE_SECONDS = 5
 _PAUSE_SECONDS = 1
@@ -139,6 +140,19 @@ def check_reachable(uri: str | None = None) -> None:
         ) from error
     if _is_transient(status):
         raise StoreUnavailableError(f"the tracking server {redact(uri)} answers {status}")
+
+
+def check_writable(uri: str) -> None:
+    """Refuse a database in a file that nobody here can write; MLflow would retry for minutes.
+
+    Raises:
+        StoreDeniedError: It is one.
+    """
+    file = database_file(uri)
+    if file is not None and file.exists():
+        for place in (file, file.parent):  # SQLite writes its journal beside the file
+            if not os.access(place, os.W_OK):
+                raise StoreDeniedError(f"{place} cannot be written: no run can be stored there")
 
 
 def wait_until_reachable(seconds: float) -> None:
@@ -302,6 +316,7 @@ def prepare(uri: str, lock_folder: Path) -> None:
 
     if "://" not in uri or uri.startswith(("http://", "https://", "file://")):
         return
+    check_writable(uri)
     name = hashlib.sha256(uri.encode()).hexdigest()[:16]
     with FileLock(lock_folder / f".store-{name}.lock"), store_errors("open the store", uri):
         make_folder_of(uri)

@@ -26,6 +26,8 @@ from fm_mlflow.process.identity import (
     kernel_killed_for_memory,
     this_process,
 )
+from fm_mlflow.settings.selection import Choice
+from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.outbox import heartbeat
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.records import Batch, Point, RunStart
@@ -570,6 +572,19 @@ class TestRefusedAtTheStart:
         with pytest.raises(TrackingError, match="77"), TrackedRun("training", "a run"):
             pytest.fail("it began")
         assert list(root.iterdir()) == []
+
+    def test_a_database_that_cannot_be_written(
+        self, store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database = store.folder / "mlflow.db"
+        database.chmod(0o444)
+        # As the kernel answers an owner who is not root.
+        monkeypatch.setattr(os, "access", lambda path, _: bool(os.stat(path).st_mode & 0o200))
+        with pytest.raises(TrackingError) as refused, TrackedRun("training", "a run"):
+            pytest.fail("it began")
+        assert str(refused.value) == f"{database} cannot be written: no run can be stored there"
+        assert list(root.glob("j-*")) == []
+        assert find_runs(Choice()).runs == []  # it can still be read
 
     def test_a_certificate_that_is_not_trusted(self, line: Line, root: Path) -> None:
         secure = Store(line.uri.replace("http:", "https:"), root)
