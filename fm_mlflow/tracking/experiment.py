@@ -113,12 +113,25 @@ def default_experiment(client: MlflowClient) -> str:
     return experiment_of(client, OWN_EXPERIMENT)
 
 
+def for_journal() -> tuple[str | None, str | None]:
+    """Return id and name of the experiment of a new run, as far as they are known offline."""
+    chosen = _chosen_id()
+    return chosen or None, os.environ.get("MLFLOW_EXPERIMENT_NAME") or (
+        None if chosen else OWN_EXPERIMENT
+    )
+
+
 def experiments_of_journal(
     client: MlflowClient, experiment_id: str | None, name: str | None
 ) -> list[str]:
-    """Return where the run of a journal may be already; the first is where it is to be made."""
-    if experiment_id or name:
-        return [experiment_id or experiment_of(client, str(name))]
+    """Return where the run of a journal may be already; the first is where it is to be made.
+
+    Journals of version 0.1 have neither where nobody chose: MLflow's default was meant.
+    """
+    if experiment_id or not name:
+        return [experiment_id or _OF_MLFLOW]
+    if name != OWN_EXPERIMENT:
+        return [experiment_of(client, name)]
     return list(dict.fromkeys([default_experiment(client), _OF_MLFLOW]))
 
 

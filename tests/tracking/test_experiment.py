@@ -14,7 +14,7 @@ from fm_mlflow.commands.compare import compare
 from fm_mlflow.naming import OWN_EXPERIMENT
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.child_runs import open_run
-from fm_mlflow.tracking.experiment import experiments_of_journal
+from fm_mlflow.tracking.experiment import experiments_of_journal, for_journal
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.run import TrackedRun
 from tests.simulated import Simulated, log_run
@@ -119,9 +119,11 @@ def test_an_own_experiment_that_was_deleted(store: Store) -> None:
 def test_where_the_journal_of_a_run_that_began_offline_is_delivered_to(store: Store) -> None:
     client = store.client
     assert experiments_of_journal(client, "7", None) == ["7"]
+    assert experiments_of_journal(client, None, None) == ["0"]  # of version 0.1
     named = experiments_of_journal(client, None, "by name")
     assert named == experiments_of_journal(client, None, "by name")
-    own, default = experiments_of_journal(client, None, None)  # where it may be already, too
+    assert for_journal() == (None, OWN_EXPERIMENT)
+    own, default = experiments_of_journal(client, *for_journal())  # where it may be already, too
     assert [client.get_experiment(each).name for each in (*named, own, default)] == [
         "by name",
         OWN_EXPERIMENT,
@@ -131,4 +133,12 @@ def test_where_the_journal_of_a_run_that_began_offline_is_delivered_to(store: St
 
 def test_of_a_store_from_before_too(store: Store) -> None:
     log_run(store.client, Simulated())
-    assert experiments_of_journal(store.client, None, None) == ["0"]
+    assert experiments_of_journal(store.client, *for_journal()) == ["0"]
+
+
+def test_a_journal_says_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "by name")
+    assert for_journal() == (None, "by name")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "7")
+    assert for_journal() == ("7", None)

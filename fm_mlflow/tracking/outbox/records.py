@@ -67,7 +67,7 @@ class RunStart(Stored):
     def open(self, run: RemoteRun) -> entities.Run:
         """Return the run that is joined, the one that has the journal's tag already, or a new one.
 
-        Without an experiment's id or name a new one goes to the default experiment.
+        `experiments_of_journal` says in which experiment.
         """
         with run.errors("open a run"):
             if self.run_id is not None:
