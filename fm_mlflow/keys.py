@@ -44,7 +44,6 @@ _epoch_metric = partial(Key, "Metrics, one point an epoch (step 1 … epochs)")
 _metric = partial(Key, "Metrics, one value a run")
 _tag = partial(Key, "Tags")
 _of_machine = partial(Key, "In the tag `fm_mlflow.machine`, by the last word of these names")
-_of_process = partial(Key, "Tags of runs of version 0.1, beside those of the machine")
 _file = partial(Key, "Artifacts")
 _rare_file = partial(Key, "Artifacts that only some runs have")
 _comparison = partial(Key, "Artifacts of a comparison")
@@ -99,7 +98,7 @@ ERROR = _tag("fm_mlflow.error", "one line", "why a FAILED or KILLED run ended")
 PROCESS = _tag(
     "fm_mlflow.process",
     "text",
-    "host; process id; boot of the host and namespace of its pids; start in ticks since that boot",
+    "host; pid; boot, namespace of pids; start, in ticks since the boot",
 )
 HEARTBEAT = _tag("fm_mlflow.heartbeat", "UTC", "when the run last showed that it lives")
 LEASE = _tag(
@@ -149,13 +148,6 @@ MACHINE_SYSTEM = _of_machine(MACHINE_PREFIX + "system", "text", "operating syste
 MACHINE_LOAD = _of_machine(
     MACHINE_PREFIX + "load", "processes", "1-minute load average before the run"
 )
-
-# Of runs of version 0.1, which had a tag for each of these and for each of the above.
-_PROCESS = "fm_mlflow.process."
-PROCESS_HOST = _of_process(_PROCESS + "host", "name", "host that the run is on")
-PROCESS_PID = _of_process(_PROCESS + "pid", "number", "its process there")
-PROCESS_BOOT = _of_process(_PROCESS + "boot", "ids", "boot of the host; namespace of its pids")
-PROCESS_START = _of_process(_PROCESS + "start", "ticks", "start of the process, since that boot")
 
 # One point an epoch
 LOSS = _epoch_metric("loss", "nats", "training loss, mean over the epoch's batches")

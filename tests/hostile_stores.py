@@ -12,6 +12,7 @@ from typing import Any
 
 from fm_mlflow import FmMlflowError, keys
 from fm_mlflow.analysis.records import TrainingRun
+from fm_mlflow.process.identity import _OLD_TAGS
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.run_details import load_details
@@ -202,10 +203,7 @@ _OUR_TAGS = [
     *(
         keys.PROCESS,
         keys.MACHINE,
-        keys.PROCESS_HOST,
-        keys.PROCESS_PID,
-        keys.PROCESS_BOOT,
-        keys.PROCESS_START,
+        *_OLD_TAGS,
     ),
     *(keys.MACHINE_CORES, keys.MACHINE_LOAD, keys.MODEL, "seed", "epochs", "validation_split"),
 ]

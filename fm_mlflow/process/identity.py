@@ -19,7 +19,9 @@ import psutil
 
 from fm_mlflow import keys
 
-_OLD_TAGS = (keys.PROCESS_HOST, keys.PROCESS_PID, keys.PROCESS_BOOT, keys.PROCESS_START)
+_OLD_TAGS = tuple(f"{keys.PROCESS}.{name}" for name in ("host", "pid", "boot", "start"))
+"""Of runs of version 0.1."""
+
 _SEPARATOR = "; "
 
 _CLOCKS_APART = 1.0
