@@ -95,11 +95,7 @@ COMPILER = _tag(
     "tensorflow, what made it fast: session; batches in 2 parts (or more); oneDNN; fused Adam",
 )
 ERROR = _tag("fm_mlflow.error", "one line", "why a FAILED or KILLED run ended")
-PROCESS = _tag(
-    "fm_mlflow.process",
-    "text",
-    "host; pid; boot, namespace of pids; start, in ticks since the boot",
-)
+PROCESS = _tag("fm_mlflow.process", "text", "host; pid; boot, namespace of pids; start, in ticks")
 HEARTBEAT = _tag("fm_mlflow.heartbeat", "UTC", "when the run last showed that it lives")
 LEASE = _tag(
     "fm_mlflow.lease",
