@@ -134,6 +134,7 @@ def kills(rounds: int, until: float, seed: int, epochs: int, folder: Path) -> di
 
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     os.environ["FM_MLFLOW_JOURNAL_DIR"] = str(folder / "journals")
+    os.environ["MLFLOW_EXPERIMENT_ID"] = "0"
     log = folder / "log"
     draw = random.Random(seed)
     settings = {**SETTINGS, "epochs": epochs, "model": "cnn"}
@@ -262,6 +263,7 @@ def outages(
     from tests.stores import Store
 
     os.environ["FM_MLFLOW_JOURNAL_DIR"] = str(folder / "journals")
+    os.environ["MLFLOW_EXPERIMENT_ID"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
     log, draw = folder / "log", random.Random(seed)
     with server(folder) as direct:
@@ -382,6 +384,7 @@ def parallel(
     log = folder / "log"
     for number in range(rounds):
         store = store_of(number)
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
         os.environ["MLFLOW_EXPERIMENT_NAME"] = f"round {number} {os.getpid()}"
 
         def start(seed: int, store: str = store) -> None:

@@ -69,6 +69,7 @@ def main() -> int:
         folder = Path(name)
         os.chdir(folder)
         os.environ["FM_MLFLOW_JOURNAL_DIR"] = str(folder / "journals")
+        os.environ["MLFLOW_EXPERIMENT_ID"] = "0"
         template = make_template(folder)
         match options.part:
             case "random":

@@ -169,7 +169,7 @@ def train(config: TrainConfig, as_json: bool) -> None:
     """Train one model under one tracked run.
 
     The run goes to the MLflow tracking store: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in
-    this folder; its experiment is $MLFLOW_EXPERIMENT_NAME, else MLflow's default.
+    this folder; its experiment is $MLFLOW_EXPERIMENT_NAME, else fm_mlflow.
     """
     from fm_mlflow.commands.train import train as train_model
     from fm_mlflow.terminal.train import print_training_result

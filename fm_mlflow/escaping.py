@@ -16,7 +16,10 @@ _INVISIBLE = re.compile(
 )
 _MOST_MARKS = 4  # on one letter; more of them climb over the lines above and below
 
-_MARKDOWN = re.compile(r"[\\`*_\[\]<>|&~$]|:(?=//)|(?<=www)\.|@(?=\w)", re.IGNORECASE)
+# A `<` that begins no tag, as in p < 0.05, is left: MLflow's pages would show the backslash.
+_MARKDOWN = re.compile(
+    r"[\\`*_\[\]>|&~$]|<(?=[a-z/!?]|$)|:(?=//)|(?<=www)\.|@(?=\w)", re.IGNORECASE
+)
 _MARKDOWN_AT_START = re.compile(r"^(\s*\d*)([#+\-=.)])(?=[\s#+\-=]|$)")
 _BACKTICKS = re.compile("`+")
 

@@ -43,11 +43,15 @@ MLFLOW_DATASET_CONTEXT = "mlflow.data.context"
 _epoch_metric = partial(Key, "Metrics, one point an epoch (step 1 … epochs)")
 _metric = partial(Key, "Metrics, one value a run")
 _tag = partial(Key, "Tags")
+_of_machine = partial(Key, "In the tag `fm_mlflow.machine`, by the last word of these names")
 _file = partial(Key, "Artifacts")
 _rare_file = partial(Key, "Artifacts that only some runs have")
 _comparison = partial(Key, "Artifacts of a comparison")
 _benchmark = partial(Key, "Artifacts of a benchmark")
 _sweep = partial(Key, "Artifacts of a sweep")
+_compared = partial(
+    Key, "Values of a comparison, and of the run of a benchmark or a sweep that made it"
+)
 _search = partial(Key, "Values of a sweep, one point a round")
 _version = partial(
     Key, "Tags of a version in the model registry, beside the metrics that were verified"
@@ -96,11 +100,7 @@ COMPILER = _tag(
     "tensorflow, what made it fast: session; batches in 2 parts (or more); oneDNN; fused Adam",
 )
 ERROR = _tag("fm_mlflow.error", "one line", "why a FAILED or KILLED run ended")
-_PROCESS = "fm_mlflow.process."
-PROCESS_HOST = _tag(_PROCESS + "host", "name", "host that the run is on")
-PROCESS_PID = _tag(_PROCESS + "pid", "number", "its process there")
-PROCESS_BOOT = _tag(_PROCESS + "boot", "ids", "boot of the host; namespace of its pids")
-PROCESS_START = _tag(_PROCESS + "start", "ticks", "start of the process, since that boot")
+PROCESS = _tag("fm_mlflow.process", "text", "host; pid; boot, namespace of pids; start, in ticks")
 HEARTBEAT = _tag("fm_mlflow.heartbeat", "UTC", "when the run last showed that it lives")
 LEASE = _tag(
     "fm_mlflow.lease",
@@ -129,19 +129,26 @@ VALIDATED_ON = _tag(
 )
 STOPPED_BY = _tag("fm_mlflow.stopped_by", "text", "which callback stopped it early, and why")
 JOURNAL = _tag("fm_mlflow.journal", "id", "its write-ahead journal: its id while offline")
+MACHINE = _tag(
+    "fm_mlflow.machine", "JSON", "what the run was on; `measurements.json` says more of it"
+)
 MACHINE_PREFIX = "fm_mlflow.machine."
-MACHINE_CPU = _tag(MACHINE_PREFIX + "cpu", "text", "processor that the run was on")
-MACHINE_CORES = _tag(MACHINE_PREFIX + "cores", "text", "logical cores; those the process may use")
-MACHINE_MEMORY = _tag(MACHINE_PREFIX + "memory", "GiB", "physical memory")
-MACHINE_THREADS = _tag(
+MACHINE_CPU = _of_machine(MACHINE_PREFIX + "cpu", "text", "processor that the run was on")
+MACHINE_CORES = _of_machine(
+    MACHINE_PREFIX + "cores", "text", "logical cores; those the process may use"
+)
+MACHINE_MEMORY = _of_machine(MACHINE_PREFIX + "memory", "GiB", "physical memory")
+MACHINE_THREADS = _of_machine(
     MACHINE_PREFIX + "threads", "text", "the backend's threads within and between operations"
 )
-MACHINE_VERSIONS = _tag(
+MACHINE_VERSIONS = _of_machine(
     MACHINE_PREFIX + "versions", "text", "Python, Keras' backend (TensorFlow), Keras, NumPy"
 )
-MACHINE_ONEDNN = _tag(MACHINE_PREFIX + "onednn", "text", "the setting TF_ENABLE_ONEDNN_OPTS")
-MACHINE_SYSTEM = _tag(MACHINE_PREFIX + "system", "text", "operating system and architecture")
-MACHINE_LOAD = _tag(MACHINE_PREFIX + "load", "processes", "1-minute load average before the run")
+MACHINE_ONEDNN = _of_machine(MACHINE_PREFIX + "onednn", "text", "the setting TF_ENABLE_ONEDNN_OPTS")
+MACHINE_SYSTEM = _of_machine(MACHINE_PREFIX + "system", "text", "operating system and architecture")
+MACHINE_LOAD = _of_machine(
+    MACHINE_PREFIX + "load", "processes", "1-minute load average before the run"
+)
 
 # One point an epoch
 LOSS = _epoch_metric("loss", "nats", "training loss, mean over the epoch's batches")
@@ -234,6 +241,15 @@ TOTAL_SECONDS = _metric("time/total_seconds", "s", "wall time up to the last log
 SEARCH_SECONDS = _search("search/seconds", "s", "wall time of the search, earlier calls included")
 SEARCH_FLOPS = _search("search/flops", "FLOPs", "of the training steps of all trials together")
 SEARCH_TRIALS = _search("search/trials", "count", "trials so far")
+
+COMPARED_MODELS = _compared("verdict/models", "count", "models compared")
+COMPARED_TRAININGS = _compared("verdict/trainings", "count", "their trainings")
+OF_RECOMMENDED = _compared(
+    "verdict/*",
+    "the metric's",
+    "the compared metric and the costs of the model that is recommended: means over its trainings; "
+    "in their names, an underscore for the slash",
+)
 
 # Artifacts
 LONG_PARAMS_FILE = _rare_file("params.json", "JSON", "parameters too long for the store")

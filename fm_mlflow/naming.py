@@ -14,6 +14,9 @@ from fm_mlflow.settings.dataset import FROM_PYTHON, is_own, last_part
 from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS, ModelReference
 from fm_mlflow.settings.selection import Seeds
 
+OWN_EXPERIMENT = "fm_mlflow"
+"""The experiment of runs for which nobody chose one."""
+
 UNNAMED = ("idx",)
 """Names of data sets that do not say which data they are."""
 

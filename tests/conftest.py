@@ -39,6 +39,9 @@ It has a pipe, `alive`, that the process that starts the workers holds open unti
 it ends.
 """
 
+IN_DEFAULT = "0"
+"""The experiment of tests, MLflow's default; `tracking/test_experiment.py` has those of others."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hear SIGINT, in the processes that tests start too.
@@ -56,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.set_threshold(50_000, 20, 100)  # TensorFlow's and MLflow's objects are many, and stay
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # for the fixtures of a whole session
+    os.environ["MLFLOW_EXPERIMENT_ID"] = IN_DEFAULT
     # As the command sets it. JAX, where it is installed, sets another level when it is imported,
     # which commands that tests start would take for the user's.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -79,6 +83,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("MLFLOW_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", IN_DEFAULT)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from fm_mlflow import FmMlflowError, keys
 from fm_mlflow.analysis.records import TrainingRun
+from fm_mlflow.process.identity import _OLD_TAGS
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.run_details import load_details
@@ -199,7 +200,11 @@ def _spoil(database: sqlite3.Connection, draw: random.Random, run_id: str, folde
 
 _OUR_TAGS = [
     *(keys.KIND, keys.JOBS, keys.VERSION, keys.ERROR, keys.HEARTBEAT, keys.EXTENDED_EPOCHS),
-    *(keys.PROCESS_HOST, keys.PROCESS_PID, keys.PROCESS_BOOT, keys.PROCESS_START),
+    *(
+        keys.PROCESS,
+        keys.MACHINE,
+        *_OLD_TAGS,
+    ),
     *(keys.MACHINE_CORES, keys.MACHINE_LOAD, keys.MODEL, "seed", "epochs", "validation_split"),
 ]
 

@@ -23,7 +23,10 @@ from tests.processes import command_in_this_process
         (["train", "--batchsize", "3"], "--batchsize: received '--batchsize', accepted: one of"),
         (["train", "--epochs"], "command line: received \"Option '--epochs' requires"),
         (["train", "extra"], "command line: received 'Got unexpected extra argument (extra)'"),
-        (["trian"], "command: received 'trian', accepted: one of train"),
+        (
+            ["trian"],
+            "command: received 'trian', accepted: one of train, compare, benchmark, sweep, reg",
+        ),
         (["resume"], "RUN_ID: received '', accepted: an id, as in fm-mlflow resume RUN_ID"),
         (["train", "--data-dir", "nowhere"], "data_dir: received 'nowhere', accepted: a folder"),
         (["train", "--dataset", "idx", "--data-dir", "x" * 5000], "data_dir: received 'xxx"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+import subprocess
 import sys
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -89,6 +91,20 @@ def test_constraints_pin_every_declared_package_within_its_range(python: str) ->
         if requirement.marker and not requirement.marker.evaluate({"python_version": python}):
             continue
         assert pinned_version(requirement.name, python) in requirement.specifier, requirement
+
+
+def test_the_source_archive_is_the_repository() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    if not tracked:
+        pytest.skip("this is no clone")
+    lines = [line.split() for line in (PROJECT / "MANIFEST.in").read_text().splitlines()]
+    grafted = {words[1] for words in lines if words[:1] == ["graft"]}
+    patterns = [pattern for words in lines if words[:1] == ["include"] for pattern in words[1:]]
+    of_build = {"fm_mlflow", "MANIFEST.in", "pyproject.toml"}  # setuptools takes these by itself
+    for name in {path.split("/")[0] for path in tracked} - grafted - of_build:
+        assert any(fnmatch(name, pattern) for pattern in patterns), name
 
 
 def test_constraints_hold_versions_and_nothing_else() -> None:

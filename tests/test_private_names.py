@@ -125,8 +125,8 @@ NAMES = [
     ),
     Private(
         "mlflow.tracking.fluent._get_experiment_id",
-        "tracking/find_runs.py",
-        "MLFLOW_EXPERIMENT_ID, else MLflow's default experiment",
+        "tracking/experiment.py",
+        "MLFLOW_EXPERIMENT_NAME and MLFLOW_EXPERIMENT_ID, else the experiment fm_mlflow",
     ),
     Private(
         "MlflowClient._tracking_client",

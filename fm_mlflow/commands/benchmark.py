@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.main_figures import main_figures
 from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.commands.compare import check_output, compare
 from fm_mlflow.commands.sync import sync
@@ -153,6 +155,11 @@ def benchmark(
                         f"{error}; compare them with: {again} --metric NAME"
                     ) from error
                 run.describe(describe_benchmark(config, trainings.outcomes, comparison))
+                if comparison is not None:
+                    run.log_metrics(main_figures(comparison.comparison))
+                    with run.artifacts() as folder:
+                        name = str(keys.REPORT_HTML_FILE)
+                        shutil.copyfile(comparison.files[name], folder / name)
             result = BenchmarkResult(
                 run_id=run.run_id,
                 run_name=run.name,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import __version__, keys
+from fm_mlflow.analysis.main_figures import main_figures
 from fm_mlflow.analysis.prose.words import counted, listed
 from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.escaping import markdown
@@ -130,6 +131,11 @@ def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
     objective = Objective.of(config)
     metric = objective.metric
     found = find_runs(config, metric)
+    if found.elsewhere:
+        progress.notice(
+            f"the experiment {found.elsewhere} has trainings, too, which are not among these: "
+            f"--experiment {found.elsewhere} takes those, --runs any by their ids"
+        )
     if not found.runs:
         if names := _suggested(objective.metric, found.other_metrics):
             raise InputError("metric", objective.metric, f"a metric that these runs have: {names}")
@@ -293,6 +299,7 @@ def _log(
     with TrackedRun(keys.KIND_COMPARISON, title, flush_timeout=_FLUSH_SECONDS) as run:
         run.log_params(config.model_dump(exclude={"output"}, exclude_none=True))
         run.set_tags(tags)
+        run.log_metrics(main_figures(comparison))
         run.describe(f"{markdown(comparison.summary)}\n\n{markdown(comparison.best.reason)}")
         uris = [run.model_uri for group in detailed for run in group.runs]
         run.link_models(uri.removeprefix("models:/") for uri in uris if uri)

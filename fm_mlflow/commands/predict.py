@@ -1,4 +1,4 @@
-"""A file of images or of other examples, however large, to a file of predictions."""
+"""Pictures, images or other examples, however many, to a file of predictions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.data.example_file import Examples, open_examples
 from fm_mlflow.data.image_file import check_images
+from fm_mlflow.data.lazy_images import FORMATS
 from fm_mlflow.data.model_io import are_probabilities, to_probabilities, two_classes
 from fm_mlflow.data.prediction_file import NumberFile, output_file, prediction_file
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.process.quiet import import_tensorflow
 from fm_mlflow.process.signals import guard
-from fm_mlflow.results.predict import PredictResult
+from fm_mlflow.results.predict import FilePrediction, PredictResult
 from fm_mlflow.settings.base import parse
 from fm_mlflow.settings.config import PredictConfig
 
@@ -33,6 +36,9 @@ _BATCH = 1024
 
 _CHUNK = 16 * _BATCH
 """Images read, and rows written, at a time."""
+
+_MOST_SHOWN = 20
+"""Files whose predictions are in the result, too."""
 
 _MOST_NUMBERS = 1_000
 """Columns of the output."""
@@ -61,6 +67,7 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
 
     Examples:
         >>> fm_mlflow.predict(input="t10k-images-idx3-ubyte.gz", output="predictions.csv")
+        >>> fm_mlflow.predict(input="boot.png").first_files
     """
     config = parse(PredictConfig, settings)
     progress = progress or ProgressListener()
@@ -70,10 +77,12 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
         from fm_mlflow.tracking.load_model import load_model
 
         loaded = load_model(config.model)
+        examples = _as_wanted(examples, loaded, progress)
         shape = _checked(config.model, examples, loaded)
         call = loaded.predictor(_BATCH)
         first = call(np.zeros((1, *shape), loaded.input_type))  # it is traced now
         counts = np.zeros(loaded.classes, np.int64)
+        shown: list[FilePrediction] = []
         started, done = time.perf_counter(), 0
         path, numbers = Path(config.output), first.size
         if not loaded.classes and numbers > _MOST_NUMBERS:
@@ -81,13 +90,18 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
             raise InputError("model", config.model, accepted)
         outputs = _outputs(examples, loaded, shape, call, progress)
         if loaded.classes:
-            with prediction_file(path, loaded.class_names) as classes:
+            with prediction_file(path, loaded.class_names, examples.names) as classes:
                 for probabilities in _probabilities(outputs, loaded):
                     labels = classes.write(probabilities)
                     counts += np.bincount(labels, minlength=loaded.classes)
-            done = int(counts.sum())
+                    names = examples.names[done:_MOST_SHOWN]
+                    for name, label, row in zip(names, labels, probabilities, strict=False):
+                        predicted = loaded.class_names[label]
+                        shown.append(FilePrediction(name, predicted, float(row[label])))
+                    done += len(labels)
         else:
-            with output_file(path, lambda temporary: NumberFile(temporary, numbers)) as file:
+            make = partial(NumberFile, numbers=numbers, files=examples.names)
+            with output_file(path, make) as file:
                 for each in outputs:
                     file.write(each)
                     done += len(each)
@@ -98,7 +112,23 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
             images=done,
             seconds=time.perf_counter() - started,
             counts=dict(zip(loaded.class_names, counts.tolist(), strict=True)),
+            first_files=tuple(shown),
         )
+
+
+def _as_wanted(examples: Examples, loaded: LoadedModel, progress: ProgressListener) -> Examples:
+    """Bring pictures to what a model takes, and say what was changed."""
+    if examples.pictures is None:
+        return examples
+    if not loaded.takes_images:
+        raise InputError("input", "pictures", f"examples of shape {loaded.input_shape}")
+    if examples.pictures.left_out:
+        others = counted(examples.pictures.left_out, "file")
+        progress.notice(f"{others} of the folder left out: no {', '.join(FORMATS)}")
+    examples, changed = examples.for_images(loaded.input_shape)
+    if changed:
+        progress.notice(changed)
+    return examples
 
 
 def _checked(model: str, examples: Examples, loaded: LoadedModel) -> tuple[int, ...]:

@@ -66,7 +66,11 @@ def resume(
         before = found.extended_epochs or config.epochs
         epochs = asked.epochs or before
         if epochs < before or (epochs == before and found.finished):
-            accepted = f"more than {before}: it is finished" if found.finished else f"from {before}"
+            accepted = (
+                f"more than {before}, by --epochs: the run is finished"
+                if found.finished
+                else f"from {before}"
+            )
             raise InputError("epochs", epochs, accepted)
         resumption, parts = found.resumption, found.parts + 1
         resumption.tags[keys.PARTS] = str(parts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.main_figures import main_figures
 from fm_mlflow.commands.benchmark import benchmark
 from fm_mlflow.commands.compare import check_output, write_files
 from fm_mlflow.commands.sync import sync
@@ -280,6 +281,8 @@ def _reported(result: SweepResult, run: TrackedRun) -> SweepResult:
     files = write_files(texts, Path(result.config.output))
     run.set_tags({keys.RECOMMENDED: result.advice})
     run.describe(describe_sweep(result))
+    if result.comparison is not None:
+        run.log_metrics(main_figures(result.comparison.comparison))
     with run.artifacts() as folder:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8", newline="")

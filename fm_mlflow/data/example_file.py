@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow.data.image_file import open_images
 from fm_mlflow.data.npy import NpzArray, open_npz
+from fm_mlflow.data.pictures import Pictures, are_pictures, chunks_of, open_pictures
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.process.regular_file import open_regular
 
@@ -30,7 +32,7 @@ _ALWAYS_UNPACKED = 64 * 1024**2
 _SHARE_OF_MEMORY = 0.25
 _BYTES_A_FIELD = 8
 _LONGEST_LINE = 1024**2
-_ACCEPTED = "a .npy or .npz array, a .csv table of numbers, or an IDX file"
+_ACCEPTED = "a picture, a folder of pictures, a .npy or .npz array, a .csv table of numbers, or IDX"
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,41 @@ class Examples:
         dtype: Of their values.
         chunks: Gives them in order, so many at a time, shape (n, *shape); raises DataError where
             the file is damaged.
+        pictures: The image files that they are, which take the shape that a model wants.
     """
 
     count: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunks: Callable[[int], Iterator[NDArray[Any]]]
+    pictures: Pictures | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of each, where they are files."""
+        return self.pictures.names if self.pictures else ()
+
+    def for_images(self, wanted: Sequence[int]) -> tuple[Examples, str]:
+        """Return pictures in the shape that a model wants, and in words how they were changed."""
+        if self.pictures is None:
+            return self, ""
+        files, changed = self.pictures.sized(wanted)
+        chunks = partial(chunks_of, files)
+        return replace(self, shape=files.shape[1:], chunks=chunks), changed
 
 
 @contextmanager
 def open_examples(path: Path) -> Iterator[Examples]:
-    """Open a file of examples.
+    """Open a file of examples, a picture or a folder of pictures.
 
     Raises:
         InputError: There is no such file, or it is none of numbers.
         DataError: A table holds something else than numbers.
     """
+    if are_pictures(path):
+        pictures = open_pictures(path)
+        yield Examples(len(pictures.names), (), np.dtype(np.uint8), _unsized, pictures)
+        return
     with ExitStack() as stack:
         if path.suffix.lower() == ".csv":
             table = _table(path)
@@ -71,6 +92,10 @@ def open_examples(path: Path) -> Iterator[Examples]:
             return
         images = stack.enter_context(open_images(path, any_array=True))
         yield Examples(images.count, images.shape, images.dtype, images.chunks)
+
+
+def _unsized(_: int) -> Iterator[NDArray[Any]]:
+    raise ValueError("pictures have no shape before a model says which")
 
 
 def _starts_as_zip(path: Path) -> bool:

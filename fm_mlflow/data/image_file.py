@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 from fm_mlflow.data.bounded_file import Unpacked, open_unpacked
 from fm_mlflow.data.idx import read_idx_header
+from fm_mlflow.data.lazy_images import FORMATS
 from fm_mlflow.data.npy import NPY_MAGIC, read_npy_header
 from fm_mlflow.errors import DataError, InputError
 
 _LARGEST_NUMBER = 8
-_ACCEPTED = "an IDX file of unsigned bytes, compressed or not, or a .npy array"
+_ACCEPTED = (
+    "an IDX file of unsigned bytes, compressed or not, a .npy array, or a picture "
+    f"({', '.join(FORMATS)})"
+)
 
 
 @dataclass(frozen=True)

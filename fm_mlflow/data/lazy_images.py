@@ -119,7 +119,10 @@ def shape_of(path: Path) -> tuple[int, ...]:
     Raises:
         DataError: It cannot be read.
     """
-    image = _opened(path, _content(path))
+    return _shape(_opened(path, _content(path)))
+
+
+def _shape(image: Image.Image) -> tuple[int, ...]:
     return (image.height, image.width, *(() if image.mode in _GREY else (3,)))
 
 
@@ -129,11 +132,21 @@ def checksum(path: Path) -> bytes:
     Raises:
         DataError: It is damaged, too large, or none of the formats.
     """
+    content, _ = _verified(path)
+    return hashlib.sha256(content).digest()
+
+
+def verified_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of an image, as `shape_of`, where `checksum` would not refuse it."""
+    return _shape(_verified(path)[1])
+
+
+def _verified(path: Path) -> tuple[bytes, Image.Image]:
     content = _content(path)
     image = _opened(path, content)
     with _damage(path):
         image.verify()
-    return hashlib.sha256(content).digest()
+    return content, image
 
 
 def _content(path: Path) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,21 +21,23 @@ from fm_mlflow.process.atomic_file import atomic_file
 class PredictionFile:
     """Rows of predictions, written a piece at a time (`prediction_file` opens one).
 
-    Columns: `row` (from 0, in the order of the input), `label` (class number), `class_name`, and
-    `probability_0` … one a class.
+    Columns: `row` (from 0, in the order of the input), `file` where the input is files, `label`
+    (class number), `class_name`, and `probability_0` … one a class.
 
     Args:
         path: The file; its suffix says which format.
         class_names: In label order.
+        files: Names of the input's files, one a row.
     """
 
-    def __init__(self, path: Path, class_names: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, class_names: tuple[str, ...], files: Sequence[str] = ()) -> None:
         self._names = pa.array(class_names)
+        self._files = files
         self._rows = 0
         probabilities = [(f"probability_{n}", pa.float32()) for n in range(len(class_names))]
         name = pa.string() if path.suffix == ".csv" else pa.dictionary(pa.int32(), pa.string())
         self._schema = pa.schema(
-            [("row", pa.int64()), ("label", pa.int32()), ("class_name", name), *probabilities]
+            [*_columns(files), ("label", pa.int32()), ("class_name", name), *probabilities]
         )
         self.writer = _writer(path, self._schema)
 
@@ -50,7 +53,7 @@ class PredictionFile:
         labels: NDArray[np.int32] = probabilities.argmax(axis=1).astype(np.int32)
         names = pa.DictionaryArray.from_arrays(pa.array(labels), self._names)
         columns = [
-            pa.array(np.arange(self._rows, self._rows + len(labels), dtype=np.int64)),
+            *_first(self._rows, len(labels), self._files),
             pa.array(labels),
             names.cast(self._schema.field("class_name").type),
             *(pa.array(np.ascontiguousarray(column)) for column in probabilities.T),
@@ -66,22 +69,34 @@ class NumberFile:
     Args:
         path: The file; its suffix says which format.
         numbers: How many the model gives for an example.
+        files: Names of the input's files, one a row.
     """
 
-    def __init__(self, path: Path, numbers: int) -> None:
+    def __init__(self, path: Path, numbers: int, files: Sequence[str] = ()) -> None:
+        self._files = files
         several = [f"prediction_{n}" for n in range(numbers)]
         columns = [(name, pa.float64()) for name in (["prediction"] if numbers == 1 else several)]
-        self._schema = pa.schema([("row", pa.int64()), *columns])
+        self._schema = pa.schema([*_columns(files), *columns])
         self._rows = 0
         self.writer = _writer(path, self._schema)
 
     def write(self, outputs: NDArray[Any]) -> None:
         """Write the next rows: outputs of shape (n, …)."""
         values = outputs.reshape(len(outputs), -1).astype(np.float64)
-        rows = pa.array(np.arange(self._rows, self._rows + len(values), dtype=np.int64))
-        columns = [rows, *(pa.array(np.ascontiguousarray(column)) for column in values.T)]
+        first = _first(self._rows, len(values), self._files)
+        columns = [*first, *(pa.array(np.ascontiguousarray(column)) for column in values.T)]
         self.writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
         self._rows += len(values)
+
+
+def _columns(files: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+    return [("row", pa.int64()), *([("file", pa.string())] if files else [])]
+
+
+def _first(start: int, rows: int, files: Sequence[str]) -> list[pa.Array]:
+    """Return what stands before the predictions of some rows: their numbers, their files."""
+    numbers = pa.array(np.arange(start, start + rows, dtype=np.int64))
+    return [numbers, *([pa.array(files[start : start + rows])] if files else [])]
 
 
 def _writer(path: Path, schema: pa.Schema) -> Any:
@@ -92,14 +107,18 @@ def _writer(path: Path, schema: pa.Schema) -> Any:
 
 
 @contextmanager
-def prediction_file(path: Path, class_names: tuple[str, ...]) -> Iterator[PredictionFile]:
+def prediction_file(
+    path: Path, class_names: tuple[str, ...], files: Sequence[str] = ()
+) -> Iterator[PredictionFile]:
     """Open an output of classes; see `output_file`.
 
     Args:
         path: The output, .csv or .parquet.
         class_names: In label order.
+        files: Names of the input's files, one a row.
     """
-    with output_file(path, lambda temporary: PredictionFile(temporary, class_names)) as output:
+    make = partial(PredictionFile, class_names=class_names, files=files)
+    with output_file(path, make) as output:
         yield output
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -63,7 +64,11 @@ class Machine:
     load_average: float | None
 
     def tags(self) -> dict[str, str]:
-        """Return the run's tags, by logged name."""
+        """Return the tag of a run: JSON, all facts in it."""
+        return {keys.MACHINE: json.dumps(self.facts(), ensure_ascii=False)}
+
+    def facts(self) -> dict[str, str]:
+        """Return what decides whether costs can be compared, as texts by short name."""
         threads = f"{self.backend} not loaded"
         if self.gpus is not None:
             threads = f"not told by {self.backend}"
@@ -77,7 +82,7 @@ class Machine:
             "Keras": self.keras,
             "NumPy": self.numpy,
         }
-        return {
+        facts: dict[str, str] = {
             keys.MACHINE_CPU: self.cpu,
             keys.MACHINE_CORES: f"{self.logical_cores}, {self.usable_cores} usable",
             keys.MACHINE_MEMORY: f"{self.memory_gib:.1f}",
@@ -87,6 +92,7 @@ class Machine:
             keys.MACHINE_SYSTEM: self.system,
             keys.MACHINE_LOAD: load,
         }
+        return {name.removeprefix(keys.MACHINE_PREFIX): text for name, text in facts.items()}
 
 
 def load_average() -> float | None:

@@ -19,8 +19,10 @@ import psutil
 
 from fm_mlflow import keys
 
-_TAGS = (keys.PROCESS_HOST, keys.PROCESS_PID, keys.PROCESS_BOOT, keys.PROCESS_START)
+_OLD_TAGS = tuple(f"{keys.PROCESS}.{name}" for name in ("host", "pid", "boot", "start"))
+"""Of runs of version 0.1."""
 
+_SEPARATOR = "; "
 
 _CLOCKS_APART = 1.0
 """Seconds by which the clocks of the kernel's log and of its processes may differ."""
@@ -52,14 +54,16 @@ class ProcessIdentity:
     start: str
 
     def tags(self) -> dict[str, str]:
-        """Return the tags that a run carries."""
-        return dict(zip(_TAGS, map(str, astuple(self)), strict=True))
+        """Return the tag that a run carries."""
+        return {keys.PROCESS: _SEPARATOR.join(map(str, astuple(self)))}
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> ProcessIdentity | None:
         """Read the tags of a run; None when it has none."""
         try:
-            host, pid, boot, start = (tags[key] for key in _TAGS)
+            text = tags.get(keys.PROCESS)
+            old = (tags[key] for key in _OLD_TAGS)
+            host, pid, boot, start = old if text is None else text.rsplit(_SEPARATOR, 3)
             return cls(host, int(pid), boot, start)
         except (KeyError, ValueError):
             return None

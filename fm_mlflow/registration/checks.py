@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 # HDF5 holds the weights' names, which lose the model's own name when it is loaded.
 _NAMES_MIB_A_WEIGHT = 2048 / MIB
 
-_NOT_COMPARED = frozenset({keys.MACHINE_LOAD, keys.MACHINE_MEMORY})
+_NOT_COMPARED = frozenset({"load", "memory"})
 
 _PROGRAM = "fm_mlflow.registration.fresh_process"
 _IMAGES_FILE = "images.npy"
@@ -166,9 +166,9 @@ def verify(
     if file is not None and file.is_relative_to(folder):  # else it is the store's own
         file.unlink()
     findings, outputs = _run_model(candidate, dataset, folder, seconds)
-    machine = {**describe_machine().tags(), str(keys.MACHINE_THREADS): findings.threads}
+    machine = {**describe_machine().facts(), "threads": findings.threads}
     same_machine = all(
-        candidate.run.machine.get(name.removeprefix(keys.MACHINE_PREFIX)) == value
+        candidate.run.machine.get(name) == value
         for name, value in machine.items()
         if name not in _NOT_COMPARED
     )

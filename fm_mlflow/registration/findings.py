@@ -50,7 +50,7 @@ class Findings(_Strict):
 
     Attributes:
         measurements: Figures by logged name, those of `ASKED` at most.
-        threads: TensorFlow's, as in the tag `fm_mlflow.machine.threads`.
+        threads: TensorFlow's, as in the tag `fm_mlflow.machine`.
         weights: How many there are.
         weights_digest: As in the tag `fm_mlflow.weights_digest`.
         example: How the model took the logged input example: "predicted", or what went wrong.

@@ -131,7 +131,7 @@ def measure(model_folder: Path, batch_size: int, images_file: Path | None = None
     ]
     findings = Findings(
         measurements=_figures(measured),
-        threads=describe_machine().tags()[keys.MACHINE_THREADS],
+        threads=describe_machine().facts()["threads"],
         weights=len(model.weights),
         weights_digest=weights_digest(model),
         example=_try_example(loaded)[:TEXT_CHARACTERS],

@@ -9,11 +9,11 @@ from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import counted, listed
 from fm_mlflow.analysis.ranking import are_equivalent
 from fm_mlflow.escaping import shortened
-from fm_mlflow.naming import UNNAMED, dataset_title, model_name
+from fm_mlflow.naming import OWN_EXPERIMENT, UNNAMED, dataset_title, model_name
 from fm_mlflow.report.layout import MOST_GROUPS, MOST_NAMES
 from fm_mlflow.settings.dataset import BUILTIN
 
-_NOT_CHOSEN = ("", "Default", "fm_mlflow")
+_NOT_CHOSEN = ("", "Default", OWN_EXPERIMENT)
 """Names of experiments that nobody chose: MLflow's own, and that of this package."""
 
 _MOST_MODELS = 3

@@ -9,6 +9,15 @@ from fm_mlflow.results import Result
 
 
 @dataclass(frozen=True)
+class FilePrediction:
+    """What a model says of a picture."""
+
+    file: str
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class PredictResult(Result):
     """A file of images or other examples, predicted.
 
@@ -18,6 +27,8 @@ class PredictResult(Result):
         images: How many there were.
         seconds: Wall time from the first image to the finished file.
         counts: Images by predicted class name, in label order; empty of a model of numbers.
+        first_files: Of the first pictures, where the input is such and the model one of classes:
+            the file, the class and its probability.
     """
 
     run_id: str | None
@@ -26,6 +37,7 @@ class PredictResult(Result):
     images: int
     seconds: float
     counts: dict[str, int]
+    first_files: tuple[FilePrediction, ...] = ()
 
     @property
     def images_per_second(self) -> float:

@@ -300,8 +300,8 @@ class PredictConfig(Settings):
     )
     input: str = Field(
         "",
-        description="Images: an IDX file, compressed or not, or a .npy array; other examples: "
-        ".npy, .npz or .csv.",
+        description="A picture (.png, .jpg, .bmp, .webp) or a folder of them; an IDX file, "
+        "compressed or not, or a .npy array; other examples: .npy, .npz or .csv.",
     )
     output: str = Field(
         "predictions.parquet",
@@ -311,7 +311,11 @@ class PredictConfig(Settings):
     @model_validator(mode="after")
     def _check(self) -> PredictConfig:
         if not self.input:
-            raise InputError("input", self.input, "an IDX, .npy, .npz or .csv file")
+            raise InputError(
+                "input",
+                self.input,
+                "a picture, a folder of pictures, an IDX, .npy, .npz or .csv file",
+            )
         if not self.output.endswith((".parquet", ".csv")):
             raise InputError("output", self.output, "a file named .parquet or .csv")
         return self

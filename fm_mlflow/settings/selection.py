@@ -134,7 +134,7 @@ class Selection(Settings):
     group: ClassVar[str] = "Which runs"
 
     experiment: str = Field(
-        "", description="Experiment; empty: the active one, or that of the runs."
+        "", description="Experiment; empty: the active one, else fm_mlflow; that of named runs."
     )
     runs: Words = Field("", description="Ids of runs to compare, with commas; others' runs too.")
     models: Words = Field("", description="Only these models, with commas.")

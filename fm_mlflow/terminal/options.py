@@ -143,7 +143,8 @@ def usage_error(
         return InputError(error.option_name, error.option_name, accepted, among=names)
     if isinstance(context and context.command, click.Group):
         given = next((word for word in arguments if not word.startswith("-")), "")
-        return InputError("command", given, f"one of {', '.join(group.commands)}", group.commands)
+        shown = [name for name, command in group.commands.items() if not command.hidden]
+        return InputError("command", given, f"one of {', '.join(shown)}", shown)
     if isinstance(error, click.MissingParameter) and error.param is not None:
         name = error.param.human_readable_name
         accepted = f"an id, as in fm-mlflow {context.info_name if context else ''} {name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Column
 
+from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.results.predict import PredictResult
 from fm_mlflow.terminal.lines import SafeConsole, grid, print_line
 
@@ -11,10 +12,16 @@ from fm_mlflow.terminal.lines import SafeConsole, grid, print_line
 def print_predictions(console: SafeConsole, result: PredictResult) -> None:
     """Show how many images went to which class, and where the predictions are."""
     console.print()
-    what = "images classified" if result.counts else "examples predicted"
-    print_line(console, f"{result.images:,} {what}", "bold")
-    counts = ((name, f"{count:,}") for name, count in result.counts.items())
-    console.print(grid((Column(style="dim"), Column(justify="right")), counts))
+    what, done = ("image", "classified") if result.counts else ("example", "predicted")
+    print_line(console, f"{counted(result.images, what)} {done}", "bold")
+    name, figure = Column(style="dim"), Column(justify="right")
+    if len(result.first_files) == result.images:
+        shown = result.first_files
+        files = ((each.file, each.class_name, f"{each.probability:.2f}") for each in shown)
+        console.print(grid((name, Column(), figure), files))
+    else:
+        counts = ((name, f"{count:,}") for name, count in result.counts.items())
+        console.print(grid((name, figure), counts))
     rate = f"{result.images_per_second:,.0f} images/s"
     place = f"  {result.output}  ({result.seconds:.1f} s, {rate})"
     print_line(console, place, wrapped=False)

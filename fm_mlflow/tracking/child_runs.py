@@ -17,6 +17,7 @@ from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
+from fm_mlflow.tracking.experiment import start_run
 from fm_mlflow.tracking.params import unquoted
 from fm_mlflow.tracking.run import REOPENED, TrackedRun
 from fm_mlflow.tracking.store import (
@@ -24,7 +25,6 @@ from fm_mlflow.tracking.store import (
     check_reachable,
     get_run,
     pages,
-    start_run,
     status_after,
     store_errors,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
-from fm_mlflow.tracking.find_runs import find_experiment
+from fm_mlflow.tracking.experiment import find_experiment
 from fm_mlflow.tracking.store import OLDEST_FIRST, check_reachable, pages, store_errors
 
 _LONGEST = 10_000

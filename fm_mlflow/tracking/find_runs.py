@@ -6,24 +6,26 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import mlflow
 import numpy as np
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
+from pydantic import TypeAdapter, ValidationError
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.errors import InputError
+from fm_mlflow.process.identity import ProcessIdentity
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.settings.config import LATER_DEFAULTS, NOT_SHAPING
 from fm_mlflow.settings.dataset import last_part
 from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS
 from fm_mlflow.settings.selection import Selection
+from fm_mlflow.tracking.experiment import find_experiment, left_elsewhere
 from fm_mlflow.tracking.params import unquoted, whole_number
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
 from fm_mlflow.tracking.store import (
@@ -31,7 +33,6 @@ from fm_mlflow.tracking.store import (
     check_reachable,
     get_run,
     has_code,
-    if_existing,
     pages,
     store_errors,
 )
@@ -45,6 +46,8 @@ _MOST_CHARACTERS = 1_000_000
 # They do not shape the result, or make the group's identity in another way.
 _NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING, *keys.PARAMS_OF_STOP})
 
+
+_MACHINE = TypeAdapter(dict[str, str])
 
 _OPTIMIZER_OF_MLFLOW = ("optimizer_", "opt_")
 """How parameters begin that `mlflow.keras.MlflowCallback` and MLflow's autologging log."""
@@ -62,6 +65,8 @@ class FoundRuns:
         unfinished: Training runs among the skipped: failed, running, without a result.
         other_metrics: What finished runs logged that were skipped for want of the metric: in how
             many runs, by name.
+        elsewhere: Name of the other experiment of the store that has trainings where nobody chose
+            one: MLflow's default.
     """
 
     experiment: str
@@ -69,6 +74,7 @@ class FoundRuns:
     skipped: list[SkippedRun]
     unfinished: list[TrainingRun]
     other_metrics: Counter[str]
+    elsewhere: str = ""
 
 
 def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
@@ -91,6 +97,7 @@ def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
     named = _words(choice.runs)
     if named and choice.filter:
         raise InputError("filter", choice.filter, "nothing where runs are named")
+    elsewhere = ""
     with store_errors("query runs"):
         if named:
             accepted = "ids of runs in the store, with commas"
@@ -103,39 +110,13 @@ def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
             experiment = find_experiment(client, choice.experiment)
             experiments = {experiment.experiment_id: experiment.name}
             found = _search(client, experiment.experiment_id, choice, metric)
-        return _sorted_out(experiments, found, choice, metric)
+            elsewhere = "" if choice.experiment else left_elsewhere(client, experiment)
+        result = _sorted_out(experiments, found, choice, metric)
+        return replace(result, elsewhere=elsewhere)
 
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def find_experiment(client: MlflowClient, given: str) -> mlflow.entities.Experiment:
-    """Return an experiment by name or id; where none is given, the active one.
-
-    Raises:
-        InputError: There is no such experiment.
-    """
-    name = given or os.environ.get("MLFLOW_EXPERIMENT_NAME", "")
-    if name:
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None and name.isdigit():
-            experiment = if_existing(client.get_experiment, name)
-    else:
-        try:
-            # What `mlflow.set_experiment`, MLFLOW_EXPERIMENT_ID or MLflow's default say.
-            from mlflow.tracking.fluent import _get_experiment_id
-
-            name = str(_get_experiment_id())
-        except ImportError:
-            name = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
-        experiment = if_existing(client.get_experiment, name)
-    if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
-        existing = client.search_experiments(max_results=_MOST_NAMES_SHOWN)
-        names = [each.name for each in existing]
-        some = f", such as {', '.join(names)}" if names else "; it has none"
-        raise InputError("experiment", name, f"an experiment of the store{some}", names)
-    return experiment
 
 
 def _search(
@@ -212,7 +193,7 @@ def _reason_to_skip(run: Run, record: TrainingRun, metric: str, named: bool) -> 
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         return "it was deleted"
     if status not in keys.ENDED:
-        if keys.PROCESS_PID not in run.data.tags:
+        if ProcessIdentity.from_tags(run.data.tags) is None:
             return f"it has not ended: {status}"
         judged = judge(run, DEAD_AFTER_SECONDS)
         advice = "; `fm-mlflow reconcile` closes it" if judged.verdict is Verdict.DEAD else ""
@@ -234,6 +215,7 @@ def _record(run: Run, experiment: str) -> TrainingRun:
     tags, params = run.data.tags, run.data.params
     name = run.info.run_name or run.info.run_id
     seed = _normal(params.get("seed", ""))
+    process = ProcessIdentity.from_tags(tags)
     return TrainingRun(
         run_id=run.info.run_id,
         name=name,
@@ -242,12 +224,8 @@ def _record(run: Run, experiment: str) -> TrainingRun:
         seed=int(seed) if seed.isdecimal() else None,
         metrics=_of_the_model(run.data.metrics),
         data_digest=tags.get(keys.DATASET_DIGEST),
-        machine={
-            name.removeprefix(keys.MACHINE_PREFIX): value
-            for name, value in tags.items()
-            if name.startswith(keys.MACHINE_PREFIX)
-        },
-        host=tags.get(keys.PROCESS_HOST, ""),
+        machine=_machine(tags),
+        host=process.host if process else "",
         jobs=whole_number(tags.get(keys.JOBS, ""), 1),
         parts=whole_number(tags.get(keys.PARTS, ""), 1),
         version=tags.get(keys.VERSION),
@@ -264,6 +242,19 @@ def _record(run: Run, experiment: str) -> TrainingRun:
         design=SeedDesign.read(tags[keys.DESIGN]) if keys.DESIGN in tags else None,
         design_model=tags.get(keys.DESIGN_MODEL),
     )
+
+
+def _machine(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the facts of the machine, also of runs that had a tag for each of them."""
+    if keys.MACHINE in tags:
+        try:
+            return _MACHINE.validate_json(tags[keys.MACHINE])
+        except ValidationError:
+            return {}
+    prefix = keys.MACHINE_PREFIX
+    return {
+        name.removeprefix(prefix): text for name, text in tags.items() if name.startswith(prefix)
+    }
 
 
 def _of_the_model(logged: Mapping[str, float]) -> dict[str, float]:

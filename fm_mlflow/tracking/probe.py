@@ -8,7 +8,7 @@ import mlflow
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow.errors import TrackingError
-from fm_mlflow.tracking.store import check_reachable, store_errors
+from fm_mlflow.tracking.store import check_reachable, check_writable, store_errors
 from fm_mlflow.tracking.uris import database_file
 
 
@@ -25,8 +25,7 @@ def probe() -> str:
         if not os.access(file.parent, os.W_OK):
             raise TrackingError(f"{file.parent} cannot be written: no run can be stored there")
         return "not there yet; the first run makes it"
-    if file is not None and not os.access(file, os.W_OK):
-        raise TrackingError(f"{file} cannot be written: no run can be stored there")
+    check_writable(mlflow.get_tracking_uri())
     check_reachable()
     with store_errors("query experiments"):
         MlflowClient().search_experiments(max_results=1)

@@ -20,6 +20,7 @@ from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.identity import out_of_memory_kills, this_process
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import interrupt, shield
+from fm_mlflow.tracking.experiment import for_journal, start_run
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.delivery import CHECKPOINT_SECONDS
@@ -36,7 +37,6 @@ from fm_mlflow.tracking.store import (
     check_reachable,
     context_tags,
     prepare,
-    start_run,
     status_after,
     store_errors,
 )
@@ -186,14 +186,15 @@ class TrackedRun(Recorder):
     def _header(self, uri: str, run_id: str | None, tags: Mapping[str, str]) -> records.RunStart:
         if run_id is None:
             tags = context_tags({**tags, keys.MLFLOW_RUN_NAME: self.name})
+        experiment_id, experiment_name = for_journal()
         return records.RunStart(
             uri=redact(uri),
             run_id=run_id,
             owned=self._owned,
             name=self.name,
             start_time=self._now(),
-            experiment_id=os.environ.get("MLFLOW_EXPERIMENT_ID"),
-            experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+            experiment_id=experiment_id,
+            experiment_name=experiment_name,
             tags={key: redact(value) for key, value in tags.items()},
             out_of_memory_kills=out_of_memory_kills(),
             settings=self._settings,

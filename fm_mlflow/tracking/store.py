@@ -35,7 +35,7 @@ from sqlalchemy.exc import (
 from fm_mlflow import keys
 from fm_mlflow.errors import FmMlflowError, InputError, TrackingError
 from fm_mlflow.process.redaction import one_line, redact
-from fm_mlflow.tracking.uris import check_literal, is_database, make_folder_of
+from fm_mlflow.tracking.uris import check_literal, database_file, is_database, make_folder_of
 
 _PROBE_SECONDS = 5
 _PAUSE_SECONDS = 1
@@ -153,6 +153,19 @@ def check_reachable(uri: str | None = None) -> None:
         raise StoreUnavailableError(f"the tracking server {redact(uri)} answers {status}")
 
 
+def check_writable(uri: str) -> None:
+    """Refuse a database in a file that nobody here can write; MLflow would retry for minutes.
+
+    Raises:
+        StoreDeniedError: It is one.
+    """
+    file = database_file(uri)
+    if file is not None and file.exists():
+        for place in (file, file.parent):  # SQLite writes its journal beside the file
+            if not os.access(place, os.W_OK):
+                raise StoreDeniedError(f"{place} cannot be written: no run can be stored there")
+
+
 def wait_until_reachable(seconds: float) -> None:
     """Wait for the active store to answer; raise as `check_reachable` if it does not so long."""
     deadline = time.monotonic() + seconds
@@ -232,33 +245,6 @@ def status_after(error: BaseException | None) -> str:
     if error is None:
         return keys.FINISHED
     return keys.KILLED if isinstance(error, KeyboardInterrupt) else keys.FAILED
-
-
-def start_run(**arguments: Any) -> mlflow.ActiveRun:
-    """Call `mlflow.start_run`, when others may do so at the same moment.
-
-    MLflow looks for the experiment that $MLFLOW_EXPERIMENT_NAME names, and creates it where it is
-    missing: of several processes that do this at once, all but the first are refused.
-    """
-    try:
-        return mlflow.start_run(**arguments)
-    except MlflowException as error:
-        if not has_code(error, codes.RESOURCE_ALREADY_EXISTS):
-            raise
-        return mlflow.start_run(**arguments)
-
-
-def experiment_of(client: MlflowClient, name: str) -> str:
-    """Return the id of the experiment of a name; make it, if nobody has or does at this moment."""
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            return str(client.create_experiment(name))
-        except MlflowException as error:
-            experiment = client.get_experiment_by_name(name)
-            if not has_code(error, codes.RESOURCE_ALREADY_EXISTS) or experiment is None:
-                raise
-    return str(experiment.experiment_id)
 
 
 @contextmanager
@@ -341,6 +327,7 @@ def prepare(uri: str, lock_folder: Path) -> None:
 
     if "://" not in uri or uri.startswith(("http://", "https://", "file://")):
         return
+    check_writable(uri)
     name = hashlib.sha256(uri.encode()).hexdigest()[:16]
     with FileLock(lock_folder / f".store-{name}.lock"), store_errors("open the store", uri):
         make_folder_of(uri)

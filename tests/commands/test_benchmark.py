@@ -68,7 +68,10 @@ def test_each_model_with_each_seed_under_one_parent(store: Store) -> None:
     assert [(row["model"], row["seed"]) for row in recorded] == order
     assert result.comparison is not None
     assert [group.name for group in result.comparison.comparison.groups] == ["cnn", "mlp"]
-    assert Path("out/report.html").exists()
+    report = store.client.download_artifacts(result.run_id, "report.html")
+    assert Path(report).read_bytes() == Path("out/report.html").read_bytes()
+    assert parent.data.metrics == only(store, "comparison").data.metrics
+    assert parent.data.metrics[keys.COMPARED_TRAININGS] == 6
     plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert len(plain["trainings"]) == 6
     assert plain["comparison"]["run_id"] == only(store, "comparison").info.run_id

@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {"models": "mlp,cnn", "seeds": 1, "dataset": "digits"
 def line(server: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     """A way to the server that can be cut; an experiment of the test's own there."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", str(tmp_path))
     monkeypatch.setenv("FM_MLFLOW_JOURNAL_DIR", str(tmp_path / "journals"))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

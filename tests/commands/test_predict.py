@@ -52,7 +52,10 @@ def test_images_come_in_order_a_piece_at_a_time(tmp_path: Path, content: Any) ->
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"no images", "an IDX file of unsigned bytes, compressed or not, or a .npy array"),
+        (
+            b"no images",
+            "an IDX file of unsigned bytes, compressed or not, a .npy array, or a picture (.png",
+        ),
         (b"", "an IDX file of unsigned bytes"),
         (IDX[:7], "an IDX file of unsigned bytes"),
         (compressed(IDX)[:12], "an IDX file of unsigned bytes"),

@@ -184,7 +184,7 @@ def test_a_running_run_is_left_alone_and_more_epochs_extend_a_finished_one(
     (refusal,) = resumes.refusals
     assert f"is in use: process {os.getpid()} holds" in refusal
     assert store.only_run().info.status == "FINISHED"
-    with pytest.raises(InputError, match="more than 2: it is finished"):
+    with pytest.raises(InputError, match=r"more than 2, by --epochs: the run is fin"):
         resume(first.run_id, model=build)
     result = resume(first.run_id, model=build, epochs=4)
     found = outcome(store, result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 import requests
 from mlflow.pyfunc import PyFuncModel
 from numpy.typing import NDArray
+from PIL import Image
 from pyarrow import parquet
 
 from fm_mlflow import InputError, predict, train
@@ -195,6 +197,37 @@ class TestPredict:
         assert err.splitlines() == ["loading the model", "360 of 360 images"]
         assert "360 images classified" in out
         assert output.read_text().count("\n") == 361
+
+    def test_pictures_are_classified_by_name(
+        self, tmp_path: Path, digits: Dataset, expected: NDArray[np.float32]
+    ) -> None:
+        names = ["a.png", "b.png", "c.png"]
+        for name, pixels in zip(names, digits.test.inputs, strict=False):
+            Image.fromarray(pixels).convert("RGB").save(tmp_path / name)
+        given, output = str(tmp_path), str(tmp_path / "p.csv")
+        (tmp_path / "notes.txt").touch()
+        notices: list[str] = []
+
+        class Hears(ProgressListener):
+            def notice(self, text: str) -> None:
+                notices.append(text)
+
+        result = predict(model=CHAMPION, input=given, output=output, progress=Hears())
+        assert notices == [
+            "1 file of the folder left out: no .png, .jpg, .jpeg, .bmp, .webp",
+            "3 of 3 pictures are brought to 28 x 28 pixels, grey, as the model takes it",
+        ]
+        assert [each.file for each in result.first_files] == names
+        said = [str(label) for label in expected[:3].argmax(axis=1)]
+        assert [each.class_name for each in result.first_files] == said
+        chances = [each.probability for each in result.first_files]
+        np.testing.assert_allclose(chances, expected[:3].max(axis=1), rtol=1e-4)
+        code, out, _ = command_in_this_process(
+            *("predict", "--model", CHAMPION, "--input", f"{given}/a.png", "--output", output)
+        )
+        assert code == 0
+        assert "1 image classified" in out
+        assert re.search(rf"a\.png +{said[0]} +(1\.00|0\.\d\d)\n", out)
 
     def test_interrupted_it_leaves_nothing(self, tmp_path: Path, digits: Dataset) -> None:
         class Interrupts(ProgressListener):

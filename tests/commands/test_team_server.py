@@ -58,6 +58,7 @@ def user(
     """Log in as somebody, with an experiment of the user's name; gives a client."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FM_MLFLOW_JOURNAL_DIR", str(tmp_path / "journals"))
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
 
     def log_in(name: str, password: str = PASSWORD) -> MlflowClient:
         for variable, value in team.credentials(password, name).items():

@@ -220,7 +220,7 @@ def main() -> None:
         "costs": found,
         "same fit": end == unmeasured_end,
         "counted": {name: counted(name) for name in MODELS},
-        "tags": describe_machine().tags(),
+        "machine": describe_machine().facts(),
         "imported": sorted({name for name, module in sys.modules.items() if module}),
     }
     results["callback"] = fit_with_callback()

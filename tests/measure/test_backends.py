@@ -170,7 +170,7 @@ def test_costs_are_measured_or_say_why(backend: str, costs: dict[str, Found]) ->
 
 def test_machine_names_the_backend(backend: str, found: Found) -> None:
     title = {"jax": "JAX", "torch": "PyTorch"}[backend]
-    versions = found["tags"][keys.MACHINE_VERSIONS]
+    versions = found["machine"]["versions"]
     assert f"{title} {metadata.version(backend)}, Keras" in versions
     assert "TensorFlow" not in versions
 

@@ -89,7 +89,7 @@ def test_jax_device_without_statistics_is_missing(keras_on: Any, device: Any) ->
     found = device_peak()
     assert found.value is None
     assert found.reason == "JAX has no GPU:0 here or its allocator keeps no statistics"
-    assert describe_machine().tags()[keys.MACHINE_THREADS] == "not told by JAX"
+    assert describe_machine().facts()["threads"] == "not told by JAX"
 
 
 def test_pytorch_tells_the_peak_of_the_training(keras_on: Any) -> None:
@@ -103,7 +103,7 @@ def test_pytorch_tells_the_peak_of_the_training(keras_on: Any) -> None:
     assert "PyTorch's allocator for GPU:0 (cuda.max_memory_allocated)" in found.method
     machine = describe_machine()
     assert machine.gpus == ("Fast 0",)
-    assert machine.tags()[keys.MACHINE_THREADS] == "3 within, 2 between"
+    assert machine.facts()["threads"] == "3 within, 2 between"
 
 
 def test_a_gpu_that_nothing_uses_is_not_initialised(keras_on: Any) -> None:

@@ -35,15 +35,19 @@ def test_machine_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
         machine.cpu = "another"  # type: ignore[misc]
 
 
-def test_tags_are_every_machine_key_and_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tag_holds_every_fact_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    tags = describe_machine(load=1.25).tags()
-    expected = {key for key in keys.all_keys() if key.startswith("fm_mlflow.machine.")}
-    assert set(tags) == expected
-    assert all(isinstance(text, str) and text for text in tags.values())
-    assert tags[keys.MACHINE_ONEDNN] == "not set"
-    assert tags[keys.MACHINE_LOAD] == "1.25"
-    assert f"Python {sys.version.split()[0]}" in tags[keys.MACHINE_VERSIONS]
+    machine = describe_machine(load=1.25)
+    facts = machine.facts()
+    names = {key for key in keys.all_keys() if key.startswith(keys.MACHINE_PREFIX)}
+    assert {f"{keys.MACHINE_PREFIX}{name}" for name in facts} == names
+    assert all(isinstance(text, str) and text for text in facts.values())
+    assert facts["onednn"] == "not set"
+    assert facts["load"] == "1.25"
+    assert f"Python {sys.version.split()[0]}" in facts["versions"]
+    ((name, text),) = machine.tags().items()
+    assert name == keys.MACHINE
+    assert json.loads(text) == facts
 
 
 def test_load_average_is_the_systems() -> None:
@@ -56,7 +60,7 @@ def test_load_that_the_system_does_not_tell_fails_nothing(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "getloadavg", unobtainable)
     assert load_average() is None
-    assert describe_machine().tags()[keys.MACHINE_LOAD] == "unknown"
+    assert describe_machine().facts()["load"] == "unknown"
 
 
 def test_cpu_name_is_the_model_where_linux_has_one(tmp_path: Path) -> None:
@@ -71,7 +75,7 @@ def test_cpu_name_is_the_model_where_linux_has_one(tmp_path: Path) -> None:
 def test_describing_does_not_load_tensorflow() -> None:
     code = (
         "import sys; from fm_mlflow.measure.machine import describe_machine as d\n"
-        "print(d().intra_op_threads, d().tags()['fm_mlflow.machine.threads'], "
+        "print(d().intra_op_threads, d().facts()['threads'], "
         "'tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -52,4 +52,4 @@ def test_machine_knows_tensorflows_threads() -> None:
     machine = describe_machine()
     assert machine.intra_op_threads is not None
     assert machine.gpus is not None
-    assert "within" in machine.tags()[keys.MACHINE_THREADS]
+    assert "within" in machine.facts()["threads"]

@@ -211,6 +211,8 @@ def test_markdown_escapes_names() -> None:
         ("# no heading", r"\# no heading"),
         ("1. no list", r"1\. no list"),
         ("- no list", r"\- no list"),
+        ("p < 0.05", "p < 0.05"),  # MLflow's pages would show a backslash there
+        ("</b> and <", r"\</b\> and \<"),
         ("a\n| b", r"a\\n\| b"),
         ("<b>*x*</b> &amp; [y](z)", r"\<b\>\*x\*\</b\> \&amp; \[y\](z)"),
     ],

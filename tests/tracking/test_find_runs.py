@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 import mlflow
 import numpy as np
 import pytest
 
 from fm_mlflow import InputError, TrackingError, keys
+from fm_mlflow.process.identity import _OLD_TAGS, ProcessIdentity
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import FoundRuns, _config, find_runs
 from fm_mlflow.tracking.run_details import load_details
@@ -194,6 +197,23 @@ def test_a_choice_that_cannot_be_is_refused(
         find_runs(Choice(**choice))
 
 
+def test_the_machine_and_the_process_in_a_tag_each_or_in_many(store: Store) -> None:
+    process = ProcessIdentity("here; there", 7, "a-boot 4026", "99")
+    new: dict[str, str] = {keys.MACHINE: json.dumps({"cpu": "new", "load": "1"}), **process.tags()}
+    old: dict[str, str] = dict(zip(_OLD_TAGS, ("here", "7", "a-boot 4026", "99"), strict=True))
+    deep: dict[str, str] = {keys.MACHINE: "[" * 10_000}
+    number: dict[str, str] = {keys.MACHINE: '{"cpu": 1}'}
+    for tags in (new, old, deep, number):
+        log_run(store.client, Simulated(tags=tags))
+    found = find_runs(Choice()).runs
+    assert [run.host for run in found] == ["here; there", "here", "", ""]
+    assert [run.machine.get("cpu") for run in found] == ["new", "Test CPU", None, None]
+    assert ProcessIdentity.from_tags(new) == process
+    assert ProcessIdentity.from_tags(old) == replace(process, host="here")
+    assert ProcessIdentity.from_tags({keys.PROCESS: "here; x; b; 1"}) is None
+    assert ProcessIdentity.from_tags({keys.PROCESS: "here"}) is None
+
+
 def test_the_experiment_is_the_active_one_or_named(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +222,7 @@ def test_the_experiment_is_the_active_one_or_named(
     assert find_runs(Choice()).runs == []
     assert len(find_runs(Choice(experiment="other")).runs) == 1
     assert len(find_runs(Choice(experiment=other)).runs) == 1
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
     assert find_runs(Choice()).experiment == "other"
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "not there")

@@ -9,8 +9,8 @@ from functools import cached_property
 
 from mlflow.entities import Param, RunTag
 
-from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
+from fm_mlflow.process.identity import ProcessIdentity
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.lease import Lease
 from fm_mlflow.tracking.outbox.records import (
@@ -157,11 +157,11 @@ class Delivery:
             return
         tags = self.run.tags()
         if self._lease.is_lost_to(Lease.of(tags)):
-            pid, host = (tags.get(key, "?") for key in (keys.PROCESS_PID, keys.PROCESS_HOST))
+            owner = ProcessIdentity.from_tags(tags)
+            which = f" ({owner.pid} on {excerpt(owner.host)})" if owner else ""
             raise LeaseLostError(
-                f"run {self.run.run_id} was taken over by another process ({excerpt(pid)} on "
-                f"{excerpt(host)}); this one stops, and what it has not delivered is left in "
-                f"{self.journal.folder}"
+                f"run {self.run.run_id} was taken over by another process{which}; this one stops, "
+                f"and what it has not delivered is left in {self.journal.folder}"
             )
         self._next_look = time.monotonic() + _LEASE_SECONDS
 

@@ -15,6 +15,7 @@ from pydantic import FailFast, StrictBool
 from typing_extensions import override
 
 from fm_mlflow import keys
+from fm_mlflow.tracking.experiment import experiments_of_journal
 from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun, check_sizes
 from fm_mlflow.tracking.outbox.schema import (
     Number,
@@ -27,7 +28,6 @@ from fm_mlflow.tracking.outbox.schema import (
     excerpt,
 )
 from fm_mlflow.tracking.save_model import MODEL_FILE, sign_model
-from fm_mlflow.tracking.store import experiment_of
 
 
 @dataclass(frozen=True)
@@ -67,20 +67,21 @@ class RunStart(Stored):
     def open(self, run: RemoteRun) -> entities.Run:
         """Return the run that is joined, the one that has the journal's tag already, or a new one.
 
-        Without an experiment's id or name a new one goes to MLflow's default experiment.
+        `experiments_of_journal` says in which experiment.
         """
         with run.errors("open a run"):
             if self.run_id is not None:
                 return run.client.get_run(self.run_id)
-            named = self.experiment_name
-            experiment = self.experiment_id or (experiment_of(run.client, named) if named else "0")
+            experiments = experiments_of_journal(
+                run.client, self.experiment_id, self.experiment_name
+            )
             found = run.client.search_runs(
-                [experiment], f"tags.`{keys.JOURNAL}` = '{run.folder.name}'", max_results=1
+                experiments, f"tags.`{keys.JOURNAL}` = '{run.folder.name}'", max_results=1
             )
             if found:
                 return found[0]
             tags = dict(self.tags)
-            return run.client.create_run(experiment, self.start_time, tags, self.name)
+            return run.client.create_run(experiments[0], self.start_time, tags, self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,7 @@ def test_an_empty_journal_is_not_taken_for_a_delivered_one(store: Store) -> None
 
 def test_a_last_line_that_cannot_be_read_may_say_how_the_run_ended(store: Store) -> None:
     journal = new(store)
-    journal.append(Batch(tags={keys.PROCESS_HOST: "x"}))
+    journal.append(Batch(tags={keys.PROCESS: "x"}))
     path = closed(journal) / "journal.jsonl"
     path.write_bytes(path.read_bytes()[:-10] + b"damaged!!\n")
     (told,) = reconcile().delivered

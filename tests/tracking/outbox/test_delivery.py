@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from fm_mlflow.process.identity import (
     kernel_killed_for_memory,
     this_process,
 )
+from fm_mlflow.settings.selection import Choice
+from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.outbox import heartbeat
 from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.records import Batch, Point, RunStart
@@ -356,13 +358,14 @@ def test_many_at_once_on_a_store_that_does_not_exist_yet(
         if is_new
         else request.getfixturevalue("server")
     )
-    name = f"of {tmp_path.name}"
+    environment = store.environment(MLFLOW_EXPERIMENT_NAME=f"of {tmp_path.name}")
+    del environment["MLFLOW_EXPERIMENT_ID"]
     outputs = [tmp_path / f"{number}.log" for number in range(3)]
     processes = [
         forked.start(
             one_of_many,
             number,
-            environment=store.environment(MLFLOW_EXPERIMENT_NAME=name),
+            environment=environment,
             output=output,
         )
         for number, output in enumerate(outputs)
@@ -375,7 +378,7 @@ def test_many_at_once_on_a_store_that_does_not_exist_yet(
     assert [process.exitcode for process in processes] == [0, 0, 0], said
     if is_new:
         assert sum("Creating initial MLflow database" in each for each in said) == 1
-    experiment = store.client.get_experiment_by_name(name)
+    experiment = store.client.get_experiment_by_name(environment["MLFLOW_EXPERIMENT_NAME"])
     assert experiment is not None
     runs = store.client.search_runs([experiment.experiment_id])
     assert sorted(run.info.run_name for run in runs) == [f"run {number}" for number in range(3)]
@@ -485,11 +488,17 @@ class TestReconcile:
         assert not kernel_killed_for_memory(dataclasses.replace(killed, start=str(10**12)))
 
     def make_run(
-        self, store: Store, changes: Mapping[keys.Key, str], start_time: int | None = None
+        self,
+        store: Store,
+        start_time: int | None = None,
+        heartbeat: str = "",
+        **changes: str,
     ) -> str:
         """Make a RUNNING run of a process that differs from this one."""
-        tags: dict[str, Any] = {keys.KIND: "training", **this_process().tags()}
-        tags.update((str(name), value) for name, value in changes.items())
+        process = dataclasses.replace(this_process(), **changes)  # type: ignore[arg-type]
+        tags: dict[str, Any] = {keys.KIND: "training", **process.tags()}
+        if heartbeat:
+            tags[keys.HEARTBEAT] = heartbeat
         return str(store.client.create_run("0", start_time, tags).info.run_id)
 
     def reason(self, store: Store, run_id: str) -> str:
@@ -498,14 +507,14 @@ class TestReconcile:
         return run.data.tags[keys.ERROR]
 
     def test_a_process_that_is_gone(self, store: Store) -> None:
-        run_id = self.make_run(store, {keys.PROCESS_START: "1"})  # its pid is used again
+        run_id = self.make_run(store, start="1")  # its pid is used again
         (closed,) = reconcile().closed
         assert closed.run_id == run_id
         assert "is gone without a word" in self.reason(store, run_id)
 
     def test_a_run_that_was_resumed_elsewhere_meanwhile(self, store: Store) -> None:
         """It was finished there, and its first journal closed it as KILLED."""
-        gone = {**this_process().tags(), keys.PROCESS_START: "1"}
+        gone = dataclasses.replace(this_process(), start="1").tags()
         journal = Journal.create("j-1", RunStart(store.uri, None, True, "a", 1, None, None, gone))
         tags: dict[str, Any] = {keys.KIND: "training", keys.JOURNAL: "j-1"}
         run = store.client.create_run("0", tags=tags)
@@ -528,18 +537,17 @@ class TestReconcile:
 
     def test_a_reboot(self, store: Store) -> None:
         boot = this_process().boot.partition(" ")[2]
-        changes = {keys.PROCESS_BOOT: f"another {boot}"}
-        fresh, old = self.make_run(store, changes), self.make_run(store, changes, start_time=1)
+        other = f"another {boot}"
+        fresh, old = self.make_run(store, boot=other), self.make_run(store, 1, boot=other)
         result = reconcile()
         assert [each.run_id for each in result.unknown] == [fresh]
         assert [each.run_id for each in result.closed] == [old]
         assert "was rebooted" in self.reason(store, old)
 
     def test_another_host(self, store: Store) -> None:
-        there = {keys.PROCESS_HOST: "elsewhere"}
-        long_ago = {keys.HEARTBEAT: "2026-01-01T00:00:00+00:00"}
-        silent = self.make_run(store, {**there, **long_ago}, start_time=1)
-        lively = self.make_run(store, {**there, keys.HEARTBEAT: utc_now()}, start_time=1)
+        long_ago = "2026-01-01T00:00:00+00:00"
+        silent = self.make_run(store, 1, heartbeat=long_ago, host="elsewhere")
+        lively = self.make_run(store, 1, heartbeat=utc_now(), host="elsewhere")
         result = reconcile()
         assert [each.run_id for each in result.closed] == [silent]
         assert [each.run_id for each in result.unknown] == [lively]
@@ -564,6 +572,19 @@ class TestRefusedAtTheStart:
         with pytest.raises(TrackingError, match="77"), TrackedRun("training", "a run"):
             pytest.fail("it began")
         assert list(root.iterdir()) == []
+
+    def test_a_database_that_cannot_be_written(
+        self, store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database = store.folder / "mlflow.db"
+        database.chmod(0o444)
+        # As the kernel answers an owner who is not root.
+        monkeypatch.setattr(os, "access", lambda path, _: bool(os.stat(path).st_mode & 0o200))
+        with pytest.raises(TrackingError) as refused, TrackedRun("training", "a run"):
+            pytest.fail("it began")
+        assert str(refused.value) == f"{database} cannot be written: no run can be stored there"
+        assert list(root.glob("j-*")) == []
+        assert find_runs(Choice()).runs == []  # it can still be read
 
     def test_a_certificate_that_is_not_trusted(self, line: Line, root: Path) -> None:
         secure = Store(line.uri.replace("http:", "https:"), root)
