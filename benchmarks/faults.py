@@ -419,10 +419,36 @@ def parallel(
     }
 
 
+def _of_commands(given: argparse.Namespace, folder: Path, until: float) -> dict[str, Any]:
+    from benchmarks import fault_campaign
+    from benchmarks.fault_commands import COMMANDS
+    from benchmarks.fault_points import FAULTS
+
+    commands = list(COMMANDS) if given.command in ("", "all") else given.command.split(",")
+    fault_campaign.get_ready()
+    if given.campaign == "kills":
+        found = fault_campaign.kills(
+            commands, given.rounds, folder=folder, until=until, seed=given.seed
+        )
+    else:
+        found = fault_campaign.points(
+            commands,
+            list(FAULTS) if given.fault == "all" else given.fault.split(","),
+            folder=folder,
+            until=until,
+            each=given.each,
+            sample=given.sample,
+            seed=given.seed,
+            at=given.at,
+        )
+    print(fault_campaign.table(found), file=sys.stderr)
+    return found
+
+
 def main() -> None:
     """Run one campaign."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("campaign", choices=["kills", "outages", "parallel"])
+    parser.add_argument("campaign", choices=["kills", "outages", "parallel", "points"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=6)
@@ -434,6 +460,13 @@ def main() -> None:
         default="sqlite",
         help="for `parallel`: a new database each round, or the server of deploy/",
     )
+    parser.add_argument(
+        "--command", default="", help="for `points` and `kills`: with commas; or all"
+    )
+    parser.add_argument("--fault", default="kill,memory", help="for `points`: with commas; or all")
+    parser.add_argument("--each", type=int, default=2, help="for `points`: of one place; 0: all")
+    parser.add_argument("--sample", type=int, default=0, help="for `points`: of a command; 0: all")
+    parser.add_argument("--at", default="", help="for `points`: only this one")
     parser.add_argument("--minutes", type=float, default=60, help="begin no round after that")
     given = parser.parse_args()
     until = time.monotonic() + given.minutes * 60
@@ -448,7 +481,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         os.chdir(folder)
-        if given.campaign == "kills":
+        if given.campaign == "points" or given.command:
+            result = _of_commands(given, folder, until)
+        elif given.campaign == "kills":
             result = kills(given.rounds, until, given.seed, given.epochs, folder)
         elif given.campaign == "outages":
             result = outages(given.rounds, until, given.seed, given.longest, given.epochs, folder)

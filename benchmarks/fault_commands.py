@@ -1,0 +1,349 @@
+"""The commands whose fault points are tried: what is there before, what runs, how one recovers.
+
+All run in forks of a process that has TensorFlow and MLflow imported. `recover` does what the
+documentation says for what a fault leaves behind, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fm_mlflow import keys
+
+SETTINGS: dict[str, Any] = {"dataset": "digits", "measure": "none", "epochs": 2}
+REPORTS = frozenset(
+    {
+        *("report.html", "report.md", "comparison.csv", "comparison.json"),
+        *("sweep.html", "sweep.json", "trials.csv", "recommendation.json"),
+    }
+)
+_OUTPUT = "output"
+_OUTPUT_VARIABLE = "FM_MLFLOW_FAULTS_OUTPUT"
+
+
+def enter(folder: Path) -> None:
+    """Make a folder all that this process knows: its store, journals, home and temporary files."""
+    import mlflow
+
+    for name in list(os.environ):
+        if name.startswith("MLFLOW_"):
+            del os.environ[name]
+    os.environ |= {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "FM_MLFLOW_JOURNAL_DIR": str(folder / "journals"),
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "tmp"),
+    }
+    tempfile.tempdir = None
+    for name in ("home", "tmp", "work"):
+        (folder / name).mkdir(exist_ok=True)
+    os.chdir(folder / "work")
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, what has to be there before, and how one recovers from a fault in it.
+
+    Attributes:
+        run: What is done, in the folder that was entered.
+        recover: What a person does where it failed or was killed.
+        prepare: Fills the folder.
+        once: A person repeats it, which leaves the runs of the first time: they have to have ended,
+            and only the newest ones are compared.
+        timed: Files whose contents depend on time.
+        setup: Called in the process of the command before its points are numbered.
+    """
+
+    run: Callable[[], object]
+    recover: Callable[[], object]
+    prepare: Callable[[], object] | None = None
+    once: bool = False
+    timed: frozenset[str] = frozenset()
+    setup: Callable[[], object] | None = None
+
+
+def _train(seed: int = 0, **more: Any) -> None:
+    import fm_mlflow
+
+    fm_mlflow.train("mlp", seed=seed, **{**SETTINGS, **more})
+
+
+def _runs(kind: str) -> list[Any]:
+    from mlflow.tracking import MlflowClient
+
+    runs = MlflowClient().search_runs(["0"], order_by=["attributes.start_time ASC"])
+    return [run for run in runs if run.data.tags.get(keys.KIND) == kind]
+
+
+def _recover_training(*, by: str) -> None:
+    """Resume what has not finished; train where nothing was begun.
+
+    Args:
+        by: `resume`: at once, by the journal's name. `sync`: when that has closed the run.
+    """
+    import fm_mlflow
+
+    if by == "resume":
+        for folder in sorted(Path(os.environ["FM_MLFLOW_JOURNAL_DIR"]).glob("j-*")):
+            if (folder / "journal.jsonl").exists():
+                try:
+                    fm_mlflow.resume(folder.name)
+                except fm_mlflow.InputError:  # it has finished
+                    fm_mlflow.sync()
+    fm_mlflow.sync()
+    runs = _runs(keys.KIND_TRAINING)
+    for run in runs:
+        if run.info.status != keys.FINISHED:
+            fm_mlflow.resume(run.info.run_id)
+    if not runs:
+        _train()
+    fm_mlflow.reconcile()
+
+
+def _interrupted_training() -> None:
+    """Leave a training as SIGKILL leaves it after its first epoch."""
+    from fm_mlflow.listeners import ProgressListener
+
+    class Killer(ProgressListener):
+        def epoch(self, *_: Any) -> None:
+            time.sleep(0.5)  # its checkpoint is written
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _in_a_child(lambda: _train(progress=Killer()))
+
+
+def _interrupted_elsewhere() -> None:
+    """The same, and nothing of it is left on this machine but what the store has."""
+    import fm_mlflow
+
+    _interrupted_training()
+    fm_mlflow.sync()
+
+
+def _undelivered_training() -> None:
+    """Leave the whole journal of a finished training whose store never answered."""
+    from fm_mlflow.tracking import run
+    from fm_mlflow.tracking.outbox import remote_run
+    from fm_mlflow.tracking.store import StoreUnavailableError
+
+    def refuse(*_: object) -> None:
+        raise StoreUnavailableError("the store is away")
+
+    def train() -> None:
+        run.check_reachable = remote_run.check_reachable = refuse  # type: ignore[assignment]
+        _train(flush_timeout=0)
+
+    _in_a_child(train)
+
+
+def _in_a_child(work: Callable[[], None]) -> None:
+    sys.stdout.flush()
+    if not (pid := os.fork()):
+        try:
+            work()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _trainings() -> None:
+    for seed in (0, 1):
+        _in_a_child(partial(_train, seed))
+
+
+def _resume() -> None:
+    import fm_mlflow
+
+    for run in _runs(keys.KIND_TRAINING):
+        fm_mlflow.resume(run.info.run_id)
+
+
+def _sync() -> None:
+    import fm_mlflow
+
+    if any(each.pending for each in fm_mlflow.sync().journals):
+        raise RuntimeError("something is pending")
+
+
+def _reconcile() -> None:
+    import fm_mlflow
+
+    fm_mlflow.reconcile()
+
+
+def _compare() -> None:
+    import fm_mlflow
+
+    fm_mlflow.compare(output=_OUTPUT)
+
+
+def _register() -> None:
+    import fm_mlflow
+
+    fm_mlflow.register(min_accuracy=0.1)
+
+
+def _predict() -> None:
+    import numpy as np
+
+    import fm_mlflow
+    from fm_mlflow.data.dataset import load_dataset
+
+    (run,) = _runs(keys.KIND_TRAINING)
+    images = Path("images.npy")
+    if not images.exists():
+        np.save(images, load_dataset("digits").test.images)
+    fm_mlflow.predict(model=run.info.run_id, input=str(images), output="predictions.csv")
+
+
+def _track() -> None:
+    import keras
+
+    import fm_mlflow
+    from fm_mlflow.data.dataset import load_dataset
+
+    digits = load_dataset("digits")
+    x, y = digits.train.images / np_float(255), digits.train.labels
+    with fm_mlflow.track("net", seed=1, dataset="digits", measure="none", quiet=True) as run:
+        model = keras.Sequential(
+            [keras.Input(x.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(10)]
+        )
+        model.compile(
+            "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
+        )
+        model.fit(x, y, epochs=2, batch_size=256, verbose=0, callbacks=[run.costs])
+        run.evaluate(model, x[:200], y[:200])
+        run.log_model(model, x[:8])
+
+
+def np_float(value: float) -> Any:
+    """Return a number that leaves arrays float32."""
+    import numpy as np
+
+    return np.float32(value)
+
+
+def _benchmark(resume: str = "") -> None:
+    import fm_mlflow
+
+    fm_mlflow.benchmark(models="mlp", seeds="2", jobs=1, output=_OUTPUT, resume=resume, **SETTINGS)
+
+
+def _sweep(resume: str = "") -> None:
+    import fm_mlflow
+
+    fm_mlflow.sweep(
+        "mlp",
+        space="hidden=8..16",
+        **{"trials": 2, "finalists": 1, "seeds": 2, "output": _OUTPUT, "resume": resume},
+        **SETTINGS,
+    )
+
+
+def _again(run: Callable[[], object]) -> None:
+    """Close what the fault left open, and repeat the command."""
+    _reconcile()
+    run()
+    _reconcile()
+
+
+def _resume_parent(kind: str, run: Callable[[str], object]) -> None:
+    """Close what the fault left open, and have the command take itself up."""
+    _reconcile()
+    parents = _runs(kind)
+    if not parents or parents[-1].info.status != keys.FINISHED:
+        run(parents[-1].info.run_id if parents else "")
+    _reconcile()
+
+
+def _verify_in_a_copy() -> None:
+    """Have `register` verify in a copy of this process, which has the libraries already."""
+    from fm_mlflow.process import supervisor
+    from fm_mlflow.process.confined import run_confined
+    from fm_mlflow.process.forked import Forked
+    from fm_mlflow.registration import checks
+
+    checks.run_confined = partial(run_confined, forked=Forked(supervisor.main))  # type: ignore[assignment]
+
+
+class Copies:
+    """Stands in for `subprocess` in the local executor: its jobs are copies of this process.
+
+    Args:
+        count: How many jobs there may be.
+    """
+
+    DEVNULL = -3
+
+    def __init__(self, count: int) -> None:
+        from fm_mlflow.process.forked import Forked
+
+        self._copies = [Forked(_command_line) for _ in range(count)]
+
+    def Popen(self, args: list[str], *, env: dict[str, str], stdout: Any, **_: Any) -> Any:  # noqa: N802
+        """Start a job."""
+        copy = self._copies.pop()
+        return copy(args, cwd=os.getcwd(), env={**env, _OUTPUT_VARIABLE: stdout.name})
+
+
+def _command_line() -> None:
+    from fm_mlflow.cli import main
+
+    output = os.open(os.environ.pop(_OUTPUT_VARIABLE), os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    main(sys.argv[3:])
+
+
+def _jobs_in_copies(count: int) -> None:
+    from fm_mlflow.jobs import executors
+
+    executors.subprocess = Copies(count)  # type: ignore[assignment]
+
+
+def restore(saved: Path, folder: Path) -> None:
+    """Make a folder what it was when it was saved."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(saved, folder)
+
+
+COMMANDS = {
+    "train": Command(_train, partial(_recover_training, by="resume")),
+    "train+sync": Command(_train, partial(_recover_training, by="sync")),
+    "resume": Command(_resume, partial(_recover_training, by="resume"), _interrupted_training),
+    "resume+elsewhere": Command(
+        _resume, partial(_recover_training, by="sync"), _interrupted_elsewhere
+    ),
+    "sync": Command(_sync, _sync, _undelivered_training),
+    "reconcile": Command(_reconcile, _reconcile, _interrupted_training),
+    "compare": Command(_compare, partial(_again, _compare), _trainings, once=True),
+    "register": Command(_register, partial(_again, _register), _train, setup=_verify_in_a_copy),
+    "predict": Command(_predict, partial(_again, _predict), _train),
+    "track": Command(_track, partial(_again, _track), once=True),
+    "benchmark": Command(
+        _benchmark,
+        partial(_resume_parent, keys.KIND_BENCHMARK, _benchmark),
+        once=True,
+        timed=REPORTS,
+        setup=partial(_jobs_in_copies, 3),
+    ),
+    "sweep": Command(
+        _sweep,
+        partial(_resume_parent, keys.KIND_SWEEP, _sweep),
+        once=True,
+        timed=REPORTS,
+        setup=partial(_jobs_in_copies, 12),
+    ),
+}
