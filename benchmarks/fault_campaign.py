@@ -8,9 +8,12 @@ import random
 import shlex
 import shutil
 import signal
+import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,11 @@ from typing import Any
 import psutil
 
 from benchmarks.fault_commands import COMMANDS, Command, enter, restore
-from benchmarks.fault_oracle import Contents, contents, differences
+from benchmarks.fault_oracle import DATABASE, Contents, contents, differences
 from benchmarks.fault_points import FAULTS, Points, install, kind_of
 from benchmarks.faults import fork, wait
+from tests.processes import free_port, wait_until_it_answers
+from tests.stores import NO_JOBS
 
 _LONGEST_SECONDS = 90.0
 _ORPHANS_SECONDS = 30.0
@@ -53,20 +58,27 @@ class Campaign:
         name: Of the command.
         folder: Where it happens; the command's own is always `folder/case`, because a store knows
             its artifacts by absolute paths.
+        http: Whether the store is a server's; by default it is its database.
 
     Raises:
         RuntimeError: Two undisturbed runs do not leave the same.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, *, http: bool = False) -> None:
         self.name = name
+        self._uri = ""
+        self._server: list[psutil.Process] = []
         self._command: Command = COMMANDS[name]
         self._case, self._saved = folder / "case", folder / "saved"
         self._log, self._passed = folder / "log", folder / "passed"
         self.found = Found()
         shutil.rmtree(self._case, ignore_errors=True)
         self._case.mkdir(parents=True)
-        self._do(self._prepare, "cannot be prepared")
+        self._do(self._make_store, "has no store")
+        if http:
+            self._serve()
+        if self._command.prepare is not None:
+            self._do(self._prepare, "cannot be prepared")
         shutil.rmtree(self._saved, ignore_errors=True)
         shutil.copytree(self._case, self._saved)
         began = time.monotonic()
@@ -78,11 +90,44 @@ class Campaign:
             raise RuntimeError(f"{name}: undisturbed runs differ: " + "\n".join(different[:20]))
         self.found.points = len(self.points)
 
-    def _prepare(self) -> None:
+    def _make_store(self) -> None:
         from mlflow.tracking import MlflowClient
 
         enter(self._case)
         MlflowClient().search_experiments()
+
+    def _serve(self) -> None:
+        with closing(sqlite3.connect(self._case / DATABASE)) as database, database:
+            database.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'")
+        port = free_port()
+        backend = f"sqlite:///{self._case / DATABASE}"
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+            *("--backend-store-uri", backend, "--workers", "1"),
+            *("--artifacts-destination", str(self._case / "artifacts")),
+        ]
+        with self._log.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=self._case.parent,
+                env={**os.environ, **NO_JOBS},
+                start_new_session=True,
+            )
+        self._uri = f"http://127.0.0.1:{port}"
+        wait_until_it_answers(f"{self._uri}/health", process, self._log)
+        server = psutil.Process(process.pid)
+        self._server = [server, *server.children(recursive=True)]
+
+    def close(self) -> None:
+        """Stop the server."""
+        for process in self._server:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def _prepare(self) -> None:
+        enter(self._case, self._uri)
         if self._command.prepare is not None:
             self._command.prepare()
 
@@ -101,7 +146,7 @@ class Campaign:
         return list(dict.fromkeys(self._passed.read_text().splitlines()))
 
     def _run(self, at: str, fault: str) -> None:
-        enter(self._case)
+        enter(self._case, self._uri)
         if self._command.setup is not None:
             self._command.setup()
         log = os.open(self._passed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -112,11 +157,11 @@ class Campaign:
         """Do what a command that ended well may ask for: `sync`."""
         import fm_mlflow
 
-        enter(self._case)
+        enter(self._case, self._uri)
         fm_mlflow.sync()
 
     def _recover(self) -> None:
-        enter(self._case)
+        enter(self._case, self._uri)
         if self._command.setup is not None:
             self._command.setup()
         self._command.recover()
@@ -169,7 +214,7 @@ class Campaign:
     def _wait_for_orphans(self) -> None:
         """Wait for what a killed process had started, which has become our child."""
         deadline = time.monotonic() + _ORPHANS_SECONDS
-        while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
+        while (left := self._children()) and time.monotonic() < deadline:
             try:
                 os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -177,6 +222,9 @@ class Campaign:
             time.sleep(0.01)
         for each in left:
             each.kill()
+
+    def _children(self) -> set[psutil.Process]:
+        return set(psutil.Process().children(recursive=True)) - set(self._server)
 
     def _judge(self, code: int, repeat: Sequence[str]) -> None:
         said = self._log.read_text(errors="replace")[-1500:]
@@ -216,6 +264,7 @@ def get_ready() -> None:
     import fm_mlflow.commands.resume
     import fm_mlflow.commands.sweep
     import fm_mlflow.commands.track
+    import fm_mlflow.fitting.loop
     import fm_mlflow.jobs.trainings
     import fm_mlflow.jobs.trial_rounds
     import fm_mlflow.measure.training
@@ -255,6 +304,7 @@ def points(
     sample: int = 0,
     seed: int = 0,
     at: str = "",
+    http: bool = False,
 ) -> dict[str, Any]:
     """Strike at the points of commands.
 
@@ -267,10 +317,16 @@ def points(
         sample: Of each command, so many faults, by chance; 0: all.
         seed: Of the sample.
         at: Only this point.
+        http: Whether the store is a server's.
     """
     found: dict[str, Found] = {}
     for name in commands:
-        campaign = Campaign(name, folder)
+        try:
+            campaign = Campaign(name, folder, http=http)
+        except RuntimeError as error:
+            found[name] = Found(broken=[{"wrong": str(error)}])
+            print(error, file=sys.stderr, flush=True)
+            continue
         todo = [
             (point, fault)
             for fault in faults
@@ -285,6 +341,7 @@ def points(
             if time.monotonic() > until:
                 break
             campaign.strike(point, fault)
+        campaign.close()
         found[name] = campaign.found
         seconds = time.monotonic() - began
         print(

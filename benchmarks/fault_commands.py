@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fault_oracle import DATABASE
 from fm_mlflow import keys
 
 SETTINGS: dict[str, Any] = {"dataset": "digits", "measure": "none", "epochs": 2}
@@ -31,16 +34,23 @@ _OUTPUT = "output"
 _OUTPUT_VARIABLE = "FM_MLFLOW_FAULTS_OUTPUT"
 
 
-def enter(folder: Path) -> None:
-    """Make a folder all that this process knows: its store, journals, home and temporary files."""
+def enter(folder: Path, uri: str = "") -> None:
+    """Make a folder all that this process knows: its store, journals, home and temporary files.
+
+    Args:
+        folder: The folder.
+        uri: Of its store; by default its database.
+    """
     import mlflow
 
     for name in list(os.environ):
         if name.startswith("MLFLOW_"):
             del os.environ[name]
     os.environ |= {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "MLFLOW_TRACKING_URI": uri or f"sqlite:///{folder / DATABASE}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "FM_MLFLOW_JOURNAL_DIR": str(folder / "journals"),
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "tmp"),
@@ -314,9 +324,19 @@ def _jobs_in_copies(count: int) -> None:
 
 
 def restore(saved: Path, folder: Path) -> None:
-    """Make a folder what it was when it was saved."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(saved, folder)
+    """Make a folder what it was when it was saved; a server may have its database open."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif not path.name.startswith(DATABASE):
+            path.unlink()
+    left_out = shutil.ignore_patterns(f"{DATABASE}*")
+    shutil.copytree(saved, folder, ignore=left_out, dirs_exist_ok=True)
+    with (
+        closing(sqlite3.connect(saved / DATABASE)) as before,
+        closing(sqlite3.connect(folder / DATABASE, timeout=60)) as database,
+    ):
+        before.backup(database)
 
 
 COMMANDS = {

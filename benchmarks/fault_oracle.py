@@ -29,9 +29,9 @@ TIMED_METRICS = {
 
 OF_A_PROCESS = {
     *(keys.HEARTBEAT, keys.LEASE, keys.JOURNAL, keys.PROCESS_PID, keys.PROCESS_START),
-    *(keys.PARTS, keys.MACHINE_LOAD, keys.MACHINE_MEMORY),
+    *(keys.PARTS, keys.MACHINE_LOAD, keys.SAVED_DIGEST),
 }
-"""Tags that say which process it was."""
+"""Tags that say which process it was; the files of a model have the time in them."""
 
 _TIMED_TEXTS = {keys.MLFLOW_RUN_NOTE, keys.VERIFIED_AT}
 _TIMED_FILES = {
@@ -62,7 +62,11 @@ def contents(folder: Path, *, once: bool = False, timed: frozenset[str] = frozen
             for row in database.execute(f'SELECT * FROM "{table}"'):
                 values = dict(row)
                 text = json.dumps(values, default=str)
-                if table not in _SERIAL and not any(each in text for each in dropped):
+                if (
+                    table not in _SERIAL
+                    and values.get("key", values.get("tag_key")) not in OF_A_PROCESS
+                    and not any(each in text for each in dropped)
+                ):
                     found[table].append(_named(_row(table, values), names))
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -122,12 +126,10 @@ def _named(text: str, names: dict[str, str]) -> str:
 
 def _row(table: str, values: dict[str, Any]) -> str:
     key = values.get("key") or values.get("metric_name") or values.get("tag_key")
-    if key in OF_A_PROCESS or key in _TIMED_TEXTS:
+    if key in _TIMED_TEXTS:
         return f"{values.get('run_uuid', '')} {key}"
     if key in TIMED_METRICS:
         values = {**values, "value": "", "metric_value": ""}
-    if key == keys.MACHINE_LOAD:
-        values = {**values, "value": ""}
     kept = {
         name: value is not None if _TIME_COLUMN.search(name) else value
         for name, value in values.items()

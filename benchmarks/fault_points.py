@@ -28,6 +28,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fm_mlflow.process.temporary import MARK
+
 PACKAGE = str(Path(__file__).resolve().parents[1] / "fm_mlflow") + os.sep
 
 ON_FILES = ("open", "write", "fsync", "rename", "unlink", "rmdir", "mkdir", "lock")
@@ -53,7 +55,7 @@ asked, and the answer is lost. eagain: no process can be started.
 """
 
 _HOUR = 3600
-_IDS = re.compile(r"[0-9a-f]{8,}")
+_IDS = re.compile(rf"{MARK}|[0-9a-f]{{8,}}")
 _ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "eagain": errno.EAGAIN}
 
 _T = TypeVar("_T")

@@ -440,6 +440,7 @@ def _of_commands(given: argparse.Namespace, folder: Path, until: float) -> dict[
             sample=given.sample,
             seed=given.seed,
             at=given.at,
+            http=given.store == "http",
         )
     print(fault_campaign.table(found), file=sys.stderr)
     return found
@@ -456,9 +457,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument(
         "--store",
-        choices=["sqlite", "postgresql", "team"],
+        choices=["sqlite", "postgresql", "team", "http"],
         default="sqlite",
-        help="for `parallel`: a new database each round, or the server of deploy/",
+        help="for `parallel`: a new database each round, or the server of deploy/; for `points`: "
+        "sqlite, or a server of its own (http)",
     )
     parser.add_argument(
         "--command", default="", help="for `points` and `kills`: with commas; or all"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -21,6 +19,7 @@ from fm_mlflow.analysis.records import DataSet
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
+from fm_mlflow.process.temporary import temporary_folder
 from fm_mlflow.results.register import RegisteredVersion
 from fm_mlflow.settings.config import CHAMPION, PREVIOUS, REGISTERED_MODEL
 from fm_mlflow.tracking import registered_metric, turns
@@ -270,8 +269,8 @@ class Registry:
         if (digest := tags.get(keys.MODEL_DIGEST)) is None:
             warn_of_no_digest(self.name, version)
         else:
-            with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
-                check_version(self.name, version, digest, Path(folder))
+            with temporary_folder() as folder:
+                check_version(self.name, version, digest, folder)
 
     def _point(self, alias: str, version: int | None) -> None:
         self._client.set_registered_model_alias(self.name, alias, str(version))
