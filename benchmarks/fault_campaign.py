@@ -135,6 +135,7 @@ class Campaign:
         return contents(self._case, once=self._command.once, timed=self._command.timed)
 
     def _do(self, work: Callable[[], object], failure: str) -> None:
+        self._log.write_text("")
         if wait(fork(work, self._log)):
             raise RuntimeError(f"{self.name} {failure}: {self._log.read_text()[-3000:]}")
         self._wait_for_orphans()

@@ -51,6 +51,7 @@ def enter(folder: Path, uri: str = "") -> None:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "FM_MLFLOW_JOURNAL_DIR": str(folder / "journals"),
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "tmp"),
@@ -206,16 +207,19 @@ def _register() -> None:
 
 
 def _predict() -> None:
-    import numpy as np
-
     import fm_mlflow
-    from fm_mlflow.data.dataset import load_dataset
 
     (run,) = _runs(keys.KIND_TRAINING)
-    images = Path("images.npy")
-    if not images.exists():
-        np.save(images, load_dataset("digits").test.images)
-    fm_mlflow.predict(model=run.info.run_id, input=str(images), output="predictions.csv")
+    fm_mlflow.predict(model=run.info.run_id, input="images.npy", output="predictions.csv")
+
+
+def _train_for_predictions() -> None:
+    import numpy as np
+
+    from fm_mlflow.data.dataset import load_dataset
+
+    _train()
+    np.save("images.npy", load_dataset("digits").test.inputs)
 
 
 def _track() -> None:
@@ -225,7 +229,7 @@ def _track() -> None:
     from fm_mlflow.data.dataset import load_dataset
 
     digits = load_dataset("digits")
-    x, y = digits.train.images / np_float(255), digits.train.labels
+    x, y = digits.train.scaled, digits.train.targets
     with fm_mlflow.track("net", seed=1, dataset="digits", measure="none", quiet=True) as run:
         model = keras.Sequential(
             [keras.Input(x.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(10)]
@@ -236,13 +240,6 @@ def _track() -> None:
         model.fit(x, y, epochs=2, batch_size=256, verbose=0, callbacks=[run.costs])
         run.evaluate(model, x[:200], y[:200])
         run.log_model(model, x[:8])
-
-
-def np_float(value: float) -> Any:
-    """Return a number that leaves arrays float32."""
-    import numpy as np
-
-    return np.float32(value)
 
 
 def _benchmark(resume: str = "") -> None:
@@ -305,7 +302,9 @@ class Copies:
     def Popen(self, args: list[str], *, env: dict[str, str], stdout: Any, **_: Any) -> Any:  # noqa: N802
         """Start a job."""
         copy = self._copies.pop()
-        return copy(args, cwd=os.getcwd(), env={**env, _OUTPUT_VARIABLE: stdout.name})
+        return copy(
+            args, cwd=os.getcwd(), env={**env, _OUTPUT_VARIABLE: os.path.abspath(stdout.name)}
+        )
 
 
 def _command_line() -> None:
@@ -350,7 +349,7 @@ COMMANDS = {
     "reconcile": Command(_reconcile, _reconcile, _interrupted_training),
     "compare": Command(_compare, partial(_again, _compare), _trainings, once=True),
     "register": Command(_register, partial(_again, _register), _train, setup=_verify_in_a_copy),
-    "predict": Command(_predict, partial(_again, _predict), _train),
+    "predict": Command(_predict, partial(_again, _predict), _train_for_predictions),
     "track": Command(_track, partial(_again, _track), once=True),
     "benchmark": Command(
         _benchmark,

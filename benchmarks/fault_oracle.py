@@ -34,6 +34,7 @@ OF_A_PROCESS = {
 """Tags that say which process it was; the files of a model have the time in them."""
 
 _TIMED_TEXTS = {keys.MLFLOW_RUN_NOTE, keys.VERIFIED_AT}
+_TIMED_PREFIXES = ("latency/", "memory/", "throughput/", "fm_mlflow.check")
 _TIMED_FILES = {
     *("measurements.json", "trainings.json", "output.log", "timeline.csv", "memory.png"),
 }
@@ -128,7 +129,8 @@ def _row(table: str, values: dict[str, Any]) -> str:
     key = values.get("key") or values.get("metric_name") or values.get("tag_key")
     if key in _TIMED_TEXTS:
         return f"{values.get('run_uuid', '')} {key}"
-    if key in TIMED_METRICS:
+    is_timed = str(key).startswith(_TIMED_PREFIXES) and table.startswith("model_version")
+    if key in TIMED_METRICS or is_timed:
         values = {**values, "value": "", "metric_value": ""}
     kept = {
         name: value is not None if _TIME_COLUMN.search(name) else value
