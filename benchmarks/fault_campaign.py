@@ -24,6 +24,7 @@ from benchmarks.fault_commands import COMMANDS, Command, enter, restore
 from benchmarks.fault_oracle import DATABASE, Contents, contents, differences
 from benchmarks.fault_points import FAULTS, Points, install, kind_of
 from benchmarks.faults import fork, wait
+from fm_mlflow.process.quiet import import_tensorflow
 from tests.processes import free_port, wait_until_it_answers
 from tests.stores import NO_JOBS
 
@@ -254,11 +255,19 @@ class Campaign:
         print(json.dumps(self.found.broken[-1], indent=1), file=sys.stderr, flush=True)
 
 
-def get_ready() -> None:
+def get_ready(commands: Sequence[str]) -> None:
     """Import what commands need, and run nothing: each fork begins with it.
 
     Nothing may start a thread, open a store or run an operation of TensorFlow here.
     """
+    import fm_mlflow.commands.reconcile
+    import fm_mlflow.tracking.running
+    from fm_mlflow.process.linux import adopt_orphans
+
+    adopt_orphans()
+    if all(COMMANDS[name].is_light for name in commands):
+        return
+    import_tensorflow()
     import fm_mlflow.commands.benchmark
     import fm_mlflow.commands.predict
     import fm_mlflow.commands.register
@@ -272,13 +281,10 @@ def get_ready() -> None:
     import fm_mlflow.report.html
     import fm_mlflow.scripts.tracked
     import fm_mlflow.tracking.load_model
-    import fm_mlflow.tracking.running
     import fm_mlflow.tracking.save_model
     import fm_mlflow.training.models
-    from fm_mlflow.process.linux import adopt_orphans
 
     fm_mlflow.data.dataset.load_dataset("digits")
-    adopt_orphans()
 
 
 def chosen(points: Sequence[str], each: int) -> list[str]:

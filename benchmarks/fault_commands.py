@@ -75,6 +75,7 @@ class Command:
             and only the newest ones are compared.
         timed: Files whose contents depend on time.
         setup: Called in the process of the command before its points are numbered.
+        is_light: It needs no TensorFlow.
     """
 
     run: Callable[[], object]
@@ -83,12 +84,42 @@ class Command:
     once: bool = False
     timed: frozenset[str] = frozenset()
     setup: Callable[[], object] | None = None
+    is_light: bool = False
 
 
 def _train(seed: int = 0, **more: Any) -> None:
     import fm_mlflow
 
     fm_mlflow.train("mlp", seed=seed, **{**SETTINGS, **more})
+
+
+def _log() -> None:
+    """Log a run without a training: all that an outbox does, in tenths of a second."""
+    import numpy as np
+
+    from fm_mlflow.data.dataset import Subset
+    from fm_mlflow.tracking.run import TrackedRun
+
+    with TrackedRun(keys.KIND_TRAINING, "a run", flush_timeout=5) as run:
+        run.log_params({"epochs": 3, "long": "x" * 7000})
+        run.log_dataset("digits", Subset(np.zeros((9, 2)), np.arange(9)), "training", "here")
+        for epoch in (1, 2, 3):
+            run.log_metrics({"loss": 1 / epoch, "accuracy": float("nan")}, step=epoch)
+            run.set_tags({"epoch": str(epoch)})
+        with run.artifacts() as folder:
+            (folder / "deeper").mkdir()
+            for name in ("notes.txt", "deeper/table.csv"):
+                (folder / name).write_text("of nothing\n" * 1000)
+        run.describe("# A run")
+
+
+def _recover_log() -> None:
+    """Deliver what there is; begin anew where the run had not said all, or none was begun."""
+    _sync()
+    runs = _runs(keys.KIND_TRAINING)
+    if not runs or runs[-1].info.status != keys.FINISHED:
+        _log()
+    _reconcile()
 
 
 def _runs(kind: str) -> list[Any]:
@@ -339,6 +370,7 @@ def restore(saved: Path, folder: Path) -> None:
 
 
 COMMANDS = {
+    "log": Command(_log, _recover_log, once=True, is_light=True),
     "train": Command(_train, partial(_recover_training, by="resume")),
     "train+sync": Command(_train, partial(_recover_training, by="sync")),
     "resume": Command(_resume, partial(_recover_training, by="resume"), _interrupted_training),

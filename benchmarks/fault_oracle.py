@@ -115,6 +115,8 @@ def _names(database: sqlite3.Connection, once: bool) -> tuple[dict[str, str], se
         names[model_id] = f"<model of {names.get(run_id, run_id)}>"
         if run_id in dropped:
             dropped.add(model_id)
+    inputs = database.execute("SELECT input_uuid, destination_id FROM inputs")
+    dropped |= {input_id for input_id, run_id in inputs.fetchall() if run_id in dropped}
     return names, dropped
 
 

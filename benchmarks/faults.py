@@ -425,7 +425,9 @@ def _of_commands(given: argparse.Namespace, folder: Path, until: float) -> dict[
     from benchmarks.fault_points import FAULTS
 
     commands = list(COMMANDS) if given.command in ("", "all") else given.command.split(",")
-    fault_campaign.get_ready()
+    if unknown := set(commands) - set(COMMANDS):
+        raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(COMMANDS)}")
+    fault_campaign.get_ready(commands)
     if given.campaign == "kills":
         found = fault_campaign.kills(
             commands, given.rounds, folder=folder, until=until, seed=given.seed
@@ -474,16 +476,18 @@ def main() -> None:
     until = time.monotonic() + given.minutes * 60
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # Imported, but no operation is run before the forks: each has a runtime of its own.
-    import fm_mlflow.training  # noqa: F401
-    from fm_mlflow.process.quiet import import_tensorflow
+    is_of_commands = given.campaign == "points" or given.command
+    if not is_of_commands:
+        # Imported, but no operation is run before the forks: each has a runtime of its own.
+        import fm_mlflow.training  # noqa: F401
+        from fm_mlflow.process.quiet import import_tensorflow
 
-    import_tensorflow()
+        import_tensorflow()
 
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         os.chdir(folder)
-        if given.campaign == "points" or given.command:
+        if is_of_commands:
             result = _of_commands(given, folder, until)
         elif given.campaign == "kills":
             result = kills(given.rounds, until, given.seed, given.epochs, folder)
