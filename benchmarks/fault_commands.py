@@ -266,7 +266,9 @@ def _track() -> None:
             [keras.Input(x.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(10)]
         )
         model.compile(
-            "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
+            "sgd",
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
         )
         model.fit(x, y, epochs=2, batch_size=256, verbose=0, callbacks=[run.costs])
         run.evaluate(model, x[:200], y[:200])

@@ -35,6 +35,8 @@ OF_A_PROCESS = {
 
 _TIMED_TEXTS = {keys.MLFLOW_RUN_NOTE, keys.VERIFIED_AT}
 _TIMED_PREFIXES = ("latency/", "memory/", "throughput/", "fm_mlflow.check")
+_OF_TENSORFLOW = "__autograph_generated_file"
+"""Temporary files that TensorFlow leaves in a process that does not end by itself."""
 _TIMED_FILES = {
     *("measurements.json", "trainings.json", "output.log", "timeline.csv", "memory.png"),
 }
@@ -75,7 +77,7 @@ def contents(folder: Path, *, once: bool = False, timed: frozenset[str] = frozen
             if path.is_dir() and not any(path.iterdir()):
                 found["empty folders"].append(_named(name, names))
             continue
-        if "/artifacts/checkpoint/" not in name:
+        if "/artifacts/checkpoint/" not in name and not path.name.startswith(_OF_TENSORFLOW):
             digest = "" if path.name in timed | _TIMED_FILES else _digest(path, names)
             found["files"].append(f"{_named(name, names)} {digest}")
     return {area: sorted(lines) for area, lines in found.items()}

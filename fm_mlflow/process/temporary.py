@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fm_mlflow.process.identity import Presence, this_process
 
-MARK = r"[0-9a-f]{8}-\d+-[\w.]+"
+MARK = r"[0-9a-f]{8}-\d+-\w+"
 _PREFIX = "fm_mlflow-"
 _FOLDER = re.compile(rf"{_PREFIX}({MARK})-\w+")
 
@@ -34,13 +34,13 @@ def mark() -> str:
 @cache
 def _mark(_pid: int) -> str:
     process = this_process()
-    return f"{_host_and_boot()}-{process.pid}-{process.start}"
+    return f"{_host_and_boot()}-{process.pid}-{process.start.replace('.', '_')}"
 
 
 def is_abandoned(mark: str) -> bool:
     """Tell whether the process of a mark, which `MARK` matches, was here and is gone."""
     where, pid, start = mark.split("-")
-    process = replace(this_process(), pid=int(pid), start=start)
+    process = replace(this_process(), pid=int(pid), start=start.replace("_", "."))
     return where == _host_and_boot() and process.presence() is Presence.GONE
 
 
