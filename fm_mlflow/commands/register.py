@@ -279,10 +279,11 @@ def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> R
             failures.append(_who_would_pass(config, run, objective))
         raise GateError("; ".join(failures), refused)
     is_same = own is not None and own.tags.get(keys.MODEL_DIGEST) == verified.candidate.model_digest
-    if champion is not None and champion is own and is_same:
-        return registration
-    if config.dry_run:
+    if config.dry_run and not (champion is own and is_same):
         return replace(registration, outcome="dry run")
+    if champion is own and is_same:
+        registry.end_abandoned_turns()
+        return registration
     description = card(registry.name, verified, seeds, objective)
     tags = evidence(verified, objective)
     version, is_new = registry.promote(uri, description, tags, registration.champion)

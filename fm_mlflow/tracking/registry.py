@@ -277,7 +277,7 @@ class Registry:
 
     @contextmanager
     def _turn(self, champion: int | None, data: DataSet | None = None) -> Iterator[str]:
-        """Let one process at a time change the aliases, whichever machine it runs on.
+        """Let one process at a time, on any machine, change the aliases; give its flag.
 
         The registry has no compare-and-set. But its tags are read back in the order in which they
         were written: so each process first raises a flag (a tag with a name of its own), then
@@ -287,9 +287,6 @@ class Registry:
         Args:
             champion: The expected one; with another, it is nobody's turn.
             data: That of the model to promote; in a registered model of another likewise.
-
-        Yields:
-            The flag.
         """
         flag = turns.new_flag()
         try:
@@ -306,6 +303,11 @@ class Registry:
     def _end_turn(self, flag: str) -> None:
         with shield(), registry_errors("end the turn"):
             turns.lower(self._client, self.name, flag)
+
+    def end_abandoned_turns(self) -> None:
+        """Remove what promotions left that were killed on this host."""
+        with registry_errors("end a turn"):
+            turns.standing(self._client, self.name)
 
     def _check_turn(
         self, flag: str, champion: int | None, data: DataSet | None = None
