@@ -47,7 +47,7 @@ class Found:
 
     points: int = 0
     struck: int = 0
-    missed: int = 0
+    missed: list[str] = field(default_factory=list)
     recovered: int = 0
     broken: list[dict[str, Any]] = field(default_factory=list)
 
@@ -175,7 +175,7 @@ class Campaign:
         code = self._ended(pid)
         repeat = ["--command", self.name, "--at", at, "--fault", fault]
         if "struck" not in self._passed.read_text().splitlines():
-            self.found.missed += 1
+            self.found.missed.append(at)
             if code == 0:
                 return
         self.found.struck += 1

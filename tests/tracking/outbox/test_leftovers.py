@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from fm_mlflow import sync
+from fm_mlflow import keys, sync
 from fm_mlflow.process.file_lock import FileLock
 from fm_mlflow.tracking.outbox import leftovers, records
 from fm_mlflow.tracking.outbox.journal import Journal
+from tests.stores import Store
 
 ID = "0123456789abcdef0123456789abcdef"
 
@@ -23,8 +24,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def header() -> records.RunStart:
-    return records.RunStart("sqlite:///x.db", None, True, "n", 1, None, None, {})
+def header(uri: str = "sqlite:///x.db", run_id: str | None = None) -> records.RunStart:
+    return records.RunStart(uri, run_id, True, "n", 1, None, None, {})
 
 
 def test_locks_that_nobody_holds_and_journals_without_a_record(root: Path) -> None:
@@ -53,6 +54,24 @@ def test_what_is_in_use_stays(root: Path) -> None:
     assert all(lock.is_held() for lock in held)
     for lock in held:
         lock.release()
+
+
+@pytest.mark.parametrize("owner", ["another", "this", "nobody"])
+def test_one_whose_process_was_killed_before_it_took_the_run_over(
+    store: Store, root: Path, owner: str
+) -> None:
+    name = f"j-{ID}"
+    tags = {"another": {keys.JOURNAL: "j-another"}, "this": {keys.JOURNAL: name}, "nobody": {}}
+    run = store.client.create_run("0", tags=tags[owner])
+    store.client.set_terminated(run.info.run_id, keys.FINISHED)
+    before = {**run.data.tags}
+    Journal.create(name, header(store.uri, run.info.run_id)).close()
+    (told,) = sync().journals
+    assert told.pending == ""
+    assert not list(root.iterdir())
+    if owner == "another":
+        after = store.client.get_run(run.info.run_id)
+        assert (after.data.tags, after.info.status) == (before, keys.FINISHED)
 
 
 def test_one_that_is_just_being_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
