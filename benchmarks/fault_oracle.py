@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import sqlite3
 import zipfile
@@ -64,11 +63,10 @@ def contents(folder: Path, *, once: bool = False, timed: frozenset[str] = frozen
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
             for row in database.execute(f'SELECT * FROM "{table}"'):
                 values = dict(row)
-                text = json.dumps(values, default=str)
                 if (
                     table not in _SERIAL
                     and values.get("key", values.get("tag_key")) not in OF_A_PROCESS
-                    and not any(each in text for each in dropped)
+                    and dropped.isdisjoint(map(str, values.values()))
                 ):
                     found[table].append(_named(_row(table, values), names))
     for path in sorted(folder.rglob("*")):
@@ -119,6 +117,7 @@ def _names(database: sqlite3.Connection, once: bool) -> tuple[dict[str, str], se
             dropped.add(model_id)
     inputs = database.execute("SELECT input_uuid, destination_id FROM inputs")
     dropped |= {input_id for input_id, run_id in inputs.fetchall() if run_id in dropped}
+    names |= dict.fromkeys(dropped, "")  # where something that is compared names them
     return names, dropped
 
 
@@ -126,7 +125,7 @@ def _named(text: str, names: dict[str, str]) -> str:
     def name(found: re.Match[str]) -> str:
         return names.get(found[0], names.get(f"m-{found[0]}", "<id>"))
 
-    return _ID.sub(name, text)
+    return _ID.sub(name, text).replace(",,", ",").replace("',", "'").replace(",'", "'")
 
 
 def _row(table: str, values: dict[str, Any]) -> str:
