@@ -186,12 +186,15 @@ class Journal:
             The record's number.
         """
         with self._guard:
-            self._unwritten.append(encoded(record, len(self.records)))
+            line = encoded(record, len(self.records))
             try:
+                self._unwritten.append(line)
                 self._write(durable)
             except OSError as error:
                 self._complain(error)
-            self.records.append(record)
+            finally:
+                # Whatever interrupts it: the line has this number, and no other record may get it.
+                self.records.append(record)
             return len(self.records) - 1
 
     def _write(self, durable: bool) -> None:
