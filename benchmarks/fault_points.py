@@ -26,8 +26,10 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
+from fm_mlflow.process.forked import Forked
 from fm_mlflow.process.temporary import MARK
 
 PACKAGE = str(Path(__file__).resolve().parents[1] / "fm_mlflow") + os.sep
@@ -148,7 +150,8 @@ class Points:
 
 def _place() -> str:
     """Return the function of the package that is at work, innermost; of `process/` its caller."""
-    frame, within = sys._getframe(2), ""
+    frame: FrameType | None = sys._getframe(2)
+    within = ""
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(PACKAGE):
@@ -156,7 +159,7 @@ def _place() -> str:
             if not place.startswith("process/"):
                 return place
             within = within or place
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return within or "elsewhere"
 
 
@@ -263,7 +266,8 @@ def _wrap_stores(points: Points) -> None:
     from requests.adapters import HTTPAdapter
     from sqlalchemy.engine.default import DefaultDialect
 
-    commit, send = DefaultDialect.do_commit, HTTPAdapter.send
+    commit: Any = DefaultDialect.do_commit
+    send = HTTPAdapter.send
 
     def do_commit(self: Any, connection: Any) -> None:
         points.reach("commit", "store", lambda: commit(self, connection))
@@ -277,11 +281,15 @@ def _wrap_stores(points: Points) -> None:
 
 
 def _wrap_starts(points: Points) -> None:
-    start = subprocess.Popen.__init__
+    start, call = subprocess.Popen.__init__, Forked.__call__
 
     def init(self: Any, args: Any, *given: Any, **more: Any) -> None:
         with suppress(Exception):
             self._child_created = False  # for its finalizer, where it is not started
         points.reach("start", "process", lambda: start(self, args, *given, **more))
 
+    def forked(self: Any, *given: Any, **more: Any) -> Any:
+        return points.reach("start", "copy", lambda: call(self, *given, **more))
+
     subprocess.Popen.__init__ = init  # type: ignore[method-assign]
+    Forked.__call__ = forked  # type: ignore[method-assign]

@@ -41,7 +41,8 @@ def is_abandoned(mark: str) -> bool:
     """Tell whether the process of a mark, which `MARK` matches, was here and is gone."""
     where, pid, start = mark.split("-")
     process = replace(this_process(), pid=int(pid), start=start.replace("_", "."))
-    return where == _host_and_boot() and process.presence() is Presence.GONE
+    is_known = where == _host_and_boot() and start != "unknown"
+    return is_known and process.presence() is Presence.GONE
 
 
 @contextmanager

@@ -80,9 +80,9 @@ def test_what_nobody_here_can_tell_stays(place: Path) -> None:
     dead = f"{ours}-{2**22 + 1}-{start}"
     again = f"{ours}-{pid}-1"  # its pid is another process's now
     elsewhere = f"{'0' * 8}-{pid}-1"
-    assert [is_abandoned(each) for each in (mark(), dead, again, elsewhere)] == [
-        *(False, True, True, False)
-    ]
+    unknown = f"{ours}-{pid}-unknown"
+    marks = (mark(), dead, again, elsewhere, unknown)
+    assert [is_abandoned(each) for each in marks] == [False, True, True, False, False]
     target = place / "of the user"
     target.mkdir()
     kept = [place / f"fm_mlflow-{elsewhere}-x", place / "fm_mlflow-journals-x", target]
