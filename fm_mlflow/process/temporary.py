@@ -48,12 +48,17 @@ def is_abandoned(mark: str) -> bool:
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Give a new folder; remove it afterwards as far as that is possible."""
-    _remove_abandoned_folders_once(tempfile.gettempdir())
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{mark()}-"))
+    folder = Path(tempfile.mkdtemp(prefix=temporary_prefix()))
     try:
         yield folder
     finally:
         _remove(folder)
+
+
+def temporary_prefix() -> str:
+    """Return how the name of a temporary folder has to begin; abandoned ones are removed first."""
+    _remove_abandoned_folders_once(tempfile.gettempdir())
+    return f"{_PREFIX}{mark()}-"
 
 
 def remove_abandoned_folders() -> None:

@@ -51,8 +51,9 @@ def deliver_journal(folder: Path, store: str = "", *, is_named: bool = False) ->
         uri = store if is_given else journal_uri(journal, f"sync {journal.journal_id}", store)
         delivery = Delivery(journal, uri)
         if _is_void(journal, delivery.run):
+            run_id = stored_run_id(folder) or ""
             journal.remove()
-            return Delivered(folder.name, journal.header.run_id or "", redact(uri), 0, "")
+            return Delivered(folder.name, run_id, redact(uri), 0, "")
         _end_if_dead(journal)
     except Exception as error:  # whatever it is, the other journals are to be delivered
         if journal is not None:
@@ -114,11 +115,12 @@ def _is_void(journal: Journal, run: RemoteRun) -> bool:
 
     It was to resume a run that still belongs to the journal of an earlier process.
     """
-    if len(journal.records) > 1 or journal.header.run_id is None:
+    header = journal.records[0] if len(journal.records) == 1 else None
+    if not isinstance(header, RunStart) or header.run_id is None:
         return False
     try:
         run.connect()
-        owner = journal_of(journal.header.open(run).data.tags)
+        owner = journal_of(header.open(run).data.tags)
     except TrackingError:
         return False  # the delivery says why
     return owner not in (None, journal.journal_id)

@@ -96,7 +96,8 @@ def outcome(store: Store, result: TrainResult) -> dict[str, Any]:
         "weights": [variable.numpy().tobytes() for variable in variables],
         "error": run.data.tags.get(keys.ERROR),
         "compiler": run.data.tags[keys.COMPILER],
-        "summary": summary.read_text().partition("\n")[2],  # the name counts the models before
+        # Names of layers count those of the models before.
+        "summary": [line for line in summary.read_text().splitlines() if "params" in line],
     }
 
 
