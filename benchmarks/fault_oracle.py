@@ -52,8 +52,9 @@ def contents(folder: Path, *, once: bool = False, timed: frozenset[str] = frozen
 
     Args:
         folder: With `mlflow.db`; all else in it counts as well.
-        once: Of runs of one kind and name, leave out all but the newest, if they have ended: a
-            command that was repeated has made another one.
+        once: Of runs of one kind and name, leave out all but the newest, and of one kind those that
+            were killed or failed before one that finished: a command that was repeated has made
+            another one. What has not ended counts.
         timed: Names of more files whose contents depend on time.
     """
     found: Contents = defaultdict(list)
@@ -103,7 +104,16 @@ def _names(database: sqlite3.Connection, once: bool) -> tuple[dict[str, str], se
     names: dict[str, str] = {}
     newest: dict[str, str] = {}
     dropped: set[str] = set()
-    for run_id, name, status in rows.fetchall():
+    runs = rows.fetchall()
+    last = {
+        kinds.get(run_id): at
+        for at, (run_id, _, status) in enumerate(runs)
+        if status == keys.FINISHED
+    }
+    for at, (run_id, name, status) in enumerate(runs):
+        is_early = at < last.get(kinds.get(run_id), 0)
+        if once and is_early and status not in (keys.FINISHED, keys.RUNNING):
+            dropped.add(run_id)
         names[run_id] = f"<{kinds.get(run_id, 'run')} {name}>"
         earlier = newest.get(names[run_id])
         if once and earlier is not None:

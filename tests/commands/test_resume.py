@@ -176,7 +176,7 @@ def test_interrupted_after_its_last_epoch(store: Store, whole: dict[str, Any]) -
         train(build, callbacks=[StopsAfterTheLast()], **FOUR)
     result = resume(store.only_run().info.run_id, model=build)
     assert outcome(store, result) == whole
-    assert whole["compiler"] == "xla"
+    assert whole["compiler"] not in ("", "tensorflow")  # what a fit without steps would say
 
 
 class Resumes(keras.callbacks.Callback):  # type: ignore[misc]
