@@ -309,7 +309,8 @@ def _resume_parent(kind: str, run: Callable[[str], object]) -> None:
     _reconcile()
     parents = _runs(kind)
     if not parents or parents[-1].info.status != keys.FINISHED:
-        run(parents[-1].info.run_id if parents else "")
+        has_settings = parents and parents[-1].data.params
+        run(parents[-1].info.run_id if has_settings else "")
     _reconcile()
 
 
