@@ -189,7 +189,7 @@ class Campaign:
         if code and draw.random() < 0.5:
             code = self._killed(fork(self._recover, self._log), draw.uniform(0, self.seconds))
         self.found.struck += 1
-        self._judge(code, ["--command", self.name, "at", f"{moment:.3f}"])
+        self._judge(code, ["--command", self.name], f"kills, at {moment:.3f} s")
 
     def _killed(self, pid: int, moment: float) -> int:
         deadline = time.monotonic() + moment
@@ -228,7 +228,7 @@ class Campaign:
     def _children(self) -> set[psutil.Process]:
         return set(psutil.Process().children(recursive=True)) - set(self._server)
 
-    def _judge(self, code: int, repeat: Sequence[str]) -> None:
+    def _judge(self, code: int, repeat: Sequence[str], campaign: str = "points") -> None:
         said = self._log.read_text(errors="replace")[-1500:]
         self._log.unlink()
         self._log.touch()
@@ -253,7 +253,7 @@ class Campaign:
             {
                 "exit code": code,
                 "wrong": [line[:400] for line in wrong[:_SHOWN]],
-                "repeat": f"python -m benchmarks.faults points {shlex.join(repeat)}",
+                "repeat": f"python -m benchmarks.faults {campaign} {shlex.join(repeat)}",
                 "said": said[-700:],
                 "recovery said": again[-700:],
             }

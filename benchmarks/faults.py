@@ -3,6 +3,8 @@
     python -m benchmarks.faults kills --rounds 100
     python -m benchmarks.faults outages --rounds 30 --longest 120
     python -m benchmarks.faults parallel --rounds 5 --store sqlite
+    python -m benchmarks.faults points --command train,sync --fault kill,memory --sample 20 --seed 0
+    python -m benchmarks.faults kills --command all --rounds 10
 
 Each prints one JSON object. Trainings are small (`digits`) and run in forks of a process that has
 TensorFlow imported, so that a round takes seconds.
