@@ -34,6 +34,8 @@ OF_A_PROCESS = {
 
 _TIMED_TEXTS = {keys.MLFLOW_RUN_NOTE, keys.VERIFIED_AT}
 _TIMED_PREFIXES = ("latency/", "memory/", "throughput/", "fm_mlflow.check")
+_OF_LIBRARIES = re.compile(r"tmp$|tmp/tmp[a-z0-9_]{8}(/|$)")
+"""Temporary folders of Keras and MLflow, which a process that is killed leaves."""
 _OF_TENSORFLOW = "__autograph_generated_file"
 """Temporary files that TensorFlow leaves in a process that does not end by itself."""
 _TIMED_FILES = {
@@ -72,6 +74,8 @@ def contents(folder: Path, *, once: bool = False, timed: frozenset[str] = frozen
                     found[table].append(_named(_row(table, values), names))
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if _OF_LIBRARIES.match(name):
+            continue
         if path.is_dir() or name.startswith(DATABASE) or any(each in name for each in dropped):
             if path.is_dir() and not any(path.iterdir()):
                 found["empty folders"].append(_named(name, names))
