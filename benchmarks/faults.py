@@ -3,6 +3,8 @@
     python -m benchmarks.faults kills --rounds 100
     python -m benchmarks.faults outages --rounds 30 --longest 120
     python -m benchmarks.faults parallel --rounds 5 --store sqlite
+    python -m benchmarks.faults points --command train,sync --fault kill,memory --sample 20 --seed 0
+    python -m benchmarks.faults kills --command all --rounds 10
 
 Each prints one JSON object. Trainings are small (`digits`) and run in forks of a process that has
 TensorFlow imported, so that a round takes seconds.
@@ -422,10 +424,39 @@ def parallel(
     }
 
 
+def _of_commands(given: argparse.Namespace, folder: Path, until: float) -> dict[str, Any]:
+    from benchmarks import fault_campaign
+    from benchmarks.fault_commands import COMMANDS
+    from benchmarks.fault_points import FAULTS
+
+    commands = list(COMMANDS) if given.command in ("", "all") else given.command.split(",")
+    if unknown := set(commands) - set(COMMANDS):
+        raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(COMMANDS)}")
+    fault_campaign.get_ready(commands)
+    if given.campaign == "kills":
+        found = fault_campaign.kills(
+            commands, given.rounds, folder=folder, until=until, seed=given.seed
+        )
+    else:
+        found = fault_campaign.points(
+            commands,
+            list(FAULTS) if given.fault == "all" else given.fault.split(","),
+            folder=folder,
+            until=until,
+            each=given.each,
+            sample=given.sample,
+            seed=given.seed,
+            at=given.at,
+            http=given.store == "http",
+        )
+    print(fault_campaign.table(found), file=sys.stderr)
+    return found
+
+
 def main() -> None:
     """Run one campaign."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("campaign", choices=["kills", "outages", "parallel"])
+    parser.add_argument("campaign", choices=["kills", "outages", "parallel", "points"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=6)
@@ -433,25 +464,37 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument(
         "--store",
-        choices=["sqlite", "postgresql", "team"],
+        choices=["sqlite", "postgresql", "team", "http"],
         default="sqlite",
-        help="for `parallel`: a new database each round, or the server of deploy/",
+        help="for `parallel`: a new database each round, or the server of deploy/; for `points`: "
+        "sqlite, or a server of its own (http)",
     )
+    parser.add_argument(
+        "--command", default="", help="for `points` and `kills`: with commas; or all"
+    )
+    parser.add_argument("--fault", default="kill,memory", help="for `points`: with commas; or all")
+    parser.add_argument("--each", type=int, default=2, help="for `points`: of one place; 0: all")
+    parser.add_argument("--sample", type=int, default=0, help="for `points`: of a command; 0: all")
+    parser.add_argument("--at", default="", help="for `points`: only this one")
     parser.add_argument("--minutes", type=float, default=60, help="begin no round after that")
     given = parser.parse_args()
     until = time.monotonic() + given.minutes * 60
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # Imported, but no operation is run before the forks: each has a runtime of its own.
-    import fm_mlflow.training  # noqa: F401
-    from fm_mlflow.process.quiet import import_tensorflow
+    is_of_commands = given.campaign == "points" or given.command
+    if not is_of_commands:
+        # Imported, but no operation is run before the forks: each has a runtime of its own.
+        import fm_mlflow.training  # noqa: F401
+        from fm_mlflow.process.quiet import import_tensorflow
 
-    import_tensorflow()
+        import_tensorflow()
 
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         os.chdir(folder)
-        if given.campaign == "kills":
+        if is_of_commands:
+            result = _of_commands(given, folder, until)
+        elif given.campaign == "kills":
             result = kills(given.rounds, until, given.seed, given.epochs, folder)
         elif given.campaign == "outages":
             result = outages(given.rounds, until, given.seed, given.longest, given.epochs, folder)

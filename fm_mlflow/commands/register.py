@@ -18,8 +18,8 @@ from fm_mlflow.errors import ComparisonError, FmMlflowError, InputError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import registered_model_name
 from fm_mlflow.process.atomic_file import atomic_file
-from fm_mlflow.process.confined import scratch_folder
 from fm_mlflow.process.signals import guard
+from fm_mlflow.process.temporary import temporary_folder
 from fm_mlflow.registration.checks import load_test_data, verify
 from fm_mlflow.registration.evidence import Verified, card, evidence, not_verified
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
@@ -88,7 +88,7 @@ def _register(config: RegisterConfig, progress: ProgressListener) -> Registratio
     inherited = "MLFLOW_RUN_ID" in os.environ
     title = f"registration of {config.name or 'the best model'}"
     run_context = TrackedRun(keys.KIND_REGISTRATION, title) if inherited else nullcontext()
-    with run_context as tracked, scratch_folder() as folder:
+    with run_context as tracked, temporary_folder() as folder:
         Registry(config.name or REGISTERED_MODEL).versions()  # is there a registry at all?
         progress.stage("choosing the run")
         run, reason = _choose(config)
@@ -279,10 +279,11 @@ def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> R
             failures.append(_who_would_pass(config, run, objective))
         raise GateError("; ".join(failures), refused)
     is_same = own is not None and own.tags.get(keys.MODEL_DIGEST) == verified.candidate.model_digest
-    if champion is not None and champion is own and is_same:
-        return registration
-    if config.dry_run:
+    if config.dry_run and not (champion is own and is_same):
         return replace(registration, outcome="dry run")
+    if champion is own and is_same:
+        registry.end_abandoned_turns()
+        return registration
     description = card(registry.name, verified, seeds, objective)
     tags = evidence(verified, objective)
     version, is_new = registry.promote(uri, description, tags, registration.champion)

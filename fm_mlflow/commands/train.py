@@ -46,6 +46,7 @@ from fm_mlflow.training.run_contents import (
     log_outcome,
     log_setting,
     of_parts,
+    summary_of,
 )
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def run_training(
         enter(MODEL)
         progress.stage("building the model")
         built = build_model(config, dataset, function)
+        summary = summary_of(built.model)  # of a restored model it counts the optimizer's, too
         _restore(built, start)
         reading_back.give(built, dataset)
         # A run that is extended keeps its parameters; everything else speaks of what it comes to.
@@ -182,7 +184,7 @@ def run_training(
             _saying_how_to_resume(run),
         ):
             machine = describe_machine(start.load)
-            log_setting(run, config, dataset, built, machine)
+            log_setting(run, config, dataset, built, machine, summary)
             fitted = _fit(
                 run, config, dataset, built, progress, callbacks, enter, start, reading_back
             )
@@ -326,6 +328,8 @@ def _fit(
             seed=config.seed,
             on_epoch=on_epoch,
             on_batch=on_batch,
+            # Before the epoch: a run that is resumed after its last one compiles nothing.
+            on_compiled=lambda compiler: run.set_tags({keys.COMPILER: compiler}),
             callbacks=[*checkpoints.callbacks(), *callbacks],
             initial_epoch=start.progress.epoch,
             fit_loop=config.fit_loop,

@@ -53,6 +53,7 @@ class CompiledLoop:
             self._callbacks.on_epoch_begin(epoch)
             logs = dict(_result(model, self._train(epoch)))
             plan.reporter.end_training()
+            plan.reporter.compiler = self._description
             validated = self._validation.run()
             logs.update({f"val_{name}": value for name, value in validated.items()})
             self._callbacks.on_epoch_end(epoch, logs)
@@ -61,6 +62,10 @@ class CompiledLoop:
         if isinstance(model.optimizer, keras.optimizers.Optimizer) and plan.epochs > 0:
             model.optimizer.finalize_variable_values(model.trainable_weights)
         self._callbacks.on_train_end(logs)
+        return self._description
+
+    @property
+    def _description(self) -> str:
         return self._steps.description if self._steps else Compiler.TENSORFLOW.value
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from fm_mlflow.fitting.examples import Examples
 from fm_mlflow.fitting.keras_fit import keras_fit
 from fm_mlflow.fitting.metric_names import MetricNames
 from fm_mlflow.fitting.plan import Plan
-from fm_mlflow.fitting.reporter import OnBatch, OnEpoch, Reporter
+from fm_mlflow.fitting.reporter import OnBatch, OnCompiled, OnEpoch, Reporter
 from fm_mlflow.fitting.steps import Compiler
 
 
@@ -58,6 +58,7 @@ def fit(
     seed: int,
     on_epoch: OnEpoch,
     on_batch: OnBatch | None = None,
+    on_compiled: OnCompiled | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     initial_epoch: int = 0,
     class_weight: Mapping[int, float] | None = None,
@@ -91,6 +92,8 @@ def fit(
         on_epoch: Called with the epoch (from 1) and its metrics, by logged name.
         on_batch: Called with the steps done in this epoch and the steps of an epoch, several
             times a second.
+        on_compiled: Called before the first call of `on_epoch` with what ran the training steps, as
+            the tag `fm_mlflow.compiler` says it; of a fit without epochs never.
         callbacks: Keras callbacks of the user's.
         initial_epoch: Epochs that were done before, as in `model.fit`.
         class_weight: Weight of each class number in the training loss, as in `model.fit`.
@@ -107,7 +110,7 @@ def fit(
     started = time.perf_counter()
     if class_weight is not None:
         training = training.weighted(class_weight)
-    reporter = Reporter(on_epoch, metric_names or MetricNames())
+    reporter = Reporter(on_epoch, metric_names or MetricNames(), on_compiled)
     plan = Plan(
         training,
         validation,
@@ -121,8 +124,8 @@ def fit(
         resident_bytes,
     )
     if fit_loop == "keras" or hooks.needs_keras_fit(model):
+        compiler = reporter.compiler = Compiler.KERAS.value
         keras_fit(model, plan)
-        compiler = Compiler.KERAS.value
     else:
         with closing(CompiledLoop(model, plan)) as loop:
             compiler = loop.run()

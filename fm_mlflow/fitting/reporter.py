@@ -17,6 +17,7 @@ from fm_mlflow.fitting.metric_names import MetricNames
 
 OnEpoch = Callable[[int, "dict[str, float]"], None]
 OnBatch = Callable[[int, int], None]
+OnCompiled = Callable[[str], None]
 
 
 class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
@@ -25,19 +26,25 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unty
     Args:
         on_epoch: Called with the epoch (from 1) and its metrics.
         names: What the metrics are called.
+        on_compiled: Called before that, once, with what runs the training steps.
 
     Attributes:
         epoch: The last one that was finished, from 1; 0 before.
         history: One value an epoch for each metric, by logged name.
         training_seconds: Wall time of each epoch, validation left out.
+        compiler: What runs the training steps.
     """
 
-    def __init__(self, on_epoch: OnEpoch, names: MetricNames) -> None:
+    def __init__(
+        self, on_epoch: OnEpoch, names: MetricNames, on_compiled: OnCompiled | None = None
+    ) -> None:
         super().__init__()
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
         self.training_seconds: list[float] = []
+        self.compiler = ""
         self._on_epoch = on_epoch
+        self._on_compiled = on_compiled
         self._names = names
         self._started = 0.0
 
@@ -60,6 +67,9 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unty
         metrics[keys.EPOCH_SECONDS] = time.perf_counter() - self._started
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(value)
+        if self._on_compiled is not None:
+            self._on_compiled(self.compiler)
+            self._on_compiled = None
         self._on_epoch(epoch + 1, metrics)
         for name in (keys.LOSS, keys.VAL_LOSS):
             if not math.isfinite(metrics.get(name, 0)):

@@ -14,13 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from fm_mlflow.process.linux import end_with_parent
 from fm_mlflow.process.parent import VARIABLE, LineReader
+from fm_mlflow.process.temporary import temporary_folder
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30.0
@@ -48,8 +48,8 @@ def run_child(
     """
     yield json.dumps({"place": socket.gethostname()})
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(_OF_RAY) and k != _THREADS}
-    with tempfile.TemporaryDirectory(prefix="fm_mlflow-job-") as folder:
-        path = Path(folder, "output.log")
+    with temporary_folder() as folder:
+        path = folder / "output.log"
         reader = LineReader()
         with path.open("wb") as output, reader.writer() as pipe:
             variables = {**inherited, **environment, VARIABLE: " ".join(map(str, pipe))}

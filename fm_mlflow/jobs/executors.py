@@ -11,10 +11,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -24,6 +23,7 @@ from pydantic import ValidationError
 from fm_mlflow.jobs.child import KILL, POLL_SECONDS, STOP_SECONDS, signal_group, tail
 from fm_mlflow.listeners import Progress
 from fm_mlflow.process.parent import VARIABLE, LineReader
+from fm_mlflow.process.temporary import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,12 @@ class LocalExecutor:
     def __init__(self, jobs: int = 1) -> None:
         self.slots = self.jobs_per_machine = jobs
         self._running: list[_Running] = []
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
+        self._end = ExitStack()
 
     def __enter__(self) -> LocalExecutor:
         """Make a folder for what the jobs write."""
-        self._folder = tempfile.TemporaryDirectory(prefix="fm_mlflow-jobs-")
+        self._folder = self._end.enter_context(temporary_folder())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,14 +160,13 @@ class LocalExecutor:
             running.process.wait()
             running.reader.close()
         self._running.clear()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._end.close()
 
     def submit(self, job: Job) -> None:
         """Start a process."""
         if self._folder is None:
             raise RuntimeError("a LocalExecutor runs jobs inside its `with` block only")
-        path = Path(self._folder.name) / f"{job.key}.log"
+        path = self._folder / f"{job.key}.log"
         reader = LineReader()
         with path.open("wb") as output, reader.writer() as inherited:
             environment = {**os.environ, **job.environment, VARIABLE: " ".join(map(str, inherited))}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fm_mlflow.keys import Key
 from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.process.quiet import errors_only
 from fm_mlflow.process.redaction import one_line
+from fm_mlflow.process.temporary import temporary_folder
 
 _KERNELS = "kernel weights: every trainable variable whose name ends in 'kernel'"
 
@@ -68,8 +68,7 @@ def _count(weights: Iterable[keras.Variable]) -> int:
 
 def _saved_size(key: Key, method: str, save: Callable[[Path], object]) -> Measurement:
     # Keras warns on each HDF5 file that the format is old; here it is the point.
-    with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as name, errors_only("absl"):
-        folder = Path(name)
+    with temporary_folder() as folder, errors_only("absl"):
         try:
             save(folder)
         except Exception as error:  # any class may refuse to be described in HDF5

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from fm_mlflow.process.temporary import MARK, mark, remove_abandoned_files
 
 
 @contextmanager
@@ -15,13 +18,16 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
     If the block raises, the temporary file is removed and `path` is left as it was. Its name, which
     has the suffix of `path`, cannot be guessed: it keeps two writers apart, and in a folder that
-    others can write nobody can have put a link there that the writing would follow.
+    others can write nobody can have put a link there that the writing would follow. What a process
+    that was killed has left of an earlier writing is removed.
 
     Args:
         path: The file to be written, or replaced.
         durable: Return only once it would survive a power cut (an fsync of file and folder).
     """
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}")
+    remove_abandoned_files(path.parent, _temporary_names(path))
+    token = secrets.token_hex(8)
+    temporary = path.with_name(f".{path.stem}.{mark()}.{token}.part{path.suffix}")
     try:
         yield temporary
         if durable:
@@ -34,6 +40,11 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
         # The file is whole and in its place; some shared folders refuse to sync themselves.
         with suppress(OSError):
             sync_to_disk(path.parent)
+
+
+def _temporary_names(path: Path) -> re.Pattern[str]:
+    stem, suffix = re.escape(path.stem), re.escape(path.suffix)
+    return re.compile(rf"\.{stem}\.({MARK})\.[0-9a-f]{{16}}\.part{suffix}")
 
 
 def sync_to_disk(path: Path) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import site
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,18 +135,6 @@ def run_confined(
     if process.returncode != 0:
         raise ConfinedError(pipes.last_line() or f"it ended with code {process.returncode}")
     return bytes(pipes.answer)
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Give a new folder for untrusted programs; remove it afterwards as far as that is possible."""
-    folder = Path(tempfile.mkdtemp(prefix="fm_mlflow-"))
-    try:
-        yield folder
-    finally:
-        # Something may have been left that nests deeper than Python can follow.
-        with suppress(RecursionError):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -38,6 +38,7 @@ from fm_mlflow.training.run_contents import (
     log_curve,
     log_kept,
     log_summary,
+    summary_of,
 )
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class ScriptRun:
         if not alone:
             params = {name: value for name, value in params.items() if name == "loss"}
         elif is_first:
-            log_summary(self.run, model)
+            log_summary(self.run, summary_of(model))
         if epochs is not None and 0 < epochs <= MOST_EPOCHS:
             params["epochs"] = epochs
         if validation_split:

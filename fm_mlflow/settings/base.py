@@ -112,11 +112,14 @@ def resumed(
         owner: What the run is, with its id.
 
     Raises:
-        InputError: A setting was given that the run has otherwise.
+        InputError: A setting was given that the run has otherwise; or the run has none.
     """
     fields = type(given).model_fields
     names = [name for name in fields if name not in of_this_call]
     stored = {name: params[name] for name in names if name in params}
+    if not stored:  # its process was killed as it began: the defaults would be another run's
+        accepted = f"a run that has its settings; {owner} ended before: start it anew"
+        raise InputError("resume", getattr(given, "resume", ""), accepted)
     if "dataset" in stored:
         stored["dataset"] = last_part(stored["dataset"])
     own = {name: getattr(given, name) for name in of_this_call}

@@ -15,9 +15,11 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
+from fm_mlflow.process.identity import this_process
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
 from fm_mlflow.tracking.experiment import start_run
+from fm_mlflow.tracking.outbox.remote_run import utc_now
 from fm_mlflow.tracking.params import unquoted
 from fm_mlflow.tracking.run import REOPENED, TrackedRun
 from fm_mlflow.tracking.store import (
@@ -228,9 +230,11 @@ def open_run(kind: str, reopen: str | None = None) -> Iterator[None]:
             active run.
     """
     with shield(), store_errors("open a run"):
-        run = start_run(run_id=reopen, nested=True)
-        # It keeps its kind: whoever finds it after a kill has to know what it is.
-        REOPENED.update({reopen} if reopen else ())
+        # It has a kind and a process from the first moment on: whoever finds it after a kill has to
+        # know what it is, and that its process is gone.
+        tags = {keys.KIND: kind, keys.HEARTBEAT: utc_now(), **this_process().tags()}
+        run = start_run(run_id=reopen, nested=True, tags=tags)
+        REOPENED.add(run.info.run_id)
         if keys.ERROR in run.data.tags:
             mlflow.delete_tag(keys.ERROR)  # the TrackedRun will say how it ends
     try:

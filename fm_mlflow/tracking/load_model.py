@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fm_mlflow.data.model_io import IMAGES, INPUTS, NUMBERS, OUTPUTS
 from fm_mlflow.errors import FmMlflowError, InputError
 from fm_mlflow.process.redaction import one_line
+from fm_mlflow.process.temporary import temporary_prefix
 from fm_mlflow.tracking.find_runs import model_uri
 from fm_mlflow.tracking.model_files import check_fetched, fetch_model
 from fm_mlflow.tracking.predictions import MOST_CLASSES
@@ -159,7 +160,7 @@ def load_model(given: str, *, warn: bool = True) -> LoadedModel:
             if not uri:
                 raise InputError("model", given, "a run with a logged model")
         if uri.lower().startswith("models:"):
-            files = TemporaryDirectory(prefix="fm_mlflow-")
+            files = TemporaryDirectory(prefix=temporary_prefix())
             fetched = fetch_model(uri, Path(files.name))
             check_fetched(fetched)
             pyfunc = mlflow.pyfunc.load_model(str(fetched), suppress_warnings=not warn)

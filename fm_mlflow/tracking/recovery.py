@@ -21,6 +21,7 @@ from fm_mlflow.results.recovery import Delivered
 from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
 from fm_mlflow.tracking.outbox.journal import Journal, stored_run_id
 from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart, Unreadable
+from fm_mlflow.tracking.outbox.remote_run import RemoteRun, journal_of
 from fm_mlflow.tracking.uris import absolute_uri, is_same_store
 
 _LONGEST_CRASH = 1000
@@ -48,6 +49,11 @@ def deliver_journal(folder: Path, store: str = "", *, is_named: bool = False) ->
             _ = journal.header  # the run is to be created as it says
         is_given = store and is_named
         uri = store if is_given else journal_uri(journal, f"sync {journal.journal_id}", store)
+        delivery = Delivery(journal, uri)
+        if _is_void(journal, delivery.run):
+            run_id = stored_run_id(folder) or ""
+            journal.remove()
+            return Delivered(folder.name, run_id, redact(uri), 0, "")
         _end_if_dead(journal)
     except Exception as error:  # whatever it is, the other journals are to be delivered
         if journal is not None:
@@ -55,7 +61,6 @@ def deliver_journal(folder: Path, store: str = "", *, is_named: bool = False) ->
         elif isinstance(error, (LockedError, FileNotFoundError)):
             raise
         return Delivered(folder.name, stored_run_id(folder) or "", "", 0, one_line(error))
-    delivery = Delivery(journal, uri)
     delivery.final = True
     before = delivery.pending + len(journal.state.refused)
     failure: TrackingError | None = None
@@ -103,6 +108,22 @@ def journal_uri(journal: Journal, command: str, store: str = "") -> str:
         f"the journal {journal.folder} belongs to the store {uri}, and "
         f"{'--store' if store else 'this environment'} names {redact(active)}; {remedy}"
     )
+
+
+def _is_void(journal: Journal, run: RemoteRun) -> bool:
+    """Tell whether a journal says nothing: its process was killed before it had taken the run over.
+
+    It was to resume a run that still belongs to the journal of an earlier process.
+    """
+    header = journal.records[0] if len(journal.records) == 1 else None
+    if not isinstance(header, RunStart) or header.run_id is None:
+        return False
+    try:
+        run.connect()
+        owner = journal_of(header.open(run).data.tags)
+    except TrackingError:
+        return False  # the delivery says why
+    return owner not in (None, journal.journal_id)
 
 
 def _end_if_dead(journal: Journal) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -21,6 +19,7 @@ from fm_mlflow.analysis.records import DataSet
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
+from fm_mlflow.process.temporary import temporary_folder
 from fm_mlflow.results.register import RegisteredVersion
 from fm_mlflow.settings.config import CHAMPION, PREVIOUS, REGISTERED_MODEL
 from fm_mlflow.tracking import registered_metric, turns
@@ -270,15 +269,15 @@ class Registry:
         if (digest := tags.get(keys.MODEL_DIGEST)) is None:
             warn_of_no_digest(self.name, version)
         else:
-            with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
-                check_version(self.name, version, digest, Path(folder))
+            with temporary_folder() as folder:
+                check_version(self.name, version, digest, folder)
 
     def _point(self, alias: str, version: int | None) -> None:
         self._client.set_registered_model_alias(self.name, alias, str(version))
 
     @contextmanager
     def _turn(self, champion: int | None, data: DataSet | None = None) -> Iterator[str]:
-        """Let one process at a time change the aliases, whichever machine it runs on.
+        """Let one process at a time, on any machine, change the aliases; give its flag.
 
         The registry has no compare-and-set. But its tags are read back in the order in which they
         were written: so each process first raises a flag (a tag with a name of its own), then
@@ -288,9 +287,6 @@ class Registry:
         Args:
             champion: The expected one; with another, it is nobody's turn.
             data: That of the model to promote; in a registered model of another likewise.
-
-        Yields:
-            The flag.
         """
         flag = turns.new_flag()
         try:
@@ -307,6 +303,11 @@ class Registry:
     def _end_turn(self, flag: str) -> None:
         with shield(), registry_errors("end the turn"):
             turns.lower(self._client, self.name, flag)
+
+    def end_abandoned_turns(self) -> None:
+        """Remove what promotions left that were killed on this host."""
+        with registry_errors("end a turn"):
+            turns.standing(self._client, self.name)
 
     def _check_turn(
         self, flag: str, champion: int | None, data: DataSet | None = None

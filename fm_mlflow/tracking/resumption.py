@@ -6,8 +6,6 @@ import hashlib
 import json
 import logging
 import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.file_lock import FileLock, LockedError
+from fm_mlflow.process.temporary import temporary_folder
 from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.tracking.outbox import records
 from fm_mlflow.tracking.outbox.journal import Journal, open_journal
@@ -111,9 +110,7 @@ def resumable(
                 if not take_over:
                     raise TrackingError(f"run {run_id} is in use: {error}") from error
                 journal = None
-        downloads = Path(tempfile.mkdtemp(prefix="fm_mlflow-"))
-        stack.callback(shutil.rmtree, downloads, ignore_errors=True)
-        yield _describe(journal, run, downloads)
+        yield _describe(journal, run, stack.enter_context(temporary_folder()))
 
 
 def _opened(name: str, stack: ExitStack) -> Journal | None:

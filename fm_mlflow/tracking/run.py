@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 FLUSH_SECONDS = 60.0
 
 REOPENED: set[str] = set()
-"""Runs that this process has reopened for a TrackedRun of their kind to join them again."""
+"""Runs that this process has opened, or reopened, for a TrackedRun of their kind to join them."""
 _FLUSH_SECONDS_INTERRUPTED = 10.0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +21,7 @@ from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_csv, read_text, read_
 from fm_mlflow.data.model_io import LOGITS, OUTPUTS, PROBABILITIES
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.process.redaction import one_line
+from fm_mlflow.process.temporary import temporary_folder
 from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.predictions import MOST_CLASSES, Wanted, read_predictions
 from fm_mlflow.tracking.store import check_reachable, store_errors
@@ -96,10 +96,10 @@ def _load(
             if artifact == _MODEL_FILE:
                 model_id = str(run.model_uri).removeprefix("models:/")
                 root = client.get_logged_model(model_id).artifact_location
-            with tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder:
+            with temporary_folder() as folder:
                 is_text = artifact != keys.PREDICTIONS_FILE
                 largest = LARGEST_TEXT if is_text else LARGEST_PREDICTIONS
-                return parse(fetch_artifact(root, artifact, folder, largest))
+                return parse(fetch_artifact(root, artifact, str(folder), largest))
         except _UNREADABLE as error:
             # Gone or damaged is a fact to report; a store that is down would make every
             # artifact look gone.

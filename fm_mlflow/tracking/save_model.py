@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -25,6 +24,7 @@ from fm_mlflow.data.model_io import (
     PROBABILITIES,
 )
 from fm_mlflow.process.quiet import ignoring_deprecations
+from fm_mlflow.process.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -128,12 +128,12 @@ def _readable(example: Any) -> Any:
 @contextmanager
 def _copies(folder: Path, files: tuple[Path, ...]) -> Iterator[list[str]]:
     """Copy files into a folder of their own: of a package, MLflow would take all that is in it."""
-    with TemporaryDirectory(prefix="fm_mlflow-") as place:
+    with temporary_folder() as place:
         for file in files:
-            copy = Path(place, file)
+            copy = place / file
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / file, copy)
-        yield sorted({str(Path(place, file.parts[0])) for file in files})
+        yield sorted({str(place / file.parts[0]) for file in files})
 
 
 def sign_model(folder: Path, logged: LoggedModel, run_id: str) -> None:

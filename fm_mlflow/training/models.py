@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,6 +16,7 @@ from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.data.model_io import are_probabilities, to_inputs, to_probabilities
 from fm_mlflow.fitting import Examples, MetricNames
 from fm_mlflow.fitting.keras_fit import Batches
+from fm_mlflow.process.temporary import temporary_folder
 from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.settings.model_reference import ModelReference
 from fm_mlflow.training.builtin_models import BUILDERS
@@ -309,9 +308,9 @@ def _gives_logits(
 def _check_saving(model: keras.Model) -> None:
     """Save and load the model once, before time is spent on one that cannot be loaded."""
     with (
-        tempfile.TemporaryDirectory(prefix="fm_mlflow-") as folder,
+        temporary_folder() as folder,
         accepting("a model that Keras can save and load again"),
     ):
-        path = Path(folder) / "model.keras"
+        path = folder / "model.keras"
         model.save(path)
         keras.saving.load_model(path, compile=False)

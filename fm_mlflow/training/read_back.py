@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.process import supervisor
-from fm_mlflow.process.confined import ConfinedError, Limits, run_confined, scratch_folder
+from fm_mlflow.process.confined import ConfinedError, Limits, run_confined
 from fm_mlflow.process.forked import Forked
 from fm_mlflow.process.redaction import redact
+from fm_mlflow.process.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from fm_mlflow.training.models import BuiltModel
@@ -172,7 +173,7 @@ class ReadBack:
             self.check()
 
     def _start(self, forked: Forked | None = None) -> None:
-        self._folder = self._end.enter_context(scratch_folder())
+        self._folder = self._end.enter_context(temporary_folder())
         answer: Future[bytes] = Future()
         # How large the model will be is not known yet.
         most = psutil.virtual_memory().total // 2

@@ -42,7 +42,12 @@ _OF_ONE_PROCESS = (keys.ENERGY_TRAINING, keys.ENERGY_GPU_TRAINING)
 
 
 def log_setting(
-    run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, machine: Machine
+    run: TrackedRun,
+    config: TrainConfig,
+    dataset: Dataset,
+    built: BuiltModel,
+    machine: Machine,
+    summary: str,
 ) -> None:
     """Log all that is known before training, so that even a run that fails has it."""
     run.log_params(
@@ -64,15 +69,19 @@ def log_setting(
     for context, subset in contexts.items():
         if subset is not None:
             run.log_dataset(dataset.name, subset, context, dataset.source)
-    log_summary(run, built.model, built.source.files)
+    log_summary(run, summary, built.source.files)
 
 
-def log_summary(run: TrackedRun, model: keras.Model, source_files: Sequence[Path] = ()) -> None:
+def summary_of(model: keras.Model) -> str:
+    """Return a model's layers as Keras prints them."""
+    lines: list[str] = []
+    model.summary(print_fn=lambda line, **_: lines.append(line))
+    return redact("\n".join(lines))
+
+
+def log_summary(run: TrackedRun, summary: str, source_files: Sequence[Path] = ()) -> None:
     """Log a model's layers, and which files of the user's own travel with it."""
     with run.artifacts() as folder:
-        lines: list[str] = []
-        model.summary(print_fn=lambda line, **_: lines.append(line))
-        summary = redact("\n".join(lines))
         (folder / keys.MODEL_SUMMARY_FILE).write_text(f"{summary}\n", encoding="utf-8")
         if source_files:
             listed = "".join(f"{printable(path.as_posix())}\n" for path in source_files)
@@ -90,7 +99,6 @@ def log_outcome(
     from fm_mlflow.measure.size import weights_digest
     from fm_mlflow.report.plots import save_confusion_matrix
 
-    run.set_tags({keys.COMPILER: fitted.compiler})
     name = run_name(config, fitted.epochs_done)
     if fitted.stopped is not None:
         log_stop(run, fitted.stopped)

@@ -24,7 +24,7 @@ from fm_mlflow.measure.measurement import Measurement
 from fm_mlflow.measure.memory import EVALUATION, FIRST_STEP, MODEL, TRAINING, MemoryMonitor
 from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training.checkpoint import Start, newest
-from fm_mlflow.training.run_contents import log_costs, log_setting
+from fm_mlflow.training.run_contents import log_costs, log_setting, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ def run_trial(
                 start.checkpoint.restore(built.model)
             if start.checkpoint is None:
                 machine = describe_machine(load)
-                log_setting(run, config, dataset, built, machine)
+                log_setting(run, config, dataset, built, machine, summary_of(built.model))
                 costs = [*trial_costs(built, dataset, config.batch_size), *_left_out(memory)]
                 log_costs(run, name, costs, None, None, machine)
                 if exceeded := over_bounds(measurement.metrics(costs), setting.bounds):

@@ -83,6 +83,7 @@ def outcome(store: Store, result: TrainResult) -> dict[str, Any]:
         points[key] = [(each.step, 0.0) for each in client.get_metric_history(result.run_id, key)]
     with np.load(client.download_artifacts(result.run_id, "predictions/test.npz")) as file:
         predictions = file["probability"].tobytes()
+    summary = Path(client.download_artifacts(result.run_id, "model_summary.txt"))
     model = mlflow.tensorflow.load_model(result.model_uri)
     variables = [*model.weights, *model.optimizer.variables]
     return {
@@ -94,6 +95,9 @@ def outcome(store: Store, result: TrainResult) -> dict[str, Any]:
         "predictions": predictions,
         "weights": [variable.numpy().tobytes() for variable in variables],
         "error": run.data.tags.get(keys.ERROR),
+        "compiler": run.data.tags[keys.COMPILER],
+        # Names of layers count those of the models before.
+        "summary": [line for line in summary.read_text().splitlines() if "params" in line],
     }
 
 
@@ -159,6 +163,20 @@ def test_killed_and_resumed_from_its_journal(
     result = resume(store.only_run().info.run_id, model=build)
     assert outcome(store, result) == whole
     assert not list(root.glob("j-*"))
+
+
+class StopsAfterTheLast(keras.callbacks.Callback):  # type: ignore[misc]
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        raise KeyboardInterrupt
+
+
+def test_interrupted_after_its_last_epoch(store: Store, whole: dict[str, Any]) -> None:
+    """Nothing is left to train, and so nothing that would tell how it was compiled."""
+    with pytest.raises(KeyboardInterrupt):
+        train(build, callbacks=[StopsAfterTheLast()], **FOUR)
+    result = resume(store.only_run().info.run_id, model=build)
+    assert outcome(store, result) == whole
+    assert whole["compiler"] not in ("", "tensorflow")  # what a fit without steps would say
 
 
 class Resumes(keras.callbacks.Callback):  # type: ignore[misc]

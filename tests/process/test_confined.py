@@ -19,8 +19,8 @@ from fm_mlflow.process.confined import (
     ConfinedStoppedError,
     Limits,
     run_confined,
-    scratch_folder,
 )
+from fm_mlflow.process.temporary import temporary_folder
 from tests.processes import PROJECT, is_running, wait_for
 
 MIB = 1024**2
@@ -171,7 +171,7 @@ for _ in range(3000):
 open("file", "w").close()
 os.chmod(".", 0)
 """
-    with scratch_folder() as folder:
+    with temporary_folder() as folder:
         run(folder, code)
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 

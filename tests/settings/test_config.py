@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fm_mlflow.errors import InputError
-from fm_mlflow.settings.base import Settings, check_id, parse
+from fm_mlflow.settings.base import Settings, check_id, parse, resumed
 from fm_mlflow.settings.config import (
     BenchmarkConfig,
     PredictConfig,
@@ -136,3 +136,12 @@ def test_what_can_be_no_id_is_refused(given: str) -> None:
 def test_config_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse(TrainConfig, {}).epochs = 3  # type: ignore[misc]
+
+
+def test_a_run_that_was_killed_before_it_had_settings_is_not_resumed_with_the_defaults() -> None:
+    given = parse(BenchmarkConfig, {"resume": "0123"})
+    with pytest.raises(
+        InputError, match=r"resume: received '?0123'?, .*benchmark 0123 ended before"
+    ):
+        resumed(given, {"dataset_digest": "x"}, {"jobs", "resume"}, "benchmark 0123")
+    assert resumed(given, {"epochs": "2"}, {"jobs", "resume"}, "benchmark 0123").epochs == 2

@@ -12,6 +12,7 @@ from mlflow.entities import LoggedModelStatus
 from fm_mlflow import GateError, keys
 from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.errors import InputError, TrackingError
+from fm_mlflow.process.temporary import mark
 from fm_mlflow.tracking import turns
 from fm_mlflow.tracking.model_files import (
     ModelChangedError,
@@ -189,6 +190,24 @@ def test_a_turn_that_somebody_never_ended_does_not_block_for_ever(
     registry.promote(*new_version(store), None)
     assert registry.aliases().champion == 1
     assert store.client.get_registered_model(NAME).tags == {}
+
+
+def test_a_turn_whose_process_was_killed_here_blocks_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_PATIENCE_SECONDS", 1.0)
+    where, _, start = mark().split("-")
+    killed = f"this-host {where}-{2**22 + 1}-{start}"
+    store.client.create_registered_model(NAME)
+    for flag in ("first", "second"):
+        store.client.set_registered_model_tag(NAME, f"{keys.PROMOTING}.{flag}", killed)
+    Registry(NAME).promote(*new_version(store), None)
+    assert store.client.get_registered_model(NAME).tags == {}
+    lasting = {f"{keys.PROMOTING}.ours": f"this-host {mark()}", f"{keys.PROMOTING}.old": "host"}
+    for flag, value in {**lasting, f"{keys.PROMOTING}.third": killed}.items():
+        store.client.set_registered_model_tag(NAME, flag, value)
+    Registry(NAME).end_abandoned_turns()
+    assert store.client.get_registered_model(NAME).tags == lasting
 
 
 def race(folder: Path, models: list[str]) -> None:

@@ -36,7 +36,7 @@ from fm_mlflow.tracking.outbox.state import STATE_FILE, State
 
 _log = logging.getLogger(__name__)
 
-_LOCK_FILE = "lock"
+LOCK_FILE = "lock"
 
 
 class Journal:
@@ -58,7 +58,7 @@ class Journal:
         self.state = State()
         self.records: list[Record] = []
         """All records; a record's number is its place among them."""
-        self._lock = FileLock(folder / _LOCK_FILE)
+        self._lock = FileLock(folder / LOCK_FILE)
         self._guard = threading.Lock()
         self._unwritten: list[bytes] = []
         self._file: FileIO | None = None
@@ -85,10 +85,9 @@ class Journal:
 
         def write(root: Path) -> Journal:
             folder = root / journal_id
-            folder.mkdir(mode=0o700)
             journal = cls(folder)
             try:
-                journal._lock.acquire()  # before others can take it for one whose run is over
+                journal._make_folder()
                 with atomic_file(folder / RECORDS_FILE, durable=True) as temporary:
                     temporary.write_bytes(encoded(header, 0))
                 journal._open()
@@ -99,6 +98,14 @@ class Journal:
             return journal
 
         return in_root(write)
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o700)
+        try:
+            self._lock.acquire()  # before others can take it for one whose run is over
+        except FileNotFoundError:  # just now, before it was locked, one did
+            self.folder.mkdir(mode=0o700)
+            self._lock.acquire()
 
     @classmethod
     def open(cls, folder: Path) -> Journal:
@@ -179,12 +186,15 @@ class Journal:
             The record's number.
         """
         with self._guard:
-            self._unwritten.append(encoded(record, len(self.records)))
+            line = encoded(record, len(self.records))
             try:
+                self._unwritten.append(line)
                 self._write(durable)
             except OSError as error:
                 self._complain(error)
-            self.records.append(record)
+            finally:
+                # Whatever interrupts it: the line has this number, and no other record may get it.
+                self.records.append(record)
             return len(self.records) - 1
 
     def _write(self, durable: bool) -> None:
@@ -240,7 +250,7 @@ class Journal:
         self._close_file()  # Windows deletes only what is closed
         last = [self.folder / RECORDS_FILE, self.folder / STATE_FILE]
         with suppress(OSError):
-            for path in set(self.folder.iterdir()) - {*last, self.folder / _LOCK_FILE}:
+            for path in set(self.folder.iterdir()) - {*last, self.folder / LOCK_FILE}:
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
@@ -304,7 +314,7 @@ def is_in_use(run_id: str) -> bool:
     except UntrustedError:  # without a home there are no journals that could say so
         return False
     return any(
-        FileLock(folder / _LOCK_FILE).is_held()
+        FileLock(folder / LOCK_FILE).is_held()
         for folder in folders
         if stored_run_id(folder) == run_id
     )

@@ -76,6 +76,29 @@ def test_a_torn_last_line_is_dropped(cut: int) -> None:
     assert numbers(reopened(journal)) == ["0", "1", "again"]
 
 
+@pytest.mark.parametrize("place", ["before it is written", "after it is written"])
+def test_a_record_that_is_interrupted_keeps_its_number(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    journal = new()
+    with monkeypatch.context() as patched:
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        if place == "after it is written":
+            patched.setattr(os, "fsync", interrupt)
+        else:
+            patched.setattr(journal, "_write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            journal.append(numbered("first"), durable=True)
+    journal.append(numbered("second"))
+    assert numbers(journal) == ["first", "second"]
+    journal = reopened(journal)
+    assert numbers(journal) == ["first", "second"]
+    assert journal.damaged == 0
+
+
 def test_a_damaged_line_is_counted_and_the_others_are_kept() -> None:
     journal = new()
     for number in range(3):
