@@ -27,7 +27,7 @@ TIMED_METRICS = {
 """Their points count, with their steps; their values do not."""
 
 OF_A_PROCESS = {
-    *(keys.HEARTBEAT, keys.LEASE, keys.JOURNAL, keys.PROCESS_PID, keys.PROCESS_START),
+    *(keys.HEARTBEAT, keys.LEASE, keys.JOURNAL, keys.PROCESS),
     *(keys.PARTS, keys.MACHINE_LOAD, keys.SAVED_DIGEST),
 }
 """Tags that say which process it was; the files of a model have the time in them."""
