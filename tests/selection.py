@@ -27,6 +27,7 @@ FAST = (
     "process/test_parent.py",
     "process/test_redaction.py",
     "process/test_secret_names.py",
+    "process/test_waiting.py",
     "registration/test_checks.py",
     "registration/test_findings.py",
     "registration/test_gates.py",

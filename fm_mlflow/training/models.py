@@ -174,7 +174,8 @@ def build_model(
             check_metrics(model, outputs, labels, names)
         else:
             params = _compile(model, config, bool(gives_logits))
-        _check_saving(model)
+        if reference.name not in BUILDERS:
+            _check_saving(model)
     return BuiltModel(
         model=model,
         input_shape=input_shape,
