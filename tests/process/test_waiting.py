@@ -43,7 +43,7 @@ def test_it_is_confined_as_a_new_process_is(
         "secret": None,
         "more": "yes",
         "folder": str(folder / "work"),
-        "path": str(tmp_path),  # of the program
+        "path": str(folder / "work"),
         "home": str(folder / "home"),
         "arguments": ["one"],
     }
