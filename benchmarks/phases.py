@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.training import new_store
 from fm_mlflow.data import fashion_mnist
@@ -157,9 +157,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("phases"))
     parser.add_argument("command", nargs="+", help="what follows `fm-mlflow`, after --")
     options = parser.parse_args()
-    place: Any = next(
-        each for each in fashion_mnist.search_path() if not fashion_mnist.missing(each)
-    )
+    places = fashion_mnist.search_path()
+    place = next(each for each in places if not fashion_mnist.missing(each))
     os.environ["FM_MLFLOW_DATA_DIR"] = str(Path(place).resolve())
     rounds = [measure(options.command, options.store) for _ in range(options.rounds)]
     middle = sorted(rounds, key=lambda spans: spans[0].seconds)[len(rounds) // 2]
