@@ -143,9 +143,13 @@ def run_training(
         energy_monitor as energy,
         rare_garbage_collection(),
     ):
+        current = ""
 
         def enter(phase: str) -> None:
-            (memory.phase if memory else _unmeasured)(phase)
+            nonlocal current
+            if phase != current:
+                (memory.phase if memory else _unmeasured)(phase)
+            current = phase
             if energy:
                 energy.phase(phase)
 
@@ -173,7 +177,8 @@ def run_training(
         enter(FIRST_STEP)
         with importing_store():  # while the compiler lets go of Python
             ahead = None if callbacks else _compile_ahead(config, dataset, built)
-        enter(MODEL)
+        if energy:
+            energy.phase(MODEL)  # to open the run is no training
         # A run that is extended keeps its parameters; everything else speaks of what it comes to.
         whole = config.model_copy(update={"epochs": start.until(config)})
         with (
