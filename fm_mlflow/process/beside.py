@@ -10,13 +10,15 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 from fm_mlflow.process.identity import usable_cores
 from fm_mlflow.process.linux import end_with_parent
 
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Beside:
@@ -38,7 +40,7 @@ class Beside:
 
     def __enter__(self) -> Beside:
         """Copy the process, if it may be."""
-        if is_new_command() and (usable_cores() or 1) > 1:
+        if is_new_command() and "mlflow" not in sys.modules and (usable_cores() or 1) > 1:
             context = multiprocessing.get_context("fork")
             self._pool = ProcessPoolExecutor(1, context, initializer=_begin)
             with warnings.catch_warnings():
@@ -64,6 +66,13 @@ class Beside:
             self._begun.append((self._pool.submit(function, *arguments, **named), here))
         except BrokenProcessPool:
             here()
+
+    def result(self, function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+        """Call a function of a module, as `call` does; wait for what it returns, or raises."""
+        if self._pool is not None:
+            with suppress(BrokenProcessPool):
+                return self._pool.submit(function, *arguments, **named).result()
+        return function(*arguments, **named)
 
     def finish(self) -> None:
         """Wait until all calls have returned; raise what one has raised."""

@@ -29,10 +29,15 @@ signal.signal(signal.SIGINT, lambda *_: None)
 with beside.Beside(prepare) as copy:
     copy.call(note_process, Path("process"))
     copy.finish()
-    print("ready", flush=True)
+    assert copy.result(divmod, 7, 2) == (3, 1)
+    try:
+        copy.result(divmod, 7, 0)
+    except ZeroDivisionError:
+        print("ready", flush=True)
     sys.stdin.readline()
     copy.call(note_process, Path("again"))
     copy.finish()
+    assert copy.result(divmod, 7, 2) == (3, 1)
 """
 
 
