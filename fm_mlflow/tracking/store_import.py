@@ -25,7 +25,7 @@ def importing_store() -> Iterator[None]:
     module = _DATABASE if is_database(mlflow.get_tracking_uri()) else _SERVER
 
     def bring() -> None:
-        with suppress(ImportError):  # another version's name; MLflow imports it when it needs it
+        with suppress(Exception):  # MLflow imports it when it needs it, and tells what is wrong
             importlib.import_module(module)
 
     thread = threading.Thread(target=bring, name="fm_mlflow-store")
