@@ -1,16 +1,21 @@
-"""Training speed: a plain Keras script, the same under autologging, and `fm-mlflow train`.
+"""Training speed: a plain Keras script, other ways to train the same, and `fm-mlflow train`.
 
     python -m benchmarks.training --rounds 5 --output benchmark.json
+    python -m benchmarks.training --rounds 5 --peers
 
 Each variant is a process of its own, on the real data; a round runs each once, in turn, so that a
-machine that slows down slows all. `--append` goes on with the rounds of an earlier call. Written
-are the JSON with every reading, and beside it a Markdown table of medians.
+machine that slows down slows all. `--peers` adds Keras on JAX and PyTorch; what this Python lacks
+for a variant gets an environment of its own, made by pip (`--environments` keeps them), unless
+`--python torch=PATH` names one that has it. `--append` goes on with the rounds of an earlier call.
+Written are the JSON with every reading, and beside it a Markdown table of medians.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import math
 import os
 import shutil
 import statistics
@@ -18,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +34,21 @@ from fm_mlflow.measure.machine import describe_machine
 _SCRIPTS = "benchmarks.scripts"
 _PROJECT = Path(__file__).parents[1]
 _STORE = "mlflow.db"
-VARIANTS = ("plain", "autolog", "fm_mlflow")
+OURS = "fm_mlflow"
+VARIANTS = {
+    "plain": "(a) plain Keras",
+    "autolog": "(b) autolog",
+    "torch": "(t) PyTorch, eager",
+    "jax": "(j) Keras on JAX",
+    OURS: "(c) fm_mlflow",
+}
+USUAL = ("plain", "autolog", OURS)
+NEEDED = {
+    "autolog": {"tensorboard": ("mlflow", "tensorflow", "tensorboard")},
+    "torch": {"torch": ("torch", "numpy")},
+    "jax": {"jax": ("jax", "keras", "numpy")},
+}
+"""What a variant needs beside this project: the module to look for, and what pip installs."""
 MODELS = ("mlp", "cnn")
 FIGURES = {
     "epoch_seconds": "epoch, s",
@@ -43,10 +62,16 @@ FIGURES = {
 Reading = dict[str, Any]
 
 
-def run(command: Sequence[str], folder: Path) -> tuple[str, float, float]:
+def run(
+    command: Sequence[str],
+    folder: Path,
+    python: str = sys.executable,
+    variables: Mapping[str, str] | None = None,
+) -> tuple[str, float, float]:
     """Run a process to its end: its stdout, its seconds, its peak RSS in MiB."""
     environment = {
         **os.environ,
+        **(variables or {}),
         "PYTHONPATH": os.pathsep.join([str(_PROJECT), os.environ.get("PYTHONPATH", "")]),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / _STORE}",
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -54,7 +79,7 @@ def run(command: Sequence[str], folder: Path) -> tuple[str, float, float]:
     began = time.perf_counter()
     with (folder / "stdout").open("w+") as output, (folder / "stderr").open("w+") as errors:
         process = subprocess.Popen(
-            [sys.executable, *command], cwd=folder, env=environment, stdout=output, stderr=errors
+            [python, *command], cwd=folder, env=environment, stdout=output, stderr=errors
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
@@ -66,12 +91,14 @@ def run(command: Sequence[str], folder: Path) -> tuple[str, float, float]:
         return output.read(), seconds, usage.ru_maxrss / 1024
 
 
-def script(module: str) -> Callable[[str, Path, int, Path], Reading]:
+def script(
+    module: str, variables: Mapping[str, str] | None = None
+) -> Callable[[str, Path, int, Path, str], Reading]:
     """Return what runs one of the scripts."""
 
-    def once(model: str, data: Path, seed: int, folder: Path) -> Reading:
+    def once(model: str, data: Path, seed: int, folder: Path, python: str) -> Reading:
         command = ["-m", f"{_SCRIPTS}.{module}", model, str(data), str(seed)]
-        text, seconds, peak = run(command, folder)
+        text, seconds, peak = run(command, folder, python, variables)
         line = next(line for line in text.splitlines() if line.startswith("RESULT "))
         result: Reading = json.loads(line.removeprefix("RESULT "))
         return {**result, "process_seconds": seconds, "peak_rss_mib": peak}
@@ -79,10 +106,10 @@ def script(module: str) -> Callable[[str, Path, int, Path], Reading]:
     return once
 
 
-def tracked(model: str, data: Path, seed: int, folder: Path) -> Reading:
+def tracked(model: str, data: Path, seed: int, folder: Path, python: str) -> Reading:
     """Run `fm-mlflow train` with all its measurements."""
     command = ["-m", "fm_mlflow", "train", "--model", model, "--data-dir", str(data)]
-    text, seconds, peak = run([*command, "--seed", str(seed), "--json"], folder)
+    text, seconds, peak = run([*command, "--seed", str(seed), "--json"], folder, python)
     result = json.loads(text)
     metrics = result["metrics"]
     return {
@@ -90,27 +117,54 @@ def tracked(model: str, data: Path, seed: int, folder: Path) -> Reading:
         "fit_seconds": metrics["time/fit_seconds"],
         "process_seconds": seconds,
         "peak_rss_mib": peak,
-        "mfu_percent": metrics["utilization/mfu_percent"],
+        # Missing where something else used the machine.
+        "mfu_percent": metrics.get("utilization/mfu_percent", math.nan),
         "test_accuracy": metrics["test_accuracy"],
         "test_loss": metrics["test_loss"],
     }
 
 
-RUNNERS = {"plain": script("plain_keras"), "autolog": script("autolog"), "fm_mlflow": tracked}
+RUNNERS = {
+    "plain": script("plain_keras"),
+    "autolog": script("autolog"),
+    "torch": script("pytorch_eager"),
+    "jax": script("plain_keras", {"KERAS_BACKEND": "jax"}),
+    OURS: tracked,
+}
+
+
+def pythons(variants: Sequence[str], given: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the Python of each variant; make an environment for what none has."""
+    found = {}
+    for variant in variants:
+        needed = NEEDED.get(variant, {})
+        python = given.get(variant, sys.executable)
+        lacks = [name for name in needed if importlib.util.find_spec(name) is None]
+        if variant not in given and lacks:
+            place = folder / variant
+            python = str(place / "bin" / "python")
+            if not Path(python).exists():
+                print(f"making an environment for {variant}", file=sys.stderr, flush=True)
+                subprocess.run([sys.executable, "-m", "venv", place], check=True)
+                packages = [each for name in lacks for each in needed[name]]
+                subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+        found[variant] = python
+    return found
 
 
 def measure(
-    models: Sequence[str], variants: Sequence[str], data: Path, number: int, store: Path
+    models: Sequence[str], variants: Mapping[str, str], data: Path, number: int, store: Path
 ) -> list[Reading]:
     """Run a round; its number is the seed, and says which variant begins."""
     readings = []
+    names = list(variants)
     for model in models:
         first = number % len(variants)
-        for variant in (*variants[first:], *variants[:first]):
+        for variant in (*names[first:], *names[:first]):
             with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
                 # A store that exists: making one takes MLflow seconds, once in its life.
                 shutil.copy(store, folder)
-                reading = RUNNERS[variant](model, data, number, Path(folder))
+                reading = RUNNERS[variant](model, data, number, Path(folder), variants[variant])
             reading = {"round": number, "model": model, "variant": variant, **reading}
             # The first epoch compiles: it is in the fit, but it is no typical epoch.
             reading["epochs"] = reading.pop("epoch_seconds")
@@ -157,25 +211,29 @@ def table(document: dict[str, Any]) -> str:
         if not of_model:
             continue
         rounds = len({each["round"] for each in of_model})
+        there = {each["variant"] for each in of_model}
+        variants = [name for name in VARIANTS if name in there]
+        peers = [name for name in variants if name != OURS]
+        heads = [*(VARIANTS[name] for name in variants), *(f"{VARIANTS[p][1]} / c" for p in peers)]
         lines += [
             f"### {model}, {rounds} rounds",
             "",
-            "| | (a) plain Keras | (b) autolog | (c) fm_mlflow | a / c | b / c |",
-            "|---|---|---|---|---|---|",
+            f"| | {' | '.join(heads)} |",
+            "|---" * (len(heads) + 1) + "|",
         ]
         for figure, title in FIGURES.items():
             values = {
                 variant: [
                     each[figure]
                     for each in of_model
-                    if each["variant"] == variant and figure in each
+                    if each["variant"] == variant and not math.isnan(each.get(figure, math.nan))
                 ]
-                for variant in VARIANTS
+                for variant in variants
             }
-            cells = [_cell(values[variant]) for variant in VARIANTS]
-            ratios = [_ratio(of_model, figure, variant) for variant in ("plain", "autolog")]
+            cells = [_cell(values[variant]) for variant in variants]
+            ratios = [_ratio(of_model, figure, variant) for variant in peers]
             if figure == "test_accuracy":
-                ratios = ["", ""]
+                ratios = [""] * len(peers)
             lines.append(f"| {title} | {' | '.join([*cells, *ratios])} |")
         lines.append("")
     lines += ["### Start", "", "| | seconds |", "|---|---|"]
@@ -196,8 +254,8 @@ def _ratio(readings: Sequence[Reading], figure: str, variant: str) -> str:
     ratios = []
     for number in {each["round"] for each in readings}:
         of_round = {each["variant"]: each for each in readings if each["round"] == number}
-        if {variant, "fm_mlflow"} <= set(of_round) and figure in of_round[variant]:
-            ratios.append(of_round[variant][figure] / of_round["fm_mlflow"][figure])
+        if {variant, OURS} <= set(of_round) and figure in of_round[variant]:
+            ratios.append(of_round[variant][figure] / of_round[OURS][figure])
     return f"{statistics.median(ratios):.2f}" if ratios else ""
 
 
@@ -208,7 +266,10 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--variants", default="", help=f"any of {', '.join(VARIANTS)}")
+    parser.add_argument("--peers", action="store_true", help="all variants")
+    parser.add_argument("--python", action="append", default=[], help="VARIANT=PATH, repeatable")
+    parser.add_argument("--environments", type=Path, help="folder for environments, which stay")
     parser.add_argument("--data-dir", type=Path, help="folder of the four files of Fashion-MNIST")
     parser.add_argument("--output", type=Path, default=Path("benchmark-training.json"))
     parser.add_argument("--append", action="store_true", help="go on with the rounds in --output")
@@ -221,8 +282,13 @@ def main() -> None:
         document = json.loads(options.output.read_text())
     numbers = {each["round"] for each in document["readings"] if each["model"] in options.models}
     first = max(numbers, default=-1) + 1
-    models, variants = options.models.split(","), options.variants.split(",")
+    models = options.models.split(",")
+    usual = ",".join(VARIANTS if options.peers else USUAL)
+    given = dict(each.split("=", 1) for each in options.python)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        names = (options.variants or usual).split(",")
+        places = (options.environments or Path(folder)).resolve()
+        variants = pythons(names, given, places)
         store = new_store(Path(folder))
         for number in range(first, first + options.rounds):
             document["readings"] += measure(models, variants, data.resolve(), number, store)

@@ -16,8 +16,8 @@ def less_time() -> Iterator[None]:
     """Time fewer calls, and products of smaller matrices."""
     repeat = latency._repeat
 
-    def rate() -> MatmulRate:
-        return measure_matmul_rate(seconds=0.02)
+    def rate(dtype: str) -> MatmulRate:
+        return measure_matmul_rate(seconds=0.02, dtype=dtype)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

@@ -20,6 +20,7 @@ from fm_mlflow.escaping import markdown
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import command_line, training_command, training_config
 from fm_mlflow.process.atomic_file import atomic_file
+from fm_mlflow.process.beside import Beside
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.compare import CompareResult
@@ -35,6 +36,8 @@ _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
 _FLUSH_SECONDS = 10.0
 _MOST_NAMES_IN_TITLE = 4
 _MOST_NAMES = 8
+_MOST_COPIED = 1_000
+"""Runs of a comparison that another process may write the report of: it gets a copy of them."""
 _UNITS_OF_RESULTS = ("fraction", "nats", keys.TEST_MAE.unit)
 
 
@@ -65,10 +68,12 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     config = parse(CompareConfig, settings)
     progress = progress or ProgressListener()
     output = check_output(config.output)
-    with guard(), rare_garbage_collection():
+    with Beside(_get_ready) as beside, guard(), rare_garbage_collection():
         comparison = _analyse(config, progress)
         progress.stage("writing the report")
-        texts = _render(comparison, _pictures(comparison, config.pictures))
+        drawn = comparison, _pictures(comparison, config.pictures)
+        is_small = sum(len(group.runs) for group in comparison.groups) <= _MOST_COPIED
+        texts = beside.result(_render, *drawn) if is_small else _render(*drawn)
         files = write_files(texts, output)
         try:
             return _log(config, comparison, texts, files)
@@ -236,6 +241,14 @@ def _pictures(comparison: Comparison, most: int) -> Pictures:
         return draw(load_test_images(run.run_id, run.data_set.name, examples))
     except NoImagesError as error:
         return Pictures({}, str(error))
+
+
+def _get_ready() -> None:
+    """Import what a report is written with, which takes as long as to write a small one."""
+    from fm_mlflow.report import csv, html, markdown, plots
+
+    plots.prepare()
+    _ = csv, html, markdown
 
 
 def _render(comparison: Comparison, pictures: Pictures) -> dict[str, str]:

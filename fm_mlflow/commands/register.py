@@ -20,7 +20,7 @@ from fm_mlflow.naming import registered_model_name
 from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.signals import guard
 from fm_mlflow.process.temporary import temporary_folder
-from fm_mlflow.registration.checks import load_test_data, verify
+from fm_mlflow.registration.checks import fresh_process_ahead, load_test_data, verify
 from fm_mlflow.registration.evidence import Verified, card, evidence, not_verified
 from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
 from fm_mlflow.registration.seeds import over_examples, values_of
@@ -88,7 +88,7 @@ def _register(config: RegisterConfig, progress: ProgressListener) -> Registratio
     inherited = "MLFLOW_RUN_ID" in os.environ
     title = f"registration of {config.name or 'the best model'}"
     run_context = TrackedRun(keys.KIND_REGISTRATION, title) if inherited else nullcontext()
-    with run_context as tracked, temporary_folder() as folder:
+    with run_context as tracked, temporary_folder() as folder, fresh_process_ahead(folder) as ready:
         Registry(config.name or REGISTERED_MODEL).versions()  # is there a registry at all?
         progress.stage("choosing the run")
         run, reason = _choose(config)
@@ -105,7 +105,7 @@ def _register(config: RegisterConfig, progress: ProgressListener) -> Registratio
         dataset = load_test_data(candidate, config.data_dir, progress.download)
         progress.stage("verifying the model in a fresh process")
         seconds, objective = config.verify_timeout, Objective.of(config)
-        verification = verify(candidate, dataset, folder, seconds, objective)
+        verification = verify(candidate, dataset, folder, seconds, objective, ready)
         verified = Verified(reason, candidate, dataset, verification)
         progress.stage("checking the gates")
         try:

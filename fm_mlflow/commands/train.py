@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
-from fm_mlflow.data import fashion_mnist
-from fm_mlflow.data.dataset import Dataset, load_dataset
+from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import InputError, Interrupted, ModelError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.measure import measurement
@@ -28,9 +26,11 @@ from fm_mlflow.measure.memory import (
     resident_mib,
 )
 from fm_mlflow.naming import run_name
+from fm_mlflow.process.beside import Beside
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.quiet import import_tensorflow
 from fm_mlflow.process.signals import guard
+from fm_mlflow.report import plots
 from fm_mlflow.report.describe import describe_training
 from fm_mlflow.results.train import TrainResult
 from fm_mlflow.settings.base import parse
@@ -38,6 +38,7 @@ from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.settings.dataset import FROM_PYTHON, is_own
 from fm_mlflow.settings.model_reference import BUILTIN_MODELS, ModelReference
 from fm_mlflow.training.checkpoint import Start
+from fm_mlflow.training.loading import loading
 from fm_mlflow.training.model_arguments import check_model, named_model
 from fm_mlflow.training.read_back import ReadBack
 from fm_mlflow.training.run_contents import (
@@ -52,7 +53,7 @@ from fm_mlflow.training.run_contents import (
 if TYPE_CHECKING:
     import keras
 
-    from fm_mlflow.fitting import FitResult
+    from fm_mlflow.fitting import Ahead, FitResult
     from fm_mlflow.tracking.run import TrackedRun
     from fm_mlflow.training.models import BuiltModel
 
@@ -137,24 +138,30 @@ def run_training(
         ModelReference.parse(config.model).name not in BUILTIN_MODELS
     )
     with (
+        Beside(plots.prepare) as beside,  # while this process is small and has no other thread
         ReadBack(progress.notice, is_needed=is_own_model) as reading_back,
         memory_monitor as memory,
         energy_monitor as energy,
         rare_garbage_collection(),
     ):
+        current = ""
 
         def enter(phase: str) -> None:
-            (memory.phase if memory else _unmeasured)(phase)
+            nonlocal current
+            if phase != current:
+                (memory.phase if memory else _unmeasured)(phase)
+            current = phase
             if energy:
                 energy.phase(phase)
 
         enter(LOADING)
         progress.stage("loading the data")
-        with _loading(config, progress, data) as loaded:
+        with loading(config, progress, data) as loaded:
             progress.stage("importing TensorFlow")
             import_tensorflow()
             from fm_mlflow.tracking.run import TrackedRun
             from fm_mlflow.tracking.store import tracking_uri
+            from fm_mlflow.tracking.store_import import importing_store
             from fm_mlflow.training.models import build_model
 
             dataset = loaded()
@@ -169,9 +176,15 @@ def run_training(
         summary = summary_of(built.model)  # of a restored model it counts the optimizer's, too
         _restore(built, start)
         reading_back.give(built, dataset)
+        enter(FIRST_STEP)
+        with importing_store():  # while the compiler lets go of Python
+            ahead = None if callbacks else _compile_ahead(config, dataset, built)
+        if energy:
+            energy.phase(MODEL)  # to open the run is no training
         # A run that is extended keeps its parameters; everything else speaks of what it comes to.
         whole = config.model_copy(update={"epochs": start.until(config)})
         with (
+            closing(ahead) if ahead else nullcontext(),
             TrackedRun(
                 keys.KIND_TRAINING,
                 start.resumption.name if start.resumption else run_name(config),
@@ -186,11 +199,11 @@ def run_training(
             machine = describe_machine(start.load)
             log_setting(run, config, dataset, built, machine, summary)
             fitted = _fit(
-                run, config, dataset, built, progress, callbacks, enter, start, reading_back
+                run, config, dataset, built, progress, callbacks, enter, start, reading_back, ahead
             )
             enter(EVALUATION)
             progress.stage("evaluating and logging the model")
-            logged, outcome = log_outcome(run, whole, dataset, built, fitted)
+            logged, outcome = log_outcome(run, whole, dataset, built, fitted, beside)
             enter("measuring")
             progress.stage("measuring what it costs")
             from fm_mlflow.measure.training import Trained, training_costs
@@ -210,7 +223,7 @@ def run_training(
             costs, flops = training_costs(trained, parts)
             costs += clocks(fitted.seconds, logged, start.time - start.progress.seconds)
             measured = of_parts(costs, start.parts)
-            log_costs(run, run_name(whole), measured, flops, memory, machine)
+            log_costs(run, run_name(whole), measured, flops, memory, machine, beside)
             metrics = {**outcome, **measurement.metrics(measured)}
             run.describe(
                 describe_training(whole, dataset, metrics, fitted.stopped, fitted.kept_epoch)
@@ -243,28 +256,6 @@ def _saying_how_to_resume(run: TrackedRun) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _loading(
-    config: TrainConfig, progress: ProgressListener, data: Any
-) -> Iterator[Callable[[], Dataset]]:
-    """Load the data: beside the import of TensorFlow, where they are in files on this machine.
-
-    Decompressing and checking them needs nothing of Python's that the import needs. A download is
-    not put on a thread: it may last, and be interrupted.
-    """
-
-    def load() -> Dataset:
-        dataset = load_dataset(config.dataset, config.data_dir, progress.download, data=data)
-        return dataset.hold_out(config.validation_split)
-
-    if config.dataset == "fashion_mnist" and fashion_mnist.find_folder(config.data_dir):
-        with ThreadPoolExecutor(1, thread_name_prefix="fm_mlflow-data") as thread:
-            yield thread.submit(load).result
-    else:
-        dataset = load()
-        yield lambda: dataset
-
-
 def _restore(built: BuiltModel, start: Start) -> None:
     if start.checkpoint is not None and start.checkpoint.variables:
         try:
@@ -280,6 +271,16 @@ def _unmeasured(phase: str) -> None:
         note_training()
 
 
+def _compile_ahead(config: TrainConfig, dataset: Dataset, built: BuiltModel) -> Ahead | None:
+    """Have the steps compiled before the run is opened; callbacks could change what they are."""
+    from fm_mlflow.fitting import compile_ahead
+
+    if config.fit_loop == "keras":
+        return None
+    training = built.examples(dataset.train)
+    return compile_ahead(built.model, training, config.batch_size, config.seed)
+
+
 def _fit(
     run: TrackedRun,
     config: TrainConfig,
@@ -290,6 +291,7 @@ def _fit(
     enter: Callable[[str], None],
     start: Start,
     reading_back: ReadBack,
+    ahead: Ahead | None,
 ) -> FitResult:
     from fm_mlflow.fitting import fit
     from fm_mlflow.training.fit_checkpoints import Checkpointing
@@ -334,6 +336,7 @@ def _fit(
             initial_epoch=start.progress.epoch,
             fit_loop=config.fit_loop,
             metric_names=built.metric_names,
+            ahead=ahead,
         )
         reading_back.finish(progress.stage)
     return checkpoints.whole(fitted)

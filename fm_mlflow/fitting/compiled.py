@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -10,24 +13,97 @@ import numpy as np
 
 from fm_mlflow.fitting import hooks
 from fm_mlflow.fitting.cpu.fast_steps import fast_steps
-from fm_mlflow.fitting.examples import Window, epoch_order, source_of
+from fm_mlflow.fitting.examples import Examples, Source, Window, epoch_order, source_of
 from fm_mlflow.fitting.plan import Plan
 from fm_mlflow.fitting.steps import Compiler, Logs, Steps
+from fm_mlflow.process.redaction import one_line
+
+_log = logging.getLogger(__name__)
 
 _CHUNK_SECONDS = 0.1
 """About how long one call may take: so late come Ctrl-C and the progress bar."""
 _VALIDATION_BATCH = 256
 
 
-class CompiledLoop:
-    """A fit by compiled chunks of steps, of a model that is compiled and built."""
+@dataclass(frozen=True)
+class Ahead:
+    """The training steps of a fit that has not begun, compiled; the examples are on the device.
 
-    def __init__(self, model: keras.Model, plan: Plan) -> None:
+    Attributes:
+        source: Of the examples.
+        steps: No one has run.
+        seconds: What it took.
+    """
+
+    source: Source
+    steps: Steps
+    seconds: float
+
+    def close(self) -> None:
+        """Free what the steps hold beside the model."""
+        self.steps.close()
+
+
+def compile_ahead(
+    model: keras.Model, training: Examples, batch_size: int, seed: int
+) -> Ahead | None:
+    """Trace and compile the steps of a fit without callbacks that look at single batches.
+
+    Python can do something else meanwhile, on another thread: most of it is the compiler's.
+
+    Returns:
+        What `fit` takes over; None where it failed, as the fit then will say itself, or where only
+        `model.fit` will do.
+    """
+    if hooks.needs_keras_fit(model):
+        return None
+    keras.utils.set_random_seed(seed)
+    began = time.perf_counter()
+    try:
+        source = source_of(training, batch_size)
+        with closing(source(epoch_order(seed, 0, len(training)))) as windows:
+            window = next(windows)
+        steps = _traced(model, training, window, batch_size, step_by_step=False)
+        if window.steps:
+            steps.compile(window)
+    except Exception as error:  # of the model's own code, as a rule
+        _log.debug("the training steps were not compiled ahead: %s", one_line(error))
+        return None
+    return Ahead(source, steps, time.perf_counter() - began)
+
+
+def _traced(
+    model: keras.Model, training: Examples, window: Window, batch_size: int, step_by_step: bool
+) -> Steps:
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    compiler = None
+    if model.jit_compile:
+        compiler = Compiler.XLA_STEP
+    elif step_by_step or not window.steps:
+        compiler = Compiler.TENSORFLOW
+    settings = training, window, batch_size, compiler
+    return fast_steps(model, *settings) or Steps(model.train_step, *settings)
+
+
+class CompiledLoop:
+    """A fit by compiled chunks of steps, of a model that is compiled and built.
+
+    Args:
+        model: The model.
+        plan: What is to be done.
+        ahead: Its steps, where they are compiled already.
+    """
+
+    def __init__(self, model: keras.Model, plan: Plan, ahead: Ahead | None = None) -> None:
         self._model = model
         self._plan = plan
-        self._source = source_of(plan.training, plan.batch_size, plan.resident_bytes)
         self._step_by_step = hooks.hears(plan.callbacks, hooks.TRAIN_HOOKS)
-        self._steps: Steps | None = None
+        if ahead is None or self._step_by_step:
+            self._source = source_of(plan.training, plan.batch_size, plan.resident_bytes)
+            self._steps: Steps | None = None
+        else:
+            self._source, self._steps = ahead.source, ahead.steps
         self._chunk = 1
         self._callbacks = keras.callbacks.CallbackList(
             list(plan.callbacks),
@@ -75,13 +151,15 @@ class CompiledLoop:
 
     def _train(self, epoch: int) -> Logs:
         """Run the steps of an epoch; return what the last one returned."""
-        on_batch, steps_of_epoch = self._plan.on_batch, self._plan.steps
-        order = epoch_order(self._plan.seed, epoch, len(self._plan.training))
+        plan = self._plan
+        on_batch, steps_of_epoch = plan.on_batch, plan.steps
+        order = epoch_order(plan.seed, epoch, len(plan.training))
         done = 0
         logs: Logs = {}
         for window in self._source(order):
             if self._steps is None:
-                self._steps = self._traced(window)
+                settings = plan.training, window, plan.batch_size
+                self._steps = _traced(self._model, *settings, self._step_by_step)
             first, last = 0, window.steps + bool(window.rest)
             while first < last and not self._model.stop_training:
                 count, logs = self._advance(self._steps, window, first, done)
@@ -92,18 +170,6 @@ class CompiledLoop:
         if self._steps is not None:
             self._steps.settle()
         return logs
-
-    def _traced(self, window: Window) -> Steps:
-        model = self._model
-        if model.optimizer is not None and not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        compiler = None
-        if model.jit_compile:
-            compiler = Compiler.XLA_STEP
-        elif self._step_by_step or not window.steps:
-            compiler = Compiler.TENSORFLOW
-        settings = self._plan.training, window, self._plan.batch_size, compiler
-        return fast_steps(model, *settings) or Steps(model.train_step, *settings)
 
     def _advance(self, steps: Steps, window: Window, first: int, done: int) -> tuple[int, Logs]:
         """Run the next steps of a window: how many they were, and the last one's logs."""

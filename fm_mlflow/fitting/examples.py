@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -138,7 +138,7 @@ class Window:
     rest: int
 
 
-Source = Callable[[Order], Iterator[Window]]
+Source = Callable[[Order], Generator[Window, None, None]]
 """Gives the windows of an epoch, in its order; full windows have one shape."""
 
 
@@ -158,14 +158,16 @@ def source_of(examples: Examples, batch_size: int, resident_bytes: int | None = 
     return partial(_streamed, arrays, batch_size, max(1, rows // batch_size))
 
 
-def _resident(tensors: tuple[Structure, ...], batch_size: int, order: Order) -> Iterator[Window]:
+def _resident(
+    tensors: tuple[Structure, ...], batch_size: int, order: Order
+) -> Generator[Window, None, None]:
     """All examples are on the device: only the order changes."""
     yield Window(tensors, tf.constant(order), *divmod(len(order), batch_size))
 
 
 def _streamed(
     arrays: tuple[Structure, ...], batch_size: int, steps: int, order: Order
-) -> Iterator[Window]:
+) -> Generator[Window, None, None]:
     """Gather rows on the host, the next window while the device works on this one."""
     rows = steps * batch_size
 

@@ -12,7 +12,7 @@ import keras
 
 from fm_mlflow import keys
 from fm_mlflow.fitting import hooks
-from fm_mlflow.fitting.compiled import CompiledLoop
+from fm_mlflow.fitting.compiled import Ahead, CompiledLoop
 from fm_mlflow.fitting.early_stop import Stop, kept_epoch, stop
 from fm_mlflow.fitting.examples import Examples
 from fm_mlflow.fitting.keras_fit import keras_fit
@@ -65,6 +65,7 @@ def fit(
     resident_bytes: int | None = None,
     fit_loop: Literal["auto", "keras"] = "auto",
     metric_names: MetricNames | None = None,
+    ahead: Ahead | None = None,
 ) -> FitResult:
     """Train a compiled model: every example once an epoch, in an order drawn from the seed.
 
@@ -101,6 +102,7 @@ def fit(
             quarter of the memory that is free.
         fit_loop: `keras` takes `model.fit` for every model, on the same batches.
         metric_names: What the model's metrics are called.
+        ahead: What `compile_ahead` made of the same model and examples; `seconds` include it.
 
     Raises:
         TrainingError: A loss is no longer a finite number; the epoch was reported first.
@@ -127,9 +129,9 @@ def fit(
         compiler = reporter.compiler = Compiler.KERAS.value
         keras_fit(model, plan)
     else:
-        with closing(CompiledLoop(model, plan)) as loop:
+        with closing(CompiledLoop(model, plan, ahead)) as loop:
             compiler = loop.run()
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started + (ahead.seconds if ahead else 0)
     stopped = None
     if model.stop_training and 0 < reporter.epoch < epochs:
         stopped = stop(callbacks, reporter.epoch, reporter.history.get(keys.VAL_LOSS, []))

@@ -112,6 +112,10 @@ class Steps:
             self._many = self._compiled()
             return self._many(*arguments)
 
+    def compile(self, window: Window) -> None:
+        """Compile `run` for windows of this shape; no step is run."""
+        self.run(window, 0, 0)
+
     def run_one(self, window: Window, number: int) -> Logs:
         """Run one batch of a window, which may be its smaller last one: its logs."""
         start = number * self._batch_size

@@ -23,14 +23,18 @@ from fm_mlflow.measure.measurement import (
     positive_number,
     whole_number,
 )
-from fm_mlflow.measure.quantiles import readings_needed, summarised
+from fm_mlflow.measure.quantiles import readings_needed, sample_quantile, summarised
 from fm_mlflow.process.redaction import one_line
 
 _WARM_UP_CALLS = 20
 _WARM_UP_SHARE = 0.2
 _LONGEST = 5
 _PREDICT_CALLS = 10
+_FIRST_LOOK = 400
+_LOOK_AGAIN = 1.5
 _QUANTILES = {keys.LATENCY_P50: 0.5, keys.LATENCY_P95: 0.95, keys.LATENCY_P99: 0.99}
+_PRECISION = {0.5: 0.01, 0.95: 0.05}
+"""How far the ends of a quantile's interval may lie apart, as a share of it to each side."""
 _ORDER = "95% interval by order statistics"
 
 
@@ -44,8 +48,9 @@ def measure_latency(
         example: Input of shape (n, *input_shape), n >= 1: what `model.predict` takes, so also
             a list or a dict of arrays. Its first row is the image; rows are repeated to a batch.
         batch_size: Images a call, for the throughput.
-        seconds: Time for the calls that are counted. The latency of a slow model takes up to
-            5 times as long, because fewer than 72 calls show no 95th percentile.
+        seconds: Most time for the calls that are counted: they end before where the intervals of
+            the median and the 95th percentile are within 1% and 5%. The latency of a slow model
+            takes up to 5 times as long, because fewer than 72 calls show no 95th percentile.
 
     Returns:
         `latency/p50_ms`, `latency/p95_ms`, `latency/p99_ms` and
@@ -129,7 +134,8 @@ def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measureme
     # As many calls as the 95th percentile needs, even if each is slow.
     at_least = readings_needed(_QUANTILES[keys.LATENCY_P95])
     try:
-        first, *warm = _time_calls(backend().compiled_call(model, image), seconds, at_least)
+        call = backend().compiled_call(model, image)
+        first, *warm = _time_calls(call, seconds, at_least, enough=_is_precise)
     except Exception as error:  # any class may fail in its own way
         reason = f"the call failed: {one_line(error)}"
         return [Measurement.missing(key, f"one image {_how()}", reason) for key in _QUANTILES]
@@ -196,17 +202,28 @@ def _time_calls(
     at_least: int,
     at_most: int = sys.maxsize,
     warm_up: int = _WARM_UP_CALLS,
+    enough: Callable[[Sequence[float]], bool] | None = None,
 ) -> list[float]:
     """Return what the first call took (it traces), then each one after a warm-up, in seconds."""
     first = timeit.timeit(call, number=1)
     _repeat(call, seconds * _WARM_UP_SHARE, 1, warm_up)
-    return [first, *_repeat(call, seconds, at_least, at_most)]
+    return [first, *_repeat(call, seconds, at_least, at_most, enough)]
 
 
-def _repeat(call: Callable[[], object], seconds: float, at_least: int, at_most: int) -> list[float]:
-    """Call for so many seconds, longer for `at_least` calls; time each by itself, in seconds."""
+def _repeat(
+    call: Callable[[], object],
+    seconds: float,
+    at_least: int,
+    at_most: int,
+    enough: Callable[[Sequence[float]], bool] | None = None,
+) -> list[float]:
+    """Call for so many seconds, longer for `at_least` calls; time each by itself, in seconds.
+
+    What has been timed is looked at now and then, and may be enough.
+    """
     clock = time.perf_counter
     taken: list[float] = []
+    look = _FIRST_LOOK
     began = before = clock()
     while len(taken) < at_most:
         call()
@@ -215,5 +232,18 @@ def _repeat(call: Callable[[], object], seconds: float, at_least: int, at_most: 
         elapsed = now - began
         if elapsed > seconds and (len(taken) >= at_least or elapsed > _LONGEST * seconds):
             break
+        if enough and len(taken) == look:
+            if enough(taken):
+                break
+            look = int(look * _LOOK_AGAIN)
         before = clock()
     return taken
+
+
+def _is_precise(seconds: Sequence[float]) -> bool:
+    """Tell whether more calls would say little more."""
+    for share, within in _PRECISION.items():
+        value, interval = sample_quantile(seconds, share)
+        if interval is None or interval[1] - interval[0] > 2 * within * value:
+            return False
+    return True

@@ -120,7 +120,8 @@ def training_costs(
     def utilization() -> list[Measurement]:
         core, rate = profile.training_core if profile else None, speed.value
         if core and rate is not None:
-            return [mfu_percent(core, rate, measure_matmul_rate())]
+            product = measure_matmul_rate(dtype=model.compute_dtype)
+            return [mfu_percent(core, rate, product)]
         method = f"{keys.FLOPS_TRAINING_CORE} x images/s over this machine's matrix-product rate"
         reason = "it takes the FLOPs and the speed of training, and one of them is missing"
         return [Measurement.missing(keys.MFU, method, reason)]

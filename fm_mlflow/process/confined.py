@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from fm_mlflow.process.forked import Forked
 from fm_mlflow.process.linux import close_to_others, open_to_others
 from fm_mlflow.process.redaction import redact
+from fm_mlflow.process.waiting import Waiting
 
 # Where programs and libraries are, how text is written, what decides how numbers are computed.
 _NEEDED = re.compile(
@@ -74,7 +75,7 @@ def run_confined(
     limits: Limits,
     variables: Mapping[str, str] | None = None,
     beside: threading.Event | None = None,
-    forked: Forked | None = None,
+    ready: Forked | Waiting | None = None,
 ) -> bytes:
     """Run a Python program that is not trusted, and return what it wrote to its standard output.
 
@@ -92,19 +93,20 @@ def run_confined(
         variables: More of its environment.
         beside: It runs beside our own work until this is set. It is no stranger then: it may know
             what this process knows.
-        forked: A copy of this process, made for `supervisor.main`, instead of a new one.
+        ready: A copy of this process, made for `supervisor.main`, or one that `start_ahead` has
+            started for the same folder and variables, instead of a new one.
 
     Raises:
         ConfinedError: It failed, or exceeded a limit.
     """
-    for name in ("work", "home", "tmp"):
-        (folder / name).mkdir()
+    if not isinstance(ready, Waiting):
+        _make_folders(folder)
     supervised = [str(limits.memory), str(limits.file_size), program, *arguments]
     module = "fm_mlflow.process.supervisor"
-    command = [module, *supervised] if forked else [sys.executable, "-m", module, *supervised]
+    command = [module, *supervised] if ready else [sys.executable, "-m", module, *supervised]
     was_open, ended_orderly = close_to_others() if beside is None else False, True
     try:
-        process = (forked or subprocess.Popen)(
+        process = (ready or subprocess.Popen)(
             command,
             cwd=folder / "work",
             env={**_environment(folder), **(variables or {})},
@@ -135,6 +137,34 @@ def run_confined(
     if process.returncode != 0:
         raise ConfinedError(pipes.last_line() or f"it ended with code {process.returncode}")
     return bytes(pipes.answer)
+
+
+@contextmanager
+def start_ahead(
+    prepare: str, folder: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[Waiting]:
+    """Start the process of a confined program, which imports libraries until it is called.
+
+    Args:
+        prepare: What it calls first, as `module:function`: nothing that is not trusted.
+        folder: An existing folder; that of `run_confined`.
+        variables: Likewise.
+    """
+    _make_folders(folder)
+    environment = {**_environment(folder), **(variables or {})}
+    process = Waiting(prepare, folder / "work", environment)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        with process:  # waits, and closes its streams
+            pass
+
+
+def _make_folders(folder: Path) -> None:
+    for name in ("work", "home", "tmp"):
+        (folder / name).mkdir()
 
 
 def _environment(folder: Path) -> dict[str, str]:

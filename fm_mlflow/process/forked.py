@@ -99,9 +99,18 @@ class Forked:
 
 def _run(main: Callable[[], None], streams: Sequence[int]) -> NoReturn:
     """Be the copy, which never returns to what the original was doing."""
-    code = 1
     try:
         _leave_the_original(streams)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    run_when_called(main)
+
+
+def run_when_called(main: Callable[[], None]) -> NoReturn:
+    """Wait for arguments, working directory and environment; run with them, and end the process."""
+    code = 1
+    try:
         if not (line := sys.stdin.readline()):
             os._exit(0)  # nobody will ever call
         arguments, folder, environment = json.loads(line)
@@ -119,6 +128,8 @@ def _run(main: Callable[[], None], streams: Sequence[int]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
+        with suppress(OSError):  # nobody reads it any more
+            sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 

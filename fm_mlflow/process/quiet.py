@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.garbage import rare_garbage_collection
+from fm_mlflow.process.lazy import lazy_modules
 
 OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
 """With it, a session has threads of its own, which `fm_mlflow.fitting.cpu.parts` wants."""
@@ -27,6 +28,10 @@ _THREADS = {
     "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "0",
     OWN_THREADS: "1",
 }
+
+
+_FOR_SCIKIT_LEARN = "keras.wrappers"
+"""A module of Keras that imports scikit-learn, half a second; who takes something of it gets it."""
 
 
 @contextmanager
@@ -53,7 +58,11 @@ def import_tensorflow() -> None:
         for name, value in _THREADS.items():
             os.environ.setdefault(name, value)
     is_quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"
-    with rare_garbage_collection(), _stderr_held_back() if is_quiet else nullcontext():
+    with (
+        rare_garbage_collection(),
+        _stderr_held_back() if is_quiet else nullcontext(),
+        lazy_modules(_FOR_SCIKIT_LEARN),
+    ):
         import keras
         import tensorflow as tf
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,8 +23,17 @@ from fm_mlflow.data.npy import LARGEST_PREDICTIONS, open_npz
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.measure.machine import describe_machine
 from fm_mlflow.measure.measurement import MIB
-from fm_mlflow.process.confined import ConfinedError, ConfinedTimeoutError, Limits, run_confined
+from fm_mlflow.process.beside import is_new_command
+from fm_mlflow.process.confined import (
+    ConfinedError,
+    ConfinedTimeoutError,
+    Limits,
+    run_confined,
+    start_ahead,
+)
+from fm_mlflow.process.identity import usable_cores
 from fm_mlflow.process.redaction import redact
+from fm_mlflow.process.waiting import Waiting
 from fm_mlflow.registration.figures import (
     NO_TEST_SET,
     Figures,
@@ -48,6 +58,8 @@ _NAMES_MIB_A_WEIGHT = 2048 / MIB
 _NOT_COMPARED = frozenset({"load", "memory"})
 
 _PROGRAM = "fm_mlflow.registration.fresh_process"
+_PREPARE = "fm_mlflow.registration.fresh_imports:prepare"
+_WORKSPACE = "verification"
 _IMAGES_FILE = "images.npy"
 # It has no store to ask, and nobody to tell.
 _VARIABLES = {"MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -127,12 +139,30 @@ def load_test_data(
     return dataset
 
 
+@contextmanager
+def fresh_process_ahead(folder: Path) -> Iterator[Waiting | None]:
+    """Start the process that is to run a model, where this is a command's on several cores.
+
+    Its libraries take seconds to import; what it imports is ours and theirs, nothing of a model.
+
+    Args:
+        folder: Workspace, which will hold the model's folder.
+    """
+    if not is_new_command() or (usable_cores() or 1) < 2:
+        yield None
+        return
+    (folder / _WORKSPACE).mkdir()
+    with start_ahead(_PREPARE, folder / _WORKSPACE, _VARIABLES) as process:
+        yield process
+
+
 def verify(
     candidate: Candidate,
     dataset: Dataset | None,
     folder: Path,
     seconds: float,
     objective: Objective = DEFAULT,
+    ready: Waiting | None = None,
 ) -> Verification:
     """Have a downloaded model run and measured in a fresh process, and hold it against its run.
 
@@ -148,6 +178,7 @@ def verify(
         seconds: How long the other process may take.
         objective: The metric that decides; without the test set, what the run's own predictions
             make of it is held against what it logged.
+        ready: What `fresh_process_ahead` has started for the same folder.
 
     Raises:
         GateError: The model cannot be loaded and run within its limits, or is not the one that the
@@ -165,7 +196,7 @@ def verify(
     # It lies beside the other process's folder, and has the labels and the answers.
     if file is not None and file.is_relative_to(folder):  # else it is the store's own
         file.unlink()
-    findings, outputs = _run_model(candidate, dataset, folder, seconds)
+    findings, outputs = _run_model(candidate, dataset, folder, seconds, ready)
     machine = {**describe_machine().facts(), "threads": findings.threads}
     same_machine = all(
         candidate.run.machine.get(name) == value
@@ -214,11 +245,15 @@ def verify(
 
 
 def _run_model(
-    candidate: Candidate, dataset: Dataset | None, folder: Path, seconds: float
+    candidate: Candidate,
+    dataset: Dataset | None,
+    folder: Path,
+    seconds: float,
+    ready: Waiting | None,
 ) -> tuple[Findings, NDArray[Any]]:
     """Return what a fresh process found of the model, and its outputs for any test images."""
-    workspace = folder / "verification"
-    workspace.mkdir()
+    workspace = folder / _WORKSPACE
+    workspace.mkdir(exist_ok=ready is not None)
     candidate.model_folder.replace(workspace / "model")
     batch_size = candidate.run.config.get("batch_size", "1")
     arguments = [str(workspace / "model"), batch_size]
@@ -241,7 +276,7 @@ def _run_model(
         answer=most_bytes(images, classes),
     )
     try:
-        message = run_confined(_PROGRAM, arguments, workspace, limits, _VARIABLES)
+        message = run_confined(_PROGRAM, arguments, workspace, limits, _VARIABLES, None, ready)
         return from_bytes(message, images, classes)
     except (ConfinedError, ValueError) as error:
         cause = redact(str(error))

@@ -1,15 +1,13 @@
-"""Plots of a training run, as PNG files."""
+"""Plots of a training run, as PNG files; matplotlib is imported where something is drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fm_mlflow import keys
@@ -17,11 +15,32 @@ from fm_mlflow.analysis.images import confusion_counts
 from fm_mlflow.escaping import printable
 from fm_mlflow.report.drawing import lay_out
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 # Okabe and Ito's palette: colour-blind readers can distinguish it.
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"
 _LINES = (("training", _TRAINING, "o"), ("validation", _VALIDATION, "s"))
 _DPI = 150
 _MOST_CLASSES_WITH_NUMBERS = 25
+
+
+def prepare() -> None:
+    """Import what the plots need, and find the fonts, which takes half of the time of a first one.
+
+    It may be called beside other work.
+    """
+    figure = _figure(1, 1)
+    figure.suptitle("0")
+    figure.add_subplot().set_xlabel("0")
+    figure.draw_without_rendering()
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def save_learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
@@ -32,9 +51,11 @@ def save_learning_curve(history: Mapping[str, Sequence[float]], title: str, path
         title: Shown above the plots.
         path: PNG file to write.
     """
+    from matplotlib.ticker import MaxNLocator
+
     metrics = (("loss", keys.LOSS, keys.VAL_LOSS), ("accuracy", keys.ACCURACY, keys.VAL_ACCURACY))
     panels = [(label, names) for label, *names in metrics if not history.keys().isdisjoint(names)]
-    figure = Figure(figsize=(4.5 * len(panels), 3.6), dpi=_DPI, layout="constrained")
+    figure = _figure(4.5 * len(panels), 3.6)
     figure.suptitle(printable(title), parse_math=False)
     for index, (label, names) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), index)
@@ -63,7 +84,7 @@ def save_memory_timeline(
         path: PNG file to write.
     """
     seconds, resident, _ = zip(*points, strict=True)
-    figure = Figure(figsize=(9, 4.2), dpi=_DPI, layout="constrained")
+    figure = _figure(9, 4.2)
     figure.suptitle(printable(title), parse_math=False)
     axes = figure.add_subplot()
     axes.fill_between(seconds, resident, color=_TRAINING, alpha=0.15, linewidth=0)
@@ -130,7 +151,7 @@ def save_confusion_matrix(
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     readable = len(class_names) <= _MOST_CLASSES_WITH_NUMBERS
     side = max(5.0, 1.5 + 0.6 * min(len(class_names), _MOST_CLASSES_WITH_NUMBERS))
-    figure = Figure(figsize=(side, side), dpi=_DPI, layout="constrained")
+    figure = _figure(side, side)
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if readable:

@@ -25,6 +25,7 @@ from fm_mlflow.settings.model_reference import (
     split_settings,
 )
 from fm_mlflow.settings.placement import CHECKPOINT_SECONDS, FLUSH_TIMEOUT, Placement
+from fm_mlflow.settings.precision import PRECISION, Precision
 from fm_mlflow.settings.selection import (
     COST,
     LARGER_IS_BETTER,
@@ -45,9 +46,8 @@ MEASURED_PARTS = ("flops", "latency", "memory", "energy")
 NOT_SHAPING = ("data_dir", "measure", "flush_timeout", "checkpoint_seconds")
 """Settings that do not change what a run trains, and so are not logged as its parameters."""
 
-LATER_DEFAULTS = {"fit_loop": "auto"}
-"""Settings of later versions, as earlier runs had them: a run with the default is of the same
-configuration as one that does not have the setting."""
+LATER_DEFAULTS = {"fit_loop": "auto", "precision": "float32"}
+"""Settings of later versions, as earlier runs had them: with one or without, a run is the same."""
 _MEASURE_ACCEPTED = f"any of {', '.join(MEASURED_PARTS)}, separated by commas; or none"
 
 REGISTERED_MODEL = "fashion-mnist-classifier"
@@ -71,7 +71,6 @@ def measured_parts(text: str) -> frozenset[str]:
 
 
 ModelName = Annotated[str, Field(json_schema_extra={"accepted": MODEL_ACCEPTED})]
-
 
 MOST_EPOCHS = 1_000_000
 _LARGEST_BATCH = 1_000_000
@@ -120,6 +119,7 @@ class Protocol(Settings):
         "auto",
         description="auto: compiled chunks of steps, several times as fast; keras: `model.fit`.",
     )
+    precision: Precision = PRECISION
     flush_timeout: float = FLUSH_TIMEOUT
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _SMALLEST_OF_CNN = 10
 _CHANNELS = "channels_last"  # independent of the user's keras.json
+_OF_OUTPUTS = "float32"  # whatever the other layers compute in: a softmax of 16 bits is no sum of 1
 
 
 def mlp(
@@ -41,7 +42,7 @@ def mlp(
             keras.Input(shape),
             layers.Flatten(),
             *(layers.Dense(units, activation="relu") for units in hidden),
-            layers.Dense(classes, activation="softmax"),
+            layers.Dense(classes, activation="softmax", dtype=_OF_OUTPUTS),
         ],
         name="mlp",
     )
@@ -89,7 +90,7 @@ def cnn(
             *blocks,
             layers.Flatten(data_format=_CHANNELS),
             layers.Dense(dense, activation="relu"),
-            layers.Dense(classes, activation="softmax"),
+            layers.Dense(classes, activation="softmax", dtype=_OF_OUTPUTS),
         ],
         name="cnn",
     )

@@ -23,6 +23,7 @@ from fm_mlflow.training.builtin_models import BUILDERS
 from fm_mlflow.training.compilation import check_metrics, loss_takes, params_of
 from fm_mlflow.training.model_arguments import argument_texts, typed_arguments
 from fm_mlflow.training.output_kind import OutputKind, output_kind
+from fm_mlflow.training.precision import built_with, check_precision
 from fm_mlflow.training.task import check_numbers, predicts_numbers
 from fm_mlflow.training.user_source import (
     UnfitError,
@@ -139,7 +140,7 @@ def build_model(
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
     source, classes = UserSource(), dataset.numbered_classes()
-    with refused_as(config.model):
+    with refused_as(config.model), built_with(config.precision):
         reference = ModelReference.parse(config.model)
         if function is None and reference.name in BUILDERS:
             if not classes:
@@ -152,6 +153,7 @@ def build_model(
             arguments = typed_arguments(function, reference.arguments)
             model = _call(function, arguments)
             source = source_of(function)
+        check_precision(model, config.precision)
         input_shape = _check_input(model, dataset.test)
         input_type = _check_input_type(model, dataset)
         some = dataset.train.head(_EXAMPLES)
@@ -171,7 +173,8 @@ def build_model(
             check_metrics(model, outputs, labels, names)
         else:
             params = _compile(model, config, bool(gives_logits))
-        _check_saving(model)
+        if reference.name not in BUILDERS:
+            _check_saving(model)
     return BuiltModel(
         model=model,
         input_shape=input_shape,

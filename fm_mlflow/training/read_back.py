@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.process import supervisor
+from fm_mlflow.process.beside import is_new_command
 from fm_mlflow.process.confined import ConfinedError, Limits, run_confined
 from fm_mlflow.process.forked import Forked
 from fm_mlflow.process.redaction import redact
@@ -63,7 +63,7 @@ class ReadBack:
         self.epochs_beside = 0
         self._notice = notice
         self._is_needed = is_needed
-        self._may_fork = is_needed and _can_be_copied()
+        self._may_fork = is_needed and is_new_command()
         self._folder = Path()
         self._answer: Future[bytes] | None = None
         self._stop = threading.Event()
@@ -192,18 +192,6 @@ class ReadBack:
         thread.start()
         self._end.callback(thread.join)
         self._answer = answer
-
-
-def _can_be_copied() -> bool:
-    """Whether this process will be as a new one is, once it has imported the libraries.
-
-    That of a command has nothing of a user's own. TensorFlow's threads, which it starts with its
-    first operation, would not be in a copy.
-    """
-    main: Any = sys.modules["__main__"]
-    name = main.__spec__.name if getattr(main, "__spec__", None) else Path(sys.argv[0]).stem
-    is_command = name in ("fm_mlflow.__main__", "fm-mlflow")
-    return is_command and sys.platform.startswith("linux") and "tensorflow" not in sys.modules
 
 
 def _is_without_gpu() -> bool:

@@ -20,7 +20,9 @@ from fm_mlflow.measure.machine import Machine
 from fm_mlflow.measure.measurement import MIB, Measurement
 from fm_mlflow.measure.memory import MemoryMonitor
 from fm_mlflow.naming import run_name
+from fm_mlflow.process.beside import Beside
 from fm_mlflow.process.redaction import redact
+from fm_mlflow.report import plots
 from fm_mlflow.report.describe import describe_training
 from fm_mlflow.settings.config import NOT_SHAPING, TrainConfig
 from fm_mlflow.settings.dataset import is_own
@@ -89,15 +91,21 @@ def log_summary(run: TrackedRun, summary: str, source_files: Sequence[Path] = ()
 
 
 def log_outcome(
-    run: TrackedRun, config: TrainConfig, dataset: Dataset, built: BuiltModel, fitted: FitResult
+    run: TrackedRun,
+    config: TrainConfig,
+    dataset: Dataset,
+    built: BuiltModel,
+    fitted: FitResult,
+    beside: Beside,
 ) -> tuple[LoggedModel, dict[str, float]]:
     """Evaluate the model on the test set; log it, its results and the plots of them.
+
+    The plots are drawn beside the rest.
 
     Returns:
         The model as it is logged, and what it scored, by logged name.
     """
     from fm_mlflow.measure.size import weights_digest
-    from fm_mlflow.report.plots import save_confusion_matrix
 
     name = run_name(config, fitted.epochs_done)
     if fitted.stopped is not None:
@@ -129,35 +137,36 @@ def log_outcome(
     if not math.isfinite(outcome[keys.TEST_LOSS]):
         raise TrainingError(f"test_loss is {outcome[keys.TEST_LOSS]} after training")
     example = built.inputs(test.head(_EXAMPLES_LOGGED))
-    model = run.log_model(
-        built.model,
-        input_example=example,
-        output_example=np.asarray(built.model(example, training=False)),
-        class_names=built.class_names,
-        gives_logits=built.gives_logits,
-        takes_images=dataset.noun == "images",
-        code_folder=built.source.folder,
-        code_files=built.source.files,
-        requirements=built.source.requirements,
-        params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
-    )
-    run.log_metrics(outcome, of_model=True, test_set=test, dataset_name=dataset.name)
-    run.set_tags({keys.WEIGHTS_DIGEST: weights_digest(built.model)})
-    log_curve(run, name, fitted.history)
     with run.artifacts() as folder:
+        curve = _file(folder, keys.LEARNING_CURVE_FILE)
+        beside.call(plots.save_learning_curve, fitted.history, name, curve)
         if built.class_names:
-            matrix = _file(folder, keys.CONFUSION_MATRIX_FILE)
-            save_confusion_matrix(test.targets, predicted, built.class_names, name, matrix)
+            matrix = test.targets, predicted, built.class_names, name
+            file = _file(folder, keys.CONFUSION_MATRIX_FILE)
+            beside.call(plots.save_confusion_matrix, *matrix, file)
+        model = run.log_model(
+            built.model,
+            input_example=example,
+            output_example=np.asarray(built.model(example, training=False)),
+            class_names=built.class_names,
+            gives_logits=built.gives_logits,
+            takes_images=dataset.noun == "images",
+            code_folder=built.source.folder,
+            code_files=built.source.files,
+            requirements=built.source.requirements,
+            params={"model": config.model, "epochs": config.epochs, "seed": config.seed},
+        )
+        run.log_metrics(outcome, of_model=True, test_set=test, dataset_name=dataset.name)
+        run.set_tags({keys.WEIGHTS_DIGEST: weights_digest(built.model)})
         np.savez_compressed(_file(folder, keys.PREDICTIONS_FILE), **predictions)
+        beside.finish()
     return model, outcome
 
 
 def log_curve(run: TrackedRun, name: str, history: Mapping[str, Sequence[float]]) -> None:
     """Log the plot of losses and accuracies by epoch."""
-    from fm_mlflow.report.plots import save_learning_curve
-
     with run.artifacts() as folder:
-        save_learning_curve(history, name, _file(folder, keys.LEARNING_CURVE_FILE))
+        plots.save_learning_curve(history, name, _file(folder, keys.LEARNING_CURVE_FILE))
 
 
 def log_stop(run: TrackedRun, stopped: Stop) -> None:
@@ -246,6 +255,7 @@ def log_costs(
     flops: FlopsProfile | None,
     memory: MemoryMonitor | None,
     machine: Machine,
+    beside: Beside | None = None,
 ) -> None:
     """Log every cost as metric and in `measurements.json`, with the tables and the plot.
 
@@ -256,12 +266,16 @@ def log_costs(
         flops: The profile behind the FLOPs.
         memory: The monitor of the run.
         machine: What it was measured on.
+        beside: What draws the plot; without it, this process does.
     """
-    from fm_mlflow.report.plots import save_memory_timeline
-
     values = measurement.metrics(costs)
+    beside = beside or Beside(plots.prepare)
     # Before the metrics: of a run that is killed in between, `resume` measures both again.
     with run.artifacts() as folder:
+        peak = values.get(keys.MEMORY_PEAK)
+        if memory is not None and peak is not None:
+            file = _file(folder, keys.MEMORY_PLOT_FILE)
+            beside.call(plots.save_memory_timeline, memory.timeline, peak, name, file)
         text = measurement.to_json(costs, machine)
         _file(folder, keys.MEASUREMENTS_FILE).write_text(text, encoding="utf-8")
         if flops is not None and flops.layers:  # only TensorFlow's graph tells layers
@@ -269,10 +283,7 @@ def log_costs(
             table.write_text(flops.to_csv(), encoding="utf-8")
         if memory is not None:
             memory.write_timeline(_file(folder, keys.MEMORY_TIMELINE_FILE))
-            peak = values.get(keys.MEMORY_PEAK)
-            if peak is not None:
-                plot = _file(folder, keys.MEMORY_PLOT_FILE)
-                save_memory_timeline(memory.timeline, peak, name, plot)
+        beside.finish()
     run.log_metrics(values, of_model=True)
 
 

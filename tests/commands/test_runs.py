@@ -62,6 +62,7 @@ def test_a_run_is_a_row_of_typed_columns(store: Store) -> None:
         # Simulated runs are as they were before there was a choice of loops.
         **{
             "params.fit_loop": "auto",
+            "params.precision": "float32",
             "params.note": "1",
             "machine.cpu": "Test CPU",
             "machine.load": 0.5,

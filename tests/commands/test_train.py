@@ -89,6 +89,7 @@ def test_status_name_tags_and_params(finished: Finished, digits: Dataset) -> Non
         "validation_split": "0.0",
         "dataset": "digits",
         "fit_loop": "auto",
+        "precision": "float32",
     }
 
 

@@ -53,7 +53,7 @@ def test_it_has_the_modules_and_neither_environment_files_nor_handlers(
     finally:
         signal.signal(signal.SIGTERM, before)
     path, directory = list(sys.path), os.getcwd()
-    answer = run_confined(str(program), ["one"], tmp_path, LIMITS, {"MORE": "yes"}, forked=forked)
+    answer = run_confined(str(program), ["one"], tmp_path, LIMITS, {"MORE": "yes"}, ready=forked)
     assert json.loads(answer) == {
         "parts": "imported before",
         "secret": None,
@@ -89,7 +89,7 @@ def test_it_is_stopped_like_any_other(tmp_path: Path) -> None:
     stop.set()
     forked = Forked(supervisor.main)
     with pytest.raises(ConfinedStoppedError):
-        run_confined(str(program), [], tmp_path, LIMITS, beside=stop, forked=forked)
+        run_confined(str(program), [], tmp_path, LIMITS, beside=stop, ready=forked)
     assert not is_running(forked.pid)
 
 

@@ -29,6 +29,7 @@ def test_defaults_are_the_reference_protocol() -> None:
         "data_dir": "",
         "measure": "flops,latency,memory,energy",
         "fit_loop": "auto",
+        "precision": "float32",
         "flush_timeout": 60.0,
         "checkpoint_seconds": 60.0,
     }

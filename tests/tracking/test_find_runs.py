@@ -58,6 +58,7 @@ def test_a_run_becomes_a_record(store: Store) -> None:
         ({"note": "it's"}, {"note": "it's"}),
         ({"measure": "none", "data_dir": "''"}, {}),
         ({"fit_loop": "keras"}, {"fit_loop": "keras"}),
+        ({"precision": "mixed_bfloat16"}, {"precision": "mixed_bfloat16"}),
     ],
 )
 def test_spellings_of_a_setting_are_one(
@@ -80,7 +81,7 @@ def test_what_mlflows_callback_says_of_an_optimizer_is_read_as_ours() -> None:
 
 
 def test_a_setting_at_its_later_default_is_that_of_older_runs(store: Store) -> None:
-    later = {"fit_loop": "auto", "model.hidden": "256,128"}
+    later = {"fit_loop": "auto", "precision": "float32", "model.hidden": "256,128"}
     old, new = found(store, Simulated("mlp"), Simulated("mlp", params=later, seed=1)).runs
     assert old.config == new.config
 

@@ -70,6 +70,37 @@ def test_cnn_is_the_reference(digits: Dataset) -> None:
     ]
 
 
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_is_asked_for_one_model_only(digits: Dataset, precision: Any) -> None:
+    config = TrainConfig(model="cnn", dataset="digits", precision=precision)
+    built = build_model(config, digits)
+    *hidden, last = built.model.layers
+    assert {layer.compute_dtype for layer in hidden} == {precision.removeprefix("mixed_")}
+    assert last.compute_dtype == "float32"
+    assert {weight.dtype for weight in built.model.trainable_weights} == {"float32"}
+    # Gradients of 16 bits would vanish without a scale, bfloat16 has the range of float32.
+    is_scaled = isinstance(built.model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert is_scaled == (precision == "mixed_float16")
+    assert built.params["optimizer"] == "adam"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_model_of_types_of_its_own_is_not_trained_as_if_it_were_mixed(digits: Dataset) -> None:
+    def full() -> keras.Model:
+        return keras.Sequential(
+            [
+                keras.Input((28, 28)),
+                layers.Flatten(dtype="float32"),
+                layers.Dense(10, activation="softmax", dtype="float32"),
+            ]
+        )
+
+    config = TrainConfig(model="tests:full", dataset="digits", precision="mixed_bfloat16")
+    with pytest.raises(ModelError, match="computes in mixed_bfloat16; none of its does"):
+        build_model(config, digits, full)
+    assert keras.config.dtype_policy().name == "float32"
+
+
 def build(function: Callable[[], object], digits: Dataset) -> BuiltModel:
     config = TrainConfig(model=f"tests:{function.__name__}", dataset="digits")
     return build_model(config, digits, function)

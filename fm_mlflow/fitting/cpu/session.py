@@ -124,6 +124,10 @@ class SessionSteps(Steps):
         return inputs, elements[:results], elements[results:]
 
     @override
+    def compile(self, window: Window) -> None:
+        """Do nothing: the step of no effect has brought the session so far."""
+
+    @override
     def run(self, window: Window, first: int, count: int) -> Logs:
         if not self._is_in_session:
             self._assign(*(each.numpy() for each in self._variables))

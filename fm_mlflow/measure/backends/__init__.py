@@ -24,8 +24,8 @@ class Backend(Protocol):
     def compiled_call(self, model: keras.Model, inputs: Any, /) -> Callable[[], object]:
         """Return what predicts the inputs (arrays) and waits until the outputs are in NumPy."""
 
-    def square_product(self, side: int, /) -> Callable[[], object]:
-        """Return what multiplies two float32 matrices of so many rows and waits for the result."""
+    def square_product(self, side: int, dtype: str, /) -> Callable[[], object]:
+        """Return what multiplies two matrices of so many rows, and waits for the result."""
 
     def kept_value(self, variable: keras.Variable, /) -> Any:
         """Return a variable's value, which stays what it is when the variable is written."""

@@ -38,9 +38,9 @@ def prediction(model: keras.Model) -> Callable[[Sequence[Any], Any], tuple[Any, 
     return predict
 
 
-def square_product(side: int) -> Callable[[], object]:
-    """Return what multiplies two float32 matrices of so many rows and waits for the result."""
-    left, right = (jax.random.normal(jax.random.key(seed), (side, side)) for seed in (1, 2))
+def square_product(side: int, dtype: str) -> Callable[[], object]:
+    """Return what multiplies two matrices of so many rows, and waits for the result."""
+    left, right = (jax.random.normal(jax.random.key(seed), (side, side), dtype) for seed in (1, 2))
     return lambda: jax.numpy.matmul(left, right).block_until_ready()
 
 

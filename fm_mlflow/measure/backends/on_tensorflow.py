@@ -21,10 +21,10 @@ def compiled_call(model: keras.Model, inputs: Any) -> Callable[[], object]:
     return lambda: [output.numpy() for output in tf.nest.flatten(call(tensors))]
 
 
-def square_product(side: int) -> Callable[[], object]:
-    """Return what multiplies two float32 matrices of so many rows and waits for the result."""
-    left = tf.random.stateless_normal((side, side), seed=(0, 1))
-    right = tf.random.stateless_normal((side, side), seed=(0, 2))
+def square_product(side: int, dtype: str) -> Callable[[], object]:
+    """Return what multiplies two matrices of so many rows, and waits for the result."""
+    left = tf.random.stateless_normal((side, side), seed=(0, 1), dtype=dtype)
+    right = tf.random.stateless_normal((side, side), seed=(0, 2), dtype=dtype)
     # One element is enough to wait for the product, on a GPU too.
     return lambda: tf.linalg.matmul(left, right)[0, 0].numpy()
 

@@ -24,11 +24,12 @@ def compiled_call(model: keras.Model, inputs: Any) -> Callable[[], object]:
     return call
 
 
-def square_product(side: int) -> Callable[[], object]:
-    """Return what multiplies two float32 matrices of so many rows and waits for the result."""
+def square_product(side: int, dtype: str) -> Callable[[], object]:
+    """Return what multiplies two matrices of so many rows, and waits for the result."""
     device = keras.ops.zeros(()).device  # Keras' own choice
     generator = torch.Generator(device).manual_seed(1)  # leaves the global one as it is
-    left, right = (torch.randn(side, side, generator=generator, device=device) for _ in range(2))
+    settings: Any = {"generator": generator, "device": device, "dtype": getattr(torch, dtype)}
+    left, right = (torch.randn(side, side, **settings) for _ in range(2))
     # One element is enough to wait for the product, on a GPU too.
     return lambda: torch.matmul(left, right)[0, 0].item()
 

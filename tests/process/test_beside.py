@@ -1,0 +1,113 @@
+"""Functions that are called in a copy of a command's process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fm_mlflow.process import beside
+from fm_mlflow.process.beside import Beside
+from tests.processes import PROJECT
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is for Linux")
+
+SCRIPT = """
+import signal, sys, time
+from pathlib import Path
+from fm_mlflow.process import beside
+from tests.process.test_beside import note_process, prepare
+beside.is_new_command = lambda: True
+signal.signal(signal.SIGINT, lambda *_: None)
+with beside.Beside(prepare) as copy:
+    copy.call(note_process, Path("process"))
+    copy.finish()
+    assert copy.result(divmod, 7, 2) == (3, 1)
+    try:
+        copy.result(divmod, 7, 0)
+    except ZeroDivisionError:
+        print("ready", flush=True)
+    sys.stdin.readline()
+    copy.call(note_process, Path("again"))
+    copy.finish()
+    assert copy.result(divmod, 7, 2) == (3, 1)
+"""
+
+
+def prepare() -> None:
+    """Take a moment, as an import does."""
+    time.sleep(0.05)
+
+
+def note_process(path: Path) -> None:
+    path.write_text(f"{os.getpid()} {os.getppid()}")
+
+
+def fail(what: str) -> None:
+    raise ArithmeticError(what)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+def copy_of(command: subprocess.Popen[str], folder: Path) -> psutil.Process:
+    pid, parent = map(int, (folder / "process").read_text().split())
+    assert parent == command.pid
+    return psutil.Process(pid)
+
+
+def test_copy_ends_with_its_command_and_not_by_ctrl_c(
+    command: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    copy = copy_of(command, tmp_path)
+    copy.send_signal(signal.SIGINT)  # the terminal sends it to both
+    with pytest.raises(psutil.TimeoutExpired):
+        copy.wait(0.2)
+    command.kill()
+    copy.wait(5)
+
+
+def test_what_a_killed_copy_does_not_do_is_done_here(
+    command: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    copy_of(command, tmp_path).kill()
+    command.communicate("\n", timeout=20)
+    assert command.returncode == 0
+    assert (tmp_path / "again").read_text() == f"{command.pid} {os.getpid()}"
+
+
+def test_without_a_copy_it_is_done_at_once(tmp_path: Path) -> None:
+    with Beside(prepare) as here:  # a process of tests is no command's
+        here.call(note_process, tmp_path / "process")
+        assert (tmp_path / "process").read_text() == f"{os.getpid()} {os.getppid()}"
+        with pytest.raises(ArithmeticError, match="too much"):
+            here.call(fail, what="too much")
+        here.finish()
+
+
+def test_one_core_has_no_room_beside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(beside, "is_new_command", lambda: True)
+    monkeypatch.setattr(beside, "usable_cores", lambda: 1)
+    with Beside(prepare) as here:
+        here.call(note_process, tmp_path / "process")
+    assert (tmp_path / "process").read_text() == f"{os.getpid()} {os.getppid()}"
