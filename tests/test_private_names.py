@@ -130,7 +130,7 @@ NAMES = [
     ),
     Private(
         "MlflowClient._tracking_client",
-        "tracking/run_details.py",
+        "tracking/metric_histories.py",
         "MlflowClient.get_metric_history, which reads all points, however many",
     ),
     Private(

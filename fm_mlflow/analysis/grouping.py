@@ -16,6 +16,10 @@ from fm_mlflow.escaping import shortened
 from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX
 from fm_mlflow.settings.selection import Bounds
 
+MOST_READ = 100
+"""Seeds of a group whose predictions are read: those of more would narrow no interval by more than
+2% (docs/statistics.md). Logged metrics count in all runs."""
+
 _UNKNOWN = "unknown"
 _SHORTEST_DIGEST = 8
 _LONGEST_PART = 60
@@ -36,8 +40,13 @@ class Grouping:
 
     @property
     def detailed(self) -> tuple[Group, ...]:
-        """The groups whose runs' details the comparison needs."""
+        """The groups that the comparison looks at closely."""
         return tuple(group for group in self.groups if group.detailed)
+
+
+def read_closely(group: Group) -> tuple[TrainingRun, ...]:
+    """Return the runs of a group whose curves, predictions and files count: of many, the first."""
+    return group.runs[:MOST_READ]
 
 
 def group_runs(
@@ -183,11 +192,12 @@ def _digest_digits(digests: Iterable[str | None]) -> int:
 def _numbered(names: Sequence[str]) -> list[str]:
     """Make names unique, whatever models and parameters are called."""
     unique: dict[str, None] = {}
+    numbers: Counter[str] = Counter()
     for name in names:
-        number, candidate = 1, name
+        candidate = name
         while candidate in unique:
-            number += 1
-            candidate = f"{name} #{number}"
+            numbers[name] += 1
+            candidate = f"{name} #{numbers[name] + 1}"
         unique[candidate] = None
     return list(unique)
 

@@ -330,17 +330,24 @@ def _with_ratio(verdict: Verdict, ratio: Ratio, mean_of_b: float) -> Verdict:
 
 def _undecided(a: Group, b: Group, by: _Judged, words: str) -> Verdict:
     first, second = a.metrics[by.metric], b.metrics[by.metric]
-    differences = np.subtract.outer(first.values, second.values)
-    better = differences < 0 if by.smaller_is_better else differences > 0
     return Verdict(
         a=a.name,
         b=b.name,
         metric=by.metric,
         difference=first.mean - second.mean,
         verdict="not_distinguishable",
-        probability_of_improvement=float(np.mean(better + 0.5 * (differences == 0))),
+        probability_of_improvement=_improvement(first.values, second.values, by),
         words=words,
     )
+
+
+def _improvement(first: Sequence[float], second: Sequence[float], by: _Judged) -> float:
+    """Return the share of pairs of runs in which the first is better, ties half."""
+    others = np.sort(second)
+    less, not_more = (int(others.searchsorted(first, side).sum()) for side in ("left", "right"))
+    pairs = len(first) * len(second)  # of which `less` have the lower value in the second group
+    twice = 2 * pairs - less - not_more if by.smaller_is_better else less + not_more
+    return twice / 2 / pairs
 
 
 def _better(difference: float, by: _Judged) -> VerdictWord:

@@ -121,7 +121,7 @@ def _left_out(chosen: DataSet, runs: Sequence[TrainingRun]) -> str:
 
 def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
     from fm_mlflow.analysis.compare import compare as compare_groups
-    from fm_mlflow.analysis.grouping import group_runs
+    from fm_mlflow.analysis.grouping import group_runs, read_closely
     from fm_mlflow.analysis.objective import Objective
     from fm_mlflow.tracking.find_runs import find_runs
     from fm_mlflow.tracking.run_details import load_details
@@ -138,7 +138,8 @@ def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
         raise ComparisonError(_nothing(found.experiment, found.skipped))
     grouping = group_runs(found.runs, config.top, config, objective)
     progress.stage(f"reading the runs of {counted(len(grouping.detailed), 'model')}")
-    details = load_details((r for group in grouping.detailed for r in group.runs), objective)
+    read = [run for group in grouping.detailed for run in read_closely(group)]
+    details = load_details(read, objective)
     progress.stage("comparing")
     skipped = [*found.skipped, *grouping.skipped]
     repeat = _repeat(config, grouping.groups, grouping.detailed)
