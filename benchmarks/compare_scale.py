@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 
@@ -147,14 +148,13 @@ def make_store(folder: Path, runs: int, groups: int, points: int) -> str:
         groups: They differ in the model and in the batch size.
         points: Of each run's metrics together, at least as many as a training logs.
     """
-    from mlflow.tracking import MlflowClient
-
     database = folder / "mlflow.db"
     client = MlflowClient(f"sqlite:///{database}")
     experiment = client.create_experiment("Templates", artifact_location=str(folder / "runs"))
-    templates = [_template(client, folder, model, experiment) for model in ("cnn", "mlp")]
+    templates = [_template(client, model, experiment) for model in ("cnn", "mlp")]
     random = np.random.default_rng(0)
-    copies, files = [], {}
+    copies: list[tuple[object, ...]] = []
+    files: dict[object, Path] = {}
     for group in range(groups):
         seeds, accuracy = runs // groups, 0.9 - 0.2 * group / max(20, groups)
         scores = (accuracy + random.normal(0, 0.001, seeds)).round(4).tolist()
@@ -173,12 +173,13 @@ def make_store(folder: Path, runs: int, groups: int, points: int) -> str:
                 files[run_id] = kept[seed % PREDICTED]
     with sqlite3.connect(database) as connection:
         _copy(connection, copies, points)
-    for (run_id, template, *_), predictions in zip(copies, files.values(), strict=False):
-        _link_files(folder / "runs" / template, folder / "runs" / run_id, predictions)
+    for copy_id, template, *_ in copies:
+        if copy_id in files:
+            _link_files(folder / f"runs/{template}", folder / f"runs/{copy_id}", files[copy_id])
     return f"sqlite:///{database}"
 
 
-def _template(client, folder: Path, model: str, experiment: str) -> str:  # type: ignore[no-untyped-def]
+def _template(client: MlflowClient, model: str, experiment: str) -> str:
     """Log a training with as many tags and figures as a real one, a data set and a model."""
     from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, LoggedModelStatus
 
@@ -279,7 +280,8 @@ def _copy(connection: sqlite3.Connection, copies: list[tuple[object, ...]], poin
     more = points - logged // len(copies)
     connection.execute(
         "INSERT INTO metrics (key, value, timestamp, step, is_nan, run_uuid) "
-        "WITH RECURSIVE steps(step) AS (SELECT 0 UNION ALL SELECT step + 1 FROM steps WHERE step < ?) "
+        "WITH RECURSIVE steps(step) AS "
+        "(SELECT 0 UNION ALL SELECT step + 1 FROM steps WHERE step < ?) "
         "SELECT 'batch_loss', 0.5, step, step, 0, run_uuid FROM steps, new",
         [more - 1],
     )

@@ -17,8 +17,8 @@ from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX
 from fm_mlflow.settings.selection import Bounds
 
 MOST_READ = 100
-"""Seeds of a group whose predictions are read: those of more would narrow no interval by more than
-2% (docs/statistics.md). Logged metrics count in all runs."""
+"""Seeds of a group whose predictions are read: those of more narrow an interval by a few percent at
+most, unless it is narrow already (docs/statistics.md)."""
 
 _UNKNOWN = "unknown"
 _SHORTEST_DIGEST = 8
@@ -45,7 +45,7 @@ class Grouping:
 
 
 def read_closely(group: Group) -> tuple[TrainingRun, ...]:
-    """Return the runs of a group whose curves, predictions and files count: of many, the first."""
+    """Return the runs of a group whose curves and files are read: of very many, the first."""
     return group.runs[:MOST_READ]
 
 

@@ -277,6 +277,7 @@ def _log(
     files: Mapping[str, Path],
 ) -> CompareResult:
     from fm_mlflow.analysis.earlier_looks import compared_groups
+    from fm_mlflow.analysis.grouping import read_closely
     from fm_mlflow.tracking.run import TrackedRun
     from fm_mlflow.tracking.store import tracking_uri
 
@@ -295,7 +296,7 @@ def _log(
         run.log_params(config.model_dump(exclude={"output"}, exclude_none=True))
         run.set_tags(tags)
         run.describe(f"{markdown(comparison.summary)}\n\n{markdown(comparison.best.reason)}")
-        uris = [run.model_uri for group in detailed for run in group.runs]
+        uris = [run.model_uri for group in detailed for run in read_closely(group)]
         run.link_models(uri.removeprefix("models:/") for uri in uris if uri)
         with run.artifacts() as folder:
             for name, text in texts.items():
