@@ -16,10 +16,6 @@ from fm_mlflow.escaping import shortened
 from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX
 from fm_mlflow.settings.selection import Bounds
 
-MOST_READ = 100
-"""Seeds of a group whose predictions are read: those of more narrow an interval by a few percent at
-most, unless it is narrow already (docs/statistics.md)."""
-
 _UNKNOWN = "unknown"
 _SHORTEST_DIGEST = 8
 _LONGEST_PART = 60
@@ -42,11 +38,6 @@ class Grouping:
     def detailed(self) -> tuple[Group, ...]:
         """The groups that the comparison looks at closely."""
         return tuple(group for group in self.groups if group.detailed)
-
-
-def read_closely(group: Group) -> tuple[TrainingRun, ...]:
-    """Return the runs of a group whose curves and files are read: of very many, the first."""
-    return group.runs[:MOST_READ]
 
 
 def group_runs(

@@ -14,7 +14,10 @@ from fm_mlflow.analysis.design_verdicts import designed_pairs, filled
 from fm_mlflow.analysis.examples import TestExamples
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose import sentences
-from fm_mlflow.analysis.statistics.differences import DifferenceInterval
+from fm_mlflow.analysis.statistics.differences import (
+    DifferenceInterval,
+    probability_of_improvement,
+)
 from fm_mlflow.analysis.statistics.resampling import (
     Ratio,
     SeedsAndExamples,
@@ -336,18 +339,11 @@ def _undecided(a: Group, b: Group, by: _Judged, words: str) -> Verdict:
         metric=by.metric,
         difference=first.mean - second.mean,
         verdict="not_distinguishable",
-        probability_of_improvement=_improvement(first.values, second.values, by),
+        probability_of_improvement=probability_of_improvement(
+            first.values, second.values, smaller_is_better=by.smaller_is_better
+        ),
         words=words,
     )
-
-
-def _improvement(first: Sequence[float], second: Sequence[float], by: _Judged) -> float:
-    """Return the share of pairs of runs in which the first is better, ties half."""
-    others = np.sort(second)
-    less, not_more = (int(others.searchsorted(first, side).sum()) for side in ("left", "right"))
-    pairs = len(first) * len(second)  # of which `less` have the lower value in the second group
-    twice = 2 * pairs - less - not_more if by.smaller_is_better else less + not_more
-    return twice / 2 / pairs
 
 
 def _better(difference: float, by: _Judged) -> VerdictWord:

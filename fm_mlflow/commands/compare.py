@@ -121,7 +121,8 @@ def _left_out(chosen: DataSet, runs: Sequence[TrainingRun]) -> str:
 
 def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
     from fm_mlflow.analysis.compare import compare as compare_groups
-    from fm_mlflow.analysis.grouping import group_runs, read_closely
+    from fm_mlflow.analysis.examples import read_closely
+    from fm_mlflow.analysis.grouping import group_runs
     from fm_mlflow.analysis.objective import Objective
     from fm_mlflow.tracking.find_runs import find_runs
     from fm_mlflow.tracking.run_details import load_details
@@ -277,7 +278,7 @@ def _log(
     files: Mapping[str, Path],
 ) -> CompareResult:
     from fm_mlflow.analysis.earlier_looks import compared_groups
-    from fm_mlflow.analysis.grouping import read_closely
+    from fm_mlflow.analysis.examples import read_closely
     from fm_mlflow.tracking.run import TrackedRun
     from fm_mlflow.tracking.store import tracking_uri
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fm_mlflow.analysis.examples import match_examples
-from fm_mlflow.analysis.grouping import group_runs, read_closely
+from fm_mlflow.analysis.examples import match_examples, read_closely
+from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.analysis.statistics.differences import DifferenceInterval

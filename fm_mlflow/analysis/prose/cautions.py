@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS, LOAD, differences, machine_of, shown_costs
-from fm_mlflow.analysis.examples import TestExamples
-from fm_mlflow.analysis.grouping import MOST_READ
+from fm_mlflow.analysis.examples import MOST_READ, TestExamples
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import capitalised, counted, listed
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
