@@ -314,15 +314,21 @@ def _resume_parent(kind: str, run: Callable[[str], object]) -> None:
     _reconcile()
 
 
+def _confined_in(copy: Any, *given: Any) -> bytes:
+    from fm_mlflow.process.confined import run_confined
+
+    *rest, _ready = given
+    return run_confined(*rest, copy)
+
+
 def _verify_in_a_copy() -> None:
     """Have `register` verify in a copy of this process, which has the libraries already."""
     from fm_mlflow.process import supervisor
-    from fm_mlflow.process.confined import run_confined
     from fm_mlflow.process.forked import Forked
     from fm_mlflow.registration import checks
 
     copy = Forked(supervisor.main)
-    vars(checks)["run_confined"] = lambda *given: run_confined(*given[:-1], copy)
+    vars(checks)["run_confined"] = partial(_confined_in, copy)
 
 
 class Copies:

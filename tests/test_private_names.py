@@ -130,8 +130,11 @@ NAMES = [
     ),
     Private(
         "MlflowClient._tracking_client",
-        "tracking/run_details.py",
+        "tracking/metric_histories.py",
         "MlflowClient.get_metric_history, which reads all points, however many",
+    ),
+    Private(
+        "RestStore._call_endpoint", "tracking/metric_histories.py", "a request a run and metric"
     ),
     Private(
         "mlflow.tracking.context.registry.resolve_tags",
@@ -185,6 +188,7 @@ def owners() -> dict[str, Any]:
         "FuncGraph": graph,
         "ConfigProto": config,
         "MlflowClient": client,
+        "RestStore": client._tracking_client.store,
     }
 
 

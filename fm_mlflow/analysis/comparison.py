@@ -152,7 +152,7 @@ class Front:
         metric: Logged name of the cost.
         on_front: Names of the groups that no other dominates, the best first.
         dominated: For each other group, which groups dominate it: no worse and no more expensive,
-            one of the two clearly (intervals apart).
+            one of the two clearly (intervals apart). Of a group without detail, the first few.
         left_out: For each group that cannot be ranked by this cost, why.
         reason: Why no group is ranked by it (it depends on the machine, say); empty otherwise.
     """

@@ -22,6 +22,15 @@ _SAME_ACCURACY = 1e-6
 SAME_SHARE = 1e-4
 """Of a logged mean of errors: more than its rounding, which was added up in single precision."""
 
+MOST_READ = 100
+"""Seeds of a group whose predictions are read: those of more narrow an interval by a few percent at
+most, unless it is narrow already (docs/statistics.md)."""
+
+
+def read_closely(group: Group) -> tuple[TrainingRun, ...]:
+    """Return the runs of a group whose curves and files are read: of very many, the first."""
+    return group.runs[:MOST_READ]
+
 
 @dataclass(frozen=True)
 class TestExamples:

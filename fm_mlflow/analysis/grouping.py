@@ -36,7 +36,7 @@ class Grouping:
 
     @property
     def detailed(self) -> tuple[Group, ...]:
-        """The groups whose runs' details the comparison needs."""
+        """The groups that the comparison looks at closely."""
         return tuple(group for group in self.groups if group.detailed)
 
 
@@ -183,11 +183,12 @@ def _digest_digits(digests: Iterable[str | None]) -> int:
 def _numbered(names: Sequence[str]) -> list[str]:
     """Make names unique, whatever models and parameters are called."""
     unique: dict[str, None] = {}
+    numbers: Counter[str] = Counter()
     for name in names:
-        number, candidate = 1, name
+        candidate = name
         while candidate in unique:
-            number += 1
-            candidate = f"{name} #{number}"
+            numbers[name] += 1
+            candidate = f"{name} #{numbers[name] + 1}"
         unique[candidate] = None
     return list(unique)
 

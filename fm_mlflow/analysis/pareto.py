@@ -16,6 +16,9 @@ from fm_mlflow.analysis.records import RunDetails
 from fm_mlflow.analysis.statistics.intervals import Interval, wilson
 from fm_mlflow.analysis.statistics.resampling import of_one_run
 
+MOST_DOMINATORS = 10
+"""Of a group that is not looked at closely, so many are named."""
+
 _NO_INTERVAL = Interval(-np.inf, np.inf)
 """The interval of a value whose uncertainty is unknown: it is clearly apart from no other."""
 
@@ -135,6 +138,8 @@ def _dominated(
         cheaper = cost_high[front] < cost_low[index]
         same_count = counted[front] & counted[index] & (cost_low[front] == cost_low[index])
         by = front[(gain_low[front] > gain_high[index]) & (cheaper | same_count)]
+        if not groups[index].detailed:  # of thousands, all pairs would be most of the memory
+            by = by[:MOST_DOMINATORS]
         dominated[groups[index].name] = tuple(groups[other].name for other in by.tolist())
     return dominated
 

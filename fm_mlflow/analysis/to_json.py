@@ -7,9 +7,7 @@ from typing import Any
 from pydantic_core import to_json, to_jsonable_python
 
 from fm_mlflow.analysis.comparison import Comparison, Group
-
-_MOST_DOMINATORS = 10
-"""Of one group: among thousands of groups all pairs would be most of the file."""
+from fm_mlflow.analysis.pareto import MOST_DOMINATORS
 
 
 def to_json_dict(comparison: Comparison) -> dict[str, Any]:
@@ -45,7 +43,7 @@ def _document(comparison: Comparison) -> dict[str, Any]:
         "pareto": {front.metric: front.on_front for front in comparison.fronts},
         "pareto_details": {
             front.metric: {
-                "dominated": {name: by[:_MOST_DOMINATORS] for name, by in front.dominated.items()},
+                "dominated": {name: by[:MOST_DOMINATORS] for name, by in front.dominated.items()},
                 "left_out": front.left_out,
                 "reason": front.reason,
             }

@@ -14,7 +14,10 @@ from fm_mlflow.analysis.design_verdicts import designed_pairs, filled
 from fm_mlflow.analysis.examples import TestExamples
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose import sentences
-from fm_mlflow.analysis.statistics.differences import DifferenceInterval
+from fm_mlflow.analysis.statistics.differences import (
+    DifferenceInterval,
+    probability_of_improvement,
+)
 from fm_mlflow.analysis.statistics.resampling import (
     Ratio,
     SeedsAndExamples,
@@ -330,15 +333,15 @@ def _with_ratio(verdict: Verdict, ratio: Ratio, mean_of_b: float) -> Verdict:
 
 def _undecided(a: Group, b: Group, by: _Judged, words: str) -> Verdict:
     first, second = a.metrics[by.metric], b.metrics[by.metric]
-    differences = np.subtract.outer(first.values, second.values)
-    better = differences < 0 if by.smaller_is_better else differences > 0
     return Verdict(
         a=a.name,
         b=b.name,
         metric=by.metric,
         difference=first.mean - second.mean,
         verdict="not_distinguishable",
-        probability_of_improvement=float(np.mean(better + 0.5 * (differences == 0))),
+        probability_of_improvement=probability_of_improvement(
+            first.values, second.values, smaller_is_better=by.smaller_is_better
+        ),
         words=words,
     )
 

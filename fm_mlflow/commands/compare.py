@@ -127,6 +127,7 @@ def _left_out(chosen: DataSet, runs: Sequence[TrainingRun]) -> str:
 
 def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
     from fm_mlflow.analysis.compare import compare as compare_groups
+    from fm_mlflow.analysis.examples import read_closely
     from fm_mlflow.analysis.grouping import group_runs
     from fm_mlflow.analysis.objective import Objective
     from fm_mlflow.tracking.find_runs import find_runs
@@ -149,7 +150,8 @@ def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
         raise ComparisonError(_nothing(found.experiment, found.skipped))
     grouping = group_runs(found.runs, config.top, config, objective)
     progress.stage(f"reading the runs of {counted(len(grouping.detailed), 'model')}")
-    details = load_details((r for group in grouping.detailed for r in group.runs), objective)
+    read = [run for group in grouping.detailed for run in read_closely(group)]
+    details = load_details(read, objective)
     progress.stage("comparing")
     skipped = [*found.skipped, *grouping.skipped]
     repeat = _repeat(config, grouping.groups, grouping.detailed)
@@ -295,6 +297,7 @@ def _log(
     files: Mapping[str, Path],
 ) -> CompareResult:
     from fm_mlflow.analysis.earlier_looks import compared_groups
+    from fm_mlflow.analysis.examples import read_closely
     from fm_mlflow.tracking.run import TrackedRun
     from fm_mlflow.tracking.store import tracking_uri
 
@@ -314,7 +317,7 @@ def _log(
         run.set_tags(tags)
         run.log_metrics(main_figures(comparison))
         run.describe(f"{markdown(comparison.summary)}\n\n{markdown(comparison.best.reason)}")
-        uris = [run.model_uri for group in detailed for run in group.runs]
+        uris = [run.model_uri for group in detailed for run in read_closely(group)]
         run.link_models(uri.removeprefix("models:/") for uri in uris if uri)
         with run.artifacts() as folder:
             for name, text in texts.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fm_mlflow.analysis.examples import match_examples
+from fm_mlflow.analysis.examples import match_examples, read_closely
 from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import TrainingRun
@@ -25,7 +25,7 @@ def over_examples(
     groups = group_runs([*ours, *theirs], 2, None, objective).detailed
     if len(groups) != 2 or min(len(ours), len(theirs)) < 2:
         return None
-    details = load_details([*ours, *theirs], objective)
+    details = load_details([run for group in groups for run in read_closely(group)], objective)
     examples = match_examples(groups, details, objective)
     first, second = groups
     if ours[0].run_id not in {run.run_id for run in first.runs}:

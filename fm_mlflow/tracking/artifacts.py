@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,6 +12,17 @@ from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.exceptions import MlflowException
 
 from fm_mlflow.process.redaction import one_line
+from fm_mlflow.process.temporary import temporary_folder
+
+
+@contextmanager
+def artifact_file(root: str, name: str, largest: int) -> Iterator[Path]:
+    """Have an artifact as a file within a block; as `fetch_artifact`."""
+    if _is_local(root):
+        yield fetch_artifact(root, name, "", largest)
+        return
+    with temporary_folder() as folder:
+        yield fetch_artifact(root, name, str(folder), largest)
 
 
 def fetch_artifact(root: str, name: str, folder: str, largest: int) -> Path:
@@ -26,8 +39,7 @@ def fetch_artifact(root: str, name: str, folder: str, largest: int) -> Path:
         ValueError: It is too large, or no single file.
     """
     uri = f"{root}/{name}"
-    # One letter is a drive of Windows.
-    is_local = urlsplit(root).scheme == "file" or len(urlsplit(root).scheme) < 2
+    is_local = _is_local(root)
     try:
         if not is_local:
             _check_listed(posixpath.dirname(uri), posixpath.basename(uri), largest)
@@ -38,6 +50,11 @@ def fetch_artifact(root: str, name: str, folder: str, largest: int) -> Path:
     except Exception as error:
         # The library of an artifact store raises what no import here can name, or is missing.
         raise OSError(one_line(error)) from error
+
+
+def _is_local(root: str) -> bool:
+    # One letter is a drive of Windows.
+    return urlsplit(root).scheme == "file" or len(urlsplit(root).scheme) < 2
 
 
 def _check_listed(folder: str, name: str, largest: int) -> None:

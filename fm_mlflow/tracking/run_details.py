@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
@@ -21,8 +23,8 @@ from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_csv, read_text, read_
 from fm_mlflow.data.model_io import LOGITS, OUTPUTS, PROBABILITIES
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.process.temporary import temporary_folder
-from fm_mlflow.tracking.artifacts import fetch_artifact
+from fm_mlflow.tracking.artifacts import artifact_file
+from fm_mlflow.tracking.metric_histories import RUNS_AT_ONCE as _AT_ONCE, read_histories
 from fm_mlflow.tracking.predictions import MOST_CLASSES, Wanted, read_predictions
 from fm_mlflow.tracking.store import check_reachable, store_errors
 
@@ -48,6 +50,16 @@ _UNREADABLE = (MlflowException, OSError, ValueError)
 """What reading a file raises that is gone, damaged or too large."""
 
 _T = TypeVar("_T")
+_Curve = Sequence[tuple[int, float]]
+_Texts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Read(Generic[_T]):
+    """What was read, and what could not be, in words."""
+
+    value: _T
+    problems: _Texts = ()
 
 
 def load_details(
@@ -56,7 +68,8 @@ def load_details(
     """Read curves and artifacts of runs; what cannot be read is a problem in words, not an error.
 
     Everything has a limit; many runs share those of their predictions, so that what is read of all
-    of them fits into memory.
+    of them fits into memory. Names of classes and types of layers, which are the same in all runs
+    of a configuration, are those of the first whose file can be read.
 
     Args:
         runs: Of any number.
@@ -71,83 +84,144 @@ def load_details(
     runs = list(runs)
     images = min(_MOST_IMAGES, _MOST_IMAGES_OF_ALL // max(1, len(runs)))
     size = min(LARGEST_PREDICTIONS, _LARGEST_OF_ALL // max(1, len(runs)))
-    own = (objective.base, objective.validation)
-    curves = dict.fromkeys((*own, *([] if objective.is_of_test_set else [objective.metric])))
-    names = tuple(dict.fromkeys((*_CURVES, *curves)))
-    points = min(_MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, len(runs) * len(names)))
+    alike: dict[Hashable, list[TrainingRun]] = defaultdict(list)
+    for run in runs:
+        alike[run.model, frozenset(run.config.items()), run.data_digest].append(run)
 
     def load(run: TrainingRun) -> RunDetails:
         logged = run.metrics.get(objective.metric, math.nan)
         wanted = Wanted(images, size, objective.quantity(run.config), logged)
-        return _load(MlflowClient(), run, names, points, wanted)
+        return _load(run, curves[run.run_id], names[run.run_id], layers[run.run_id], wanted)
 
     with store_errors("read runs"), ThreadPoolExecutor(_THREADS) as pool:
+        curves = _read_curves(pool, runs, objective)
+        names = _gathered(pool.map(_class_names_of, alike.values()))
+        layers = _gathered(pool.map(_layer_types_of, alike.values()))
         return dict(zip((run.run_id for run in runs), pool.map(load, runs), strict=True))
 
 
+def _gathered(parts: Iterable[Mapping[str, _Read[_Texts]]]) -> dict[str, _Read[_Texts]]:
+    return {run_id: read for part in parts for run_id, read in part.items()}
+
+
 def _load(
-    client: MlflowClient, run: TrainingRun, names: Sequence[str], points: int, wanted: Wanted
+    run: TrainingRun,
+    curves: _Read[dict[str, _Curve]],
+    names: _Read[_Texts],
+    layers: _Read[_Texts],
+    wanted: Wanted,
 ) -> RunDetails:
-    problems: list[str] = []
-
-    def read(artifact: str, parse: Callable[[Path], _T], otherwise: _T) -> _T:
-        try:
-            root = run.artifact_uri
-            if artifact == _MODEL_FILE:
-                model_id = str(run.model_uri).removeprefix("models:/")
-                root = client.get_logged_model(model_id).artifact_location
-            with temporary_folder() as folder:
-                is_text = artifact != keys.PREDICTIONS_FILE
-                largest = LARGEST_TEXT if is_text else LARGEST_PREDICTIONS
-                return parse(fetch_artifact(root, artifact, str(folder), largest))
-        except _UNREADABLE as error:
-            # Gone or damaged is a fact to report; a store that is down would make every
-            # artifact look gone.
-            check_reachable()
-            problems.append(f"its {artifact} cannot be read: {one_line(error)}")
-            return otherwise
-
-    curves: dict[str, Sequence[tuple[int, float]]] = {}
-    for name in (name for name in names if name in run.metrics):
-        try:
-            curves[name] = _curve(client, run, name, points)
-        except ValueError as error:
-            problems.append(f"its points of {name} are not read: {error}")
-    is_ours = run.version is not None
-    none: Mapping[str, Mapping[str, Any]] = {}
-    has_flops = keys.FLOPS_TRAINING in run.metrics
-    read_both = partial(read_predictions, wanted=wanted)
     neither: tuple[Predictions | None, ExampleErrors | None] = (None, None)
-    predictions, errors = read(keys.PREDICTIONS_FILE, read_both, neither) if is_ours else neither
+    none: dict[str, Mapping[str, Any]] = {}
+    predicted, measured = _Read(neither), _Read(none)
+    if run.version is not None:  # one of ours
+        read_both = partial(read_predictions, wanted=wanted)
+        predicted = _read(run.artifact_uri, keys.PREDICTIONS_FILE, read_both, neither)
+        measured = _read(run.artifact_uri, keys.MEASUREMENTS_FILE, read_measurements, none)
+    predictions, errors = predicted.value
     return RunDetails(
-        curves=curves,
+        curves=curves.value,
         predictions=predictions,
         errors=errors,
-        class_names=read(_MODEL_FILE, _class_names, ()) if run.model_uri else (),
-        measurements=read(keys.MEASUREMENTS_FILE, read_measurements, none) if is_ours else none,
-        layer_types=read(keys.FLOPS_LAYERS_FILE, _layer_types, ()) if has_flops else (),
-        problems=tuple(problems),
+        class_names=names.value,
+        measurements=measured.value,
+        layer_types=layers.value,
+        problems=tuple(
+            problem
+            for each in (curves, predicted, names, measured, layers)
+            for problem in each.problems
+        ),
     )
 
 
-def _curve(client: MlflowClient, run: TrainingRun, name: str, most: int) -> list[tuple[int, float]]:
+def _read(
+    root: str | Callable[[], str], artifact: str, parse: Callable[[Path], _T], otherwise: _T
+) -> _Read[_T]:
+    largest = LARGEST_PREDICTIONS if artifact == keys.PREDICTIONS_FILE else LARGEST_TEXT
+    try:
+        uri = root if isinstance(root, str) else root()
+        with artifact_file(uri, artifact, largest) as file:
+            return _Read(parse(file))
+    except _UNREADABLE as error:
+        # Gone or damaged is a fact to report; a store that is down would make every artifact look
+        # gone.
+        check_reachable()
+        return _Read(otherwise, (f"its {artifact} cannot be read: {one_line(error)}",))
+
+
+def _class_names_of(runs: Sequence[TrainingRun]) -> dict[str, _Read[_Texts]]:
+    def read(run: TrainingRun) -> _Read[_Texts]:
+        def root() -> str:
+            model_id = str(run.model_uri).removeprefix("models:/")
+            return str(MlflowClient().get_logged_model(model_id).artifact_location)
+
+        return _read(root, _MODEL_FILE, _class_names, ())
+
+    return _of_first(runs, [run for run in runs if run.model_uri], read)
+
+
+def _layer_types_of(runs: Sequence[TrainingRun]) -> dict[str, _Read[_Texts]]:
+    def read(run: TrainingRun) -> _Read[_Texts]:
+        return _read(run.artifact_uri, keys.FLOPS_LAYERS_FILE, _layer_types, ())
+
+    return _of_first(runs, [run for run in runs if keys.FLOPS_TRAINING in run.metrics], read)
+
+
+def _of_first(
+    runs: Sequence[TrainingRun],
+    having: Sequence[TrainingRun],
+    read: Callable[[TrainingRun], _Read[_Texts]],
+) -> dict[str, _Read[_Texts]]:
+    """Read until it succeeds; return for each run what was found, and its own problems."""
+    value: _Texts = ()
+    problems: dict[str, _Texts] = {}
+    for run in having:
+        found = read(run)
+        problems[run.run_id] = found.problems
+        if not found.problems:
+            value = found.value
+            break
+    return {run.run_id: _Read(value, problems.get(run.run_id, ())) for run in runs}
+
+
+def _read_curves(
+    pool: ThreadPoolExecutor, runs: Sequence[TrainingRun], objective: Objective
+) -> dict[str, _Read[dict[str, _Curve]]]:
+    own = (objective.base, objective.validation)
+    wanted = dict.fromkeys((*own, *([] if objective.is_of_test_set else [objective.metric])))
+    names = tuple(dict.fromkeys((*_CURVES, *wanted)))
+    most = min(_MOST_POINTS, _MOST_POINTS_OF_ALL // max(1, len(runs) * len(names)))
+    tasks = []
+    for name in names:
+        having = [run.run_id for run in runs if name in run.metrics]
+        tasks += [(name, having[at : at + _AT_ONCE]) for at in range(0, len(having), _AT_ONCE)]
+
+    def read(task: tuple[str, Sequence[str]]) -> dict[str, _Read[_Curve]]:
+        name, run_ids = task
+        histories = read_histories(MlflowClient(), run_ids, name, most)
+        return {run_id: _curve(histories.pop(run_id, []), name, most) for run_id in run_ids}
+
+    found = {run.run_id: _Read[dict[str, _Curve]]({}) for run in runs}
+    for (name, _), curves in zip(tasks, pool.map(read, tasks), strict=True):
+        for run_id, curve in curves.items():
+            before = found[run_id]
+            if curve.problems:
+                found[run_id] = replace(before, problems=(*before.problems, *curve.problems))
+            else:
+                before.value[name] = curve.value
+    return found
+
+
+def _curve(history: Sequence[Metric], name: str, most: int) -> _Read[_Curve]:
     """Return (epoch, value), epochs from 1; others count from 0, or log a step twice."""
-    history = _history(client, run.run_id, name, most + 1)
+    trouble = f"its points of {name} are not read"
     if len(history) > most:
-        raise ValueError(f"there are more than {most:,}")
+        return _Read((), (f"{trouble}: there are more than {most:,}",))
     by_step = {each.step: each.value for each in sorted(history, key=lambda each: each.timestamp)}
     first, last = min(by_step, default=1), max(by_step, default=1)
     if last - first > _LAST_STEP:
-        raise ValueError(f"their steps go from {first:,} to {last:,}")
-    return [(step + 1 - first, by_step[step]) for step in sorted(by_step)]
-
-
-def _history(client: MlflowClient, run_id: str, name: str, most: int) -> list[Metric]:
-    try:
-        store = client._tracking_client.store
-    except AttributeError:  # the client itself gets all there are, however many
-        return list(client.get_metric_history(run_id, name))
-    return list(store.get_metric_history(run_id, name, max_results=most))
+        return _Read((), (f"{trouble}: their steps go from {first:,} to {last:,}",))
+    return _Read([(step + 1 - first, by_step[step]) for step in sorted(by_step)])
 
 
 def _class_names(path: Path) -> tuple[str, ...]:

@@ -176,3 +176,15 @@ def test_ten_thousand_runs() -> None:
     grouping = group_runs(each, 10)
     assert len(grouping.groups) == 2000
     assert len(grouping.detailed) == 10
+
+
+def test_groups_of_one_name_are_numbered() -> None:
+    runs = [run("mlp", config={"opt_a": f"{number}"}) for number in range(4)]
+    groups = group_runs([*runs, run("mlp #2")], 9).groups
+    assert sorted(group.name for group in groups) == [
+        "mlp",
+        "mlp #2",
+        "mlp #2 #2",
+        "mlp #3",
+        "mlp #4",
+    ]

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,15 @@ from typing_extensions import override
 
 import fm_mlflow
 from fm_mlflow import ComparisonError, InputError, TrackingError, compare, keys
-from fm_mlflow.analysis.objective import DEFAULT
+from fm_mlflow.analysis.objective import DEFAULT, Objective
+from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from fm_mlflow.commands import compare as comparing
 from fm_mlflow.commands.compare import choose
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.registration.seeds import over_examples
 from fm_mlflow.results.compare import CompareResult
 from fm_mlflow.settings.selection import Choice
+from fm_mlflow.tracking import run_details
 from tests.limits import largest_file
 from tests.outages import Line, Way
 from tests.processes import command_in_this_process
@@ -290,3 +293,32 @@ def test_the_command(compared: Compared, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_public_names_are_there() -> None:
     assert fm_mlflow.compare is compare
+
+
+def test_of_very_many_seeds_the_first_are_read_closely(
+    compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("examples", "prose.cautions"):
+        monkeypatch.setattr(f"fm_mlflow.analysis.{module}.MOST_READ", 2)
+    asked: list[str] = []
+    load = run_details.load_details
+
+    def noted(runs: list[TrainingRun], objective: Objective) -> Mapping[str, RunDetails]:
+        asked.extend(run.run_id for run in runs)
+        return load(runs, objective)
+
+    monkeypatch.setattr(run_details, "load_details", noted)
+    with active_store(compared.store):
+        part = compare(output=str(tmp_path / "out")).comparison
+    ids = zip(compared.run_ids, GAP, strict=True)
+    of_first_seeds = [run_id for run_id, run in ids if run.seed < 2]
+    assert sorted(asked) == sorted(of_first_seeds)
+    whole = compared.result.comparison
+    assert [group.metrics for group in part.groups] == [group.metrics for group in whole.groups]
+    assert [each.runs for each in part.by_class] == [2, 2]
+    assert [each.runs for each in part.targets] == [2, 2]
+    assert [each.difference for each in part.verdicts] == [
+        each.difference for each in whole.verdicts
+    ]
+    assert "of the first 2 seeds only of cnn (5 runs) and mlp (5 runs)" in " ".join(part.warnings)
+    assert not any("seeds only" in warning for warning in whole.warnings)

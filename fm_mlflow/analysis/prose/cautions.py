@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS, LOAD, differences, machine_of, shown_costs
-from fm_mlflow.analysis.examples import TestExamples
+from fm_mlflow.analysis.examples import MOST_READ, TestExamples
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import capitalised, counted, listed
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
@@ -54,6 +54,7 @@ def cautions(
         *_data(groups, objective),
         *_protocol(groups),
         *_evidence(groups, examples, objective),
+        *_read_in_part(groups),
         *_predictions(examples, objective),
         *_machine(runs),
         *_measuring(groups, details),
@@ -122,6 +123,16 @@ def _evidence(
                 f"The test set has {examples.count:,} images: they tell one model's accuracy to "
                 f"within {half:.3f} only."
             )
+
+
+def _read_in_part(groups: Sequence[Group]) -> Iterator[str]:
+    of_more = [group for group in groups if group.detailed and len(group.runs) > MOST_READ]
+    if of_more:
+        named = [f"{group.name} ({len(group.runs):,} runs)" for group in of_more]
+        yield (
+            f"Learning curves, predictions and measurements were read of the first {MOST_READ} "
+            f"seeds only of {listed(named)}; logged metrics count in all runs."
+        )
 
 
 def _predictions(examples: TestExamples, objective: Objective) -> Iterator[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from scipy import special
 from typing_extensions import Self
 
@@ -74,3 +76,14 @@ class DifferenceInterval:
         least = 1 / math.comb(first + second, first)
         p_value = max(self.p_value, smallest_p(first, second))
         return replace(self, least_p=least, p_value=p_value)
+
+
+def probability_of_improvement(
+    first: Sequence[float], second: Sequence[float], *, smaller_is_better: bool
+) -> float:
+    """Return the share of pairs of values, one of each, in which the first is better, ties half."""
+    others, pairs = np.sort(second), len(first) * len(second)
+    less = int(others.searchsorted(first, "left").sum())  # pairs whose second value is less
+    not_more = int(others.searchsorted(first, "right").sum())
+    twice = 2 * pairs - less - not_more if smaller_is_better else less + not_more
+    return twice / 2 / pairs

@@ -301,5 +301,10 @@ def _resampled_seeds(
     # A resample varies by (n - 1) / n of the sample's variance: dividing by the smaller standard
     # deviation compensates for it.
     effects = (array - array.mean()) / np.std(array)
-    picks = generator.integers(len(array), size=(_RESAMPLES, len(array)))
-    return np.asarray(effects[picks].mean(axis=1))
+    at_once = max(1, _MOST_AT_ONCE // len(array))
+    means = [
+        effects[generator.integers(len(array), size=(size, len(array)))].mean(axis=1)
+        for done in range(0, _RESAMPLES, at_once)
+        if (size := min(at_once, _RESAMPLES - done))
+    ]
+    return np.concatenate(means)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, combinations
@@ -22,7 +22,7 @@ _MOST_DRAWS = 10_000_000
 _FEWEST_SPLITS = 10_000
 _SEED = 20_170_825
 _ROUNDING = 1e-9
-_AT_ONCE = 8192
+_AT_ONCE, _MOST_AT_ONCE = 8192, 2**22
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,26 @@ def _permutation_tests(
     scaled = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
     threshold = np.abs(scaled[:first].sum(axis=0)) - _ROUNDING
     exact = math.comb(first + second, first) <= _MOST_EXACT
-    splits = _all_splits(first, second) if exact else _random_splits(first, second)
-    extreme = np.zeros(values.shape[1], dtype=np.int64)
-    for start in range(0, len(splits), _AT_ONCE):
-        sums = splits[start : start + _AT_ONCE].astype(np.float64) @ scaled
+    extreme, count = np.zeros(values.shape[1], dtype=np.int64), 0
+    for splits in _splits(first, second, exact=exact):
+        sums = splits.astype(np.float64) @ scaled
         extreme += np.count_nonzero(np.abs(sums) >= threshold, axis=0)
+        count += len(splits)
     if exact:
-        return [PermutationTest(count / len(splits), exact=True) for count in extreme.tolist()]
+        return [PermutationTest(number / count, exact=True) for number in extreme.tolist()]
     # The observed split is one of all: a sample without it could give 0.
-    return [
-        PermutationTest((count + 1) / (len(splits) + 1), exact=False) for count in extreme.tolist()
-    ]
+    return [PermutationTest((number + 1) / (count + 1), exact=False) for number in extreme.tolist()]
+
+
+def _splits(first: int, second: int, *, exact: bool) -> Iterator[NDArray[np.uint8]]:
+    """Yield which values are in the first part, 0 or 1, shape (some splits, first + second)."""
+    total = first + second
+    at_once = max(1, min(_AT_ONCE, _MOST_AT_ONCE // total))
+    if exact or _random_count(total) * total <= _MOST_DRAWS:
+        splits = _all_splits(first, second) if exact else _random_splits(first, second)
+        yield from (splits[start : start + at_once] for start in range(0, len(splits), at_once))
+    else:  # too many to keep
+        yield from _draw_splits(first, second, at_once)
 
 
 @lru_cache(maxsize=8)
@@ -98,11 +107,20 @@ def _all_splits(first: int, second: int) -> NDArray[np.uint8]:
 @lru_cache(maxsize=8)
 def _random_splits(first: int, second: int) -> NDArray[np.uint8]:
     """Return a sample of what `_all_splits` returns."""
-    total = first + second
-    count = max(_FEWEST_SPLITS, min(_RANDOM_SPLITS, _MOST_DRAWS // total))
+    return np.concatenate(list(_draw_splits(first, second, _RANDOM_SPLITS)))
+
+
+def _draw_splits(first: int, second: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
     observed = np.repeat(np.array([1, 0], dtype=np.uint8), [first, second])
     generator = np.random.default_rng(_SEED)
-    return generator.permuted(np.broadcast_to(observed, (count, total)), axis=1)
+    count = _random_count(len(observed))
+    for done in range(0, count, at_once):
+        size = min(at_once, count - done)
+        yield generator.permuted(np.broadcast_to(observed, (size, len(observed))), axis=1)
+
+
+def _random_count(total: int) -> int:
+    return max(_FEWEST_SPLITS, min(_RANDOM_SPLITS, _MOST_DRAWS // total))
 
 
 def smallest_p(a: int, b: int) -> float:

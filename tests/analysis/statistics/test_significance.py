@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from fm_mlflow.analysis.statistics import significance
 from fm_mlflow.analysis.statistics.significance import (
     PermutationTest,
     holm,
@@ -106,3 +108,25 @@ def test_mcnemar_is_a_binomial_test(counts: tuple[int, int]) -> None:
     total = sum(counts)
     expected = stats.binomtest(counts[0], total, 0.5).pvalue if total else 1.0
     assert mcnemar(*counts) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("sizes", [(7, 9), (40, 25), (700, 800)])
+def test_splits_in_parts_give_the_same_result(
+    sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(3)
+    pair = [random.normal(0.01, 1, size).tolist() for size in sizes]
+    whole = permutation_tests([(pair[0], pair[1])])
+    monkeypatch.setattr(significance, "_MOST_AT_ONCE", 50_000)
+    assert permutation_tests([(pair[0], pair[1])]) == whole
+
+
+def test_memory_of_a_test_does_not_grow_with_the_values() -> None:
+    first, second = np.random.default_rng(3).normal(size=(2, 1_500)).tolist()
+    tracemalloc.start()
+    try:
+        permutation_tests([(first, second)])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 1024**2  # splits of 8,192 at once take 250 MB
