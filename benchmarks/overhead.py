@@ -100,7 +100,7 @@ def fit_of_a_script(model: str, epochs: int, seed: int, with_callback: bool) -> 
     class Clock(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
         """Notes when the fit ends, before any later callback hears of it."""
 
-        def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002  # Keras' name
+        def on_train_end(self, logs: Any = None) -> None:  # Keras' name
             self.ended = Times.now()
 
     keras.utils.set_random_seed(seed)

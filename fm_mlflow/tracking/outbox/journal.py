@@ -20,19 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from fm_mlflow.errors import TrackingError
-from fm_mlflow.process.atomic_file import atomic_file
+from fm_mlflow.process.atomic_file import atomic_file, durable_folder, sync_names
 from fm_mlflow.process.file_lock import FileLock
 from fm_mlflow.process.regular_file import open_regular
 from fm_mlflow.tracking.outbox.journal_file import encoded, read_first, read_records
 from fm_mlflow.tracking.outbox.records import Record, RunStart
 from fm_mlflow.tracking.outbox.roots import (
     RECORDS_FILE,
+    REMOVED,
     UntrustedError,
     candidates,
     in_root,
+    journal_root,
 )
 from fm_mlflow.tracking.outbox.schema import RecordError
-from fm_mlflow.tracking.outbox.state import STATE_FILE, State
+from fm_mlflow.tracking.outbox.state import State
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class Journal:
 
         def write(root: Path) -> Journal:
             folder = root / journal_id
-            folder.mkdir(mode=0o700)
+            durable_folder(folder, 0o700)
             journal = cls(folder)
             try:
                 journal._lock.acquire()  # before others can take it for one whose run is over
@@ -234,21 +236,28 @@ class Journal:
     def remove(self) -> None:
         """Delete the journal, because the store has everything.
 
-        The lock is held until no other process can take it for a journal. If this process is killed
-        meanwhile, what is left says that the store has everything.
+        It loses its name first, all at once: a process that is killed meanwhile, or a power cut,
+        leaves a whole journal, whose state says that the store has everything, or none.
         """
         self._close_file()  # Windows deletes only what is closed
-        last = [self.folder / RECORDS_FILE, self.folder / STATE_FILE]
+        doomed = self.folder.with_name(f".{self.folder.name}{REMOVED}")
         with suppress(OSError):
-            for path in set(self.folder.iterdir()) - {*last, self.folder / _LOCK_FILE}:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink()
-            for path in last:
-                path.unlink(missing_ok=True)
+            sync_names(self.folder)
+            self.folder.rename(doomed)
+            sync_names(doomed.parent)
         self._lock.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(doomed, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # Windows renames none whose lock is open
+
+
+def clear_removed() -> None:
+    """Delete what is left of journals whose removal was cut off.
+
+    Raises:
+        InputError, UntrustedError: Their root is not this user's alone (`journal_root`).
+    """
+    for path in journal_root().glob(f".*{REMOVED}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def journals() -> Iterator[Path]:
