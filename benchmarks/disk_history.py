@@ -352,7 +352,7 @@ def record(command: Sequence[str], root: Path, stable: tuple[str, ...], log: Pat
     """
     history = History(snapshot(root), stable)
     trace = log.with_suffix(".strace")
-    options = ["-f", "-y", "--seccomp-bpf", "-xx", "-s", str(2**30), "-e", f"trace={_CALLS}"]
+    options = ["-f", "-y", "--seccomp-bpf", "-xx", "-s", str(2**27), "-e", f"trace={_CALLS}"]
     with log.open("ab") as output:
         code = subprocess.run(
             ["strace", *options, "-o", str(trace), *command], stdout=output, stderr=output

@@ -5,8 +5,9 @@
 Records what a command does to journals, store and outputs (`disk_history`, by `strace`), makes
 every disk that a cut could leave, and lets `sync` and `reconcile` recover each, `resume` a sample
 of them. What had been promised must be in the store, nothing else, and no run may stay RUNNING. The
-store is taken for another machine's: it loses nothing. Prints a table and one JSON object; exit
-code 1 if anything was wrong. `--seed` and `--most` choose among the states of moments with many.
+store is a SQLite file, whose own transactions survive, and a folder of artifacts, which are cut off
+like everything else. Prints a table and one JSON object; exit code 1 if anything was wrong.
+`--seed` and `--most` choose among the states of moments with many.
 """
 
 from __future__ import annotations
@@ -227,7 +228,7 @@ def recorded(scene: str, root: Path, template: Path) -> History:
         if code not in (0, 137, -9):
             raise RuntimeError(f"{each.__name__} ended with {code}: {log.read_text()[-4000:]}")
     command = [*base, f"{scene}:{found.command.__name__}"]
-    return record(command, root, (f"{_STORE}/",), log)
+    return record(command, root, (f"{_STORE}/mlflow.db",), log)
 
 
 def _images(root: Path) -> None:
@@ -393,9 +394,8 @@ def wrong_in(
                 yield f"artifacts are lost: {sorted(missing)[:3]}"
         elif isinstance(each, records.Model) and not whole:
             yield "the model is lost"
-        elif isinstance(each, records.Dataset):
-            if each.dataset["digest"] not in run["inputs"]:
-                yield "a data set is lost"
+        elif isinstance(each, records.Dataset) and each.dataset["digest"] not in run["inputs"]:
+            yield "a data set is lost"
     last = promised[-1] if promised else None
     if isinstance(last, records.End) and run["status"] != last.status:
         yield f"it ended as {last.status} and is {run['status']}"
@@ -430,7 +430,7 @@ def recover(
     if how == "resume":
         known = run_ids(root)
         run_id = promise.journal_id if promise.journal_id in here else (known or here or [""])[0]
-        store = {"store": store_uri(root)}
+        store: dict[str, Any] = {"store": store_uri(root)}
         try:
             if run_id:
                 fm_mlflow.resume(run_id, **store)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def atomic_file(path: Path, *, durable: bool = False, beside: Path | None = None) -> Iterator[Path]:
     """Give a temporary file's path beside `path`, and rename it to `path` at the end of the block.
 
     After a power cut `path` is the file before or the new one, and whole. If the block raises, the
@@ -24,8 +24,10 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Args:
         path: The file to be written, or replaced.
         durable: Return only once the new one would survive a power cut.
+        beside: What the temporary file lies beside, instead of `path`: who lists the folder of
+            `path` is not to find it.
     """
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}")
+    temporary = (beside or path).with_name(f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}")
     try:
         yield temporary
         # The name may survive a power cut that the data did not survive.

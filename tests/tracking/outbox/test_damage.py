@@ -432,7 +432,7 @@ def test_what_the_store_refused_is_not_forgotten_when_it_goes(
 
 
 class TestRemoval:
-    """A journal is removed in an order that leaves no half of one."""
+    """A journal is removed all at once: nobody ever meets half of one."""
 
     @pytest.mark.parametrize("survives", range(4))
     def test_that_is_cut_off(
@@ -458,6 +458,7 @@ class TestRemoval:
 
         with monkeypatch.context() as patched:
             patched.setattr(shutil, "rmtree", killed(shutil.rmtree))
+            patched.setattr(Path, "rename", killed(Path.rename))
             patched.setattr(Path, "unlink", killed(Path.unlink))
             with pytest.raises(KeyboardInterrupt):
                 journal.remove()
@@ -465,21 +466,20 @@ class TestRemoval:
         before = stored(store, "j-1")
         assert sync().complete
         assert stored(store, "j-1") == before
-        assert not (journal.folder / "journal.jsonl").exists()
+        assert [*journal.folder.parent.iterdir()] == []
 
     def test_the_file_is_closed_and_the_lock_is_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
         journal = new()
         file = journal._file
         assert file is not None
         seen: list[tuple[bool, bool]] = []
-        unlink = Path.unlink
+        rename = Path.rename
 
-        def look(path: Path, missing_ok: bool = False) -> None:
-            if path.name == "journal.jsonl":
-                seen.append((file.closed, FileLock(journal.folder / "lock").is_held()))
-            unlink(path, missing_ok)
+        def look(path: Path, target: Path) -> Path:
+            seen.append((file.closed, FileLock(path / "lock").is_held()))
+            return rename(path, target)
 
-        monkeypatch.setattr(Path, "unlink", look)
+        monkeypatch.setattr(Path, "rename", look)
         journal.remove()
         assert seen == [(True, True)]
         assert not journal.folder.exists()
