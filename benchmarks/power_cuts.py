@@ -653,7 +653,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="power-cuts-") as name:
         folder = Path(name).resolve()
         template = folder / "template.db"
-        in_fork(lambda: len(MlflowClient(f"sqlite:///{template}").search_experiments()))
+        # Here, so that the forks have what MLflow imports and sets up for a store.
+        MlflowClient(f"sqlite:///{template}").search_experiments()
+        import fm_mlflow.commands.reconcile
+        import fm_mlflow.tracking.running  # noqa: F401
+
         for scene in given.scenes.split(","):
             until = time.monotonic() + given.minutes * 60
             place = folder / scene

@@ -28,12 +28,12 @@ def sync(run_ids: Sequence[str] = (), **settings: Any) -> SyncResult:
         LockedError: One of `run_ids` is still going on, or another process delivers it.
     """
     from fm_mlflow.process.file_lock import LockedError
-    from fm_mlflow.tracking.outbox.journal import clear_removed, journals, stored_run_id
+    from fm_mlflow.tracking.outbox.journal import clear_remains, journals, stored_run_id
     from fm_mlflow.tracking.outbox.roots import candidates
     from fm_mlflow.tracking.recovery import deliver_journal
 
     config = parse(SyncConfig, settings)
-    clear_removed()
+    clear_remains()
     problems = {folder: problem for folder, problem in candidates() if problem}
     found = {folder: {folder.name, stored_run_id(folder)} for folder in journals()}
     found.update((folder, {folder.name}) for folder in problems)

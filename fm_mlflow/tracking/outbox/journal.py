@@ -87,10 +87,9 @@ class Journal:
 
         def write(root: Path) -> Journal:
             folder = root / journal_id
-            durable_folder(folder, 0o700)
             journal = cls(folder)
+            journal._make_folder()
             try:
-                journal._lock.acquire()  # before others can take it for one whose run is over
                 with atomic_file(folder / RECORDS_FILE, durable=True) as temporary:
                     temporary.write_bytes(encoded(header, 0))
                 journal._open()
@@ -101,6 +100,14 @@ class Journal:
             return journal
 
         return in_root(write)
+
+    def _make_folder(self) -> None:
+        """Make it and lock it, before others can take it for one whose run is over."""
+        while True:
+            durable_folder(self.folder, 0o700)
+            with suppress(FileNotFoundError):  # `clear_remains` of another process was faster
+                self._lock.acquire()
+                return
 
     @classmethod
     def open(cls, folder: Path) -> Journal:
@@ -250,14 +257,24 @@ class Journal:
         shutil.rmtree(self.folder, ignore_errors=True)  # Windows renames none whose lock is open
 
 
-def clear_removed() -> None:
-    """Delete what is left of journals whose removal was cut off.
+def clear_remains() -> None:
+    """Delete what processes left that were killed as they made or removed a journal, or locked.
 
     Raises:
-        InputError, UntrustedError: Their root is not this user's alone (`journal_root`).
+        InputError, UntrustedError: The root is not this user's alone (`journal_root`).
     """
-    for path in journal_root().glob(f".*{REMOVED}"):
+    root = journal_root()
+    for path in root.glob(f".*{REMOVED}"):
         shutil.rmtree(path, ignore_errors=True)
+    for folder in root.glob("j-*"):
+        with suppress(TrackingError, OSError):  # it is being made, or is no journal's
+            if all(path.name.startswith((_LOCK_FILE, ".journal.")) for path in folder.iterdir()):
+                Journal(folder)._open()  # removes what has no records
+    for path in root.glob(".*.lock"):
+        with suppress(TrackingError, OSError):  # a living process holds it
+            lock = FileLock(path)
+            lock.acquire()
+            lock.release()
 
 
 def journals() -> Iterator[Path]:
