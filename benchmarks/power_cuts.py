@@ -645,7 +645,7 @@ def main() -> int:
 
     logging.disable(logging.CRITICAL)
     if given.resume_every:
-        import fm_mlflow.training  # noqa: F401
+        import fm_mlflow.training
         from fm_mlflow.process.quiet import import_tensorflow
 
         import_tensorflow()  # before the forks, each of which has a runtime of its own
