@@ -58,11 +58,16 @@ class Place:
         """Make what each round begins with."""
         for seed in (0, 1):
             _done(self, lambda seed=seed: _train(seed, 2))  # type: ignore[misc]
-            self.finished = [run.info.run_id for run in self.runs()]
+        self.finished = self._run_ids()
         for seed in (2, 3):
             _done(self, lambda seed=seed: _killed(seed), -signal.SIGKILL)  # type: ignore[misc]
-        self.interrupted = sorted({run.info.run_id for run in self.runs()} - {*self.finished})
+        self.interrupted = [each for each in self._run_ids() if each not in self.finished]
         shutil.copytree(self.root, self._kept)
+
+    def _run_ids(self) -> list[str]:
+        # Not by MLflow, whose connections the forks would inherit.
+        with sqlite3.connect(self.root / "mlflow.db") as connection:
+            return [row[0] for row in connection.execute("SELECT run_uuid FROM runs")]
 
     def restore(self) -> None:
         """Bring the folder back to that."""

@@ -386,7 +386,7 @@ def _read(lines: Iterator[str], history: History, root: str) -> None:
             first, covers = begun.pop(thread, ("", 0))
             text = first + text
         elif text.endswith("<unfinished ...>"):
-            begun[thread] = (text.removesuffix("<unfinished ...>"), covers)
+            begun[thread] = (text.removesuffix("<unfinished ...>").rstrip(), covers)
             continue
         result = _RESULT.search(text) or re.search(r"\) += (-?\d+)", text)
         if result is None or int(result[1]) < 0 or not any(each in text for each in inside):
