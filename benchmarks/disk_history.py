@@ -40,7 +40,7 @@ class Write:
 
     inode: int
     offset: int
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ class History:
             and not path.endswith(".jsonl")  # each line may be missing alone
         ):
             # A file that is written in parts: a torn write is the cut between two of them.
-            self.operations[-1] = Write(before.inode, before.offset, before.data + operation.data)
+            data = bytes(before.data) + operation.data
+            self.operations[-1] = Write(before.inode, before.offset, data)
         else:
             self.operations.append(operation)
             self.paths.append(path)
@@ -290,7 +291,8 @@ def _kinds(operation: Operation, draw: random.Random) -> list[Operation | None]:
         offset, data = operation.offset, operation.data
         page = (offset + len(data) - 1) // _PAGE * _PAGE - offset
         torn = {draw.randrange(1, len(data)) if len(data) > 1 else 0, page} - {0}
-        kinds += [Write(operation.inode, offset, data[:end]) for end in sorted(torn) if end > 0]
+        view = memoryview(data)  # a training's files are large, and the choices many
+        kinds += [Write(operation.inode, offset, view[:end]) for end in sorted(torn) if end > 0]
         kinds.append(Hole(operation.inode, offset + len(data)))
     return kinds
 

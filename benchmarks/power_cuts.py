@@ -33,6 +33,7 @@ from benchmarks.disk_history import (
     Disk,
     History,
     Names,
+    Operation,
     Sync,
     digest,
     record,
@@ -55,7 +56,8 @@ class Row:
         operations: What it did on the disk: writes, renames and the like, fsyncs left out.
         cuts: Moments at which the power failed.
         complete: Those of which all states were made; of the others a sample.
-        states: Disks that differ, each of which was recovered.
+        choices: What may be left of the pending operations, of all cuts together.
+        states: Disks that differ among those that were tried, each of which was recovered.
         resumed: Of them, those that `resume` recovered too.
         seconds: Of the slowest recovery.
         told: How many were left with a line that says what cannot be read or delivered; nothing
@@ -67,6 +69,7 @@ class Row:
     operations: int = 0
     cuts: int = 0
     complete: int = 0
+    choices: int = 0
     states: int = 0
     resumed: int = 0
     seconds: float = 0.0
@@ -530,20 +533,22 @@ def campaign(
     new = history.disk(len(history.operations), dict(enumerate(history.operations)))
     promised = promises(history)
     row = Row(scene, sum(not isinstance(each, Sync) for each in history.operations))
-    states: dict[str, tuple[Disk, Promise]] = {}
+    chosen: list[tuple[int, dict[int, Operation]]] = []
     for cut in history.cuts():
         choices, is_all = history.states(cut, draw, most)
         row.cuts += 1
         row.complete += is_all
-        promise = promised(cut)
-        for choice in choices:
-            disk = history.disk(cut, choice)
-            key = f"{digest(disk)} {len(promise.journal)} {promise.epoch}"
-            states.setdefault(key, (disk, promise))
-    chosen = [*states.values()]
+        chosen += [(cut, choice) for choice in choices]
+    row.choices = len(chosen)
     if len(chosen) > limit:
         chosen = draw.sample(chosen, limit)
-    for number, (disk, promise) in enumerate(chosen):
+    seen: set[str] = set()
+    for number, (cut, choice) in enumerate(chosen):
+        disk, promise = history.disk(cut, choice), promised(cut)
+        key = f"{digest(disk)} {len(promise.journal)} {promise.epoch}"
+        if key in seen:
+            continue
+        seen.add(key)
         ways = ["sync"]
         if found.can_resume and resume_every and number % resume_every == 0:
             ways.append("resume")
@@ -607,7 +612,7 @@ def in_fork(work: Callable[[], Any]) -> Any:
 
 def show(rows: list[Row]) -> None:
     """Print the table, what was wrong, and the JSON object."""
-    names = ["operations", "cuts", "complete", "states", "resumed", "told", "seconds"]
+    names = ["operations", "cuts", "complete", "choices", "states", "resumed", "told", "seconds"]
     print(f"{'scene':<10}" + "".join(f"{name:>12}" for name in [*names, "wrong"]))
     for row in rows:
         numbers = [*(getattr(row, name) for name in names), len(row.wrong)]
