@@ -507,3 +507,55 @@ def test_a_short_campaign(monkeypatch: pytest.MonkeyPatch) -> None:
     for row in rows:
         assert row["escaped"] == [], row
         assert row["complete"] + row["refused"] == row["inputs"] > 0
+
+
+class TestRemains:
+    """What killed processes leave beside the journals goes with the next `sync`."""
+
+    def test_they_are_removed(self, store: Store) -> None:
+        root = new(store).folder.parent
+        half = root / "j-half"
+        half.mkdir(mode=0o700)
+        (half / "lock").write_text("1".ljust(20))
+        (half / ".journal.0123.part.jsonl").write_text("half a line")
+        (root / ".j-2.removed").mkdir()
+        (root / ".j-2.removed" / "journal.jsonl").write_text("delivered")
+        (root / ".store-0.lock").write_text("1".ljust(20))
+        sync()
+        assert [path.name for path in root.iterdir()] == ["j-1"]
+
+    def test_what_lives_or_is_no_remains_is_kept(self, store: Store) -> None:
+        root = new(store).folder.parent
+        held = FileLock(root / ".store-0.lock")
+        held.acquire()
+        being_made = root / "j-made"
+        being_made.mkdir(mode=0o700)
+        lock = FileLock(being_made / "lock")
+        lock.acquire()
+        without_records = root / "j-3"
+        (without_records / "artifacts").mkdir(parents=True)
+        sync()
+        lock.release()
+        held.release()
+        assert {"j-made", "j-3"} < {path.name for path in root.iterdir()}
+
+    def test_one_that_is_taken_for_remains_is_made_again(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        acquire, removed = FileLock.acquire, []
+
+        def late(lock: FileLock, **wait: bool) -> None:
+            if not removed:
+                removed.append(lock._path.parent)
+                shutil.rmtree(lock._path.parent)
+            acquire(lock, **wait)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(FileLock, "acquire", late)
+            journal = new(store)
+        assert removed == [journal.folder]
+        assert run_of_synced(store, closed(journal))
+
+
+def run_of_synced(store: Store, folder: Path) -> bool:
+    return sync().complete and bool(run_of(store, folder.name))
