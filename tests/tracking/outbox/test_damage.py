@@ -542,7 +542,8 @@ class TestRemains:
     def test_one_that_is_taken_for_remains_is_made_again(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        acquire, removed = FileLock.acquire, []
+        acquire = FileLock.acquire
+        removed: list[Path] = []
 
         def late(lock: FileLock, **wait: bool) -> None:
             if not removed:
