@@ -509,7 +509,7 @@ def campaign(
     most: int = 24,
     limit: int = 10**9,
     resume_every: int = 0,
-    until: float = float("inf"),
+    seconds: float = float("inf"),
 ) -> Row:
     """Cut one command off at every moment, and recover.
 
@@ -521,7 +521,7 @@ def campaign(
         most: States of one cut.
         limit: States in all; a sample of them where there are more.
         resume_every: `resume` recovers one in so many states too; 0 for none.
-        until: On the clock of `time.monotonic`, when to stop.
+        seconds: After which to recover no more.
     """
     draw = random.Random(f"{seed} {scene}")
     root = folder / "disk"
@@ -543,6 +543,7 @@ def campaign(
     if len(chosen) > limit:
         chosen = draw.sample(chosen, limit)
     seen: set[str] = set()
+    until = time.monotonic() + seconds
     for number, (cut, choice) in enumerate(chosen):
         disk, promise = history.disk(cut, choice), promised(cut)
         key = f"{digest(disk)} {len(promise.journal)} {promise.epoch}"
@@ -634,7 +635,7 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=24, help="states of one moment")
     parser.add_argument("--limit", type=int, default=10**9, help="states of one command")
     parser.add_argument("--resume-every", type=int, default=20)
-    parser.add_argument("--minutes", type=float, default=600)
+    parser.add_argument("--minutes", type=float, default=600, help="of recovering, a command")
     parser.add_argument("--perform", help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -664,14 +665,13 @@ def main() -> int:
         import fm_mlflow.tracking.running  # noqa: F401
 
         for scene in given.scenes.split(","):
-            until = time.monotonic() + given.minutes * 60
             place = folder / scene
             place.mkdir()
             rows.append(
                 campaign(
                     *(scene, place, template, given.seed, given.most, given.limit),
                     resume_every=given.resume_every,
-                    until=until,
+                    seconds=given.minutes * 60,
                 )
             )
             print(f"{scene}: {rows[-1].states} states", file=sys.stderr, flush=True)
