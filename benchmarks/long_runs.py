@@ -57,6 +57,8 @@ class Samples:
                     }
             except psutil.Error:
                 return
+            if not sample["rss"]:
+                return  # it has ended
             self.taken.append({**sample, **self._sizes()})
 
     def _sizes(self) -> dict[str, int]:
@@ -120,6 +122,9 @@ def epochs(count: int, seed: int, folder: Path) -> dict[str, Any]:
         if wait(pid):
             raise RuntimeError((folder / "log").read_text()[-5000:])
         found = samples.stop()
+        pending = [path.name for path in journals.glob("j-*")]
+        mlflow.set_tracking_uri(line.uri)
+        fm_mlflow.sync()  # it was down too long at the end
         client = MlflowClient(direct)
         (run,) = client.search_runs(["0"])
         history = client.get_metric_history(run.info.run_id, "loss")
@@ -136,6 +141,7 @@ def epochs(count: int, seed: int, folder: Path) -> dict[str, Any]:
         "MiB in 1,000 epochs": round(slope(rss) * len(rss) / count, 3),
         "MiB at a quarter, at the end": [round(rss[len(rss) // 4], 1), round(rss[-1], 1)],
         "bytes of journal an epoch": found.get("journal", [0, 0, 0])[2] / count,
+        "pending at the end, delivered by sync": pending,
         "journals left": [path.name for path in journals.glob("j-*")],
         "second quarter, last quarter, largest": found,
     }
