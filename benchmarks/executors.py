@@ -126,7 +126,7 @@ class _Stubs:
     def submit(self, job: Job) -> None:
         self._queue.append(job)
 
-    def events(self, seconds: float) -> Sequence[JobProgress | JobEnd]:  # noqa: ARG002
+    def events(self, seconds: float) -> Sequence[JobProgress | JobEnd]:
         began = time.process_time()
         job = self._queue.popleft()
         self._client.set_terminated(job.key)
@@ -137,7 +137,7 @@ class _Stubs:
         self.own_seconds += time.process_time() - began
         return [*told, JobEnd(job, None, "what a training writes\n" * 20)]
 
-    def stop(self, signum: int) -> Sequence[JobEnd]:  # noqa: ARG002
+    def stop(self, signum: int) -> Sequence[JobEnd]:
         return []
 
 

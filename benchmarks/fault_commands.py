@@ -317,8 +317,9 @@ def _resume_parent(kind: str, run: Callable[[str], object]) -> None:
 def _confined_in(copy: Any, *given: Any) -> bytes:
     from fm_mlflow.process.confined import run_confined
 
+    run: Callable[..., bytes] = run_confined
     *rest, _ready = given
-    return run_confined(*rest, copy)
+    return run(*rest, copy)
 
 
 def _verify_in_a_copy() -> None:

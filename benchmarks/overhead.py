@@ -115,7 +115,7 @@ def fit_of_a_script(model: str, epochs: int, seed: int, with_callback: bool) -> 
     class Clock(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
         """Notes when the fit ends, before any later callback hears of it."""
 
-        def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002  # Keras' name
+        def on_train_end(self, logs: Any = None) -> None:  # Keras' name
             self.ended = Times.now()
 
     net, inputs, targets = _script(model, seed)
@@ -144,7 +144,7 @@ def epochs_of_a_fit(model: str, rounds: int) -> dict[str, object]:
 
         is_with = True
 
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.began = Times.now()
 
         def note(self) -> None:
@@ -160,7 +160,7 @@ def epochs_of_a_fit(model: str, rounds: int) -> dict[str, object]:
     class Last(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
         """Ends an epoch after all others have heard of its end."""
 
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             switch.note()
 
     switch, last, epochs = Switch(), Last(), 2 * rounds + 4

@@ -21,6 +21,7 @@ FAST = (
     "measure/test_quantiles.py",
     "process/test_atomic_file.py",
     "process/test_beside.py",
+    "process/test_disk_history.py",
     "process/test_file_lock.py",
     "process/test_forked.py",
     "process/test_lazy.py",

@@ -1,18 +1,21 @@
-"""Artifacts of a store as files of this machine: somebody else wrote them, so sizes come first."""
+"""Artifacts of a store as files of this machine: read within limits, and kept in a power cut."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.exceptions import MlflowException
 
+from fm_mlflow.process.atomic_file import sync_names, sync_to_disk
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.temporary import temporary_folder
+from fm_mlflow.tracking.uris import absolute_uri
 
 
 @contextmanager
@@ -52,9 +55,30 @@ def fetch_artifact(root: str, name: str, folder: str, largest: int) -> Path:
         raise OSError(one_line(error)) from error
 
 
-def _is_local(root: str) -> bool:
+def sync_stored(root: str, sent: Path) -> None:
+    """Have artifacts survive a power cut that were just copied into a folder of this machine.
+
+    MLflow leaves them in the system's memory. What they were copied from is deleted soon.
+
+    Args:
+        root: URI of the folder of artifacts; of a server nothing is done.
+        sent: The file that was copied into that folder, or the folder whose contents were.
+    """
+    if not _is_local(root):
+        return
+    folder = Path(url2pathname(urlsplit(absolute_uri(root)).path))
+    base, files = (sent.parent, [sent]) if sent.is_file() else (sent, sent.rglob("*"))
+    stored = [folder / path.relative_to(base) for path in files if path.is_file()]
+    with suppress(OSError):  # the store has them, and promises no more
+        for path in filter(Path.is_file, stored):
+            sync_to_disk(path)
+    for parent in {parent for path in stored for parent in path.parents}:
+        sync_names(parent)
+
+
+def _is_local(uri: str) -> bool:
     # One letter is a drive of Windows.
-    return urlsplit(root).scheme == "file" or len(urlsplit(root).scheme) < 2
+    return urlsplit(uri).scheme == "file" or len(urlsplit(uri).scheme) < 2
 
 
 def _check_listed(folder: str, name: str, largest: int) -> None:

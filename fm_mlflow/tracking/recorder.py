@@ -14,7 +14,7 @@ from typing import Any
 from fm_mlflow import keys
 from fm_mlflow.data.dataset import Subset
 from fm_mlflow.errors import InputError
-from fm_mlflow.process.atomic_file import sync_to_disk
+from fm_mlflow.process.atomic_file import durable_folder, sync_folder
 from fm_mlflow.process.redaction import redact_named
 from fm_mlflow.tracking.datasets import describe_arrays, describe_dataset, short_digest
 from fm_mlflow.tracking.model_files import ModelFiles
@@ -261,7 +261,7 @@ class Recorder:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self._append(records.Artifacts(name, _sync_files(folder)), durable=True)
+        self._append(records.Artifacts(name, sync_folder(folder)), durable=True)
 
     def _new_folder(self, kind: str) -> tuple[str, Path]:
         while True:  # a run that was resumed has some already
@@ -269,7 +269,7 @@ class Recorder:
             name = f"{kind}/{self._files}"
             folder = self._journal.folder / name
             if not os.path.lexists(folder):
-                folder.mkdir(parents=True)
+                durable_folder(folder)
                 return name, folder
 
     def log_model(
@@ -318,7 +318,7 @@ class Recorder:
             code_files=code_files,
             requirements=requirements,
         )
-        files = _sync_files(folder)
+        files = sync_folder(folder)
         files.pop(MODEL_FILE, None)
         self._model_folder = str(folder)
         record = records.Model(
@@ -338,13 +338,3 @@ class Recorder:
 def _encodable(text: str) -> str:
     """Replace what no store can hold: halves of surrogate pairs, and the character zero."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _sync_files(folder: Path) -> dict[str, int]:
-    """Have the files of a folder survive a power cut; return their sizes in bytes, by path."""
-    sizes = {}
-    for path in folder.rglob("*"):
-        if path.is_file():
-            sync_to_disk(path)
-            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
-    return sizes

@@ -23,6 +23,7 @@ from fm_mlflow.data.model_io import (
     OUTPUTS,
     PROBABILITIES,
 )
+from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.quiet import ignoring_deprecations
 from fm_mlflow.process.temporary import temporary_folder
 
@@ -142,7 +143,9 @@ def sign_model(folder: Path, logged: LoggedModel, run_id: str) -> None:
     if model.model_id != logged.model_id:
         model.model_id = model.model_uuid = logged.model_id
         model.artifact_path, model.run_id = logged.artifact_location, run_id
-        model.save(str(folder / MODEL_FILE))
+        # It lies in a journal: a process that is killed meanwhile leaves the one before.
+        with atomic_file(folder / MODEL_FILE, beside=folder) as temporary:
+            model.save(str(temporary))
 
 
 def _model_in(folder: Path) -> Model:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
-from fm_mlflow.process.atomic_file import atomic_file
+from fm_mlflow.process.atomic_file import atomic_file, durable_folder
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training.array_file import ArrayFile, open_arrays
@@ -297,7 +297,7 @@ class CheckpointWriter:
             return
         path = self._folder / _FILES[checkpoint.progress.epoch % 2]
         try:
-            self._folder.mkdir(exist_ok=True)
+            durable_folder(self._folder, exist_ok=True)
             checkpoint.write(path)
             self._on_written(path)
             self._has_failed = False

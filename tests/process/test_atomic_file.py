@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.disk_history import record
 from fm_mlflow.process.atomic_file import atomic_file
 
 
@@ -54,3 +58,34 @@ def test_a_file_that_nobody_wrote_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "report.csv"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+REPLACED = """
+import sys
+from pathlib import Path
+from fm_mlflow.process.atomic_file import atomic_file, durable_folder
+
+root = Path(sys.argv[1])
+with atomic_file(root / "report.csv") as temporary:
+    temporary.write_text("of today")
+durable_folder(root / "a" / "b")
+with atomic_file(root / "a" / "b" / "c", durable=True) as temporary:
+    temporary.write_text("of today")
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not on this machine")
+def test_what_a_power_cut_leaves(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "report.csv").write_text("of yesterday")
+    history = record([sys.executable, "-c", REPLACED, str(root)], root, (), tmp_path / "log")
+    seen = set()
+    for cut in history.cuts():
+        choices, is_all = history.states(cut, random.Random(0), 1000)
+        assert is_all
+        seen |= {history.disk(cut, choice)["report.csv"] for choice in choices}
+    assert seen == {b"of yesterday", b"of today"}
+    last, _ = history.states(len(history.operations), random.Random(0), 1000)
+    for choice in last:
+        assert history.disk(len(history.operations), choice)["a/b/c"] == b"of today"

@@ -39,6 +39,9 @@ _LEASE_SECONDS = 5.0
 _MOST_FAILURES = 3
 _LONGEST_REASON = 500
 
+_DELIVERED = Batch()
+"""Takes the place of what the store has: this process does not send it again."""
+
 # MLflow's limits of one request.
 _MAX_ITEMS = 1000
 _MAX_PARAMS = 100  # and as many tags
@@ -210,7 +213,12 @@ class Delivery:
                 end = alone  # to find the culprit
         if end <= alone:
             self._deliver_record(state.position)
-        state.position = max(end, alone)
+        end = max(end, alone)
+        for number in range(state.position, end):
+            # A training of many epochs logs much, and does not need it again.
+            if isinstance(records[number], Batch) and str(number) not in state.refused:
+                records[number] = _DELIVERED
+        state.position = end
 
     def _deliver_record(self, number: int) -> bool:
         """Deliver one record; what the store refuses is noted, and so are files it cannot take.

@@ -20,19 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from fm_mlflow.errors import TrackingError
-from fm_mlflow.process.atomic_file import atomic_file
+from fm_mlflow.process.atomic_file import atomic_file, durable_folder, sync_names
 from fm_mlflow.process.file_lock import FileLock
 from fm_mlflow.process.regular_file import open_regular
 from fm_mlflow.tracking.outbox.journal_file import encoded, read_first, read_records
 from fm_mlflow.tracking.outbox.records import Record, RunStart
 from fm_mlflow.tracking.outbox.roots import (
     RECORDS_FILE,
+    REMOVED,
     UntrustedError,
     candidates,
     in_root,
 )
 from fm_mlflow.tracking.outbox.schema import RecordError
-from fm_mlflow.tracking.outbox.state import STATE_FILE, State
+from fm_mlflow.tracking.outbox.state import State
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +87,8 @@ class Journal:
         def write(root: Path) -> Journal:
             folder = root / journal_id
             journal = cls(folder)
+            journal._make_folder()
             try:
-                journal._make_folder()
                 with atomic_file(folder / RECORDS_FILE, durable=True) as temporary:
                     temporary.write_bytes(encoded(header, 0))
                 journal._open()
@@ -100,12 +101,12 @@ class Journal:
         return in_root(write)
 
     def _make_folder(self) -> None:
-        self.folder.mkdir(mode=0o700)
-        try:
-            self._lock.acquire()  # before others can take it for one whose run is over
-        except FileNotFoundError:  # just now, before it was locked, one did
-            self.folder.mkdir(mode=0o700)
-            self._lock.acquire()
+        """Make it and lock it, before others can take it for one whose run is over."""
+        while True:
+            durable_folder(self.folder, 0o700)
+            with suppress(FileNotFoundError):  # `sync` of another process was faster
+                self._lock.acquire()
+                return
 
     @classmethod
     def open(cls, folder: Path) -> Journal:
@@ -244,21 +245,18 @@ class Journal:
     def remove(self) -> None:
         """Delete the journal, because the store has everything.
 
-        The lock is held until no other process can take it for a journal. If this process is killed
-        meanwhile, what is left says that the store has everything.
+        It loses its name first, all at once: a process that is killed meanwhile, or a power cut,
+        leaves a whole journal, whose state says that the store has everything, or none.
         """
         self._close_file()  # Windows deletes only what is closed
-        last = [self.folder / RECORDS_FILE, self.folder / STATE_FILE]
+        doomed = self.folder.with_name(f".{self.folder.name}{REMOVED}")
         with suppress(OSError):
-            for path in set(self.folder.iterdir()) - {*last, self.folder / LOCK_FILE}:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink()
-            for path in last:
-                path.unlink(missing_ok=True)
+            sync_names(self.folder)
+            self.folder.rename(doomed)
+            sync_names(doomed.parent)
         self._lock.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(doomed, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # Windows renames none whose lock is open
 
 
 def journals() -> Iterator[Path]:

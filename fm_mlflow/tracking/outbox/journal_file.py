@@ -80,7 +80,7 @@ def read_records(file: FileIO) -> Contents:
             number, record = _decoded(line, length)
             if number is None:
                 number = len(found.records)
-            elif not 0 <= number <= size // _SHORTEST_LINE:
+            elif not 0 <= number <= count + size // _SHORTEST_LINE:  # damaged lines are short
                 raise RecordError("its number cannot be")
             found.place(record, number)
         except RecordError as error:

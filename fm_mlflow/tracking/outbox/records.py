@@ -15,6 +15,7 @@ from pydantic import FailFast, StrictBool
 from typing_extensions import override
 
 from fm_mlflow import keys
+from fm_mlflow.tracking.artifacts import sync_stored
 from fm_mlflow.tracking.experiment import experiments_of_journal
 from fm_mlflow.tracking.outbox.remote_run import Item, RemoteRun, check_sizes
 from fm_mlflow.tracking.outbox.schema import (
@@ -193,6 +194,7 @@ class Artifacts(Request):
         folder = run.file(self.folder)
         run.client.log_artifacts(run.run_id, str(folder))
         check_sizes(folder, self.files)
+        sync_stored(run.state.artifact_uri or "", folder)
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ class Checkpoint(Request):
     def deliver(self, run: RemoteRun, number: int) -> None:
         path = run.file(self.file)
         run.client.log_artifact(run.run_id, str(path), keys.CHECKPOINT_FOLDER)
+        sync_stored(f"{run.state.artifact_uri}/{keys.CHECKPOINT_FOLDER}", path)
 
 
 @dataclass(frozen=True)
@@ -245,8 +248,10 @@ class Model(Request):
         linked = [each.model_id for each in outputs.model_outputs] if outputs else []
         if model_id not in linked:
             run.client.log_outputs(run.run_id, [entities.LoggedModelOutput(model_id, self.step)])
-        sign_model(folder, run.client.get_logged_model(model_id), run.run_id)
+        logged = run.client.get_logged_model(model_id)
+        sign_model(folder, logged, run.run_id)
         run.client.log_model_artifacts(model_id, str(folder))
+        sync_stored(str(logged.artifact_location), folder)
         run.client.finalize_logged_model(model_id, entities.LoggedModelStatus.READY)
 
 

@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from fm_mlflow.errors import InputError, TrackingError
+from fm_mlflow.process.atomic_file import durable_folder
 
 _log = logging.getLogger(__name__)
 
 _SYNC = "fm-mlflow sync"
 RECORDS_FILE = "journal.jsonl"
+REMOVED = ".removed"
+"""How the name of a folder ends that was a journal, and is about to be deleted."""
 VARIABLE = "FM_MLFLOW_JOURNAL_DIR"
 _ACCEPTED = "the absolute path of a folder of yours that nobody else can write, or of a new one"
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -124,8 +127,7 @@ def in_root(write: Callable[[Path], _T]) -> _T:
     """
     try:
         root = journal_root()
-        root.parent.mkdir(parents=True, exist_ok=True)
-        root.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+        durable_folder(root, stat.S_IRWXU, exist_ok=True)
         return write(journal_root())  # looked at again: somebody may have been faster
     except (OSError, UntrustedError) as error:
         reason = _reason(error)
@@ -195,6 +197,8 @@ def candidates() -> Iterator[tuple[Path, str]]:
     except OSError as error:
         raise UntrustedError(f"the journals' folder cannot be read: {error}") from error
     for folder in folders:
+        if folder.name.endswith(REMOVED):
+            continue
         problem = what_is_wrong(folder) or _wrong_within(folder)
         # Into some folders nobody can look, another user's say.
         if os.path.lexists(folder / RECORDS_FILE) or (problem and folder.name.startswith("j-")):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import ConfigDict, PlainValidator
 
-from fm_mlflow.process.atomic_file import atomic_file, sync_to_disk
+from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.regular_file import open_regular
 from fm_mlflow.tracking.outbox.schema import RecordError, Text, Whole, checked, parsed, texts
 
@@ -102,7 +102,6 @@ class State:
             values = asdict(self)
             text = json.dumps({**values, _CHECKSUM: _checksum(values)})
             temporary.write_text(text, encoding="utf-8")
-            sync_to_disk(temporary)
 
     def bind(self, run: Run) -> None:
         """Note which run in the store is the journal's."""

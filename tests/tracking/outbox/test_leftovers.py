@@ -33,6 +33,9 @@ def test_locks_that_nobody_holds_and_journals_without_a_record(root: Path) -> No
     empty.mkdir(mode=0o700)
     (empty / "lock").write_text("17")
     (empty / ".journal.part.jsonl").write_text("half")
+    removed = root / f".j-{ID}.removed"
+    removed.mkdir()
+    (removed / "journal.jsonl").write_text("delivered")
     stale = [root / f".run-{ID}.lock", root / f".store-{ID[:16]}.lock"]
     for path in stale:
         path.touch(mode=0o600)
@@ -73,6 +76,12 @@ def test_one_whose_process_was_killed_before_it_took_the_run_over(
     if owner == "another":
         after = store.client.get_run(run.info.run_id)
         assert (after.data.tags, after.info.status) == (before, keys.FINISHED)
+
+
+def test_a_journal_that_lost_its_records_keeps_its_files(root: Path) -> None:
+    (root / f"j-{ID}" / "artifacts").mkdir(parents=True)
+    sync()
+    assert [path.name for path in root.iterdir()] == [f"j-{ID}"]
 
 
 def test_one_that_is_just_being_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
