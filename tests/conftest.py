@@ -9,6 +9,7 @@ import gc
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from fm_mlflow.process.file_lock import FileLock
 from fm_mlflow.training import user_source
 from fm_mlflow.training.read_back import ReadBack
 from fm_mlflow.training.user_source import UserSource
+from tests.selection import is_fast
 
 pytest_plugins = ["tests.selection"]
 
@@ -72,6 +74,15 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Let processes start as copies of this one, where the test files have imported MLflow."""
+    if session.testscollected and "mlflow" in sys.modules:
+        from tests import forked
+
+        forked.prepare()
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the user's own MLflow reaches a test, and no test reaches it."""
@@ -88,6 +99,18 @@ def _own_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     Real processes do it: `training/test_read_back.py` and the tests of the command line.
     """
     monkeypatch.setattr(ReadBack, "_start", lambda _self: None)
+
+
+@pytest.fixture(autouse=True)
+def _plots_are_coarse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save trainings in this process half a second each for plots that the test does not look at.
+
+    Those of `finished`, of processes and of `report/test_plots.py` are as they are for users.
+    """
+    plots = sys.modules.get("fm_mlflow.report.plots")
+    if plots is not None and not is_fast(request.path):
+        monkeypatch.setattr(plots, "_DPI", 50)
+        monkeypatch.setattr(plots, "lay_out", lambda figure: figure.set_layout_engine(None))
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +171,14 @@ def server(store_template: Path, shared_folder: Path) -> Store:
 
     with FileLock(shared_folder / "server.lock"):
         return tracking_server(store_template, shared_folder)
+
+
+@pytest.fixture
+def copied_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the Python programs that this process starts begin as copies, with all imported."""
+    from tests import forked
+
+    monkeypatch.setattr(subprocess, "Popen", forked.Popen)
 
 
 @pytest.fixture(scope="session")
