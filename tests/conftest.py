@@ -191,8 +191,7 @@ def finished(request: pytest.FixtureRequest, store_template: Path, shared_folder
     """A training of each built-in model, in a SQLite store, one for all workers."""
     from tests.trained import finished_training
 
-    with FileLock(shared_folder / f"{request.param}.lock"):
-        return finished_training(request.param, store_template, shared_folder / request.param)
+    return finished_training(request.param, store_template, shared_folder)
 
 
 @pytest.fixture

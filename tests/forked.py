@@ -336,10 +336,7 @@ def _run(request: _Request) -> int | None:
         if done.code is not None and not isinstance(done.code, int):
             sys.stderr.write(f"{done.code}\n")
         return done.code if isinstance(done.code, int) else int(done.code is not None)
-    except KeyboardInterrupt:
-        traceback.print_exc()
-        return None
-    except BaseException:
-        traceback.print_exc()
-        return 1
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return None if isinstance(error, KeyboardInterrupt) else 1
     return 0

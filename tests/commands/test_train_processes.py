@@ -205,7 +205,7 @@ def test_bad_input_fails_the_run_that_mlflow_made(store: Store, project: Path) -
     settings = ("dataset=digits", "momentum=0.9")
     done = run_by_mlflow(store, project, *settings, entry_point="benchmark")
     assert done.returncode != 0
-    says = "--momentum: received '--momentum', accepted: one of the options --model"
+    says = "--momentum: received '--momentum', accepted: one of the options --seeds"
     assert f"fm-mlflow: {says}" in done.stderr
     run = store.only_run()
     assert run.info.status == "FAILED"
