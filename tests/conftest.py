@@ -25,7 +25,6 @@ from fm_mlflow.process.file_lock import FileLock
 from fm_mlflow.training import user_source
 from fm_mlflow.training.read_back import ReadBack
 from fm_mlflow.training.user_source import UserSource
-from tests.selection import is_fast
 
 pytest_plugins = ["tests.selection"]
 
@@ -99,18 +98,6 @@ def _own_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     Real processes do it: `training/test_read_back.py` and the tests of the command line.
     """
     monkeypatch.setattr(ReadBack, "_start", lambda _self: None)
-
-
-@pytest.fixture(autouse=True)
-def _plots_are_coarse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save trainings in this process half a second each for plots that the test does not look at.
-
-    Those of `finished`, of processes and of `report/test_plots.py` are as they are for users.
-    """
-    plots = sys.modules.get("fm_mlflow.report.plots")
-    if plots is not None and not is_fast(request.path):
-        monkeypatch.setattr(plots, "_DPI", 50)
-        monkeypatch.setattr(plots, "lay_out", lambda figure: figure.set_layout_engine(None))
 
 
 @pytest.fixture(autouse=True)
