@@ -14,6 +14,8 @@ import pytest
 
 from tests import forked
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere none are copied")
+
 PROGRAM = """
 import json, os, signal, subprocess, sys
 text = sys.stdin.read()
