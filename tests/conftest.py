@@ -25,6 +25,7 @@ from fm_mlflow.process.file_lock import FileLock
 from fm_mlflow.training import user_source
 from fm_mlflow.training.read_back import ReadBack
 from fm_mlflow.training.user_source import UserSource
+from tests.selection import is_fast, only_fast
 
 pytest_plugins = ["tests.selection"]
 
@@ -73,12 +74,15 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Let processes start as copies of this one, where the test files have imported MLflow."""
-    if session.testscollected and "mlflow" in sys.modules:
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let processes start as copies of this one, with the libraries, before any test file is."""
+    config = session.config
+    starts_workers = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    places = (Path(each.partition("::")[0]).absolute() for each in config.args)
+    if not (only_fast(config) or starts_workers or all(map(is_fast, places))):
         from tests import forked
 
+        forked.import_libraries()
         forked.prepare()
 
 

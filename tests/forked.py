@@ -1,11 +1,12 @@
 """Real processes that start as copies of the tests' own, which has imported the libraries.
 
 A process that imports TensorFlow and MLflow takes seconds before it does anything. The copies are
-made by a process that was forked where pytest has imported all test files and has run none; it has
-no other threads. A copy is as a process that was executed: it is a child of whoever started it, has
-its own pid, session, arguments, environment, working folder and streams, runs its program as
-`__main__`, hears signals and ends as Python does, and starts its own Python programs in the same
-way. But modules are imported already, and `/proc` shows the command line of the tests.
+made by a process that was forked where pytest had imported the libraries and no test file: some of
+these have TensorFlow do something, which starts threads. A copy is as a process that was executed:
+it is a child of whoever started it, has its own pid, session, arguments, environment, working
+folder and streams, runs its program as `__main__`, hears signals and ends as Python does, and
+starts its own Python programs in the same way. But modules are imported already, and `/proc` shows
+the command line of the tests.
 
 What the start of a command involves - imports, and what the environment tells a library when it is
 imported - is tested with processes that are executed: `subprocess.Popen`.
@@ -17,6 +18,7 @@ import atexit
 import faulthandler
 import fcntl
 import gc
+import importlib
 import inspect
 import logging
 import os
@@ -48,6 +50,16 @@ _HONOURED = {"PYTHONPATH", "PYTHONUNBUFFERED"}
 _OF_COMMANDS = {"KERAS_BACKEND": "tensorflow", **quiet.THREADS}
 """What a command sets itself, before TensorFlow does anything."""
 
+_LIBRARIES = (
+    "keras",
+    "matplotlib.figure",
+    "mlflow.tensorflow",
+    "sklearn.datasets",
+    "tensorflow",
+    "fm_mlflow.tracking.registry",
+    "fm_mlflow.tracking.run",
+)
+
 _SIZE = struct.Struct("!I")
 _MOST_DESCRIPTORS = 16
 _HIGH = 500
@@ -77,11 +89,24 @@ class _Request:
     descriptors: tuple[int, ...]
 
 
+def import_libraries() -> None:
+    """Import what nearly all processes of the tests need."""
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+
+
 def prepare() -> None:
-    """Make the process that makes copies of this one; TensorFlow must not have done anything."""
+    """Make the process that makes copies of this one.
+
+    Raises:
+        RuntimeError: TensorFlow has threads already, which copies would wait for in vain.
+    """
     global _maker
     if sys.platform != "linux":
         return
+    threads = [each.read_text() for each in Path("/proc/self/task").glob("*/comm")]
+    if any(name.startswith("tf_") for name in threads):
+        raise RuntimeError("TensorFlow has done something: no copies can be made any more")
     adopt_orphans()
     ours, theirs = (_moved(end) for end in socket.socketpair())
     if _fork():
