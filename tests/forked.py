@@ -15,34 +15,28 @@ imported - is tested with processes that are executed: `subprocess.Popen`.
 from __future__ import annotations
 
 import atexit
-import faulthandler
 import fcntl
-import gc
 import importlib
 import inspect
-import logging
 import os
 import pickle
-import runpy
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
-import types
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fm_mlflow.process import quiet
 from fm_mlflow.process.linux import adopt_orphans, end_with_parent
 from tests.processes import PROJECT
+from tests.program import Program, be_new, run as run_program, search_path
 
 _READ_AT_IMPORT = ("CUDA_", "KERAS_", "LD_", "OMP_", "PYTHON", "TF_", "XLA_")
 """Variables that libraries read once: where they differ, a copy is not what is executed."""
@@ -68,25 +62,6 @@ _HIGH = 500
 _maker: socket.socket | None = None
 """Where this process asks for copies of itself as it was; None where it cannot."""
 _lock = threading.Lock()
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A program to be, and where.
-
-    Attributes:
-        kind: -m, -c, or empty: `program` is a module, code, or a file.
-        arguments: What `sys.argv` is to be, the first left out.
-        descriptors: Numbers that the process inherits; the first three are its streams.
-    """
-
-    kind: str
-    program: str
-    arguments: tuple[str, ...]
-    folder: str
-    environment: dict[str, str]
-    has_session: bool
-    descriptors: tuple[int, ...]
 
 
 def import_libraries() -> None:
@@ -183,7 +158,7 @@ def run(
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def _request(given: Mapping[str, Any]) -> _Request | None:
+def _request(given: Mapping[str, Any]) -> Program | None:
     """Return what a process is to be; None where it has to be executed."""
     command = given["args"]
     environment = dict(os.environ if given["env"] is None else given["env"])
@@ -202,7 +177,7 @@ def _request(given: Mapping[str, Any]) -> _Request | None:
     kind, program, *arguments = ["", *command[1:]] if command[1][0] != "-" else command[1:]
     if kind not in ("", "-m", "-c"):
         return None
-    return _Request(
+    return Program(
         kind,
         program,
         tuple(map(os.fspath, arguments)),
@@ -253,13 +228,13 @@ def _read(channel: socket.socket, size: int) -> bytes:
     return data
 
 
-def _make_copies(channel: socket.socket) -> tuple[_Request, list[int]]:
+def _make_copies(channel: socket.socket) -> tuple[Program, list[int]]:
     """Make copies for the process at the other end until it ends; returns in each copy."""
     while True:
         head, inherited, _, _ = socket.recv_fds(channel, _SIZE.size, _MOST_DESCRIPTORS)
         if not head:
             os._exit(0)
-        request: _Request = pickle.loads(_read(channel, *_SIZE.unpack(head)))
+        request: Program = pickle.loads(_read(channel, *_SIZE.unpack(head)))
         reader, writer = os.pipe()
         if not (between := _fork()):
             # The copy's own parent ends at once, so that our parent, which adopts orphans, gets it.
@@ -278,7 +253,7 @@ def _make_copies(channel: socket.socket) -> tuple[_Request, list[int]]:
             os.close(end)
 
 
-def _be(request: _Request, inherited: list[int]) -> NoReturn:
+def _be(request: Program, inherited: list[int]) -> NoReturn:
     """Be the process that was asked for."""
     if request.has_session:
         os.setsid()
@@ -296,11 +271,11 @@ def _be(request: _Request, inherited: list[int]) -> NoReturn:
     for number, each in zip(request.descriptors, high, strict=True):
         os.dup2(each, number)
         os.close(each)
-    _be_new()
-    sys.path[:] = _search_path(request)
+    be_new()
+    sys.path[:] = search_path(request)
     sys.argv[:] = [request.kind if request.kind == "-c" else request.program, *request.arguments]
     try:
-        code = _run(request)
+        code = run_program(request)
         threading._shutdown()  # type: ignore[attr-defined]  # as Python ends
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
@@ -312,56 +287,3 @@ def _be(request: _Request, inherited: list[int]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     os._exit(code or 0)
-
-
-def _be_new() -> None:
-    """Undo what the tests have set for themselves."""
-    faulthandler.disable()
-    gc.enable()
-    gc.set_threshold(700, 10, 10)
-    signal.set_wakeup_fd(-1)
-    for signum in signal.valid_signals():
-        if callable(signal.getsignal(signum)):
-            signal.signal(signum, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-        warnings.simplefilter("ignore", category)  # as Python begins
-    for handler in list(logging.root.handlers):
-        if type(handler).__module__.startswith("_pytest"):
-            logging.root.removeHandler(handler)
-    tempfile.tempdir = None  # it is where the environment says
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed()
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        errors = "backslashreplace" if number == 2 else "strict"
-        stream = os.fdopen(number, "w" if number else "r", errors=errors, closefd=False)
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-
-
-def _search_path(request: _Request) -> list[str]:
-    """Return where Python looks for modules: the tests' own places are not among them."""
-    first = os.path.dirname(request.program) if not request.kind else request.folder
-    given = request.environment.get("PYTHONPATH", "").split(os.pathsep)
-    installed = (sys.prefix, sys.base_prefix)
-    return [first, *filter(None, given), *(p for p in sys.path if p.startswith(installed))]
-
-
-def _run(request: _Request) -> int | None:
-    """Run a program as Python does; return its exit code, None where SIGINT ended it."""
-    try:
-        if request.kind == "-m":
-            runpy.run_module(request.program, run_name="__main__", alter_sys=True)
-        elif request.kind == "-c":
-            main = sys.modules["__main__"] = types.ModuleType("__main__")
-            exec(request.program, main.__dict__)
-        else:
-            runpy.run_path(request.program, run_name="__main__")
-    except SystemExit as done:
-        if done.code is not None and not isinstance(done.code, int):
-            sys.stderr.write(f"{done.code}\n")
-        return done.code if isinstance(done.code, int) else int(done.code is not None)
-    except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-        return None if isinstance(error, KeyboardInterrupt) else 1
-    return 0
