@@ -65,9 +65,16 @@ _lock = threading.Lock()
 
 
 def import_libraries() -> None:
-    """Import what nearly all processes of the tests need."""
-    for name in _LIBRARIES:
-        importlib.import_module(name)
+    """Import what nearly all processes of the tests need, without TensorFlow's lines on stderr."""
+    visible = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2)
+        for name in _LIBRARIES:
+            importlib.import_module(name)
+    finally:
+        os.dup2(visible, 2)
+        os.close(visible)
 
 
 def prepare() -> None:
