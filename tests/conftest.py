@@ -9,6 +9,7 @@ import gc
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from fm_mlflow.process.file_lock import FileLock
 from fm_mlflow.training import user_source
 from fm_mlflow.training.read_back import ReadBack
 from fm_mlflow.training.user_source import UserSource
+from tests.selection import is_fast, only_fast
 
 pytest_plugins = ["tests.selection"]
 
@@ -74,6 +76,18 @@ def pytest_unconfigure() -> None:
 def pytest_collection_finish() -> None:
     """Have the garbage collector leave alone what the test files have imported."""
     gc.freeze()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let processes start as copies of this one, with the libraries, before any test file is."""
+    config = session.config
+    starts_workers = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    places = (Path(each.partition("::")[0]).absolute() for each in config.args)
+    if not (only_fast(config) or starts_workers or all(map(is_fast, places))):
+        from tests import forked
+
+        forked.import_libraries()
+        forked.prepare()
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +169,14 @@ def server(store_template: Path, shared_folder: Path) -> Store:
         return tracking_server(store_template, shared_folder)
 
 
+@pytest.fixture
+def copied_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the Python programs that this process starts begin as copies, with all imported."""
+    from tests import forked
+
+    monkeypatch.setattr(subprocess, "Popen", forked.Popen)
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return load_dataset("digits")
@@ -165,8 +187,7 @@ def finished(request: pytest.FixtureRequest, store_template: Path, shared_folder
     """A training of each built-in model, in a SQLite store, one for all workers."""
     from tests.trained import finished_training
 
-    with FileLock(shared_folder / f"{request.param}.lock"):
-        return finished_training(request.param, store_template, shared_folder / request.param)
+    return finished_training(request.param, store_template, shared_folder)
 
 
 @pytest.fixture

@@ -15,7 +15,19 @@ from pathlib import Path
 import mlflow
 from mlflow.tracking import MlflowClient
 
+from tests import forked
 from tests.processes import START_SECONDS, free_port, wait_until_it_answers
+
+SERVER = """
+import os, runpy, signal, threading
+def end_with_the_tests():
+    with open("alive") as pipe:
+        pipe.read()
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=end_with_the_tests, daemon=True).start()
+runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
+"""
+"""By SIGKILL, to the whole group: a server ends slowly, and nothing of it is to last."""
 
 NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """For servers: their queues of language-model jobs would be seven processes more."""
@@ -99,16 +111,14 @@ def tracking_server(template: Path, folder: Path) -> Store:
         # Artifacts through the server, as a team's clients see them.
         connection.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'")
     port = free_port()
-    # By SIGKILL, to the whole group: it ends slowly, and nothing of it is to last.
     command = [
-        *("sh", "-c", '(cat alive; kill -9 -$$) & exec "$@"', "sh"),
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *(sys.executable, "-c", SERVER, "server", "--host", "127.0.0.1", "--port", str(port)),
         *("--backend-store-uri", backend.uri, "--workers", "1"),
         *("--artifacts-destination", str(folder / "artifacts")),
     ]
     log = folder / "server.log"
     with log.open("w") as output:
-        process = subprocess.Popen(
+        process = forked.Popen(
             command,
             cwd=folder,
             env={**os.environ, **NO_JOBS},
@@ -126,12 +136,9 @@ def fm_mlflow(
     *arguments: str, store: Store, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end in a process of its own."""
-    return subprocess.run(
+    return forked.run(
         [sys.executable, "-m", "fm_mlflow", *arguments],
         cwd=cwd or store.folder,
         env=store.environment(**environment),
-        capture_output=True,
-        text=True,
         timeout=START_SECONDS * 2,
-        check=False,
     )

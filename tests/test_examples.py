@@ -81,6 +81,7 @@ def test_the_regression_is_compared_over_its_seeds(
     assert core == {2 * 2 * 10 * width + 3 * 2 * width for width in (8, 64)}
 
 
+@pytest.mark.usefixtures("copied_processes")
 def test_the_notebook_runs_from_top_to_bottom(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

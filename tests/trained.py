@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 
 from fm_mlflow import TrainResult, train
+from fm_mlflow.process.file_lock import FileLock
 from tests.quick_costs import less_time
 from tests.stores import Store, active_store, make_store
 
@@ -40,15 +41,16 @@ class Finished:
             return dict(file)
 
 
-def finished_training(model: str, template: Path, folder: Path) -> Finished:
-    """Return the measured training of a folder; the first call trains it."""
-    kept = folder / "finished.pickle"
-    if kept.exists():
-        found: Finished = pickle.loads(kept.read_bytes())
-        return found
-    folder.mkdir(exist_ok=True)
-    store = make_store(template, folder)
-    with active_store(store), less_time():
-        done = Finished(store, train(model, **MEASURED))
-    kept.write_bytes(pickle.dumps(done))
-    return done
+def finished_training(model: str, template: Path, shared: Path) -> Finished:
+    """Return the measured training of a model; the first call of all workers trains it."""
+    folder, kept = shared / model, shared / f"{model}.pickle"
+    with FileLock(shared / f"{model}.lock"):
+        if kept.exists():
+            found: Finished = pickle.loads(kept.read_bytes())
+            return found
+        folder.mkdir()
+        store = make_store(template, folder)
+        with active_store(store), less_time():
+            done = Finished(store, train(model, **MEASURED))
+        kept.write_bytes(pickle.dumps(done))
+        return done

@@ -23,7 +23,7 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 # Read once, when TensorFlow starts. oneDNN's convolutions on few cores: let the thread that calls
 # an operation work on it too, instead of waking another and waiting for it, and keep the generated
 # code instead of making it each step.
-_THREADS = {
+THREADS = {
     "TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD": "1",
     "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "0",
     OWN_THREADS: "1",
@@ -55,7 +55,7 @@ def import_tensorflow() -> None:
     # Keras reads it once; nothing else here works with another backend.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if "tensorflow" not in sys.modules:
-        for name, value in _THREADS.items():
+        for name, value in THREADS.items():
             os.environ.setdefault(name, value)
     is_quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"
     with (

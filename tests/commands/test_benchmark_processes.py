@@ -1,4 +1,4 @@
-"""Benchmarks as their users meet them: real trainings, real signals, real `mlflow run`."""
+"""Benchmarks as their users meet them: real trainings, real signals."""
 
 from __future__ import annotations
 
@@ -14,12 +14,9 @@ import mlflow
 import psutil
 import pytest
 
-from tests.commands.test_train_processes import (
-    project as project,  # a fixture
-    run_by_mlflow,
-)
+from tests import forked
 from tests.processes import command_in_this_process, wait_for
-from tests.stores import Store
+from tests.stores import Store, fm_mlflow
 
 MODELS = """
 import os, pathlib, signal, keras
@@ -39,22 +36,24 @@ def by_name(store: Store) -> dict[str, list[mlflow.entities.Run]]:
     return runs
 
 
-def test_a_killed_training_is_done_again(store: Store, project: Path) -> None:
+@pytest.mark.usefixtures("copied_processes")
+def test_a_killed_training_is_done_again(store: Store) -> None:
     (store.folder / "tiny.py").write_text(MODELS)
     (store.folder / "no-memory").touch()
     output = store.folder / "out"
-    done = run_by_mlflow(
-        store,
-        project,
-        f"models=mlp,{store.folder}/tiny.py:fragile",
-        *("seeds=1", "jobs=2", "dataset=digits", "epochs=1", "measure=none", f"output={output}"),
-        entry_point="benchmark",
+    # In the run that `mlflow run` has opened: tests/commands/test_train_processes.py.
+    inherited = store.client.create_run("0").info.run_id
+    done = fm_mlflow(
+        *("benchmark", "--models", f"mlp,{store.folder}/tiny.py:fragile", "--seeds", "1"),
+        *("--jobs", "2", "--dataset", "digits", "--epochs", "1", "--measure", "none"),
+        *("--output", str(output)),
+        store=store,
+        MLFLOW_RUN_ID=inherited,
     )
-    assert done.returncode != 0
+    assert done.returncode == 1
     runs = by_name(store)
     (parent,) = runs["benchmark of mlp, tiny.py:fragile, 1 seed"]
-    assert parent.info.status == "FAILED"
-    assert parent.data.tags["mlflow.project.entryPoint"] == "benchmark"
+    assert (parent.info.run_id, parent.info.status) == (inherited, "FAILED")
     (built,) = runs["mlp, 1 epoch, seed 0"]
     assert built.info.status == "FINISHED"
     assert built.data.tags["fm_mlflow.jobs"] == "2"
@@ -93,7 +92,7 @@ def endless(store: Store) -> Iterator[tuple[subprocess.Popen[str], list[psutil.P
     arguments = ["benchmark", "--models", "mlp", "--seeds", "1", "--dataset", "digits"]
     log = store.folder / "log"
     with log.open("w") as output:
-        process = subprocess.Popen(
+        process = forked.Popen(
             [sys.executable, "-m", "fm_mlflow", *arguments, "--epochs", "100000"],
             cwd=store.folder,
             env=store.environment(),

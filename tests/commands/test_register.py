@@ -33,7 +33,7 @@ from tests.data.test_dataset import small_files, write
 from tests.processes import command_in_this_process, is_running
 from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.stores import Store, active_store, copy_store, make_store
-from tests.trained import DIGITS
+from tests.trained import DIGITS, finished_training
 from tests.verified import (
     in_this_process as in_this_process,  # a fixture
     run_in_this_process,
@@ -86,12 +86,9 @@ def two_runs(
 
 
 @pytest.fixture(scope="module")
-def one_run(
-    store_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Store, TrainResult]:
-    store = make_store(store_template, tmp_path_factory.mktemp("one"))
-    with active_store(store):
-        return store, train("mlp", **SHORT)
+def one_run(store_template: Path, shared_folder: Path) -> tuple[Store, TrainResult]:
+    done = finished_training("mlp", store_template, shared_folder)
+    return done.store, done.result
 
 
 @pytest.fixture

@@ -157,8 +157,8 @@ def test_killed_and_resumed_from_its_journal(
 ) -> None:
     log = store.folder / "log"
     died = forked.start(train_until_killed, environment=store.environment(), output=log)
-    died.join(START_SECONDS)
-    assert died.exitcode == -signal.SIGKILL, log.read_text()
+    died.wait(START_SECONDS)
+    assert died.returncode == -signal.SIGKILL, log.read_text()
     assert store.only_run().info.status == "RUNNING"
     result = resume(store.only_run().info.run_id, model=build)
     assert outcome(store, result) == whole

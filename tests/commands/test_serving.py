@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from fm_mlflow import InputError, predict, train
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import DataError
 from fm_mlflow.listeners import ProgressListener
+from tests import forked
 from tests.processes import command_in_this_process, free_port, wait_until_it_answers
 from tests.stores import Store, active_store, fm_mlflow
 from tests.trained import DIGITS
@@ -110,7 +110,7 @@ def test_served_over_http_and_by_mlflow_models_predict(
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     log = tmp_path / "log"
     with log.open("w") as output:
-        served = subprocess.Popen(
+        served = forked.Popen(
             [
                 *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", CHAMPION),
                 *("--env-manager", "local", "--port", str(port), "--workers", "1"),

@@ -19,6 +19,7 @@ from mlflow.entities import Run
 
 from fm_mlflow import FmMlflowError, InputError, SweepResult, compare, keys, sweep
 from fm_mlflow.jobs.executors import Job, JobEnd
+from tests import forked
 from tests.cluster import Cluster
 from tests.inline import InlineExecutor
 from tests.processes import PROJECT, wait_for
@@ -201,7 +202,7 @@ def test_a_killed_sweep_continues_with_the_same_proposals(
     store: Store, store_template: Path, tmp_path: Path
 ) -> None:
     settings = {**SETTINGS, "trials": 6, "finalists": 0}
-    process = subprocess.Popen(
+    process = forked.Popen(
         [sys.executable, "-c", SIMULATED, json.dumps(settings)],
         env=store.environment(PYTHONPATH=str(PROJECT)),
         stdout=subprocess.DEVNULL,

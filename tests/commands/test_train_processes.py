@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import forked
 from tests.processes import PROJECT, command_in_this_process, wait_for
-from tests.stores import Store, fm_mlflow
+from tests.stores import Store
 
 LONG = ["train", "--dataset", "digits", "--epochs", "100000"]
 
@@ -32,10 +33,15 @@ def build():
 
 def test_json_is_all_of_stdout(store: Store) -> None:
     (store.folder / "prints.py").write_text(PRINTS)
-    done = fm_mlflow(
-        *("train", "--dataset", "digits", "--epochs", "1", "--json", "--model", "prints.py:build"),
-        *("--measure", "flops"),  # keras-flops prints
-        store=store,
+    options = ["--dataset", "digits", "--epochs", "1", "--json", "--model", "prints.py:build"]
+    done = subprocess.run(
+        # keras-flops prints
+        [sys.executable, "-m", "fm_mlflow", "train", *options, "--measure", "flops"],
+        cwd=store.folder,
+        env=store.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -76,7 +82,7 @@ def training(store: Store, *command: str, **environment: str) -> Iterator[subpro
     """A training process that has finished its first epoch."""
     log = store.folder / "log"
     with log.open("w") as output:
-        process = subprocess.Popen(
+        process = forked.Popen(
             command or [sys.executable, "-m", "fm_mlflow", *LONG],
             cwd=store.folder,
             env=store.environment(**environment),
@@ -170,14 +176,7 @@ def run_by_mlflow(
 ) -> subprocess.CompletedProcess[str]:
     """Run an entry point by `mlflow run` to its end."""
     command, path = mlflow_run(project, *parameters, entry_point=entry_point)
-    return subprocess.run(
-        command,
-        cwd=store.folder,
-        env=store.environment(PATH=path),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return forked.run(command, cwd=store.folder, env=store.environment(PATH=path))
 
 
 def test_mlflow_run_is_joined(store: Store, project: Path) -> None:
@@ -203,12 +202,14 @@ def test_mlflow_run_is_joined(store: Store, project: Path) -> None:
 
 
 def test_bad_input_fails_the_run_that_mlflow_made(store: Store, project: Path) -> None:
-    done = run_by_mlflow(store, project, "dataset=digits", "momentum=0.9")
+    settings = ("dataset=digits", "momentum=0.9")
+    done = run_by_mlflow(store, project, *settings, entry_point="benchmark")
     assert done.returncode != 0
-    says = "--momentum: received '--momentum', accepted: one of the options --model"
+    says = "--momentum: received '--momentum', accepted: one of the options --seeds"
     assert f"fm-mlflow: {says}" in done.stderr
     run = store.only_run()
     assert run.info.status == "FAILED"
+    assert run.data.tags["mlflow.project.entryPoint"] == "benchmark"
     assert run.data.tags["fm_mlflow.error"].startswith(says)
 
 

@@ -241,8 +241,8 @@ def test_of_two_promotions_at_once_one_wins(
             for own, output in zip(models, outputs, strict=True)
         ]
         for process, output in zip(processes, outputs, strict=True):
-            process.join(START_SECONDS)
-            assert process.exitcode == 0, output.read_text()
+            process.wait(START_SECONDS)
+            assert process.returncode == 0, output.read_text()
         for both in zip(*models, strict=True):
             assert sum((tmp_path / f"{uri[8:]}.won").exists() for uri in both) == 1
         registry = Registry(NAME)

@@ -22,6 +22,7 @@ from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training import read_back, stranger
 from fm_mlflow.training.models import BuiltModel, build_model
 from fm_mlflow.training.read_back import ReadBack
+from tests import forked
 from tests.processes import PROJECT, wait_for
 from tests.stores import Store
 from tests.trained import DIGITS
@@ -42,7 +43,7 @@ class Charged(layers.Layer):
     def __init__(self, **settings):
         super().__init__(**settings)
         # What no reader of the source finds among its imports.
-        importlib.import_module("pytest")
+        importlib.import_module("moto")
 
     def call(self, inputs):
         return inputs
@@ -144,7 +145,7 @@ def test_a_copy_of_a_command_is_a_stranger_too(store: Store, models: Path) -> No
     command = [sys.executable, "-m", "fm_mlflow", "train", "--model", f"{models}:charged"]
     done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    cause = "'pytest': neither logged with the model nor required by it"
+    cause = "'moto': neither logged with the model nor required by it"
     assert cause in done.stderr.splitlines()[-1]
     run = store.only_run()
     assert cause in run.data.tags["fm_mlflow.error"]
@@ -172,7 +173,7 @@ for line in sys.stdin:
 @pytest.fixture
 def _one_stranger_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have one process load the models of a test, because each would import TensorFlow."""
-    with subprocess.Popen(
+    with forked.Popen(
         [sys.executable, "-c", STRANGER],
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         cwd=tmp_path,
@@ -183,19 +184,23 @@ def _one_stranger_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
         def ask(_program: str, arguments: list[str], *_: object) -> bytes:
             wait_for(Path(arguments[0]).exists, "the model")
-            process.stdin.write(f"{arguments[0]}\n".encode())  # type: ignore[union-attr]
-            process.stdin.flush()  # type: ignore[union-attr]
-            return process.stdout.readline()  # type: ignore[union-attr]
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(f"{arguments[0]}\n".encode())
+            process.stdin.flush()
+            answer: bytes = process.stdout.readline()
+            return answer
 
         monkeypatch.setattr(read_back, "run_confined", ask)
         yield
-        process.stdin.close()  # type: ignore[union-attr]
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 @pytest.mark.usefixtures("_one_stranger_for_all")
 def test_strangers_have_what_is_logged_and_nothing_else(digits: Dataset, models: Path) -> None:
     assert verdict(models, "fine", digits) == ""
-    assert "'pytest': neither logged with the model" in verdict(models, "charged", digits)
+    assert "'moto': neither logged with the model" in verdict(models, "charged", digits)
     assert "it gives other outputs than here: weights or set" in verdict(
         models, "forgetful", digits
     )

@@ -373,9 +373,9 @@ def test_many_at_once_on_a_store_that_does_not_exist_yet(
     wait_for(lambda: len(list(tmp_path.glob("*.ready"))) == 3, "the processes")
     (tmp_path / "go").touch()
     for process in processes:
-        process.join(START_SECONDS)
+        process.wait(START_SECONDS)
     said = [output.read_text() for output in outputs]
-    assert [process.exitcode for process in processes] == [0, 0, 0], said
+    assert [process.returncode for process in processes] == [0, 0, 0], said
     if is_new:
         assert sum("Creating initial MLflow database" in each for each in said) == 1
     experiment = store.client.get_experiment_by_name(environment["MLFLOW_EXPERIMENT_NAME"])
@@ -451,8 +451,8 @@ class TestReconcile:
         died = forked.start(
             die, signum, environment=store.environment(), output=store.folder / "log"
         )
-        died.join(START_SECONDS)
-        assert died.exitcode == -signum
+        died.wait(START_SECONDS)
+        assert died.returncode == -signum
         ended = time.time() * 1000
         time.sleep(0.2)
         assert store.only_run().info.status == "RUNNING"
@@ -477,8 +477,8 @@ class TestReconcile:
         died = forked.start(
             take_memory, little_memory, environment=store.environment(), output=store.folder / "log"
         )
-        died.join(START_SECONDS)
-        assert died.exitcode == -signal.SIGKILL
+        died.wait(START_SECONDS)
+        assert died.returncode == -signal.SIGKILL
         (done,) = reconcile().delivered
         assert done.pending == ""
         reason = self.reason(store, store.only_run().info.run_id)
