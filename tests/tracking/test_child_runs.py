@@ -20,8 +20,8 @@ def open_and_die() -> None:
 def test_one_whose_process_is_killed_before_it_is_joined_is_closed(store: Store) -> None:
     log = store.folder / "log"
     died = forked.start(open_and_die, environment=store.environment(), output=log)
-    died.join(START_SECONDS)
-    assert died.exitcode == -signal.SIGKILL, log.read_text()
+    died.wait(START_SECONDS)
+    assert died.returncode == -signal.SIGKILL, log.read_text()
     assert store.only_run().info.status == "RUNNING"
     (closed,) = reconcile().closed
     run = store.only_run()
