@@ -57,9 +57,11 @@ if TYPE_CHECKING:
     from fm_mlflow.scripts.cost_callback import CostCallback as CostCallback
     from fm_mlflow.settings.config import (
         BenchmarkConfig as BenchmarkConfig,
+        TrainConfig as TrainConfig,
+    )
+    from fm_mlflow.settings.registered import (
         PredictConfig as PredictConfig,
         RegisterConfig as RegisterConfig,
-        TrainConfig as TrainConfig,
     )
     from fm_mlflow.settings.selection import CompareConfig as CompareConfig
     from fm_mlflow.settings.space import Each as Each, Float as Float, Int as Int, OneOf as OneOf
@@ -69,7 +71,8 @@ __version__ = "0.1.0"
 
 # Where the public names live; imported on first use, so that `import fm_mlflow` costs nothing.
 _NAMES = {
-    "settings.config": "BenchmarkConfig PredictConfig RegisterConfig TrainConfig",
+    "settings.config": "BenchmarkConfig TrainConfig",
+    "settings.registered": "PredictConfig RegisterConfig",
     "errors": "ComparisonError DataError FmMlflowError InputError Interrupted ModelError "
     "TrackingError TrainingError",
     "results.benchmark": "BenchmarkError BenchmarkResult BenchmarkTraining",

@@ -70,11 +70,7 @@ DESIGN = _tag(
     "JSON",
     "of `benchmark --seeds auto`, on its run and its trainings: models, max_seeds, margin, alpha",
 )
-DESIGN_MODEL = _tag(
-    "fm_mlflow.design_model",
-    "text",
-    "which of the design's models a training is of, with its arguments and settings",
-)
+DESIGN_MODEL = _tag("fm_mlflow.design_model", "text", "which of the design's models it is")
 COMPARED_GROUPS = _tag(
     "fm_mlflow.compared_groups",
     "digest:count",

@@ -23,13 +23,12 @@ from fm_mlflow.cli import cli
 from fm_mlflow.settings.base import Settings, parse
 from fm_mlflow.settings.config import (
     BenchmarkConfig,
-    PredictConfig,
     ReconcileConfig,
-    RegisterConfig,
     ResumeConfig,
     SyncConfig,
     TrainConfig,
 )
+from fm_mlflow.settings.registered import PredictConfig, RegisterConfig
 from fm_mlflow.settings.selection import CompareConfig
 from fm_mlflow.settings.sweep import SweepConfig
 from fm_mlflow.terminal.options import given_settings

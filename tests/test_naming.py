@@ -6,7 +6,8 @@ import pytest
 
 from fm_mlflow.naming import registered_model_name
 from fm_mlflow.settings.base import parse
-from fm_mlflow.settings.config import REGISTERED_MODEL, RegisterConfig, TrainConfig
+from fm_mlflow.settings.config import TrainConfig
+from fm_mlflow.settings.registered import REGISTERED_MODEL, RegisterConfig
 from tests.hostile import HOSTILE
 
 DIGEST = "09a54ac4" * 8

@@ -18,7 +18,8 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 from fm_mlflow.cli import cli
-from fm_mlflow.settings.config import BenchmarkConfig, RegisterConfig, TrainConfig
+from fm_mlflow.settings.config import BenchmarkConfig, TrainConfig
+from fm_mlflow.settings.registered import RegisterConfig
 from fm_mlflow.settings.selection import CompareConfig
 from fm_mlflow.settings.sweep import SweepConfig
 from tests.processes import PROJECT

@@ -26,7 +26,7 @@ from fm_mlflow.process.quiet import import_tensorflow
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.predict import FilePrediction, PredictResult
 from fm_mlflow.settings.base import parse
-from fm_mlflow.settings.config import PredictConfig
+from fm_mlflow.settings.registered import PredictConfig
 
 if TYPE_CHECKING:
     from fm_mlflow.tracking.load_model import LoadedModel, Predict

@@ -34,7 +34,7 @@ from fm_mlflow.results.register import (
     VersionList,
 )
 from fm_mlflow.settings.base import parse
-from fm_mlflow.settings.config import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
+from fm_mlflow.settings.registered import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.candidate import download_candidate, find_training_run, seed_runs
 from fm_mlflow.tracking.find_runs import find_runs

@@ -157,9 +157,8 @@ class Trainings:
                 self.outcomes.append(outcome_of(training, done, None))
         self._jobs = min(self._executor.jobs_per_machine, len(self._pending))
         if self._pending or not self._has_rounds:
-            slots = min(self._executor.slots, len(self._pending))
             left = [waiting.training for waiting in self._pending]
-            self._progress.planned(left, list(self.outcomes), slots)
+            self._progress.planned(left, list(self.outcomes), min(self._executor.slots, len(left)))
         try:
             while self._pending or self._running:
                 slots = self._executor.slots  # machines come and go
@@ -239,11 +238,11 @@ class Trainings:
     def _first(self, training: TrainConfig) -> Job:
         """Create the run of a training; return the job that trains it."""
         name = training_name(training.entry, training.seed)
-        tags = {keys.DESIGN_MODEL: redact(training.entry), **self._tags} if self._tags else {}
+        own = {keys.DESIGN_MODEL: redact(training.entry)} if self._has_rounds else {}
         run_id = create_child(
             *(self._run, run_name(training), training.model, self._jobs),
             f"{self._identity}/{name}",
-            tags,
+            {**self._tags, **own},
             is_repeated=self._away_since is not None,
         )
         self.run_ids.append(run_id)

@@ -11,7 +11,7 @@ from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.analysis.prose.words import difference, difference_interval, in_row
 from fm_mlflow.registration.findings import by
 from fm_mlflow.results.register import Gate
-from fm_mlflow.settings.config import RegisterConfig
+from fm_mlflow.settings.registered import RegisterConfig
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.statistics.differences import DifferenceInterval

@@ -5,14 +5,12 @@ The command line, the MLflow Project's entry points and the Python API all read 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
-from fm_mlflow import keys
 from fm_mlflow.errors import InputError
 from fm_mlflow.settings.base import Optional, Settings, parse
 from fm_mlflow.settings.dataset import ACCEPTED, located
@@ -34,7 +32,6 @@ from fm_mlflow.settings.selection import (
     OUTPUT,
     PRICE,
     SMALLER_IS_BETTER,
-    Choice,
     CostName,
     Seeds,
     check_metric,
@@ -49,17 +46,6 @@ NOT_SHAPING = ("data_dir", "measure", "flush_timeout", "checkpoint_seconds")
 LATER_DEFAULTS = {"fit_loop": "auto", "precision": "float32"}
 """Settings of later versions, as earlier runs had them: with one or without, a run is the same."""
 _MEASURE_ACCEPTED = f"any of {', '.join(MEASURED_PARTS)}, separated by commas; or none"
-
-REGISTERED_MODEL = "fashion-mnist-classifier"
-"""Name of the registered model of the default data set (`naming.registered_model_name`)."""
-
-CHAMPION = "champion"
-"""Alias of the version in use."""
-
-PREVIOUS = "previous"
-"""Alias of the version that was the champion before."""
-
-_NAME_ACCEPTED = "1 to 200 characters, none of them / : or a quotation mark"
 
 
 def measured_parts(text: str) -> frozenset[str]:
@@ -243,82 +229,6 @@ class BenchmarkConfig(Placement, Protocol, _ManyTrainings):  # fields: of the la
             for entry in self.model_names
             for seed in range(self.most_seeds if seeds is None else seeds[entry])
         ]
-
-
-class RegisterConfig(Choice):
-    """Which model to promote, and what it has to hold. Frozen; unknown names are refused."""
-
-    group: ClassVar[str] = "What it must keep, and where it goes"
-
-    run_id: str = Field(
-        "", description="Training run whose model to register; empty takes the best, as compare."
-    )
-    name: str = Field(
-        "",
-        description="Name of the registered model; empty: by the data set, as digits-classifier.",
-        json_schema_extra={"accepted": _NAME_ACCEPTED},
-    )
-    min_accuracy: Optional[float] = Field(None, ge=0, le=1, description="Lowest test accuracy.")
-    min_metric: Optional[float] = Field(
-        None, description="Lowest value of --metric; where less of it is better, the highest."
-    )
-    tolerance: float = Field(
-        0.005,
-        ge=0,
-        le=1,
-        description="How much worse than the champion it may be: in accuracy, or as a share of the "
-        "champion's value of another --metric.",
-    )
-    data_dir: str = Field("", description="Folder of the data; empty looks where the run had them.")
-    verify_timeout: float = Field(
-        600.0, gt=0, description="Seconds that running and measuring the model again may take."
-    )
-    dry_run: bool = Field(False, description="Verify and check, but change nothing.")
-    junit: str = Field(
-        "", description="JUnit file to write: a test case for each check and each gate."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> RegisterConfig:
-        if not re.fullmatch(r"""[^/:'"`]{0,200}""", self.name):
-            raise InputError("name", self.name, _NAME_ACCEPTED)
-        if self.min_accuracy is not None and self.metric != keys.TEST_ACCURACY:
-            accepted = f"nothing where {self.metric} is compared: --min-metric is for any metric"
-            raise InputError("min_accuracy", self.min_accuracy, accepted)
-        if self.min_accuracy is not None and self.min_metric is not None:
-            raise InputError("min_metric", self.min_metric, "nothing beside min_accuracy")
-        return self
-
-
-class PredictConfig(Settings):
-    """What to predict with, from and to. Frozen; unknown names are refused."""
-
-    model: str = Field(
-        f"models:/{REGISTERED_MODEL}@{CHAMPION}",
-        description="A model's URI as MLflow takes it, such as models:/digits-classifier@champion, "
-        "or the id of a training run.",
-    )
-    input: str = Field(
-        "",
-        description="A picture (.png, .jpg, .bmp, .webp) or a folder of them; an IDX file, "
-        "compressed or not, or a .npy array; other examples: .npy, .npz or .csv.",
-    )
-    output: str = Field(
-        "predictions.parquet",
-        description="File to write, .parquet or .csv; one that exists is replaced at the end.",
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> PredictConfig:
-        if not self.input:
-            raise InputError(
-                "input",
-                self.input,
-                "a picture, a folder of pictures, an IDX, .npy, .npz or .csv file",
-            )
-        if not self.output.endswith((".parquet", ".csv")):
-            raise InputError("output", self.output, "a file named .parquet or .csv")
-        return self
 
 
 class ResumeConfig(Settings):

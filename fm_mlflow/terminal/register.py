@@ -20,7 +20,7 @@ from fm_mlflow.results.register import (
     Rollback,
     VersionList,
 )
-from fm_mlflow.settings.config import CHAMPION, PREVIOUS
+from fm_mlflow.settings.registered import CHAMPION, PREVIOUS
 from fm_mlflow.terminal.lines import (
     SafeConsole,
     grid,

@@ -14,7 +14,7 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.escaping import markdown
 from fm_mlflow.process.redaction import redact_named
 from fm_mlflow.results.register import GateError, RegisteredVersion
-from fm_mlflow.settings.config import CHAMPION, PREVIOUS
+from fm_mlflow.settings.registered import CHAMPION, PREVIOUS
 from fm_mlflow.tracking.candidate import find_training_run
 from fm_mlflow.tracking.store import pages
 

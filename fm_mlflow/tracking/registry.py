@@ -21,7 +21,7 @@ from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
 from fm_mlflow.process.temporary import temporary_folder
 from fm_mlflow.results.register import RegisteredVersion
-from fm_mlflow.settings.config import CHAMPION, PREVIOUS, REGISTERED_MODEL
+from fm_mlflow.settings.registered import CHAMPION, PREVIOUS, REGISTERED_MODEL
 from fm_mlflow.tracking import registered_metric, turns
 from fm_mlflow.tracking.model_files import ModelChangedError, check_version, warn_of_no_digest
 from fm_mlflow.tracking.registered_data import (

@@ -19,7 +19,7 @@ from mlflow.server import get_app_client
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import TrackingError, TrainResult, compare, reconcile, register, train
-from fm_mlflow.settings.config import REGISTERED_MODEL as MODEL
+from fm_mlflow.settings.registered import REGISTERED_MODEL as MODEL
 from fm_mlflow.tracking.registry import Registry
 from tests.processes import PROJECT
 from tests.stores import Store, active_store

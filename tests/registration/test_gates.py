@@ -17,7 +17,7 @@ from fm_mlflow.registration.gates import (
     metric_difference,
 )
 from fm_mlflow.results.register import Gate
-from fm_mlflow.settings.config import RegisterConfig
+from fm_mlflow.settings.registered import RegisterConfig
 
 MLP = Contender(0.8705, 469_948, (), "d")
 CNN = Contender(0.8904, 1_442_332, (), "d")

@@ -6,13 +6,8 @@ import pytest
 
 from fm_mlflow.errors import InputError
 from fm_mlflow.settings.base import Settings, check_id, parse, resumed
-from fm_mlflow.settings.config import (
-    BenchmarkConfig,
-    PredictConfig,
-    RegisterConfig,
-    SyncConfig,
-    TrainConfig,
-)
+from fm_mlflow.settings.config import BenchmarkConfig, SyncConfig, TrainConfig
+from fm_mlflow.settings.registered import PredictConfig, RegisterConfig
 from fm_mlflow.settings.selection import CompareConfig
 
 
