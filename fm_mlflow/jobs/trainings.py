@@ -238,7 +238,7 @@ class Trainings:
     def _first(self, training: TrainConfig) -> Job:
         """Create the run of a training; return the job that trains it."""
         name = training_name(training.entry, training.seed)
-        own = {keys.DESIGN_MODEL: redact(training.entry)} if self._has_rounds else {}
+        own = {str(keys.DESIGN_MODEL): redact(training.entry)} if self._has_rounds else {}
         run_id = create_child(
             *(self._run, run_name(training), training.model, self._jobs),
             f"{self._identity}/{name}",
