@@ -38,7 +38,7 @@ from fm_mlflow.process.linux import adopt_orphans, end_with_parent
 from tests.processes import PROJECT
 from tests.program import Program, be_new, run as run_program, search_path
 
-_READ_AT_IMPORT = ("CUDA_", "KERAS_", "LD_", "OMP_", "PYTHON", "TF_", "XLA_")
+READ_AT_IMPORT = ("CUDA_", "KERAS_", "LD_", "OMP_", "PYTHON", "TF_", "XLA_")
 """Variables that libraries read once: where they differ, a copy is not what is executed."""
 _HONOURED = {"PYTHONPATH", "PYTHONUNBUFFERED"}
 _OF_COMMANDS = {"KERAS_BACKEND": "tensorflow", **quiet.THREADS}
@@ -200,7 +200,7 @@ def _fits(environment: Mapping[str, str]) -> bool:
     changed = {name for name, _ in environment.items() ^ os.environ.items()} - _HONOURED
     places = environment.get("PYTHONPATH", "").split(os.pathsep)
     return not any(
-        name.startswith(_READ_AT_IMPORT) and environment.get(name) != _OF_COMMANDS.get(name)
+        name.startswith(READ_AT_IMPORT) and environment.get(name) != _OF_COMMANDS.get(name)
         for name in changed
     ) and not any(Path(place, "sitecustomize.py").exists() for place in places if place)
 

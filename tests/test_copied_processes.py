@@ -33,6 +33,8 @@ sys.exit(3)
 
 
 def test_a_copy_is_as_a_process_that_is_executed(tmp_path: Path) -> None:
+    read = forked.READ_AT_IMPORT
+    read_at_import = {k: v for k, v in os.environ.items() if k.startswith(read)}
     found = {}
     for popen in (forked.Popen, subprocess.Popen):
         reader, writer = os.pipe()
@@ -43,7 +45,7 @@ def test_a_copy_is_as_a_process_that_is_executed(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             pass_fds=(writer,),
             cwd=tmp_path,
-            env={"MINE": "yes", **{k: v for k, v in os.environ.items() if k.startswith("PYTHON")}},
+            env={"MINE": "yes", **read_at_import},
             start_new_session=True,
             text=True,
         ) as process:

@@ -15,7 +15,7 @@ import pytest
 
 from fm_mlflow.process import beside
 from fm_mlflow.process.beside import Beside
-from tests.processes import PROJECT
+from tests.processes import PROJECT, is_running, wait_for
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is for Linux")
 
@@ -84,7 +84,7 @@ def test_copy_ends_with_its_command_and_not_by_ctrl_c(
     with pytest.raises(psutil.TimeoutExpired):
         copy.wait(0.2)
     command.kill()
-    copy.wait(5)
+    wait_for(lambda: not is_running(copy.pid), "the end of the copy")
 
 
 def test_what_a_killed_copy_does_not_do_is_done_here(

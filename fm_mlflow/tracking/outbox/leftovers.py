@@ -16,7 +16,7 @@ from fm_mlflow.tracking.outbox.state import STATE_FILE
 
 _SHARED_LOCK = re.compile(r"\.(run|store)-[0-9a-f]{16,32}\.lock")
 _JOURNAL = re.compile(r"j-[0-9a-f]{32}")
-_REMOVED = re.compile(rf"\.j-[0-9a-f]{{32}}{re.escape(REMOVED)}")
+_REMOVED = re.compile(rf"\.j-[A-Za-z0-9_.-]{{1,98}}{re.escape(REMOVED)}")
 _OF_NO_JOURNAL = (LOCK_FILE, STATE_FILE, ".")
 """What there may be before the first record, and after the last: no file of a run's."""
 
