@@ -178,7 +178,7 @@ def run_training(
         reading_back.give(built, dataset)
         enter(FIRST_STEP)
         with importing_store():  # while the compiler lets go of Python
-            ahead = None if callbacks else _compile_ahead(config, dataset, built)
+            ahead = None if callbacks else _compile_ahead(config, dataset, built, start)
         if energy:
             energy.phase(MODEL)  # to open the run is no training
         # A run that is extended keeps its parameters; everything else speaks of what it comes to.
@@ -271,11 +271,13 @@ def _unmeasured(phase: str) -> None:
         note_training()
 
 
-def _compile_ahead(config: TrainConfig, dataset: Dataset, built: BuiltModel) -> Ahead | None:
+def _compile_ahead(
+    config: TrainConfig, dataset: Dataset, built: BuiltModel, start: Start
+) -> Ahead | None:
     """Have the steps compiled before the run is opened; callbacks could change what they are."""
     from fm_mlflow.fitting import compile_ahead
 
-    if config.fit_loop == "keras":
+    if config.fit_loop == "keras" or start.progress.epoch >= start.until(config):
         return None
     training = built.examples(dataset.train)
     return compile_ahead(built.model, training, config.batch_size, config.seed)
@@ -319,7 +321,8 @@ def _fit(
         progress.epoch(epoch, epochs, metrics)
 
     training, validation = dataset.train, dataset.validation or dataset.test
-    with closing(Checkpointing(run, built.model, config, dataset.digest, start)) as checkpoints:
+    setting = run, built.model, config, dataset.digest, start, ahead.seconds if ahead else 0.0
+    with closing(Checkpointing(*setting)) as checkpoints:
         enter(FIRST_STEP)
         fitted = fit(
             built.model,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,7 +28,7 @@ class Beside:
     Python runs one thread of a process at a time, so that what is not to delay this process needs
     one of its own. A command's is copied at its very start, when it is small, and has nothing of a
     user's own and no library's threads. Where there is no such copy - from Python, with one core,
-    not on Linux - and where the copy has ended, this process calls the functions.
+    not on Linux, or not allowed - and where it has ended, this process calls the functions.
 
     Args:
         prepare: What the copy is to do first: to import what the functions need.
@@ -36,21 +37,26 @@ class Beside:
     def __init__(self, prepare: Callable[[], object]) -> None:
         self._prepare = prepare
         self._pool: ProcessPoolExecutor | None = None
+        self._prepared: Future[object] = Future()
+        self._copies: list[BaseProcess] = []
         self._begun: list[tuple[Future[object], Callable[[], object]]] = []
 
     def __enter__(self) -> Beside:
         """Copy the process, if it may be."""
         if is_new_command() and "mlflow" not in sys.modules and (usable_cores() or 1) > 1:
-            context = multiprocessing.get_context("fork")
-            self._pool = ProcessPoolExecutor(1, context, initializer=_begin)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._pool.submit(self._prepare)
+            try:
+                self._copy()
+            except (OSError, ImportError, NotImplementedError, RuntimeError):
+                self._kill()  # there are no semaphores here, or no further process or thread
         return self
 
     def __exit__(self, *_: object) -> None:
         """End the copy; what has not begun is not done."""
         if self._pool is not None:
+            # Python would wait for a call that has begun. A library that is being imported may
+            # have made a lock file, which nobody else would remove.
+            if self._prepared.done():
+                self._kill()
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def call(self, function: Callable[_P, object], *arguments: _P.args, **named: _P.kwargs) -> None:
@@ -82,6 +88,22 @@ class Beside:
                 future.result()
             except BrokenProcessPool:  # somebody killed the copy
                 here()
+
+    def _copy(self) -> None:
+        before = multiprocessing.active_children()
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), initializer=_begin)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._prepared = pool.submit(self._prepare)
+        finally:
+            now = multiprocessing.active_children()
+            self._copies = [each for each in now if each not in before]
+        self._pool = pool
+
+    def _kill(self) -> None:
+        for each in self._copies:
+            each.kill()
 
 
 def is_new_command() -> bool:

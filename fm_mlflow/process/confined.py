@@ -101,6 +101,8 @@ def run_confined(
     """
     if not isinstance(ready, Waiting):
         _make_folders(folder)
+    if ready is not None and ready.poll() is not None:  # somebody killed it before it was called
+        ready = None
     supervised = [str(limits.memory), str(limits.file_size), program, *arguments]
     module = "fm_mlflow.process.supervisor"
     command = [module, *supervised] if ready else [sys.executable, "-m", module, *supervised]

@@ -104,10 +104,10 @@ def _run(main: Callable[[], None], streams: Sequence[int]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
         os._exit(1)
-    run_when_called(main)
+    _run_when_called(main)
 
 
-def run_when_called(main: Callable[[], None]) -> NoReturn:
+def _run_when_called(main: Callable[[], None]) -> NoReturn:
     """Wait for arguments, working directory and environment; run with them, and end the process."""
     code = 1
     try:

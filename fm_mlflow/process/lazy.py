@@ -83,14 +83,23 @@ class _LazyLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Leave the module as it is until it is asked for something that it does not have."""
+        is_executing = False
 
         def get(name: str) -> Any:
+            nonlocal is_executing
             if name.startswith("__") and name != "__all__":
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-            with self._lock:
+            with self._lock:  # other threads wait until it is whole
+                if is_executing:
+                    raise AttributeError(f"module {module.__name__!r} has no {name!r} yet")
                 if vars(module).get("__getattr__") is get:
-                    del module.__getattr__
-                    self._loader.exec_module(module)
+                    is_executing = True
+                    try:
+                        self._loader.exec_module(module)
+                    finally:
+                        is_executing = False
+                    if vars(module).get("__getattr__") is get:  # it has none of its own
+                        del module.__getattr__
             return getattr(module, name)
 
         module.__getattr__ = get  # type: ignore[method-assign]

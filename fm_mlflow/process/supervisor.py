@@ -14,7 +14,9 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 import psutil
 
@@ -31,13 +33,14 @@ def main() -> None:
     """Run the program; exit as it does, or with 1 and the reason as the last line of stderr."""
     memory, file_size, program, *arguments = sys.argv[1:]
     if sys.platform != "win32":  # which has none of these limits
-        adopt_orphans()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by our parent, it would hide ends
-        child = os.fork()
-        if child:
-            close_to_others()
-            os._exit(_supervise(child, int(memory)))
-        _restrict(int(file_size))
+        if child := fork():
+            supervise(child, int(memory))
+        restrict(int(file_size))
+    run(program, arguments)
+
+
+def run(program: str, arguments: Sequence[str]) -> None:
+    """Be the program: a module, or the path of a file."""
     sys.argv[:] = [program, *arguments]
     if program.endswith(".py"):
         runpy.run_path(program, run_name="__main__")
@@ -47,22 +50,32 @@ def main() -> None:
 
 if sys.platform != "win32":
 
-    def _restrict(file_size: int) -> None:
-        """Limit this process and all that it will start."""
-        import resource
-
+    def fork() -> int:
+        """Make the process that will be the program; return its id, or 0 where we are it."""
+        adopt_orphans()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by our parent, it would hide ends
+        child = os.fork()
+        if child:
+            close_to_others()
+            return child
         end_with_parent()
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
+        return 0
+
+    def restrict(file_size: int) -> None:
+        """Limit this process and all that it will start."""
+        import resource
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
         # If the machine's memory runs out first, this is what the kernel is to take it from.
         with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write("1000")
 
-    def _supervise(child: int, memory: int) -> int:
-        """Wait for the child's end, or bring it about; return the exit code."""
+    def supervise(child: int, memory: int) -> NoReturn:
+        """Wait for the child's end, or bring it about; end as it does."""
         os.close(1)  # what comes there is the child's
         try:
             status, reason = _watch(child, memory)
@@ -79,7 +92,7 @@ if sys.platform != "win32":
                 os.write(2, f"\n{reason}\n".encode())
         if not all_ended:
             os.kill(os.getpid(), signal.SIGKILL)  # so that our parent knows what to expect
-        return 1 if reason else code
+        os._exit(1 if reason else code)
 
     def _watch(child: int, memory: int) -> tuple[int, str]:
         """Return the status of the child when it ends, or why it is to be ended."""

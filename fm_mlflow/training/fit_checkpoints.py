@@ -20,10 +20,25 @@ if TYPE_CHECKING:
 
 
 class Checkpointing:
-    """Writes a checkpoint at the end of each epoch of a fit, which starts now."""
+    """Writes a checkpoint at the end of each epoch of a fit, which starts now.
+
+    Args:
+        run: The run.
+        model: The model.
+        config: The settings of the training.
+        digest: Of the data set.
+        start: Where the training starts.
+        seconds: What the fit has taken already, in steps compiled ahead.
+    """
 
     def __init__(
-        self, run: TrackedRun, model: keras.Model, config: TrainConfig, digest: str, start: Start
+        self,
+        run: TrackedRun,
+        model: keras.Model,
+        config: TrainConfig,
+        digest: str,
+        start: Start,
+        seconds: float = 0.0,
     ) -> None:
         self._model = model
         self._settings = config.model_dump()
@@ -31,7 +46,7 @@ class Checkpointing:
         self._start = start
         self._progress = start.progress
         self._writer = CheckpointWriter(run.checkpoint_folder, run.log_checkpoint)
-        self._fit_started = time.perf_counter()
+        self._fit_started = time.perf_counter() - seconds
 
     def close(self) -> None:
         """Wait until the last checkpoint is written."""

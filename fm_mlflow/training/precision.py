@@ -32,11 +32,12 @@ def check_precision(model: keras.Model, precision: Precision) -> None:
     """Make sure that a model computes in the mixed precision that was asked for.
 
     Raises:
-        UnfitError: None of its layers does: all of them name a type of their own.
+        UnfitError: None of its layers with weights does: they name types of their own.
     """
     if precision == FULL:
         return
-    if not any(each.dtype_policy.name == precision for each in _layers(model)):
+    # What has no weights has the default, as the inputs of a model do, whatever is computed.
+    if not any(each.weights and each.dtype_policy.name == precision for each in _layers(model)):
         raise UnfitError(f"a model with a layer that computes in {precision}; none of its does")
 
 

@@ -27,6 +27,7 @@ from fm_mlflow import (
 )
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import DataError, InputError
+from fm_mlflow.process.quiet import THREADS
 from fm_mlflow.registration import checks
 from fm_mlflow.tracking.model_files import ModelChangedError
 from tests.data.test_dataset import small_files, write
@@ -48,6 +49,8 @@ import numpy as np
 
 if Path.cwd().name == "work":  # where it is verified
     assert "MLFLOW_TRACKING_TOKEN" not in os.environ
+    assert os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] == "1"  # as in its training
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
     def forge():
         for descriptor in range(1, 20):
             try:
@@ -339,11 +342,16 @@ def test_a_missing_model_file(copied: Store, run: TrainResult) -> None:
 def test_a_users_own_model_loads_without_its_source_and_changes_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As in a command: its process imports the libraries while the run is looked for."""
     source, pid = store.folder / "mine.py", store.folder / "pid"
     source.write_text(CUSTOM.replace("PID", str(pid)))
     run = train("mine.py:build", **SHORT)
     source.unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-secret")
+    monkeypatch.setattr(checks, "is_new_command", lambda: True)
+    monkeypatch.setattr(checks, "usable_cores", lambda: 2)
+    for name in (*THREADS, "KERAS_BACKEND"):  # a command that imports no TensorFlow sets none
+        monkeypatch.delenv(name, raising=False)
     done = register(run_id=run.run_id)
     assert not is_running(int(pid.read_text()))
     assert done.outcome == "registered"

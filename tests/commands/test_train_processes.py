@@ -15,7 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fm_mlflow.process.identity import usable_cores
 from tests import forked
+from tests.notes import noting
 from tests.processes import PROJECT, command_in_this_process, wait_for
 from tests.stores import Store
 
@@ -31,19 +33,22 @@ def build():
 """
 
 
-def test_json_is_all_of_stdout(store: Store) -> None:
+def test_json_is_all_of_stdout(store: Store, tmp_path: Path) -> None:
+    noted, changes = noting(tmp_path)
     (store.folder / "prints.py").write_text(PRINTS)
     options = ["--dataset", "digits", "--epochs", "1", "--json", "--model", "prints.py:build"]
     done = subprocess.run(
         # keras-flops prints
         [sys.executable, "-m", "fm_mlflow", "train", *options, "--measure", "flops"],
         cwd=store.folder,
-        env=store.environment(),
+        env=store.environment(**changes),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    if sys.platform.startswith("linux") and (usable_cores() or 1) > 1:
+        assert noted()[:2] == ["popen_fork.py", "forked.py"]  # plots, and the reading back
     result = json.loads(done.stdout)
     run = store.only_run()
     assert run.info.status == "FINISHED"

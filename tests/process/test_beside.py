@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -38,6 +40,18 @@ with beside.Beside(prepare) as copy:
     copy.call(note_process, Path("again"))
     copy.finish()
     assert copy.result(divmod, 7, 2) == (3, 1)
+"""
+
+INTERRUPTED = """
+import time
+from fm_mlflow.process import beside
+from tests.process.test_beside import prepare
+beside.is_new_command = lambda: True
+with beside.Beside(prepare) as copy:
+    assert copy.result(divmod, 7, 2) == (3, 1)
+    copy.call(time.sleep, 600)
+    time.sleep(0.1)
+    raise KeyboardInterrupt
 """
 
 
@@ -94,6 +108,46 @@ def test_what_a_killed_copy_does_not_do_is_done_here(
     command.communicate("\n", timeout=20)
     assert command.returncode == 0
     assert (tmp_path / "again").read_text() == f"{command.pid} {os.getpid()}"
+
+
+def test_an_interrupted_command_does_not_wait_for_its_copy(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert "Error" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("multiprocessing.synchronize.SemLock.__init__", OSError("no semaphores")),
+        ("os.fork", OSError("no memory")),
+        ("threading.Thread.start", RuntimeError("can't start new thread")),
+    ],
+)
+def test_where_nothing_can_be_copied_it_is_done_here(
+    what: str, error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(beside, "is_new_command", lambda: True)
+    monkeypatch.setattr(beside, "usable_cores", lambda: 2)
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+    with monkeypatch.context() as poor:
+        poor.setattr(what, Mock(side_effect=error))
+        here = Beside(prepare)
+        here.__enter__()
+    here.call(note_process, tmp_path / "process")
+    assert (tmp_path / "process").read_text() == f"{os.getpid()} {os.getppid()}"
+    here.__exit__()
+    for each in multiprocessing.active_children():
+        each.join(60)
+    assert not multiprocessing.active_children()
 
 
 def test_without_a_copy_it_is_done_at_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,29 @@ def test_names_are_imported_from_it(package: str, capsys: pytest.CaptureFixture[
     exec(f"from {package}.dear import *", namespace)
     assert namespace["price"] == 7
     assert capsys.readouterr().out == "executed "
+
+
+SLOW = """
+import sys, time
+dear = sys.modules[__name__]
+itself = hasattr(dear, "price")
+time.sleep(0.2)
+if not itself and sys.argv is None:
+    raise OSError("not yet")
+price = 7
+"""
+
+
+def test_threads_wait_until_it_is_whole(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / package / "dear.py").write_text(SLOW)
+    with lazy_modules(f"{package}.dear"):
+        shop = importlib.import_module(package)
+    with monkeypatch.context() as at_first:
+        at_first.setattr(sys, "argv", None)
+        with pytest.raises(OSError, match="not yet"):
+            _ = shop.dear.price
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda _: shop.dear.price, range(4))) == [7] * 4
+    assert not shop.dear.itself  # it looks at itself while it executes

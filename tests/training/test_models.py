@@ -101,6 +101,17 @@ def test_model_of_types_of_its_own_is_not_trained_as_if_it_were_mixed(digits: Da
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_layers_without_weights_make_no_model_mixed(digits: Dataset) -> None:
+    def full() -> keras.Model:
+        inputs = keras.Input((28, 28))  # which is a layer of the default
+        outputs = layers.Dense(10, dtype="float32")(layers.Flatten()(inputs))
+        return keras.Model(inputs, outputs)
+
+    config = TrainConfig(model="tests:full", dataset="digits", precision="mixed_bfloat16")
+    with pytest.raises(ModelError, match="computes in mixed_bfloat16; none of its does"):
+        build_model(config, digits, full)
+
+
 def build(function: Callable[[], object], digits: Dataset) -> BuiltModel:
     config = TrainConfig(model=f"tests:{function.__name__}", dataset="digits")
     return build_model(config, digits, function)

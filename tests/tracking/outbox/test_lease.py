@@ -208,7 +208,7 @@ def test_a_process_that_was_cut_off_stops_when_it_is_back(
             resume(run_id)
         done = len(store.client.get_metric_history(run_id, "loss"))
         with pytest.raises(KeyboardInterrupt):
-            resume(run_id, take_over=True, callbacks=[StopsAt(done + 3)])
+            resume(run_id, take_over=True, progress=StopsAt(done + 3))
         before = store.client.get_run(run_id)
         steps = [point.step for point in store.client.get_metric_history(run_id, "loss")]
         assert steps == list(range(1, done + 3))
@@ -227,7 +227,7 @@ def test_a_process_that_was_cut_off_stops_when_it_is_back(
 
 def test_a_run_without_a_checkpoint_starts_over_with_the_settings_of_its_tag(store: Store) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train("mlp", callbacks=[StopsAt(1)], **{**DIGITS, "epochs": 2, "batch_size": 32})
+        train("mlp", progress=StopsAt(1), **{**DIGITS, "epochs": 2, "batch_size": 32})
     run = store.only_run()
     assert run.data.metrics == {}
     done = resume(run.info.run_id)
