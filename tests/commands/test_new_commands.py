@@ -36,11 +36,11 @@ def test_compare_has_its_report_from_a_copy(store: Store, tmp_path: Path) -> Non
     noted, changes = noting(tmp_path)
     done = execute(store, "compare", **changes)
     assert done.returncode == 0, done.stderr
-    assert noted() == ["popen_fork.py"]
+    assert "popen_fork.py" in noted()
     assert "<svg" in (store.folder / "comparison" / "report.html").read_text()
 
 
 def test_register_starts_the_models_process_first(store: Store, tmp_path: Path) -> None:
     noted, changes = noting(tmp_path, ends_at="waiting.py")
     assert execute(store, "register", **changes).returncode == os.EX_TEMPFAIL
-    assert noted() == ["waiting.py"]
+    assert "waiting.py" in noted()

@@ -48,7 +48,7 @@ def test_json_is_all_of_stdout(store: Store, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     if sys.platform.startswith("linux") and (usable_cores() or 1) > 1:
-        assert noted()[:2] == ["popen_fork.py", "forked.py"]  # plots, and the reading back
+        assert {"popen_fork.py", "forked.py"} <= set(noted())  # plots, and the reading back
     result = json.loads(done.stdout)
     run = store.only_run()
     assert run.info.status == "FINISHED"
