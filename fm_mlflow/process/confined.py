@@ -94,7 +94,8 @@ def run_confined(
         beside: It runs beside our own work until this is set. It is no stranger then: it may know
             what this process knows.
         ready: A copy of this process, made for `supervisor.main`, or one that `start_ahead` has
-            started for the same folder and variables, instead of a new one.
+            started for the same folder and variables, instead of a new one. One that has ended
+            before it is called is replaced.
 
     Raises:
         ConfinedError: It failed, or exceeded a limit.

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fm_mlflow import InputError, TrackingError, TrainResult, fitting, keys, resume, sync, train
+from fm_mlflow.fitting import Ahead
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import find_runs
@@ -120,8 +121,10 @@ def test_the_fit_loop_is_that_of_the_run(store: Store) -> None:
 def test_from_the_artifacts_of_an_interrupted_run(
     store: Store, whole: dict[str, Any], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slowly(*arguments: Any) -> Any:
-        return replace(compile_ahead(*arguments), seconds=1000.0)
+    def slowly(*arguments: Any) -> Ahead:
+        ahead = compile_ahead(*arguments)
+        assert ahead is not None
+        return replace(ahead, seconds=1000.0)
 
     compile_ahead = fitting.compile_ahead
     monkeypatch.setattr(fitting, "compile_ahead", slowly)
