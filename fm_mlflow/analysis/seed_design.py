@@ -15,7 +15,10 @@ _EACH_UNTIL = 6
 _GROWTH = 1.25
 """A look at each number of seeds at first, then at a quarter more."""
 
-_Name = Annotated[str, Field(max_length=1000)]
+LONGEST_NAME = 1000
+"""Characters of a model with its arguments."""
+
+_Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 
 
 class SeedDesign(BaseModel):

@@ -100,8 +100,12 @@ def check_output(folder: str) -> Path:
     return path
 
 
-def choose(choice: Choice) -> tuple[TrainingRun, str]:
+def choose(choice: Choice, progress: ProgressListener | None = None) -> tuple[TrainingRun, str]:
     """Choose the best run of a store by the rule that `compare` reports; return it and why.
+
+    Args:
+        choice: Which runs are meant, and what decides.
+        progress: Hears how it goes on; by default nothing is said.
 
     Raises:
         ComparisonError: No run qualifies.
@@ -109,7 +113,9 @@ def choose(choice: Choice) -> tuple[TrainingRun, str]:
         TrackingError: As `compare`.
     """
     with rare_garbage_collection():
-        comparison = _analyse(parse(CompareConfig, choice.model_dump()), ProgressListener())
+        comparison = _analyse(
+            parse(CompareConfig, choice.model_dump()), progress or ProgressListener()
+        )
     best = comparison.best
     runs = [run for group in comparison.groups for run in group.runs]
     for run in runs:

@@ -142,7 +142,9 @@ def _checked(model: str, examples: Examples, loaded: LoadedModel) -> tuple[int, 
     wanted, given = loaded.input_shape, examples.shape
     if loaded.takes_images:
         check_images((examples.count, *given), examples.dtype)
-        # Images may come with or without their one channel.
+        # Images may come with or without their one channel; what may be any size is as given.
+        sizes = zip((*given, 1), wanted, strict=False)
+        wanted = tuple(own if size < 0 else size for own, size in sizes)
         if tuple(n for n in given if n != 1) != tuple(n for n in wanted if n != 1):
             raise InputError("input", f"images of shape {given}", f"images of shape {wanted}")
         return wanted

@@ -91,7 +91,7 @@ def _register(config: RegisterConfig, progress: ProgressListener) -> Registratio
     with run_context as tracked, temporary_folder() as folder, fresh_process_ahead(folder) as ready:
         Registry(config.name or REGISTERED_MODEL).versions()  # is there a registry at all?
         progress.stage("choosing the run")
-        run, reason = _choose(config)
+        run, reason = _choose(config, progress)
         data = run.data_set
         kind = "classifier" if keys.TEST_ACCURACY in run.metrics else "model"
         registry = Registry(config.name or registered_model_name(data.name, data.digest, kind))
@@ -212,12 +212,12 @@ def _data_set(registry: Registry) -> tuple[str | None, str | None]:
     return (data.name, data.digest) if data is not None else (None, None)
 
 
-def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
+def _choose(config: RegisterConfig, progress: ProgressListener) -> tuple[TrainingRun, str]:
     """Return the run whose model is to be registered, and why it."""
     if config.run_id:
         run = find_training_run(config.run_id, Objective.of(config).metric)
         return run, "The run that was named."
-    run, reason = _best(Choice(**config.model_dump(include=set(Choice.model_fields))))
+    run, reason = _best(Choice(**config.model_dump(include=set(Choice.model_fields))), progress)
     if run.version is None:
         raise GateError(
             f"the best run, {run.run_id}, was logged by other software, which leaves too little to "
@@ -226,15 +226,15 @@ def _choose(config: RegisterConfig) -> tuple[TrainingRun, str]:
     return run, reason
 
 
-def _best(choice: Choice) -> tuple[TrainingRun, str]:
+def _best(choice: Choice, progress: ProgressListener) -> tuple[TrainingRun, str]:
     try:
-        return compare.choose(choice)
+        return compare.choose(choice, progress)
     except ComparisonError:
         # No model keeps the bounds: then let the gates show for the best one which it breaks.
         unbounded = {cost: None for cost in Choice.model_fields if cost.startswith("max_")}
         if not any(getattr(choice, name) is not None for name in unbounded):
             raise
-        return compare.choose(choice.model_copy(update=unbounded))
+        return compare.choose(choice.model_copy(update=unbounded), progress)
 
 
 def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> Registration:

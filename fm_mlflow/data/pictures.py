@@ -27,7 +27,7 @@ class Pictures:
 
     Attributes:
         names: Of each file, as a table may hold it: its path in the folder.
-        left_out: How many files of the folder are no pictures.
+        left_out: How many files of the folder are no pictures, and links to folders.
     """
 
     names: tuple[str, ...]
@@ -74,14 +74,14 @@ def are_pictures(path: Path) -> bool:
 
 
 def open_pictures(path: Path) -> Pictures:
-    """Find the pictures at a path and read their headers and checksums; none is decoded.
+    """Find the pictures at a path and check each file; they are not kept in memory.
 
     Those of a folder are taken in the order of their names, with those of folders within it;
-    hidden files and folders do not count.
+    hidden files and folders do not count, and links to folders are not followed.
 
     Raises:
         InputError: There is none, or one is damaged, too large, or of another format than its
-            name says.
+            name says, or a folder cannot be read.
     """
     paths, left_out = _in_folder(path) if os.path.isdir(path) else ([path], 0)
     try:
@@ -95,16 +95,23 @@ def open_pictures(path: Path) -> Pictures:
 def _in_folder(folder: Path) -> tuple[list[Path], int]:
     found: list[Path] = []
     left_out = 0
-    for place, folders, files in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        accepted = f"a folder that can be read ({error.strerror})"
+        raise InputError("input", str(error.filename), accepted) from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        left_out += sum(os.path.islink(os.path.join(place, name)) for name in folders)
         for name in files:
+            if name.startswith("."):
+                continue
             if os.path.splitext(name)[1].lower() in FORMATS:
                 found.append(Path(place, name))
             else:
                 left_out += 1
         if len(found) + left_out > _MOST_FILES:
             raise InputError("input", str(folder), f"a folder of at most {_MOST_FILES:,} files")
-    found = [path for path in found if not path.name.startswith(".")]
     if not found:
         raise InputError("input", str(folder), f"{_ACCEPTED}; it has none")
     return sorted(found), left_out

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Literal
 
 from fm_mlflow.analysis.design_verdicts import course_of
-from fm_mlflow.analysis.examples import match_examples
+from fm_mlflow.analysis.examples import match_examples, read_closely
 from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.design_sentences import after_look
 from fm_mlflow.analysis.records import RunDetails
 from fm_mlflow.analysis.seed_course import Course
-from fm_mlflow.analysis.seed_design import SeedDesign
+from fm_mlflow.analysis.seed_design import LONGEST_NAME, SeedDesign
+from fm_mlflow.errors import InputError
 from fm_mlflow.jobs.trainings import Trainings
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import model_name
@@ -20,25 +21,41 @@ from fm_mlflow.process.redaction import redact
 from fm_mlflow.settings.config import BenchmarkConfig
 from fm_mlflow.settings.selection import CompareConfig
 from fm_mlflow.tracking.find_runs import find_runs
+from fm_mlflow.tracking.recorder import MAX_TAG_LENGTH
 from fm_mlflow.tracking.run_details import load_details
 from fm_mlflow.tracking.store import wait_until_reachable
 
 
 def design_of(config: BenchmarkConfig) -> SeedDesign | None:
-    """Return the design of a benchmark; None where the number of seeds is given."""
+    """Return the design of a benchmark; None where the number of seeds is given.
+
+    Raises:
+        InputError: The runs' tag has no room for the models: the benchmark could not be resumed.
+    """
     if config.seeds != "auto":
         return None
     asked: Literal["", "smaller", "larger"] = "larger" if config.larger_is_better else ""
     if config.smaller_is_better:
         asked = "smaller"
-    return SeedDesign(
-        models=tuple(redact(model) for model in config.model_names),
+    accepted = (
+        f"with --seeds auto, up to {LONGEST_NAME:,} characters a model with its arguments and "
+        f"about {MAX_TAG_LENGTH:,} in all"
+    )
+    names = tuple(redact(model) for model in config.model_names)
+    for name in names:
+        if len(name) > LONGEST_NAME:
+            raise InputError("models", name, accepted)
+    design = SeedDesign(
+        models=names,
         metric=config.metric,
         better=asked,
         max_seeds=config.max_seeds,
         margin=config.margin,
         alpha=config.alpha,
     )
+    if len(design.model_dump_json()) > MAX_TAG_LENGTH:
+        raise InputError("models", config.models, accepted)
+    return design
 
 
 class SeedRounds:
@@ -108,9 +125,10 @@ class SeedRounds:
         if finished:
             wait_until_reachable(self._config.flush_timeout)
             runs = find_runs(CompareConfig(runs=",".join(finished), metric=metric), metric).runs
-        new = [run for run in runs if run.run_id not in self._details]
-        self._details |= load_details(new, objective)
         groups = group_runs(runs, max(1, len(runs)), None, objective).groups
+        read = [run for group in groups for run in read_closely(group)]  # as `compare` does
+        new = [run for run in read if run.run_id not in self._details]
+        self._details |= load_details(new, objective)
         examples = match_examples(groups, self._details, objective)
         by_model = {group.design_model: group for group in reversed(groups)}
         return course_of(by_model, examples, objective, self._design)

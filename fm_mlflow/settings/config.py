@@ -180,18 +180,12 @@ class _ManyTrainings(Seeds):
     @model_validator(mode="after")
     def _check_models(self) -> Self:
         accepted = f"{MODEL_ACCEPTED}; several with commas, so no path may hold one"
-        known: list[object] = []
         for name in self.model_names:
-            model, own = split_settings(name)
             try:
-                reference = ModelReference.parse(model)
+                ModelReference.parse(split_settings(name)[0])
             except InputError as error:
                 raise InputError("models", name, accepted, BUILTIN_MODELS) from error
             TrainConfig.of_entry(name, 0, {})
-            arguments = {**BUILTIN_DEFAULTS.get(reference.name, {}), **reference.arguments}
-            if (reference.name, arguments, own) in known:
-                raise InputError("models", self.models, f"each model once; {name} is there twice")
-            known.append((reference.name, arguments, own))
         if self.seeds == "auto" and len(self.model_names) < 2:
             raise InputError("seeds", self.seeds, "a number where there is one model")
         return self
@@ -219,6 +213,19 @@ class BenchmarkConfig(Placement, Protocol, _ManyTrainings):  # fields: of the la
     @model_validator(mode="after")
     def _check_metric(self) -> Self:
         check_metric(self.metric, self.smaller_is_better, self.larger_is_better)
+        return self
+
+    @model_validator(mode="after")
+    def _check_each_once(self) -> Self:
+        known: list[object] = []
+        for training in self.trainings(dict.fromkeys(self.model_names, 1)):
+            reference = ModelReference.parse(training.model)
+            arguments = {**BUILTIN_DEFAULTS.get(reference.name, {}), **reference.arguments}
+            same = (reference.name, arguments, training.model_dump(exclude={"model"}))
+            if same in known:
+                text = f"each model once; {training.entry} is there twice"
+                raise InputError("models", self.models, text)
+            known.append(same)
         return self
 
     def trainings(self, seeds: Mapping[str, int] | None = None) -> list[TrainConfig]:

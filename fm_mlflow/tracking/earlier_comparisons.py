@@ -24,7 +24,7 @@ def earlier_comparisons(within: str | None) -> list[str]:
     check_reachable()
     client = MlflowClient()
     with store_errors("query comparisons"):
-        experiment = find_experiment(client, "")
+        experiment = find_experiment(client, "", with_trainings=False)
         text = f"tags.`{keys.KIND}` = '{keys.KIND_COMPARISON}'"
         found = pages(client.search_runs, [experiment.experiment_id], text, order_by=OLDEST_FIRST)
         return [

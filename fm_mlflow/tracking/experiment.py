@@ -21,6 +21,7 @@ _OF_MLFLOW = "0"
 """Id of the experiment that MLflow calls Default, in every store."""
 
 _MOST_NAMES_SHOWN = 10
+_NEWEST = 100
 _NOTE = """\
 Trainings of fm_mlflow: each run is one model with one seed, what it scores and what it costs.
 
@@ -38,8 +39,14 @@ columns `model` and `seed` among the parameters, tell them apart.
 """
 
 
-def find_experiment(client: MlflowClient, given: str) -> Experiment:
+def find_experiment(client: MlflowClient, given: str, *, with_trainings: bool = True) -> Experiment:
     """Return an experiment by name or id; where none is given, the one that runs go to.
+
+    Args:
+        client: Of the store.
+        given: Name or id; may be empty.
+        with_trainings: Whether trainings are searched for. Where nobody chose, they are in MLflow's
+            default experiment as long as our own has none (comparisons of others' runs, say).
 
     Raises:
         InputError: There is no such experiment.
@@ -53,8 +60,13 @@ def find_experiment(client: MlflowClient, given: str) -> Experiment:
         name, experiment = chosen, if_existing(client.get_experiment, chosen)
     else:
         name, experiment = _OF_MLFLOW, client.get_experiment_by_name(OWN_EXPERIMENT)
-        if not _is_active(experiment):
-            experiment = if_existing(client.get_experiment, _OF_MLFLOW)
+        default = if_existing(client.get_experiment, _OF_MLFLOW)
+        if not _is_active(experiment) or (
+            with_trainings
+            and not _has_trainings(client, experiment)
+            and _has_trainings(client, default)
+        ):
+            experiment = default
     if experiment is None or not _is_active(experiment):
         existing = client.search_experiments(max_results=_MOST_NAMES_SHOWN)
         names = [each.name for each in existing]
@@ -63,19 +75,25 @@ def find_experiment(client: MlflowClient, given: str) -> Experiment:
     return experiment
 
 
-def left_elsewhere(client: MlflowClient, searched: Experiment) -> str:
-    """Return the name of MLflow's default experiment where it has trainings that are not searched.
+def left_elsewhere(client: MlflowClient, searched: Experiment, *, of_others: bool) -> str:
+    """Return the name of the other default experiment where it has trainings that are not searched.
 
-    `mlflow run`, which knows no other default, puts them there. Empty where there are none, and
-    where somebody chose the experiment.
+    There are two: our own, and MLflow's, which `mlflow run` chooses where its user does not. Empty
+    where the other has no trainings, and where somebody chose the experiment.
+
+    Args:
+        client: Of the store.
+        searched: The experiment that was searched.
+        of_others: Whether runs of other software count.
     """
-    if searched.name != OWN_EXPERIMENT or _is_chosen():
+    if searched.name == OWN_EXPERIMENT and not _is_chosen():
+        other = if_existing(client.get_experiment, _OF_MLFLOW)
+    elif searched.experiment_id == _chosen_id() == _OF_MLFLOW:
+        other = client.get_experiment_by_name(OWN_EXPERIMENT)
+    else:
         return ""
-    default = if_existing(client.get_experiment, _OF_MLFLOW)
-    if default is None:
-        return ""
-    trained = _has_runs(client, f"tags.`{keys.KIND}` = '{keys.KIND_TRAINING}'")
-    return str(default.name) if trained else ""
+    has_some = _has_trainings(client, other, of_others=of_others)
+    return str(other.name) if other and has_some else ""
 
 
 def start_run(**arguments: Any) -> mlflow.ActiveRun:
@@ -108,17 +126,15 @@ def default_experiment(client: MlflowClient) -> str:
     if own is not None and _is_active(own):
         return str(own.experiment_id)
     # Who deleted it, and empties the trash later, shall not have to do it again.
-    if own is not None or _has_runs(client, f"tags.`{keys.KIND}` LIKE '%'"):
+    if own is not None or _has_runs(client, _OF_MLFLOW, f"tags.`{keys.KIND}` LIKE '%'"):
         return _OF_MLFLOW
     return experiment_of(client, OWN_EXPERIMENT)
 
 
 def for_journal() -> tuple[str | None, str | None]:
-    """Return id and name of the experiment of a new run, as far as they are known offline."""
+    """Return id and name of the experiment of a new run; the name is empty where nobody chose."""
     chosen = _chosen_id()
-    return chosen or None, os.environ.get("MLFLOW_EXPERIMENT_NAME") or (
-        None if chosen else OWN_EXPERIMENT
-    )
+    return chosen or None, os.environ.get("MLFLOW_EXPERIMENT_NAME") or (None if chosen else "")
 
 
 def experiments_of_journal(
@@ -128,9 +144,9 @@ def experiments_of_journal(
 
     Journals of version 0.1 have neither where nobody chose: MLflow's default was meant.
     """
-    if experiment_id or not name:
+    if experiment_id or name is None:
         return [experiment_id or _OF_MLFLOW]
-    if name != OWN_EXPERIMENT:
+    if name:
         return [experiment_of(client, name)]
     return list(dict.fromkeys([default_experiment(client), _OF_MLFLOW]))
 
@@ -178,6 +194,18 @@ def _is_active(experiment: Experiment | None) -> bool:
     return experiment is not None and experiment.lifecycle_stage == LifecycleStage.ACTIVE
 
 
-def _has_runs(client: MlflowClient, text: str) -> bool:
-    """Whether MLflow's default experiment has a run of this filter."""
-    return bool(client.search_runs([_OF_MLFLOW], text, max_results=1))
+def _has_trainings(
+    client: MlflowClient, experiment: Experiment | None, *, of_others: bool = True
+) -> bool:
+    """Whether an experiment has trainings of ours, or runs of other software among its newest."""
+    if experiment is None or not _is_active(experiment):
+        return False
+    place = experiment.experiment_id
+    if _has_runs(client, place, f"tags.`{keys.KIND}` = '{keys.KIND_TRAINING}'"):
+        return True
+    newest = client.search_runs([place], max_results=_NEWEST) if of_others else ()
+    return any(keys.KIND not in run.data.tags for run in newest)
+
+
+def _has_runs(client: MlflowClient, experiment_id: str, text: str) -> bool:
+    return bool(client.search_runs([experiment_id], text, max_results=1))

@@ -65,8 +65,8 @@ class FoundRuns:
         unfinished: Training runs among the skipped: failed, running, without a result.
         other_metrics: What finished runs logged that were skipped for want of the metric: in how
             many runs, by name.
-        elsewhere: Name of the other experiment of the store that has trainings where nobody chose
-            one: MLflow's default.
+        elsewhere: Name of the other default experiment of the store that has trainings, where
+            nobody chose one: MLflow's or our own.
     """
 
     experiment: str
@@ -110,7 +110,9 @@ def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
             experiment = find_experiment(client, choice.experiment)
             experiments = {experiment.experiment_id: experiment.name}
             found = _search(client, experiment.experiment_id, choice, metric)
-            elsewhere = "" if choice.experiment else left_elsewhere(client, experiment)
+            if not choice.experiment:  # runs of others are found by other metrics only
+                of_others = metric != keys.TEST_ACCURACY
+                elsewhere = left_elsewhere(client, experiment, of_others=of_others)
         result = _sorted_out(experiments, found, choice, metric)
         return replace(result, elsewhere=elsewhere)
 

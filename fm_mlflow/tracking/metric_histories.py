@@ -9,15 +9,16 @@ from functools import partial
 from typing import Any
 
 from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
 from mlflow.tracking import MlflowClient
 
-from fm_mlflow.tracking.store import has_code
+from fm_mlflow.tracking.store import StoreRefusedError, store_errors
 
-# A server takes no more runs in a request, and gives no more points of each.
-RUNS_AT_ONCE = 100
+RUNS_AT_ONCE = 80
+"""A server takes 100, but gunicorn no line of a request that is longer than 4,094 bytes."""
+
 _MOST_OF_A_RUN = 2_500
+"""Points of a run, and steps, that a server gives at most."""
+
 _MOST_OF_ALL = 25_000
 
 _Found = Mapping[str, list[Metric]]
@@ -82,13 +83,14 @@ def _from_server(store: Any, run_ids: Sequence[str], name: str) -> _Found:
 
     asked = {"run_ids": list(run_ids), "metric_key": name, "max_results": _MOST_OF_A_RUN}
     try:
-        answer = store._call_endpoint(GetMetricHistoryBulkInterval, json.dumps(asked))
-    except MlflowException as error:
-        if not has_code(error, ENDPOINT_NOT_FOUND):  # an older server
-            raise
+        with store_errors("read metrics"):
+            answer = store._call_endpoint(GetMetricHistoryBulkInterval, json.dumps(asked))
+    except StoreRefusedError:  # an older server, or one of other limits
         return {}
     found: dict[str, list[Metric]] = {run_id: [] for run_id in run_ids}
     for each in answer.metrics:
         found[each.run_id].append(Metric(name, each.value, each.timestamp, each.step))
-    # Of more points a server gives a choice.
+    # Of more points of a run, and of more steps of all runs together, a server gives a choice.
+    if len({each.step for each in answer.metrics}) >= _MOST_OF_A_RUN:
+        return {}
     return {run_id: points for run_id, points in found.items() if len(points) < _MOST_OF_A_RUN}

@@ -47,7 +47,7 @@ class RunStart(Stored):
         name: The run's name.
         start_time: In milliseconds since 1970, as all times here.
         experiment_id: Where the run is to be created, if that is known.
-        experiment_name: The same by name.
+        experiment_name: The same by name; empty where nobody chose one.
         tags: What to set on it.
         out_of_memory_kills: How many processes the kernel had killed for want of memory by then.
         settings: What the run is to do.
