@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 from fm_mlflow import BenchmarkError, Interrupted, benchmark, compare, keys
+from fm_mlflow.analysis import examples
 from fm_mlflow.analysis.comparison import Verdict
+from fm_mlflow.analysis.objective import Objective
+from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from fm_mlflow.errors import InputError
+from fm_mlflow.jobs import seed_rounds
 from fm_mlflow.results.benchmark import BenchmarkResult
+from fm_mlflow.tracking.run_details import load_details
 from tests.cluster import Cluster
 from tests.stores import Store
 
@@ -64,9 +69,20 @@ def test_a_clear_difference_takes_few_seeds(store: Store) -> None:
     assert verdict_of(fixed).test == "exact permutation test"
 
 
-def test_close_models_take_all_seeds_and_it_says_what_would_settle_them(store: Store) -> None:
+def test_close_models_take_all_seeds_and_it_says_what_would_settle_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int | None] = []
+
+    def load(runs: list[TrainingRun], objective: Objective) -> dict[str, RunDetails]:
+        read.extend(run.seed for run in runs)
+        return load_details(runs, objective)
+
+    monkeypatch.setattr(seed_rounds, "load_details", load)
+    monkeypatch.setattr(examples, "MOST_READ", 3)
     result = benchmark(**SETTINGS, max_seeds=4, executor=Cluster(accuracies=CLOSE))
     assert seeds_of(result) == both(range(4))
+    assert sorted(map(str, read)) == ["0", "0", "1", "1", "2", "2"]  # as the comparison reads
     verdict = verdict_of(result)
     assert verdict.verdict == "not_distinguishable"
     assert "more seeds would probably" in verdict.words or "seeds of each would" in verdict.words
@@ -137,6 +153,9 @@ def test_a_failure_ends_the_rounds_and_is_repeated(store: Store) -> None:
         ({"seeds": 5, "alpha": 0.01}, "alpha"),
         ({"seeds": "auto", "margin": 0}, "margin"),
         ({"seeds": "auto", "models": "cnn,cnn?filters=16,32"}, "models"),
+        ({"models": "cnn,cnn#learning_rate=0.003", "learning_rate": 0.003}, "models"),
+        ({"models": f"mlp,mlp?hidden={'1' * 1000}"}, "models"),
+        ({"models": ",".join(f"mlp?hidden={n}" for n in range(1, 400))}, "models"),
     ],
 )
 def test_what_cannot_be_is_refused(store: Store, settings: dict[str, Any], parameter: str) -> None:

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import mlflow.tensorflow
 import numpy as np
 import pandas as pd
 import pytest
 from keras import layers
+from mlflow.models import ModelSignature
+from mlflow.types.schema import Schema, TensorSpec
+from PIL import Image
 
 import fm_mlflow
 from fm_mlflow import DataError, InputError, predict
@@ -88,6 +92,23 @@ def test_classes_of_tokens_and_of_one_unit(store: Store) -> None:
     halves = write(store.folder / "h.npy", TOKENS + 0.5)
     with pytest.raises(DataError, match="whole numbers"):
         predict(model=run_id, input=str(halves), output=str(output))
+
+
+def test_pictures_of_any_size_for_a_model_that_takes_them(store: Store) -> None:
+    stack = [keras.Input((None, None, 1)), layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([*stack, layers.Dense(3, "softmax")])
+    inputs = Schema([TensorSpec(np.dtype("float32"), (-1, -1, -1, 1))])
+    signature = ModelSignature(inputs, Schema([TensorSpec(np.dtype("float32"), (-1, 3))]))
+    folder = str(store.folder / "model")
+    mlflow.tensorflow.save_model(model, folder, signature=signature, pip_requirements=[])
+    pixels = np.arange(30 * 20, dtype=np.uint8).reshape(30, 20)
+    Image.fromarray(pixels).save(store.folder / "a.png")
+    result = predict(
+        model=folder, input=str(store.folder / "a.png"), output=str(store.folder / "p.csv")
+    )
+    (shown,) = result.first_files
+    expected = model.predict(pixels[None, ..., None] / np.float32(255), verbose=0)[0].max()
+    assert shown.probability == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_a_model_of_several_inputs_is_refused_for_that_reason(store: Store) -> None:

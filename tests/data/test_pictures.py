@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,40 @@ def test_a_folder_is_taken_in_the_order_of_its_names(tmp_path: Path) -> None:
     with open_examples(folder) as examples:
         assert examples.pictures is not None
         assert examples.pictures.left_out == 1
+
+
+def test_what_of_a_folder_is_not_read_is_counted_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "pictures"
+    picture(folder / "a.png")
+    picture(folder / "closed" / "b.png")
+    (folder / ".DS_Store").write_text("hidden")
+    (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
+    with open_examples(folder) as examples:
+        assert examples.pictures is not None
+        assert (examples.names, examples.pictures.left_out) == (("a.png", "closed/b.png"), 1)
+    scandir = os.scandir
+
+    def denied(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(InputError, match="closed', accepted: a folder that can be read"):
+        open_examples(folder).__enter__()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "bmp", "webp"])
+def test_a_file_that_is_cut_off_is_refused_in_any_format(tmp_path: Path, suffix: str) -> None:
+    file = picture(tmp_path / f"whole.{suffix}", np.stack([PIXELS] * 3, axis=-1))
+    with open_examples(file) as examples:
+        assert examples.for_images((28, 28, 3))[1] == ""
+    cut = tmp_path / f"cut.{suffix}"
+    cut.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(InputError, match="cannot be read"):
+        open_examples(cut).__enter__()
 
 
 def png(**settings: Any) -> bytes:

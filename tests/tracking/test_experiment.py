@@ -9,14 +9,16 @@ import mlflow
 import pytest
 from mlflow.tracking import fluent
 
-from fm_mlflow import keys
-from fm_mlflow.commands.compare import compare
+from fm_mlflow import BenchmarkError, benchmark, keys, register
+from fm_mlflow.commands.compare import choose, compare
+from fm_mlflow.errors import ComparisonError
 from fm_mlflow.naming import OWN_EXPERIMENT
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.child_runs import open_run
 from fm_mlflow.tracking.experiment import experiments_of_journal, for_journal
 from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.run import TrackedRun
+from tests.cluster import Cluster
 from tests.simulated import Simulated, log_run
 from tests.stores import Store
 
@@ -108,6 +110,49 @@ def test_trainings_that_are_not_compared_are_mentioned(
     assert len(caplog.records) == 1
 
 
+def test_mlflow_run_mentions_what_is_in_our_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment_of_a_run(store)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")  # as `mlflow run` does
+    said = f"the experiment {OWN_EXPERIMENT} has trainings, too, which are not among these"
+    for command in (compare, register):
+        caplog.clear()
+        with pytest.raises(ComparisonError, match="nothing to compare: 'Default'"):
+            command()
+        assert [record.getMessage().startswith(said) for record in caplog.records] == [True]
+
+
+def test_runs_of_others_are_found_again_and_again(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = store.client.create_run("0").info.run_id
+    store.client.log_metric(other, "val_accuracy", 0.9)
+    store.client.set_terminated(other)
+    for _ in range(2):
+        result = compare(metric="val_accuracy", output="out")
+        assert result.comparison.best.run_id == other
+        assert store.client.get_experiment(result.experiment_id).name == OWN_EXPERIMENT
+    assert not caplog.records
+    experiment_of_a_run(store)
+    with pytest.raises(ComparisonError, match=f"nothing to compare: '{OWN_EXPERIMENT}'"):
+        compare(metric="val_accuracy", output="out")
+    assert "the experiment Default has trainings, too" in caplog.text
+
+
+def test_a_benchmark_and_what_it_is_resumed_with_are_together(store: Store) -> None:
+    settings = {"models": "mlp", "seeds": 1, "dataset": "digits", "output": "out"}
+    with pytest.raises(BenchmarkError) as failed:
+        benchmark(**settings, executor=Cluster({("mlp", 0): "fails"}))
+    result = benchmark(resume=failed.value.result.run_id, output="out", executor=Cluster())
+    own = store.client.get_experiment_by_name(OWN_EXPERIMENT)
+    assert own is not None
+    assert result.experiment_id == own.experiment_id
+    assert len(store.client.search_runs([own.experiment_id])) == 4  # two trainings, the comparison
+    assert store.client.search_runs(["0"]) == []
+    assert choose(Choice())[0].run_id == result.trainings[0].run_id
+
+
 def test_an_own_experiment_that_was_deleted(store: Store) -> None:
     experiment_of_a_run(store)
     own = store.client.get_experiment_by_name(OWN_EXPERIMENT)
@@ -122,7 +167,7 @@ def test_where_the_journal_of_a_run_that_began_offline_is_delivered_to(store: St
     assert experiments_of_journal(client, None, None) == ["0"]  # of version 0.1
     named = experiments_of_journal(client, None, "by name")
     assert named == experiments_of_journal(client, None, "by name")
-    assert for_journal() == (None, OWN_EXPERIMENT)
+    assert for_journal() == (None, "")
     own, default = experiments_of_journal(client, *for_journal())  # where it may be already, too
     assert [client.get_experiment(each).name for each in (*named, own, default)] == [
         "by name",
@@ -134,6 +179,8 @@ def test_where_the_journal_of_a_run_that_began_offline_is_delivered_to(store: St
 def test_of_a_store_from_before_too(store: Store) -> None:
     log_run(store.client, Simulated())
     assert experiments_of_journal(store.client, *for_journal()) == ["0"]
+    (chosen,) = experiments_of_journal(store.client, None, OWN_EXPERIMENT)
+    assert store.client.get_experiment(chosen).name == OWN_EXPERIMENT
 
 
 def test_a_journal_says_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

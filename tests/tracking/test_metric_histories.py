@@ -13,14 +13,15 @@ import pytest
 import requests
 import sqlalchemy as sql
 from mlflow.entities import Metric
-from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
+from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND, INTERNAL_ERROR, PERMISSION_DENIED
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking import metric_histories
 from fm_mlflow.tracking.find_runs import find_runs
-from fm_mlflow.tracking.metric_histories import read_histories
+from fm_mlflow.tracking.metric_histories import RUNS_AT_ONCE, read_histories
 from fm_mlflow.tracking.run_details import load_details
+from fm_mlflow.tracking.store import StoreDeniedError
 from tests.simulated import Simulated, log_run
 from tests.stores import Store
 
@@ -102,16 +103,64 @@ def test_bulk_reads_what_single_requests_read(
     assert histories(client, run_ids) == expected
 
 
-def test_a_server_without_bulk_requests_is_read_run_by_run(
+@pytest.mark.parametrize("remote", [False, True], ids=["SQLite", "server"])
+def test_a_choice_of_the_steps_of_all_runs_is_not_taken_for_all(
+    store: Store, server: Store, remote: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = (server if remote else store).client
+    run_ids = [client.create_run("0").info.run_id for _ in range(3)]
+    for number, run_id in enumerate(run_ids):
+        steps = range(number, 12, 3)
+        client.log_batch(run_id, metrics=[Metric("loss", 0.5, 7, step) for step in steps])
+    monkeypatch.setattr(metric_histories, "_MOST_OF_A_RUN", 6)
+    found = histories(client, run_ids)
+    assert [[step for step, _, _ in found[each]] for each in run_ids] == [
+        [0, 3, 6, 9],
+        [1, 4, 7, 10],
+        [2, 5, 8, 11],
+    ]
+
+
+def test_a_request_fits_in_the_line_that_gunicorn_takes(
     server: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run_id = server.client.create_run("0").info.run_id
+    paths: list[str] = []
+    send = requests.Session.send
+
+    def kept(session: requests.Session, request: Any, **more: Any) -> requests.Response:
+        paths.append(request.path_url)
+        return send(session, request, **more)
+
+    monkeypatch.setattr(requests.Session, "send", kept)
+    read_histories(server.client, [run_id] * RUNS_AT_ONCE, "m" * 250, MANY)
+    (path,) = paths
+    assert path.count(run_id) == RUNS_AT_ONCE
+    assert len(f"GET {path} HTTP/1.1\r\n") <= 4094
+
+
+def test_who_may_not_read_is_told_so(server: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(*_: Any, **__: Any) -> None:
+        raise mlflow.MlflowException("403", error_code=PERMISSION_DENIED)
+
+    monkeypatch.setattr(type(server.client._tracking_client.store), "_call_endpoint", call)
+    with pytest.raises(StoreDeniedError):
+        read_histories(server.client, ["a", "b"], "loss", MANY)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"), [("404", ENDPOINT_NOT_FOUND), ("failed with error code 414", INTERNAL_ERROR)]
+)
+def test_a_server_that_refuses_bulk_requests_is_read_run_by_run(
+    server: Store, said: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = server.client
-    run_ids = log_odd_runs(client, client.create_experiment("an older server"))
+    run_ids = log_odd_runs(client, client.create_experiment(f"bulk: {said}"))
     expected = histories(client, run_ids)
     tracking = client._tracking_client.store
 
     def call(*_: Any, **__: Any) -> None:
-        raise mlflow.MlflowException("404", error_code=ENDPOINT_NOT_FOUND)
+        raise mlflow.MlflowException(said, error_code=code)
 
     endpoint = tracking._call_endpoint
     monkeypatch.setattr(
