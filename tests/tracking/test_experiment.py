@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -141,7 +142,7 @@ def test_runs_of_others_are_found_again_and_again(
 
 
 def test_a_benchmark_and_what_it_is_resumed_with_are_together(store: Store) -> None:
-    settings = {"models": "mlp", "seeds": 1, "dataset": "digits", "output": "out"}
+    settings: dict[str, Any] = {"models": "mlp", "seeds": 1, "dataset": "digits", "output": "out"}
     with pytest.raises(BenchmarkError) as failed:
         benchmark(**settings, executor=Cluster({("mlp", 0): "fails"}))
     result = benchmark(resume=failed.value.result.run_id, output="out", executor=Cluster())

@@ -149,7 +149,8 @@ def test_who_may_not_read_is_told_so(server: Store, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("said", "code"), [("404", ENDPOINT_NOT_FOUND), ("failed with error code 414", INTERNAL_ERROR)]
+    ("said", "code"),
+    [("404", ENDPOINT_NOT_FOUND), ("failed with error code 414 != 200.", INTERNAL_ERROR)],
 )
 def test_a_server_that_refuses_bulk_requests_is_read_run_by_run(
     server: Store, said: str, code: int, monkeypatch: pytest.MonkeyPatch
