@@ -90,7 +90,7 @@ def _from_server(store: Any, run_ids: Sequence[str], name: str) -> _Found:
     found: dict[str, list[Metric]] = {run_id: [] for run_id in run_ids}
     for each in answer.metrics:
         found[each.run_id].append(Metric(name, each.value, each.timestamp, each.step))
-    # Of more points of a run, and of more steps of all runs together, a server gives a choice.
+    # Of more points of a run a server gives a choice; some servers, of more steps of all together.
     if len({each.step for each in answer.metrics}) >= _MOST_OF_A_RUN:
         return {}
     return {run_id: points for run_id, points in found.items() if len(points) < _MOST_OF_A_RUN}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -14,6 +16,7 @@ import requests
 import sqlalchemy as sql
 from mlflow.entities import Metric
 from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND, INTERNAL_ERROR, PERMISSION_DENIED
+from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow.settings.selection import Choice
@@ -103,22 +106,29 @@ def test_bulk_reads_what_single_requests_read(
     assert histories(client, run_ids) == expected
 
 
-@pytest.mark.parametrize("remote", [False, True], ids=["SQLite", "server"])
 def test_a_choice_of_the_steps_of_all_runs_is_not_taken_for_all(
-    store: Store, server: Store, remote: bool, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = (server if remote else store).client
-    run_ids = [client.create_run("0").info.run_id for _ in range(3)]
+    """As servers choose of files, and older ones of a database."""
+    run_ids = [store.client.create_run("0").info.run_id for _ in range(3)]
     for number, run_id in enumerate(run_ids):
         steps = range(number, 12, 3)
-        client.log_batch(run_id, metrics=[Metric("loss", 0.5, 7, step) for step in steps])
-    monkeypatch.setattr(metric_histories, "_MOST_OF_A_RUN", 6)
-    found = histories(client, run_ids)
-    assert [[step for step, _, _ in found[each]] for each in run_ids] == [
-        [0, 3, 6, 9],
-        [1, 4, 7, 10],
-        [2, 5, 8, 11],
-    ]
+        store.client.log_batch(run_id, metrics=[Metric("loss", 0.5, 7, step) for step in steps])
+    database = store.client._tracking_client.store
+    expected = histories(store.client, run_ids)
+
+    def call(_: Any, asked: str) -> Any:
+        chosen = AbstractStore.get_metric_history_bulk_interval(
+            database, run_ids, "loss", json.loads(asked)["max_results"], None, None
+        )
+        return SimpleNamespace(metrics=chosen)
+
+    read = database.get_metric_history
+    of_server = SimpleNamespace(_call_endpoint=call, get_metric_history=read)
+    client: Any = SimpleNamespace(_tracking_client=SimpleNamespace(store=of_server))
+    for limit in (MANY, 6):
+        monkeypatch.setattr(metric_histories, "_MOST_OF_A_RUN", limit)
+        assert histories(client, run_ids) == expected
 
 
 def test_a_request_fits_in_the_line_that_gunicorn_takes(
