@@ -15,7 +15,6 @@ from mlflow.exceptions import MlflowException
 from fm_mlflow.process.atomic_file import sync_names, sync_to_disk
 from fm_mlflow.process.redaction import one_line
 from fm_mlflow.process.temporary import temporary_folder
-from fm_mlflow.tracking.uris import absolute_uri
 
 
 @contextmanager
@@ -66,14 +65,15 @@ def sync_stored(root: str, sent: Path) -> None:
     """
     if not _is_local(root):
         return
-    folder = Path(url2pathname(urlsplit(absolute_uri(root)).path))
-    base, files = (sent.parent, [sent]) if sent.is_file() else (sent, sent.rglob("*"))
-    stored = [folder / path.relative_to(base) for path in files if path.is_file()]
-    with suppress(OSError):  # the store has them, and promises no more
+    # As MLflow reads it, which ignores a host and decodes plain paths.
+    folder = Path(url2pathname(urlsplit(root).path if root.startswith("file:") else root))
+    with suppress(OSError, ValueError):  # the store has them, and promises no more
+        base, files = (sent.parent, [sent]) if sent.is_file() else (sent, sent.rglob("*"))
+        stored = [folder.absolute() / path.relative_to(base) for path in files if path.is_file()]
         for path in filter(Path.is_file, stored):
             sync_to_disk(path)
-    for parent in {parent for path in stored for parent in path.parents}:
-        sync_names(parent)
+        for parent in {parent for path in stored for parent in path.parents}:
+            sync_names(parent)
 
 
 def _is_local(uri: str) -> bool:

@@ -188,9 +188,14 @@ def test_a_finished_sweep_is_resumed_without_training_anything(
     with pytest.raises(InputError, match="as sweep"):
         sweep(resume=result.run_id, trials=9)
     given: dict[str, Any] = {"seeds": "auto", "max_seeds": 3, "margin": 0.2, "measure": "none"}
+    # A proof that was killed as it began: its run has no settings.
+    tags = {keys.MLFLOW_PARENT_RUN_ID: result.run_id, keys.KIND: keys.KIND_BENCHMARK}
+    begun = store.client.create_run("0", tags=tags).info.run_id
+    store.client.set_terminated(begun, "KILLED")
     cluster = Cluster(accuracies=defaultdict(lambda: 0.9))
     decided = sweep(executor=cluster, resume=result.run_id, finalists=1, **given)
     assert len(cluster.jobs) == 3 * len(decided.finalists) == 6
+    assert store.client.get_run(begun).info.status == "KILLED"
     assert decided.comparison is not None
     verdict = decided.comparison.comparison.verdicts[0]
     assert verdict.looked_at_seeds == 3

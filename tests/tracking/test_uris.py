@@ -6,10 +6,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.errors import InputError
+from fm_mlflow.tracking import artifacts
+from fm_mlflow.tracking.artifacts import sync_stored
 from fm_mlflow.tracking.load_model import load_model
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import prepare
@@ -126,3 +129,22 @@ def test_a_run_in_a_folder(
     assert run.pending == ""
     assert (place / "0" / run.run_id / "artifacts" / "a%20b.txt").read_text() == "text"
     assert [each.name for each in here.iterdir()] == ["stores"]
+
+
+@pytest.mark.parametrize("root", ["file://node7{here}/a", "file:///{here}/a", "x%20y/a", "file:a"])
+def test_stored_artifacts_are_synced_where_mlflow_put_them(
+    here: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = root.replace("{here}", here.as_uri().removeprefix("file://"))
+    sent = here / "sent"
+    (sent / "deeper").mkdir(parents=True)
+    (sent / "deeper" / "a.txt").write_text("text")
+    repository = LocalArtifactRepository(root)
+    repository.log_artifacts(str(sent))
+    synced: list[Path] = []
+    monkeypatch.setattr(artifacts, "sync_to_disk", synced.append)
+    sync_stored(root, sent)
+    assert synced == [Path(repository.artifact_dir).absolute() / "deeper" / "a.txt"]
+    assert synced[0].read_text() == "text"
+    sync_stored(root, here / "missing")  # the store has it: nothing here may hold it up
+    sync_stored("file://node7/\0", sent)
