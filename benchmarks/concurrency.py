@@ -483,6 +483,7 @@ def main() -> int:
         if given.campaign == "crowd":
             result = crowd(given.store, given.trainings, given.at_once, folder)
         else:
+            os.environ["MLFLOW_EXPERIMENT_ID"] = "0"  # which `Place.runs` searches
             place = Place(folder)
             place.prepare()
             if given.campaign == "named":

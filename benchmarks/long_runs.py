@@ -190,6 +190,7 @@ def main() -> None:
     given = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ["MLFLOW_EXPERIMENT_ID"] = "0"  # which `epochs` searches
     import fm_mlflow.training  # noqa: F401
     from fm_mlflow.process.quiet import import_tensorflow
 

@@ -641,6 +641,7 @@ def main() -> int:
     given = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ["MLFLOW_EXPERIMENT_ID"] = "0"  # which `run_ids` searches
     if given.perform:
         scene, _, command = given.perform.partition(":")
         perform(scene, command, given.root)
