@@ -177,8 +177,8 @@ class History:
                 waiting[operation.inode] = [each for each in done if each >= operation.covers]
                 found[number] = number
             elif isinstance(operation, Names):
-                for folder in {folder for folder, _, _ in operation.changes}:
-                    waiting.setdefault(folder, []).append(number)
+                # A name that moves between folders survives with its new one.
+                waiting.setdefault(operation.changes[0][0], []).append(number)
             else:
                 waiting.setdefault(operation.inode, []).append(number)
         return found

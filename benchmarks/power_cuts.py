@@ -351,7 +351,7 @@ def _epoch(data: bytes | bytearray) -> int:
 
 
 def wrong_in(
-    found: list[Picture], expected: Picture, promise: Promise, promised: list[Any], told: bool
+    found: list[Picture], expected: Picture, promise: Promise, promised: list[Any]
 ) -> Iterator[str]:
     """Say what is missing or false in a store after a recovery.
 
@@ -360,7 +360,6 @@ def wrong_in(
         expected: What it holds after the undisturbed run.
         promise: What the journal had promised.
         promised: Its records.
-        told: Whether a line says that something of the journal could not be read or delivered.
     """
     from fm_mlflow.tracking.outbox import records
 
@@ -468,7 +467,7 @@ def recover(
         if run["status"] != "FINISHED":
             wrong.append(f"after resume, the run is {run['status']}")
     else:
-        wrong += wrong_in(found, expected, promise, promised, bool(told))
+        wrong += wrong_in(found, expected, promise, promised)
     left = sorted(
         str(path.relative_to(root / "journals"))
         for path in (root / "journals").rglob("*")

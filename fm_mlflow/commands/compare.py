@@ -19,7 +19,7 @@ from fm_mlflow.errors import ComparisonError, InputError, TrackingError
 from fm_mlflow.escaping import markdown
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import command_line, training_command, training_config
-from fm_mlflow.process.atomic_file import atomic_file, sync_to_disk
+from fm_mlflow.process.atomic_file import atomic_file, sync_where_possible
 from fm_mlflow.process.beside import Beside
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.signals import guard
@@ -287,7 +287,7 @@ def write_files(texts: Mapping[str, str], folder: Path) -> dict[str, Path]:
             for name, text in texts.items():
                 partial = together.enter_context(atomic_file(folder / name))
                 partial.write_text(text, encoding="utf-8", newline="")
-                sync_to_disk(partial)
+                sync_where_possible(partial)
     except OSError as error:
         if is_new:
             with suppress(OSError):

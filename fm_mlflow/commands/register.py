@@ -272,18 +272,18 @@ def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> R
         gates=tuple(gates),
         tracking_uri=tracking_uri(),
     )
-    if registration.failures:
+    if failures := registration.failures:
         refused = replace(registration, outcome="refused")
-        failures = registration.failures
         if not (config.run_id or all(gate.passed for gate in bounds)):
             failures.append(_who_would_pass(config, run, objective))
         raise GateError("; ".join(failures), refused)
     is_same = own is not None and own.tags.get(keys.MODEL_DIGEST) == verified.candidate.model_digest
-    if config.dry_run and not (champion is own and is_same):
-        return replace(registration, outcome="dry run")
     if champion is own and is_same:
-        registry.end_abandoned_turns()
+        if not config.dry_run:
+            registry.end_abandoned_turns()
         return registration
+    if config.dry_run:
+        return replace(registration, outcome="dry run")
     description = card(registry.name, verified, seeds, objective)
     tags = evidence(verified, objective)
     version, is_new = registry.promote(uri, description, tags, registration.champion)

@@ -253,11 +253,9 @@ class _Sweep:
                 stored = read_run(before, "resume")
             # Other finalists or seeds than in an earlier call are another benchmark, and so is one
             # that was killed before it had its settings.
-            is_same = stored.params.get("models") == asked["models"]
-            shaping = asked.keys() & {*_OF_THE_PROOF}
-            if is_same and all(
-                stored.params.get(name) in (None, str(asked[name])) for name in shaping
-            ):
+            shaping = asked.keys() & {"models", *_OF_THE_PROOF}
+            same = [stored.params.get(name) in (None, str(asked[name])) for name in shaping]
+            if "models" in stored.params and all(same):
                 asked["resume"] = before
         try:
             with nullcontext() if "resume" in asked else open_run(keys.KIND_BENCHMARK):

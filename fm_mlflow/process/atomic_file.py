@@ -5,6 +5,7 @@ After a power cut, a file's data are there if the file was synced, its name if i
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -13,6 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fm_mlflow.process.temporary import MARK, mark, remove_abandoned_files
+
+_LONGEST_STEM = 32
+"""Of a temporary file's name: with up to 4 bytes a character, and mark and token, 255 hold it."""
 
 
 @contextmanager
@@ -34,11 +38,11 @@ def atomic_file(path: Path, *, durable: bool = False, beside: Path | None = None
     near = beside or path
     remove_abandoned_files(near.parent, _temporary_names(path))
     token = secrets.token_hex(8)
-    temporary = near.with_name(f".{path.stem}.{mark()}.{token}.part{path.suffix}")
+    temporary = near.with_name(f".{_stem(path)}.{mark()}.{token}.part{path.suffix}")
     try:
         yield temporary
         # The name may survive a power cut that the data did not survive.
-        sync_to_disk(temporary)
+        (sync_to_disk if durable else sync_where_possible)(temporary)
         temporary.replace(path)
     finally:
         with suppress(OSError):
@@ -86,9 +90,22 @@ def sync_names(folder: Path) -> None:
             sync_to_disk(folder)
 
 
+def _stem(path: Path) -> str:
+    return path.stem[:_LONGEST_STEM]
+
+
 def _temporary_names(path: Path) -> re.Pattern[str]:
-    stem, suffix = re.escape(path.stem), re.escape(path.suffix)
+    stem, suffix = re.escape(_stem(path)), re.escape(path.suffix)
     return re.compile(rf"\.{stem}\.({MARK})\.[0-9a-f]{{16}}\.part{suffix}")
+
+
+def sync_where_possible(path: Path) -> None:
+    """Have a file's contents survive a power cut, unless its file system knows no fsync."""
+    try:
+        sync_to_disk(path)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def sync_to_disk(path: Path) -> None:

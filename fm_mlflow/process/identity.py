@@ -24,6 +24,9 @@ _OLD_TAGS = tuple(f"{keys.PROCESS}.{name}" for name in ("host", "pid", "boot", "
 
 _SEPARATOR = "; "
 
+_UNKNOWN = "unknown"
+"""When a process started that there is, where this is not to be seen."""
+
 _CLOCKS_APART = 1.0
 """Seconds by which the clocks of the kernel's log and of its processes may differ."""
 
@@ -34,7 +37,7 @@ class Presence(Enum):
     ALIVE = "alive"
     GONE = "gone"
     REBOOTED = "its host was rebooted"
-    ELSEWHERE = "on another host, or in another container"
+    ELSEWHERE = "on another host, in another container, or hidden from this user"
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,16 @@ class ProcessIdentity:
             return Presence.ELSEWHERE
         if boot != our_boot:
             return Presence.REBOOTED
-        return Presence.ALIVE if _start(self.pid) == self.start else Presence.GONE
+        start = _start(self.pid)
+        if start is not None and _UNKNOWN in (start, self.start):
+            return Presence.ELSEWHERE
+        return Presence.ALIVE if start == self.start else Presence.GONE
 
 
 def this_process() -> ProcessIdentity:
     """Return the identity of this process."""
     return ProcessIdentity(
-        socket.gethostname(), os.getpid(), _boot(), _start(os.getpid()) or "unknown"
+        socket.gethostname(), os.getpid(), _boot(), _start(os.getpid()) or _UNKNOWN
     )
 
 
@@ -97,21 +103,32 @@ def _boot() -> str:
 
 
 def _start(pid: int) -> str | None:
-    """Return when a living process started; None when there is none of this pid."""
+    """Return when a living process started, as far as this one may know; None without a process."""
     try:
         # Ticks since the boot: unlike a time of day, no change of the clock moves them.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         state, *rest = fields.rpartition(")")[2].split()
         return None if state in "ZX" else rest[18]
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
     except (OSError, IndexError):
-        return None
+        if Path("/proc/self/stat").exists():
+            return _UNKNOWN if _exists(pid) else None
     try:
         return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.Error:
+    except psutil.NoSuchProcess:
         return None
+    except psutil.Error:
+        return _UNKNOWN
+
+
+def _exists(pid: int) -> bool:
+    """Tell whether there is a process, which /proc may hide because it is another user's."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def usable_cores() -> int | None:

@@ -13,7 +13,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fm_mlflow.process.identity import Presence, this_process
 
-MARK = r"[0-9a-f]{8}-\d+-\w+"
+MARK = r"[0-9a-f]{8}-[0-9]{1,10}-[0-9a-z_]{1,32}"
 _PREFIX = "fm_mlflow-"
 _FOLDER = re.compile(rf"{_PREFIX}({MARK})-\w+")
 
@@ -40,9 +40,10 @@ def _mark(_pid: int) -> str:
 def is_abandoned(mark: str) -> bool:
     """Tell whether the process of a mark, which `MARK` matches, was here and is gone."""
     where, pid, start = mark.split("-")
+    if where != _host_and_boot():
+        return False
     process = replace(this_process(), pid=int(pid), start=start.replace("_", "."))
-    is_known = where == _host_and_boot() and start != "unknown"
-    return is_known and process.presence() is Presence.GONE
+    return process.presence() is Presence.GONE
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def remove_abandoned_folders() -> None:
     """Remove this user's temporary folders whose process is gone."""
     for folder in _entries(Path(tempfile.gettempdir())):
         found = _FOLDER.fullmatch(folder.name)
-        if found and _is_own_folder(folder) and is_abandoned(found[1]):
+        if found and _is_own(folder, stat.S_ISDIR) and is_abandoned(found[1]):
             _remove(folder)
 
 
@@ -76,14 +77,15 @@ def _remove_abandoned_folders_once(_place: str) -> None:
 
 
 def remove_abandoned_files(folder: Path, name: re.Pattern[str]) -> None:
-    """Remove files whose process is gone.
+    """Remove this user's files whose process is gone.
 
     Args:
         folder: Where they are.
         name: Matches their names; its first group is the mark.
     """
     for path in _entries(folder):
-        if (found := name.fullmatch(path.name)) and is_abandoned(found[1]):
+        found = name.fullmatch(path.name)
+        if found and _is_own(path, stat.S_ISREG) and is_abandoned(found[1]):
             with suppress(OSError):  # it does no harm where it is
                 path.unlink()
 
@@ -95,12 +97,12 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _is_own_folder(path: Path) -> bool:
+def _is_own(path: Path, is_kind: Callable[[int], bool]) -> bool:
     try:
         found = os.lstat(path)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == getattr(os, "geteuid", int)()
+    return is_kind(found.st_mode) and found.st_uid == getattr(os, "geteuid", int)()
 
 
 def _remove(folder: Path) -> None:

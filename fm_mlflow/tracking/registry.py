@@ -306,7 +306,7 @@ class Registry:
 
     def end_abandoned_turns(self) -> None:
         """Remove what promotions left that were killed on this host."""
-        with registry_errors("end a turn"):
+        with suppress(TrackingError), registry_errors("end a turn"):
             turns.standing(self._client, self.name)
 
     def _check_turn(

@@ -11,6 +11,7 @@ import pytest
 
 import fm_mlflow
 from fm_mlflow import GateError, InputError, keys, register
+from fm_mlflow.process.temporary import mark
 from fm_mlflow.registration import checks
 from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.scripts.nets import LABELS, X, Y, classifier, regression, two_by_two
@@ -87,8 +88,13 @@ def test_the_best_by_its_error_is_promoted_and_what_was_not_verified_is_said(own
     listed = fm_mlflow.list_versions(name=NAME)
     assert listed.versions[0].figure("test_mae") == mae.logged
 
-    again = register(metric="test_mae")
+    where, _, start = mark().split("-")
+    flag = f"{keys.PROMOTING}.killed"
+    killed = f"here {where}-{2**22 + 1}-{start}"
+    own.store.client.set_registered_model_tag(NAME, flag, killed)
+    again = register(metric="test_mae", dry_run=True)
     assert again.outcome == "unchanged"
+    assert own.store.client.get_registered_model(NAME).tags[flag] == killed  # nothing is written
     with pytest.raises(GateError, match=r"test_mae v version 1: .*required: not above it by more"):
         register(metric="test_mae", run_id=own.poor)
     with pytest.raises(GateError, match=r"by test_mae \(lower is better\); this is by test_loss"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,29 @@ def test_a_file_that_nobody_wrote_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "report.csv"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stem", ["a" * 250, "\U0001f600" * 60])
+def test_a_long_name(tmp_path: Path, stem: str) -> None:
+    for text in ("of yesterday", "of today"):
+        with atomic_file(tmp_path / f"{stem}.csv") as temporary:
+            temporary.write_text(text)
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["of today"]
+
+
+def test_a_file_system_without_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    for code, durable in ((errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EINVAL, True)):
+        with nullcontext() if not durable else pytest.raises(OSError, match="Invalid"):
+            with atomic_file(tmp_path / "report.csv", durable=durable) as temporary:
+                temporary.write_text(f"{code}")
+    code = errno.EIO
+    with pytest.raises(OSError, match="error"), atomic_file(tmp_path / "report.csv") as temporary:
+        temporary.touch()
+    assert [each.read_text() for each in tmp_path.iterdir()] == [f"{errno.ENOTSUP}"]
 
 
 REPLACED = """

@@ -70,6 +70,18 @@ def test_a_name_survives_with_its_folder_and_data_with_their_file() -> None:
     assert left(made) == [{"report": b"new"}]
 
 
+def test_a_name_that_moves_survives_with_its_new_folder() -> None:
+    made = history({"from": None, "from/part": b"new", "to": None})
+    renamed(made, "from/part", "to/whole")
+    before: Disk = {"from": None, "to": None, "from/part": b"new"}
+    after: Disk = {"from": None, "to": None, "to/whole": b"new"}
+    for folder, states in (("from", [before, after]), ("to", [after])):
+        inode = made.find(folder)
+        assert inode is not None
+        made.add(Sync(inode, len(made.operations)), folder)
+        assert left(made) == states
+
+
 def test_without_its_folder_a_file_is_nowhere() -> None:
     made = history()
     made.create("folder", is_folder=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fm_mlflow.process import temporary
+from fm_mlflow.process import identity, temporary
 from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.temporary import (
+    MARK,
     is_abandoned,
     mark,
     remove_abandoned_folders,
@@ -81,8 +83,11 @@ def test_what_nobody_here_can_tell_stays(place: Path) -> None:
     again = f"{ours}-{pid}-1"  # its pid is another process's now
     elsewhere = f"{'0' * 8}-{pid}-1"
     unknown = f"{ours}-{pid}-unknown"
-    marks = (mark(), dead, again, elsewhere, unknown)
-    assert [is_abandoned(each) for each in marks] == [False, True, True, False, False]
+    huge = f"{'0' * 8}-{'9' * 5000}-1"  # as a store may have it
+    marks = (mark(), dead, again, elsewhere, unknown, huge)
+    assert [is_abandoned(each) for each in marks] == [False, True, True, False, False, False]
+    assert re.fullmatch(MARK, mark())
+    assert not re.fullmatch(MARK, huge)
     target = place / "of the user"
     target.mkdir()
     kept = [place / f"fm_mlflow-{elsewhere}-x", place / "fm_mlflow-journals-x", target]
@@ -92,6 +97,39 @@ def test_what_nobody_here_can_tell_stays(place: Path) -> None:
     link.symlink_to(target)
     remove_abandoned_folders()
     assert sorted(place.iterdir()) == sorted([*kept, link])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+@pytest.mark.parametrize("error", [PermissionError, FileNotFoundError])
+def test_a_process_that_proc_hides_is_not_gone(
+    monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    ours, pid, start = mark().split("-")
+    again, dead = f"{ours}-{pid}-1", f"{ours}-{2**22 + 1}-{start}"
+    assert is_abandoned(again)
+    this = identity.this_process()
+    monkeypatch.setattr(temporary, "this_process", lambda: this)
+
+    def hidden(_path: Path, **_: str) -> str:
+        raise error
+
+    monkeypatch.setattr(identity, "_boot", lambda: this.boot)
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert [is_abandoned(each) for each in (again, dead)] == [False, True]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps owners elsewhere")
+def test_what_is_another_users_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _, start = mark().split("-")
+    left = tmp_path / f".report.{ours}-{2**22 + 1}-{start}.{'0' * 16}.part.html"
+    left.touch()
+    is_user = os.geteuid()
+    for user in (is_user + 1, is_user):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        assert left.exists()
+        with atomic_file(tmp_path / "report.html") as part:
+            part.write_text("whole")
+    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_one_look_for_a_process(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

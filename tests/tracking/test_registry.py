@@ -204,6 +204,7 @@ def test_a_turn_whose_process_was_killed_here_blocks_nobody(
     Registry(NAME).promote(*new_version(store), None)
     assert store.client.get_registered_model(NAME).tags == {}
     lasting = {f"{keys.PROMOTING}.ours": f"this-host {mark()}", f"{keys.PROMOTING}.old": "host"}
+    lasting[f"{keys.PROMOTING}.odd"] = f"this-host {where}-{'9' * 4400}-1"
     for flag, value in {**lasting, f"{keys.PROMOTING}.third": killed}.items():
         store.client.set_registered_model_tag(NAME, flag, value)
     Registry(NAME).end_abandoned_turns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -139,7 +140,7 @@ def test_stored_artifacts_are_synced_where_mlflow_put_them(
     sent = here / "sent"
     (sent / "deeper").mkdir(parents=True)
     (sent / "deeper" / "a.txt").write_text("text")
-    repository = LocalArtifactRepository(root)
+    repository: Any = LocalArtifactRepository(root)
     repository.log_artifacts(str(sent))
     synced: list[Path] = []
     monkeypatch.setattr(artifacts, "sync_to_disk", synced.append)

@@ -105,7 +105,7 @@ class Journal:
         while True:
             durable_folder(self.folder, 0o700)
             with suppress(FileNotFoundError):  # `sync` of another process was faster
-                self._lock.acquire()
+                self._lock.acquire(wait=True)  # or is at it
                 return
 
     @classmethod
@@ -246,7 +246,8 @@ class Journal:
         """Delete the journal, because the store has everything.
 
         It loses its name first, all at once: a process that is killed meanwhile, or a power cut,
-        leaves a whole journal, whose state says that the store has everything, or none.
+        leaves a whole journal, whose state says that the store has everything, or none. On Windows
+        it keeps its name, and a part of it may be left.
         """
         self._close_file()  # Windows deletes only what is closed
         doomed = self.folder.with_name(f".{self.folder.name}{REMOVED}")

@@ -32,8 +32,11 @@ def remove_leftovers() -> None:
     """
     remove_abandoned_folders()
     root = journal_root()
-    with suppress(OSError):  # they do no harm where they are
-        for path in list(root.iterdir()):
+    entries: list[Path] = []
+    with suppress(OSError):
+        entries = list(root.iterdir())
+    for path in entries:
+        with suppress(OSError):  # it does no harm where it is
             if _SHARED_LOCK.fullmatch(path.name):
                 _take_and_remove(path)
             elif _REMOVED.fullmatch(path.name):
@@ -56,10 +59,12 @@ def _remove_without_records(folder: Path) -> None:
         return
     with suppress(TrackingError):
         lock.acquire()
-        # Whoever makes a journal holds its lock before it has a record (`Journal.create`).
-        if _is_none(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
+        try:
+            # Whoever makes a journal holds its lock before it has a record (`Journal.create`).
+            if _is_none(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.release()
 
 
 def _is_none(folder: Path) -> bool:

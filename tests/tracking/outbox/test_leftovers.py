@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fm_mlflow import keys, sync
+from fm_mlflow.process.atomic_file import durable_folder
 from fm_mlflow.process.file_lock import FileLock
 from fm_mlflow.tracking.outbox import leftovers, records
 from fm_mlflow.tracking.outbox.journal import Journal
@@ -100,3 +102,39 @@ def test_one_that_is_just_being_made(root: Path, monkeypatch: pytest.MonkeyPatch
     assert (journal.folder / "journal.jsonl").exists()
     journal.remove()
     assert not list(root.iterdir())
+
+
+def test_one_that_a_slow_sync_looks_at_as_it_is_made(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_and_look(folder: Path, *given: Any, **more: Any) -> None:
+        durable_folder(folder, *given, **more)
+        if folder.parent == root:
+            lock = FileLock(folder / "lock")
+            lock.acquire()
+            threading.Timer(0.3, lock.release).start()
+
+    monkeypatch.setattr("fm_mlflow.tracking.outbox.journal.durable_folder", make_and_look)
+    Journal.create(f"j-{ID}", header()).remove()
+    assert not list(root.iterdir())
+
+
+def test_an_odd_entry_holds_up_no_other_and_no_lock(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, empty = root / f"j-{ID}", root / f"j-{ID[::-1]}"
+    looks: list[Path] = []
+
+    def is_none(folder: Path) -> bool:
+        looks.append(folder)
+        if folder == odd and looks.count(odd) == 2:
+            raise OSError("it cannot be looked into any more")
+        return True
+
+    for folder in (odd, empty):
+        folder.mkdir(mode=0o700)
+        (folder / "lock").touch(mode=0o600)
+    monkeypatch.setattr(leftovers, "_is_none", is_none)
+    leftovers.remove_leftovers()
+    assert [path.name for path in root.iterdir()] == [odd.name]
+    assert not FileLock(odd / "lock").is_held()
