@@ -63,7 +63,7 @@ def test_a_file_that_nobody_wrote_is_an_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("stem", ["a" * 250, "\U0001f600" * 60])
+@pytest.mark.parametrize("stem", ["a" * 250, "\U0001f600" * 60], ids=["long", "wide"])
 def test_a_long_name(tmp_path: Path, stem: str) -> None:
     for text in ("of yesterday", "of today"):
         with atomic_file(tmp_path / f"{stem}.csv") as temporary:
