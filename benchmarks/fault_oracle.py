@@ -28,7 +28,7 @@ TIMED_METRICS = {
 
 OF_A_PROCESS = {
     *(keys.HEARTBEAT, keys.LEASE, keys.JOURNAL, keys.PROCESS),
-    *(keys.PARTS, keys.MACHINE_LOAD, keys.SAVED_DIGEST),
+    *(keys.PARTS, keys.SAVED_DIGEST),
 }
 """Tags that say which process it was; the files of a model have the time in them."""
 
@@ -42,6 +42,7 @@ _TIMED_FILES = {
     *("measurements.json", "trainings.json", "output.log", "timeline.csv", "memory.png"),
 }
 _TIMED_LINES = re.compile(r"^ *(utc_time_created|model_uuid|model_size_bytes):.*$", re.M)
+_LOAD = re.compile(r', "load": "[^"]*"')
 _TIME_COLUMN = re.compile("time|timestamp")
 _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 _SERIAL = {"experiment_tags", "alembic_version"}
@@ -153,6 +154,8 @@ def _row(table: str, values: dict[str, Any]) -> str:
         name: value is not None if _TIME_COLUMN.search(name) else value
         for name, value in values.items()
     }
+    if key == keys.MACHINE:
+        kept["value"] = _LOAD.sub("", str(kept["value"]))
     if table == "model_versions":
         kept["description"] = ""  # the model card has figures of time
     return " ".join(f"{name}={value!r}" for name, value in kept.items())
