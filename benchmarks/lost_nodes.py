@@ -63,11 +63,7 @@ def undisturbed(seeds: int) -> dict[str, str]:
 
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(make_template(Path(folder)), Path(folder))
-        environment = {
-            **os.environ,
-            "FM_MLFLOW_JOURNAL_DIR": f"{folder}/journals",
-            "MLFLOW_EXPERIMENT_ID": "0",
-        }
+        environment = {**os.environ, "FM_MLFLOW_JOURNAL_DIR": f"{folder}/journals"}
         run_benchmark(seeds, {**environment, "MLFLOW_TRACKING_URI": store.uri}, Path(folder)).wait()
         return {name: run.data.tags[keys.WEIGHTS_DIGEST] for name, run in trained(store).items()}
 
@@ -88,7 +84,7 @@ def run_benchmark(
                 str(seeds),
                 *more,
             ],
-            env=environment,
+            env={**environment, "MLFLOW_EXPERIMENT_ID": "0"},  # which `trained` searches
             cwd=folder,
             stdout=log,
             stderr=log,
