@@ -28,7 +28,7 @@ TIMED_METRICS = {
 
 OF_A_PROCESS = {
     *(keys.HEARTBEAT, keys.LEASE, keys.JOURNAL, keys.PROCESS),
-    *(keys.PARTS, keys.SAVED_DIGEST),
+    *(keys.PARTS, keys.SAVED_DIGEST, "mlflow.source.git.commit"),
 }
 """Tags that say which process it was; the files of a model have the time in them."""
 
