@@ -13,10 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import fault_commands
 from benchmarks.fault_campaign import chosen
 from benchmarks.fault_oracle import DATABASE, contents, differences
 from benchmarks.fault_points import FAULTS, Points, install
+from fm_mlflow import keys
 from fm_mlflow.process.atomic_file import atomic_file
+from fm_mlflow.tracking.outbox import records
+from fm_mlflow.tracking.outbox.journal import Journal
 from tests.processes import PROJECT, START_SECONDS
 from tests.stores import Store, copy_store
 from tests.trained import Finished
@@ -40,6 +44,29 @@ def test_a_sample(tmp_path: Path) -> None:
     assert found["points"] > 80
     assert found["struck"] >= 6
     assert found["recovered"] == found["struck"], found["broken"]
+
+
+def test_a_run_that_said_all_is_delivered_and_not_begun_anew(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle would leave the run out that is lost; the recovery has to see it."""
+    (tmp_path / "journals").mkdir(mode=0o700)
+    monkeypatch.setenv("FM_MLFLOW_JOURNAL_DIR", str(tmp_path / "journals"))
+    monkeypatch.setattr(fault_commands, "_log", lambda: pytest.fail("it is begun anew"))
+    tags = {str(keys.KIND): str(keys.KIND_TRAINING)}
+    header = records.RunStart(store.uri, None, True, "a run", 1, "0", None, tags)
+    journal = Journal.create("j-1", header)
+    journal.append(records.End(keys.FINISHED, 2), durable=True)
+    journal.close()
+    with monkeypatch.context() as lost:
+        lost.setattr(fault_commands, "_sync", lambda: None)
+        with pytest.raises(RuntimeError, match="the journal said all"):
+            fault_commands._recover_log()
+    fault_commands._recover_log()
+    assert [run.info.status for run in store.client.search_runs(["0"])] == [keys.FINISHED]
+    store.client.create_run("0", tags=tags)  # the ghost of a request that was not acknowledged
+    with pytest.raises(RuntimeError, match="leaves runs"):
+        fault_commands._recover_log()
 
 
 def passed(root: Path, work: Callable[[], None], at: str = "", fault: str = "") -> list[str]:
