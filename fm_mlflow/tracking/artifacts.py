@@ -65,9 +65,9 @@ def sync_stored(root: str, sent: Path) -> None:
     """
     if not _is_local(root):
         return
-    # As MLflow reads it, which ignores a host and decodes plain paths.
-    folder = Path(url2pathname(urlsplit(root).path if root.startswith("file:") else root))
     with suppress(OSError, ValueError):  # the store has them, and promises no more
+        # As MLflow reads it, which ignores a host and decodes plain paths.
+        folder = Path(url2pathname(urlsplit(root).path if root.startswith("file:") else root))
         base, files = (sent.parent, [sent]) if sent.is_file() else (sent, sent.rglob("*"))
         stored = [folder.absolute() / path.relative_to(base) for path in files if path.is_file()]
         for path in filter(Path.is_file, stored):
