@@ -62,7 +62,7 @@ def recommend(
     better = [each for each in others if _against(each, default, comparison) == "better"]
     if better:
         best = max(better, key=lambda each: comparison.objective.gain(each.proven or 0.0))
-        return best.entry, _words(best, default, comparison)
+        return best.entry, f"better than the default: {_words(best, default, comparison)}"
     cheaper = [
         each
         for each in others
@@ -75,7 +75,7 @@ def recommend(
         best = min(cheaper, key=lambda each: each.cost or 0.0)
         share = (best.cost or 0.0) / (default.cost or 1.0)
         return best.entry, (
-            f"{best.group} has {share:.0%} of the {title} of the default, and is not worse: "
+            f"at {share:.0%} of the {title} of the default, {best.group} is not shown to be worse: "
             f"{_words(best, default, comparison)}"
         )
     return "", (

@@ -41,8 +41,8 @@ def proof(
     [
         ({"wide": (0.95, 200.0)}, "wide", "wide"),
         ({"wide": (0.95, 200.0), "wider": (0.97, 400.0)}, "wider", "wider"),
-        ({"small": (0.90, 50.0)}, "small", "small has 50% of the"),
-        ({"small": (0.90, 50.0), "tiny": (0.90, 20.0)}, "tiny", "tiny has 20% of the"),
+        ({"small": (0.90, 50.0)}, "small", "at 50% of the"),
+        ({"small": (0.90, 50.0), "tiny": (0.90, 20.0)}, "tiny", "at 20% of the"),
         ({"small": (0.80, 50.0)}, "", "no finalist is better than the default"),
         ({"same": (0.90, 96.0)}, "", "none is as good at 5% less"),
     ],
