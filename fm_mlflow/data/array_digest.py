@@ -55,7 +55,7 @@ def _named(name: str, part: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     elif part is not None:
         array = np.asarray(part)
         if array.ndim == 0:
-            raise ValueError(f"{type(part).__name__} holds no rows")
+            raise ValueError(f"{type(part).__name__}: no array with rows")
         yield name, array
 
 

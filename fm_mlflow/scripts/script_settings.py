@@ -71,8 +71,11 @@ def data_digest(part: Any) -> str:
     try:
         return array_digest(part)
     except ValueError as error:
-        accepted = "arrays, data frames, tensors, or lists, tuples and mappings of them"
-        raise InputError("data", one_line(error), accepted) from error
+        accepted = (
+            "arrays, data frames, tensors, or lists, tuples and mappings of them (a tf.data, which "
+            "has no digest: the arrays that it was made of)"
+        )
+        raise InputError("data", one_line(error), accepted) from None
 
 
 def checked_params(params: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -55,5 +55,5 @@ def test_structures_are_arrays_by_name() -> None:
 
 @pytest.mark.parametrize("part", [3, object(), [[1], [1, 2]]])
 def test_what_is_no_array_is_refused(part: Any) -> None:
-    with pytest.raises(ValueError, match=r"holds no rows|inhomogeneous"):
+    with pytest.raises(ValueError, match=r"no array with rows|inhomogeneous"):
         array_digest(part)
