@@ -405,6 +405,17 @@ def restore(saved: Path, folder: Path) -> None:
         before.backup(database)
 
 
+def _of_many(kind: str, run: Callable[..., object], jobs: int) -> Command:
+    """Return a command that has so many trainings at most, and takes itself up."""
+    return Command(
+        run,
+        partial(_resume_parent, kind, run),
+        once=True,
+        timed=REPORTS,
+        setup=partial(_jobs_in_copies, jobs),
+    )
+
+
 COMMANDS = {
     "log": Command(_log, _recover_log, once=True, is_light=True),
     "train": Command(_train, partial(_recover_training, by="resume")),
@@ -419,18 +430,6 @@ COMMANDS = {
     "register": Command(_register, partial(_again, _register), _train, setup=_verify_in_a_copy),
     "predict": Command(_predict, partial(_again, _predict), _train_for_predictions),
     "track": Command(_track, partial(_again, _track), once=True),
-    "benchmark": Command(
-        _benchmark,
-        partial(_resume_parent, keys.KIND_BENCHMARK, _benchmark),
-        once=True,
-        timed=REPORTS,
-        setup=partial(_jobs_in_copies, 3),
-    ),
-    "sweep": Command(
-        _sweep,
-        partial(_resume_parent, keys.KIND_SWEEP, _sweep),
-        once=True,
-        timed=REPORTS,
-        setup=partial(_jobs_in_copies, 12),
-    ),
+    "benchmark": _of_many(keys.KIND_BENCHMARK, _benchmark, 3),
+    "sweep": _of_many(keys.KIND_SWEEP, _sweep, 12),
 }

@@ -96,14 +96,16 @@ def _compared(those_with: list[Times], without: list[Times]) -> dict[str, object
         one, other = ([getattr(each, clock) for each in times] for times in (those_with, without))
         ratios = [a / b for a, b in zip(one, other, strict=True)]
         found[f"{clock}: with / without, median"] = round(statistics.median(ratios), 4)
-        found[f"{clock}: with / without, mean and standard error"] = (
-            round(statistics.mean(ratios), 4),
-            round(statistics.stdev(ratios) / len(ratios) ** 0.5, 4) if len(ratios) > 1 else None,
-        )
+        found[f"{clock}: with / without, mean and standard error"] = _mean_and_error(ratios, 4)
         found[f"{clock}: of each round"] = [round(ratio, 4) for ratio in ratios]
         found[f"{clock}: s, with"] = [round(seconds, 2) for seconds in one]
         found[f"{clock}: s, without"] = [round(seconds, 2) for seconds in other]
     return found
+
+
+def _mean_and_error(values: list[float], digits: int) -> tuple[float, float | None]:
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    return round(statistics.mean(values), digits), error and round(error, digits)
 
 
 def fit_of_a_script(model: str, epochs: int, seed: int, with_callback: bool) -> Times:
@@ -174,11 +176,7 @@ def epochs_of_a_fit(model: str, rounds: int) -> dict[str, object]:
             (getattr(a, clock) - getattr(b, clock)) * 1e6 / math.ceil(len(inputs) / _BATCH)
             for a, b in zip(those_with, without, strict=True)
         ]
-        error = statistics.stdev(more) / len(more) ** 0.5
-        found[f"{clock}: us a step more, mean and standard error"] = (
-            round(statistics.mean(more), 1),
-            round(error, 1),
-        )
+        found[f"{clock}: us a step more, mean and standard error"] = _mean_and_error(more, 1)
     return found
 
 

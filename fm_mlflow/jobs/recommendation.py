@@ -91,11 +91,11 @@ def _against(each: Finalist, default: Finalist, comparison: Comparison) -> str:
         return "unknown"
     if verdict.verdict == "equivalent":
         return "as good"
-    if verdict.verdict == "not_distinguishable" and verdict.looked_at_seeds is not None:
-        return "unknown"  # a design shows that two are as good, or leaves it open
     if verdict.verdict == "not_distinguishable":
-        # So few seeds that nothing could be told apart are no reason for a change.
-        return "as good" if verdict.seeds_needed is None else "unknown"
+        # A design shows that two are as good, or leaves it open. Of a fixed number, so few seeds
+        # that nothing could be told apart are no reason for a change.
+        is_open = verdict.looked_at_seeds is not None or verdict.seeds_needed is not None
+        return "unknown" if is_open else "as good"
     winner = verdict.a if verdict.verdict == "a_better" else verdict.b
     return "better" if winner == each.group else "worse"
 

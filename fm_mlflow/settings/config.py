@@ -185,7 +185,6 @@ class _ManyTrainings(Seeds):
                 ModelReference.parse(split_settings(name)[0])
             except InputError as error:
                 raise InputError("models", name, accepted, BUILTIN_MODELS) from error
-            TrainConfig.of_entry(name, 0, {})
         if self.seeds == "auto" and len(self.model_names) < 2:
             raise InputError("seeds", self.seeds, "a number where there is one model")
         return self
