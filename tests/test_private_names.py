@@ -80,13 +80,13 @@ NAMES = [
     ),
     Private(
         "tensorflow.python.framework.ops.gradient_registry._registry",
-        "measure/flops/trace.py",
-        "the graphs of a profile stay in memory",
+        "process/garbage.py",
+        "the graphs of fits and of profiles stay in memory",
     ),
     Private(
         "tensorflow.python.framework.ops.gradient_registry",
-        "measure/flops/trace.py",
-        "the graphs of a profile stay in memory",
+        "process/garbage.py",
+        "the graphs of fits and of profiles stay in memory",
     ),
     Private(
         "tensorflow.python.framework.op_def_registry.get",

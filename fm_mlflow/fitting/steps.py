@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any
 
@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from fm_mlflow.fitting.examples import Examples, Structure, Window
+from fm_mlflow.process.garbage import forget_gradients
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +80,9 @@ class Steps:
             autograph=False,
             jit_compile=compiler is Compiler.XLA_STEP or None,
         ).get_concrete_function(batch)
-        operations = {node.op for node in all_nodes(self._step.graph.as_graph_def())}
+        definition = self._step.graph.as_graph_def()
+        forget_gradients(_own_gradients(definition))  # it has been differentiated
+        operations = {node.op for node in all_nodes(definition)}
         self.compiler = compiler or _choose(operations)
         self._ways: list[str] = []
         self._has_fused_adam = _FUSED_ADAM in operations
@@ -172,6 +175,23 @@ def _nothing(spec: Any) -> tf.Tensor:
 
 def _take(tensors: Structure, rows: tf.Tensor) -> Structure:
     return keras.tree.map_structure(lambda tensor: tf.gather(tensor, rows), tensors)
+
+
+def _own_gradients(definition: Any) -> Iterator[str]:
+    """Name the custom gradients of a graph and of its loops and branches.
+
+    Those of functions that it calls are the functions': who calls them again may need them.
+    """
+    functions = {each.signature.name: each.node_def for each in definition.library.function}
+    nodes = list(definition.node)
+    while nodes:
+        node = nodes.pop()
+        if node.op == "IdentityN":
+            yield node.attr["_gradient_op_type"].s.decode()
+        elif not node.op.endswith("PartitionedCall"):
+            for value in node.attr.values():
+                for body in [value.func, *value.list.func]:
+                    nodes += functions.get(body.name, ())
 
 
 def all_nodes(definition: Any) -> list[Any]:

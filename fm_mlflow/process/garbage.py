@@ -1,9 +1,9 @@
-"""Keeps Python's garbage collector from looking where there is none."""
+"""Keeps Python's garbage collector from looking where there is none, and lets traced graphs go."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -40,3 +40,23 @@ def own_garbage_collected() -> Iterator[None]:
         gc.collect()
         if is_first:
             gc.unfreeze()
+
+
+def forget_gradients(names: Iterable[str]) -> None:
+    """Let graphs go through which nobody will differentiate any more.
+
+    TensorFlow keeps the gradient of every `tf.custom_gradient` that it has traced for as long as
+    the process lives, and with it the graph and the variables that it holds: 40 MiB for a profile
+    of a small net, as the sum of an optimizer's gradients over devices is one.
+
+    Args:
+        names: Of the gradients, as operations `IdentityN` have them.
+    """
+    try:
+        from tensorflow.python.framework.ops import gradient_registry
+
+        kept = gradient_registry._registry
+    except (ImportError, AttributeError):
+        return  # another version of TensorFlow; the memory stays in use
+    for name in names:
+        kept.pop(name, None)

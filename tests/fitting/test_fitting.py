@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from fm_mlflow.errors import TrainingError
 from fm_mlflow.fitting import Examples, epoch_order
@@ -372,6 +374,26 @@ def test_progress_is_heard_from_the_first_step_on() -> None:
     assert heard[-1] == (75, 75)
     assert len(heard) < 20
     assert sorted(heard) == heard
+
+
+@pytest.mark.parametrize("build", [dense, example_wise])
+def test_fits_keep_no_graphs(build: Callable[[], keras.Model]) -> None:
+    """TensorFlow keeps graphs with a gradient of one's own; Keras' optimizers have one."""
+
+    def graphs() -> int:
+        gc.collect()
+        return sum(isinstance(each, FuncGraph) for each in gc.get_objects())
+
+    def fit_once() -> None:
+        model = build()
+        # Metrics have their variables then: a step that makes variables is traced twice.
+        model.test_on_batch(IMAGES[:2] / 255, LABELS[:2])
+        run(model, epochs=1)
+
+    fit_once()
+    before = graphs()
+    fit_once()
+    assert graphs() == before
 
 
 @pytest.mark.parametrize("build", [dense, lambda: dense(run_eagerly=True)])

@@ -6,7 +6,7 @@ optimizer without its variables gets them, as it would at the start of the fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from fm_mlflow.measure.flops.marks import Marks
 from fm_mlflow.measure.flops.model_code import first_step, model_code
 from fm_mlflow.measure.flops.nodes import FlatGraph
 from fm_mlflow.measure.flops.specs import Spec, Structure
+from fm_mlflow.process.garbage import forget_gradients
 
 
 def trace_prediction(model: keras.Model, inputs: Structure, marks: Marks) -> Any:
@@ -54,20 +55,14 @@ def tensor_specs(structure: Structure) -> Structure:
 
 
 def forget(flat: FlatGraph) -> None:
-    """Let the traced graph go, which nothing else can reach.
+    """Let the traced graph go, which nothing else can reach."""
+    forget_gradients(_gradients(flat))
 
-    TensorFlow keeps the gradient of every `tf.custom_gradient` that it traced, and with it the
-    graph: 40 MiB for a small net, as the sum of an optimizer's gradients over devices is one.
-    """
-    try:
-        from tensorflow.python.framework.ops import gradient_registry
 
-        kept = gradient_registry._registry
-    except (ImportError, AttributeError):
-        return  # another version of TensorFlow; the memory stays in use
+def _gradients(flat: FlatGraph) -> Iterator[str]:
     for op in flat.identities:
         with suppress(ValueError):  # it passes data on, and has no gradient of its own
-            kept.pop(op.get_attr("_gradient_op_type").decode(), None)
+            yield op.get_attr("_gradient_op_type").decode()
 
 
 def _trace(
