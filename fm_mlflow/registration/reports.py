@@ -1,0 +1,69 @@
+"""The files that a pipeline reads of a promotion, whichever way it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fm_mlflow.errors import FmMlflowError, InputError
+from fm_mlflow.process.atomic_file import atomic_file
+from fm_mlflow.process.redaction import one_line
+from fm_mlflow.report.junit import to_junit
+from fm_mlflow.report.promotion import outcome_sentence, to_summary
+from fm_mlflow.results.register import Registration
+
+FORMS: Mapping[str, Callable[[Registration | None, BaseException | None], str]] = {
+    "junit": to_junit,
+    "summary": to_summary,
+}
+"""What is written, by the setting that names its file."""
+
+
+@contextmanager
+def reported(settings: Mapping[str, object]) -> Iterator[Callable[[Registration], None]]:
+    """Give the function that writes the files, and write them where the block raises.
+
+    Args:
+        settings: As they were given: they may be what is refused.
+
+    Raises:
+        InputError: A file cannot be written where it is to lie.
+    """
+    files = {name: Path(str(settings[name])) for name in FORMS if settings.get(name)}
+    try:
+        for name, path in files.items():
+            if path.is_dir() or not path.parent.is_dir():
+                raise InputError(name, str(path), "a file in an existing folder")
+        yield lambda registration: _write_result(files, registration)
+    except (Exception, KeyboardInterrupt) as error:
+        write_refusal(files, error)
+        raise
+
+
+def write_refusal(files: Mapping[str, Path], error: BaseException) -> None:
+    """Write why nothing was promoted, as far as the files can be written.
+
+    Args:
+        files: By the setting that names each.
+        error: What the caller is told in any case.
+    """
+    registration = getattr(error, "registration", None)
+    for name, path in files.items():
+        with suppress(OSError):  # the error itself says what is wrong
+            _write(path, FORMS[name](registration, error))
+
+
+def _write_result(files: Mapping[str, Path], registration: Registration) -> None:
+    for name, path in files.items():
+        try:
+            _write(path, FORMS[name](registration, None))
+        except OSError as error:
+            done = outcome_sentence(registration)
+            text = f"{done}; but {path} cannot be written: {one_line(error)}"
+            raise FmMlflowError(text) from error
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
