@@ -162,9 +162,11 @@ def _not_worse(
         can_be_shown = gain(found.value) > -allowed
         needed.append(text + (", or more seeds, which narrow the interval" if can_be_shown else ""))
     if not own_holds:
-        least = number(metric, gain(gain(theirs) - allowed))
-        own = f"of this run at {_end(objective)} {least} (it is {number(metric, ours)})"
-        needed.append(f"{objective.title} {own}")
+        least = gain(gain(theirs) - allowed)
+        needed.append(
+            f"{objective.title} of this run at {_end(objective)} {number(metric, least)} "
+            f"(it is {number(metric, ours)})"
+        )
     side = "above" if objective.smaller_is_better else "below"
     in_words = f"{100 * tolerance:g}" + (" points" if objective.is_accuracy else "% of it")
     return Gate(

@@ -10,7 +10,6 @@ from fm_mlflow.analysis.prose.words import capitalised, counted, in_row
 from fm_mlflow.analysis.records import DataSet
 from fm_mlflow.escaping import markdown
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.report.markdown import environment
 from fm_mlflow.results.register import GateError, Registration
 from fm_mlflow.settings.registered import CHAMPION, PREVIOUS
 
@@ -32,6 +31,8 @@ def to_summary(registration: Registration | None, error: BaseException | None) -
         registration: What was checked, as far as it came.
         error: Why the model was refused, or why nothing could be decided.
     """
+    from fm_mlflow.report.markdown import environment
+
     template = environment(markdown).get_template("promotion.md")
     if registration is None:
         title = "Not promoted" if isinstance(error, GateError) else "Not decided"

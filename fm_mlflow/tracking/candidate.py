@@ -21,7 +21,7 @@ from fm_mlflow.data.dataset import LOADABLE
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.results.register import GateError
+from fm_mlflow.results.register import HOW_TO_LOG, GateError
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.find_runs import find_runs
@@ -131,7 +131,7 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
     """
     check_reachable()
     if run.model_uri is None:
-        raise GateError(f"run {run.run_id} has no logged model")
+        raise GateError(f"run {run.run_id} has no logged model; {HOW_TO_LOG}")
     with store_errors("read the run"):
         stored = MlflowClient().get_run(run.run_id)
         logged = MlflowClient().get_logged_model(run.model_uri.removeprefix("models:/"))

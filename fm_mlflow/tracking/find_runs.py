@@ -152,13 +152,19 @@ def _sorted_out(
         if run.info.run_id == own_run or kind not in (None, keys.KIND_TRAINING):
             continue
         record = _record(run, experiments[run.info.experiment_id])
-        data_sets.add(str(record.data_set))
+        data = record.data_set
+        # One that failed before it had its data is of none that could be named.
+        says_data = bool(data.name or data.digest)
+        if says_data:
+            data_sets.add(str(data))
         if models and record.model not in models:
             continue
-        if choice.dataset and not record.data_set.is_meant_by(choice.dataset):
+        if choice.dataset and says_data and not data.is_meant_by(choice.dataset):
             continue
         too_much = _too_much(run)
         reason = too_much or _reason_to_skip(run, record, metric, named)
+        if reason is None and choice.dataset and not says_data:
+            reason = "it does not say on which data it was trained"
         if reason is None:
             result.runs.append(record)
             continue

@@ -14,6 +14,7 @@ from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.temporary import mark
 from fm_mlflow.tracking import turns
+from fm_mlflow.tracking.aliases import Aliases
 from fm_mlflow.tracking.model_files import (
     ModelChangedError,
     ModelFiles,
@@ -21,7 +22,7 @@ from fm_mlflow.tracking.model_files import (
     fetch_model,
 )
 from fm_mlflow.tracking.registered_metric import OtherMetricError, to_tags
-from fm_mlflow.tracking.registry import Aliases, ChampionChangedError, Registry
+from fm_mlflow.tracking.registry import ChampionChangedError, Registry
 from tests import forked
 from tests.processes import START_SECONDS, wait_for
 from tests.stores import Store, active_store
