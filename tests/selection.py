@@ -36,6 +36,7 @@ FAST = (
     "report/test_junit.py",
     "report/test_pictures.py",
     "report/test_plots.py",
+    "report/test_promotion.py",
     "report/test_sweep.py",
     "search",
     "terminal",

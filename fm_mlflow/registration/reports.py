@@ -30,10 +30,11 @@ def reported(settings: Mapping[str, object]) -> Iterator[Callable[[Registration]
     Raises:
         InputError: A file cannot be written where it is to lie.
     """
-    files = {name: Path(str(settings[name])) for name in FORMS if settings.get(name)}
+    given = {name: str(settings[name]) for name in FORMS if settings.get(name)}
+    files = {name: Path(text) for name, text in given.items() if text.strip()}
     try:
         for name, path in files.items():
-            if path.is_dir() or not path.parent.is_dir():
+            if not _can_be_file(path):
                 raise InputError(name, str(path), "a file in an existing folder")
         yield lambda registration: _write_result(files, registration)
     except (Exception, KeyboardInterrupt) as error:
@@ -50,8 +51,15 @@ def write_refusal(files: Mapping[str, Path], error: BaseException) -> None:
     """
     registration = getattr(error, "registration", None)
     for name, path in files.items():
-        with suppress(OSError):  # the error itself says what is wrong
+        with suppress(OSError, ValueError):  # the error itself says what is wrong
             _write(path, FORMS[name](registration, error))
+
+
+def _can_be_file(path: Path) -> bool:
+    try:
+        return not path.is_dir() and path.parent.is_dir()
+    except OSError:  # too long, a folder that may not be looked into
+        return False
 
 
 def _write_result(files: Mapping[str, Path], registration: Registration) -> None:

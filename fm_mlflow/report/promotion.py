@@ -36,7 +36,7 @@ def to_summary(registration: Registration | None, error: BaseException | None) -
     template = environment(markdown).get_template("promotion.md")
     if registration is None:
         title = "Not promoted" if isinstance(error, GateError) else "Not decided"
-        said = "" if error is None else capitalised(one_line(error))
+        said = "" if error is None else one_line(error)
         return template.render(title=title, outcome=said, rows=())
     checks = registration.checks
     compared = [check for check in checks if check.passed is not None]

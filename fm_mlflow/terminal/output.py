@@ -51,6 +51,6 @@ def report_refusal(error: BaseException, arguments: Sequence[str]) -> None:
     for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
         option, is_joined, value = word.partition("=")
         given, name = value if is_joined else following, option.removeprefix("--")
-        if name in FORMS and name != option and given:
+        if name in FORMS and name != option and given.strip():
             files[name] = Path(given)
     write_refusal(files, error)

@@ -111,9 +111,23 @@ def test_a_champion_that_changed_meanwhile_stays(store: Store) -> None:
 
 def test_rollback_and_back(store: Store) -> None:
     registry = Registry(NAME)
-    with pytest.raises(InputError, match="rollback: received 'classifier', accepted: a model whos"):
-        registry.roll_back()
+
+    def refused() -> str:
+        with pytest.raises(
+            InputError, match="rollback: received '.*', accepted: a registered mod"
+        ) as no:
+            registry.roll_back()
+        return str(no.value)
+
+    assert refused().endswith("; the store has none (--name)")
+    store.client.create_registered_model(NAME)
+    assert "has no champion yet: `fm-mlflow register` promotes a model" in refused()
     registry.promote(*new_version(store), None)
+    assert "is version 1, and no version is marked as the one before it" in refused()
+    with pytest.raises(
+        InputError, match=r"there are classifier \(--name\); did you mean 'classifi"
+    ):
+        Registry("clasifier").roll_back()
     registry.promote(*new_version(store), 1)
     assert registry.roll_back() == Aliases(champion=1, previous=2)
     assert registry.roll_back() == Aliases(champion=2, previous=1)
