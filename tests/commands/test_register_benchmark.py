@@ -133,7 +133,7 @@ def test_a_change_of_what_no_parameter_says_is_held_against_the_champions_seeds(
 ) -> None:
     crown(trained, gain=0.001)
     settings = {"benchmark": trained.id, "tolerance": 0.9, "summary": "gates.md"}
-    with pytest.raises(GateError, match="gain over version 1: -0.10 points") as refused:
+    with pytest.raises(GateError, match=r"gain over version 1: -0\.10 points") as refused:
         register(**settings, junit="gates.xml")
     assert refused.value.registration is not None
     gates = by_name(refused.value.registration.gates)
@@ -148,7 +148,7 @@ def test_a_change_of_what_no_parameter_says_is_held_against_the_champions_seeds(
     allowed = register(**settings, against_champion="not-worse", dry_run=True)
     assert (allowed.outcome, [*by_name(allowed.gates)]) == ("dry run", ["accuracy v version 1"])
     assert "## May be promoted" in Path("gates.md").read_text()
-    with pytest.raises(GateError, match="accuracy v version 1: -0.10 points, 95%"):
+    with pytest.raises(GateError, match=r"accuracy v version 1: -0\.10 points, 95%"):
         register(benchmark=trained.id, against_champion="not-worse", tolerance=0.0005)
     assert trained.store.client.get_registered_model(NAME).aliases == {"champion": 1}
 
@@ -204,7 +204,7 @@ def test_the_benchmark_says_by_what_it_is_decided(store: Store) -> None:
     assert choice.margin == 0.02
     own, _ = candidates(RegisterConfig(benchmark=parent, metric="score", cost="latency/p50_ms"))
     assert (own.metric, own.smaller_is_better, own.cost) == ("score", False, "latency/p50_ms")
-    with pytest.raises(InputError, match="min_accuracy: received 0.8, accepted: nothing where tes"):
+    with pytest.raises(InputError, match=r"min_accuracy: received .*, accepted: nothing where tes"):
         register(benchmark=parent, min_accuracy=0.8)
 
 
