@@ -113,11 +113,9 @@ def test_rollback_and_back(store: Store) -> None:
     registry = Registry(NAME)
 
     def refused() -> str:
-        with pytest.raises(
-            InputError, match="rollback: received '.*', accepted: a registered mod"
-        ) as no:
+        with pytest.raises(InputError, match="rollback: received 'classifier', accepted") as error:
             registry.roll_back()
-        return str(no.value)
+        return str(error.value)
 
     assert refused().endswith("; the store has none (--name)")
     store.client.create_registered_model(NAME)
