@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from mlflow.entities import Metric, Param, RunTag
 
-from fm_mlflow import BenchmarkResult, GateError, InputError, benchmark, keys, register
+from fm_mlflow import BenchmarkResult, GateError, InputError, benchmark, keys, register, runs
 from fm_mlflow.errors import ComparisonError
 from fm_mlflow.registration.benchmark_runs import candidates
 from fm_mlflow.results.register import Gate
@@ -184,8 +184,8 @@ def test_the_benchmark_says_by_what_it_is_decided(store: Store) -> None:
     client = store.client
     parent = client.create_run("0", tags={keys.KIND: keys.KIND_BENCHMARK}).info.run_id
     within = {keys.MLFLOW_PARENT_RUN_ID: parent, keys.JOBS: "1"}
-    runs = [log_regression(client, "a", seed, 1.0) for seed in range(2)]
-    for run_id in runs:
+    run_ids = [log_regression(client, "a", seed, 1.0) for seed in range(2)]
+    for run_id in run_ids:
         for name, value in within.items():
             client.set_tag(run_id, name, value)
     log_regression(client, "b", 0, 0.1)  # better, of another origin
@@ -197,7 +197,7 @@ def test_the_benchmark_says_by_what_it_is_decided(store: Store) -> None:
     client.set_terminated(parent)
 
     config, choice = candidates(RegisterConfig(benchmark=parent))
-    assert config.runs == choice.runs == ",".join(runs)
+    assert config.runs == choice.runs == ",".join(run_ids)
     for each in (config, choice):  # of its last comparison
         decided = (each.metric, each.smaller_is_better, each.cost)
         assert decided == ("test_mae", True, "parameters/trainable")
@@ -217,5 +217,8 @@ def test_what_failed_before_it_had_its_data_is_named_by_its_cause(store: Store) 
     assert ElementTree.parse("gates.xml").getroot().get("errors") == "1"
     assert "no memory" in Path("gates.md").read_text()
     log_run(store.client, Simulated())
-    with pytest.raises(InputError, match="accepted: a data set of these runs: fashion_mnist"):
-        register(dataset="cifar", models="mlp")
+    told = r"these runs: fashion_mnist; of 1 run it is not known \(it ended as FAILED: no memory"
+    with pytest.raises(InputError, match=told):
+        register(dataset="cifar")
+    assert len(runs()) == 2
+    assert len(runs(dataset="fashion_mnist")) == 1
