@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_change_of_what_no_parameter_says_is_held_against_the_champions_seeds(
     trained: Trained,
 ) -> None:
     crown(trained, gain=0.001)
-    settings = {"benchmark": trained.id, "tolerance": 0.9, "summary": "gates.md"}
+    settings: dict[str, Any] = {"benchmark": trained.id, "tolerance": 0.9, "summary": "gates.md"}
     with pytest.raises(GateError, match=r"gain over version 1: -0\.10 points") as refused:
         register(**settings, junit="gates.xml")
     assert refused.value.registration is not None
@@ -176,8 +177,9 @@ def test_only_a_finished_benchmark_has_a_decision(store: Store) -> None:
         (error,) = ElementTree.parse("gates.xml").getroot().iter("error")
         assert run_id in str(error.get("message"))
     for name in ("run_id", "runs", "filter", "experiment"):
+        other: dict[str, Any] = {name: "x"}
         with pytest.raises(InputError, match=f"{name}: received 'x', accepted: nothing beside"):
-            register(benchmark=failed, **{name: "x"})
+            register(benchmark=failed, **other)
 
 
 def test_the_benchmark_says_by_what_it_is_decided(store: Store) -> None:
@@ -209,7 +211,7 @@ def test_the_benchmark_says_by_what_it_is_decided(store: Store) -> None:
 
 
 def test_what_failed_before_it_had_its_data_is_named_by_its_cause(store: Store) -> None:
-    tags = {keys.KIND: keys.KIND_TRAINING, keys.ERROR: "no memory"}
+    tags = {str(keys.KIND): keys.KIND_TRAINING, str(keys.ERROR): "no memory"}
     run_id = store.client.create_run("0", tags=tags).info.run_id
     store.client.set_terminated(run_id, "FAILED")
     with pytest.raises(ComparisonError, match="1 because: it ended as FAILED: no memory"):
