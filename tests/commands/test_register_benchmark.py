@@ -56,8 +56,12 @@ def original(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     made = make_store(store_template, folder)
     with active_store(made):
         result = benchmark(
-            **{"models": "mlp,mlp#learning_rate=0.0001", "dataset": "digits", "seeds": 2},
-            **{"epochs": 1, "measure": "none", "output": str(folder / "out")},
+            models="mlp,mlp#learning_rate=0.0001",
+            dataset="digits",
+            seeds=2,
+            epochs=1,
+            measure="none",
+            output=str(folder / "out"),
             executor=InlineExecutor(),
         )
         digest = made.client.get_run(result.run_id).data.tags[keys.DATASET_DIGEST]
