@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 
-from fm_mlflow import BenchmarkResult, GateError, InputError, benchmark, keys, register, runs
+from fm_mlflow import GateError, InputError, keys, register, runs
 from fm_mlflow.errors import ComparisonError
 from fm_mlflow.registration.benchmark_runs import candidates
 from fm_mlflow.results.register import Gate
 from fm_mlflow.settings.registered import RegisterConfig
-from tests.inline import InlineExecutor
 from tests.simulated import Simulated, log_regression, log_run
-from tests.stores import Store, active_store, copy_store, make_store
+from tests.stores import Store, active_store, copy_store
+from tests.trained import finished_training
 from tests.verified import in_this_process as in_this_process  # a fixture
 
 NAME = "digits-classifier"
@@ -27,90 +26,71 @@ NAME = "digits-classifier"
 
 @dataclass(frozen=True)
 class Trained:
-    """A benchmark in a store, beside a run that is better by what it logged and has no model."""
+    """A finished benchmark in a store, beside a run that is better.
+
+    Attributes:
+        id: Of the benchmark's run.
+        best: The best of its two seeds, a real training.
+        decoy: A run of no benchmark, better and as cheap by what it logged; it has no model.
+    """
 
     store: Store
-    result: BenchmarkResult
+    id: str
+    best: str
     decoy: str
-
-    @property
-    def id(self) -> str:
-        return self.result.run_id
-
-    @property
-    def best(self) -> str:
-        assert self.result.comparison is not None
-        return str(self.result.comparison.comparison.best.run_id)
-
-    def others_model(self) -> str:
-        """The logged model of a run that was not chosen."""
-        other = next(each.run_id for each in self.result.trainings if each.run_id != self.best)
-        outputs = self.store.client.get_run(other).outputs
-        assert outputs is not None
-        return f"models:/{outputs.model_outputs[0].model_id}"
-
-
-@pytest.fixture(scope="module")
-def original(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = tmp_path_factory.mktemp("benchmark")
-    made = make_store(store_template, folder)
-    with active_store(made):
-        result = benchmark(
-            models="mlp,mlp#learning_rate=0.0001",
-            dataset="digits",
-            seeds=2,
-            epochs=1,
-            measure="none",
-            output=str(folder / "out"),
-            executor=InlineExecutor(),
-        )
-        digest = made.client.get_run(result.run_id).data.tags[keys.DATASET_DIGEST]
-        better = Simulated(
-            "cnn", 0, 0.99, params={"dataset": "digits"}, tags={keys.DATASET_DIGEST: digest}
-        )
-        return Trained(made, result, log_run(made.client, better))
 
 
 @pytest.fixture
 def trained(
-    original: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store_template: Path, shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Trained]:
+    done = finished_training("mlp", store_template, shared_folder)
     monkeypatch.chdir(tmp_path)
-    with active_store(copy_store(original.store, tmp_path)) as made:
-        yield Trained(made, original.result, original.decoy)
+    with active_store(copy_store(done.store, tmp_path)) as made:
+        client, best = made.client, done.result.run_id
+        parent = client.create_run("0", tags={keys.KIND: keys.KIND_BENCHMARK}).info.run_id
+        for name, value in {keys.MLFLOW_PARENT_RUN_ID: parent, str(keys.JOBS): "1"}.items():
+            client.set_tag(best, name, value)
+        copy_of(made, best, -0.01, seed="1")
+        client.set_terminated(parent)
+        digest = client.get_run(best).data.tags[keys.DATASET_DIGEST]
+        better = {"params": {"dataset": "digits"}, "tags": {keys.DATASET_DIGEST: digest}}
+        yield Trained(made, parent, best, log_run(client, Simulated("another", 0, 0.99, **better)))
+
+
+def copy_of(store: Store, run_id: str, gain: float, parent: str = "", seed: str = "") -> str:
+    """Log a run with the same parameters, `gain` more accurate; without a model."""
+    data = store.client.get_run(run_id).data
+    copied = store.client.create_run("0").info.run_id
+    accuracy = data.metrics[keys.TEST_ACCURACY] + gain
+    params = {**data.params, **({"seed": seed} if seed else {})}
+    tags = {**data.tags, **({keys.MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
+    store.client.log_batch(
+        copied,
+        [Metric(keys.TEST_ACCURACY, accuracy, 0, 0)],
+        [Param(name, value) for name, value in params.items()],
+        [RunTag(name, value) for name, value in tags.items()],
+    )
+    store.client.set_terminated(copied)
+    return str(copied)
 
 
 def crown(trained: Trained, gain: float) -> None:
     """Make a champion of an earlier benchmark with the same parameters, `gain` more accurate."""
     client = trained.store.client
     earlier = client.create_run("0", tags={keys.KIND: keys.KIND_BENCHMARK}).info.run_id
-    best = client.get_run(trained.best)
-    copies: dict[str, str] = {}
-    for each in trained.result.trainings:
-        run = client.get_run(each.run_id)
-        if run.data.params["learning_rate"] != best.data.params["learning_rate"]:
-            continue
-        copied = client.create_run("0").info.run_id
-        accuracy = run.data.metrics[keys.TEST_ACCURACY] + gain
-        client.log_batch(
-            copied,
-            [Metric(keys.TEST_ACCURACY, accuracy, 0, 0)],
-            [Param(name, value) for name, value in run.data.params.items()],
-            [
-                RunTag(name, value)
-                for name, value in {**run.data.tags, keys.MLFLOW_PARENT_RUN_ID: earlier}.items()
-            ],
-        )
-        client.set_terminated(copied)
-        copies[each.run_id] = copied
-    own = client.get_run(copies[trained.best]).data
+    champion = copy_of(trained.store, trained.best, gain, earlier)
+    copy_of(trained.store, trained.best, gain - 0.01, earlier, seed="1")
+    own = client.get_run(champion).data
+    model = client.create_logged_model("0", name="model", source_run_id=champion)
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     client.create_registered_model(NAME)
     tags = {
         str(keys.TEST_ACCURACY): str(own.metrics[keys.TEST_ACCURACY]),
         str(keys.DATASET): "digits",
         str(keys.DATASET_DIGEST): own.tags[keys.DATASET_DIGEST],
     }
-    client.create_model_version(NAME, trained.others_model(), copies[trained.best], tags)
+    client.create_model_version(NAME, f"models:/{model.model_id}", champion, tags)
     client.set_registered_model_alias(NAME, "champion", "1")
 
 
@@ -122,13 +102,10 @@ def by_name(gates: tuple[Gate, ...]) -> Mapping[str, Gate]:
 def test_the_winner_of_the_benchmark_is_judged_and_no_other_run(trained: Trained) -> None:
     with pytest.raises(GateError, match=f"run {trained.decoy} has no logged model; `fm-mlflow tr"):
         register()
-    assert trained.result.comparison is not None
-    report = Path(trained.result.comparison.files[keys.COMPARISON_JSON_FILE])
-    assert json.loads(report.read_text())["benchmark"] == trained.id
     done = register(benchmark=trained.id, summary="gates.md")
     assert (done.run_id, done.outcome, done.champion) == (trained.best, "registered", 1)
-    assert done.reason.startswith("The most accurate, ")
-    assert Path("gates.md").read_text().startswith("## Promoted: mlp, 1 epoch, seed ")
+    assert done.reason.startswith("The only model to choose from: test accuracy 0.")
+    assert Path("gates.md").read_text().startswith("## Promoted: mlp, 2 epochs, seed 0")
     assert register(benchmark=trained.id).outcome == "unchanged"
 
 
@@ -196,7 +173,8 @@ def test_the_benchmark_says_by_what_it_is_decided(store: Store) -> None:
             client.set_tag(run_id, name, value)
     log_regression(client, "b", 0, 0.1)  # better, of another origin
     for metric, cost in (("test_loss", "flops/training"), ("test_mae", "parameters/trainable")):
-        compared = client.create_run("0", tags={**within, keys.KIND: keys.KIND_COMPARISON}).info
+        tags = {keys.MLFLOW_PARENT_RUN_ID: parent, keys.KIND: keys.KIND_COMPARISON}
+        compared = client.create_run("0", tags=tags).info
         params = {"metric": metric, "cost": cost, "margin": "0.02", "smaller_is_better": "True"}
         client.log_batch(compared.run_id, params=[Param(*each) for each in params.items()])
         client.set_terminated(compared.run_id)
