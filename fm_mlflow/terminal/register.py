@@ -78,7 +78,7 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
         print_line(console, result.dataset_note)
     print_line(console, outcome_sentence(result), "bold")
     for each in result.needed:
-        print_line(console, f"  to pass: {each}")
+        console.print(Padding(f"to pass: {each}", (0, 0, 0, 2)))
     if result.outcome in ("refused", "dry run"):
         return
     store = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)}"

@@ -72,7 +72,7 @@ def test_what_was_refused_says_what_would_pass() -> None:
     gate = Gate("--min-accuracy", "at least 0.95", "0.9", False, needed="test accuracy at least 1")
     print_registration(console, replace(VERIFIED, outcome="refused", gates=(gate,)))
     assert isinstance(console.file, io.StringIO)
-    assert "  to pass: --min-accuracy: test accuracy at least 1\n" in console.file.getvalue()
+    assert "\n  to pass: --min-accuracy: test accuracy at least 1 " in console.file.getvalue()
 
 
 NOTE = "digits-classifier has no record of its data set; version 3 has"
