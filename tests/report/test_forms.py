@@ -80,9 +80,9 @@ def test_two_models_take_40_lines_without_trailing_blanks(
     )
 
 
-def next_command(run: TrainingRun, benchmark: str = "") -> str:
+def next_command(run: TrainingRun, benchmark: str = "", made: Comparison | None = None) -> str:
     """What is printed of the registry after a comparison that chooses a run."""
-    made = comparisons.comparison()
+    made = made or comparisons.comparison()
     chosen = replace(made.groups[0], runs=(run,))
     best = replace(made.best, model=chosen.name, run_id=run.run_id)
     made = replace(made, groups=(chosen, *made.groups[1:]), best=best)
@@ -97,6 +97,10 @@ def test_registering_is_offered_where_it_can_be_done() -> None:
     run = comparisons.comparison().groups[0].runs[0]
     assert f"fm-mlflow register --run-id {run.run_id}" in next_command(run)
     assert "fm-mlflow register --benchmark b1" in next_command(run, "b1")
+    by_error = comparisons.by_error()
+    words = " ".join(by_error.objective.options)
+    assert next_command(run, "", by_error).endswith(f"register --run-id {run.run_id} {words}")
+    assert next_command(run, "b1", by_error).endswith("register --benchmark b1")
     # A callback alone logs no model.
     said = next_command(replace(run, model_uri=None), "b1")
     assert f"Run {run.run_id} has no logged model to register: `fm-mlflow train` logs one" in said
