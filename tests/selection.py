@@ -32,6 +32,7 @@ FAST = (
     "registration/test_checks.py",
     "registration/test_findings.py",
     "registration/test_gates.py",
+    "registration/test_reports.py",
     "report/test_forms.py",
     "report/test_junit.py",
     "report/test_pictures.py",

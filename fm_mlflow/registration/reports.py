@@ -32,13 +32,21 @@ def reported(settings: Mapping[str, object]) -> Iterator[Callable[[Registration]
     """
     given = {name: str(settings[name]) for name in FORMS if settings.get(name)}
     files = {name: Path(text) for name, text in given.items() if text.strip()}
+    is_over = False
+
+    def report(registration: Registration) -> None:
+        nonlocal is_over
+        is_over = True  # what fails from here on takes nothing back
+        _write_result(files, registration)
+
     try:
         for name, path in files.items():
             if not _can_be_file(path):
                 raise InputError(name, str(path), "a file in an existing folder")
-        yield lambda registration: _write_result(files, registration)
+        yield report
     except (Exception, KeyboardInterrupt) as error:
-        write_refusal(files, error)
+        if not is_over:
+            write_refusal(files, error)
         raise
 
 
@@ -63,13 +71,14 @@ def _can_be_file(path: Path) -> bool:
 
 
 def _write_result(files: Mapping[str, Path], registration: Registration) -> None:
+    failures = []
     for name, path in files.items():
         try:
             _write(path, FORMS[name](registration, None))
         except OSError as error:
-            done = outcome_sentence(registration)
-            text = f"{done}; but {path} cannot be written: {one_line(error)}"
-            raise FmMlflowError(text) from error
+            failures.append(f"{path} cannot be written: {one_line(error)}")
+    if failures:
+        raise FmMlflowError(f"{outcome_sentence(registration)}; but {'; '.join(failures)}")
 
 
 def _write(path: Path, text: str) -> None:
