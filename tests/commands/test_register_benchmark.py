@@ -54,7 +54,10 @@ def trained(
         copy_of(made, best, -0.01, seed="1")
         client.set_terminated(parent)
         digest = client.get_run(best).data.tags[keys.DATASET_DIGEST]
-        better = {"params": {"dataset": "digits"}, "tags": {keys.DATASET_DIGEST: digest}}
+        better: dict[str, Any] = {
+            "params": {"dataset": "digits"},
+            "tags": {keys.DATASET_DIGEST: digest},
+        }
         yield Trained(made, parent, best, log_run(client, Simulated("another", 0, 0.99, **better)))
 
 
