@@ -39,7 +39,7 @@ from fm_mlflow.settings.selection import CompareConfig
 from fm_mlflow.settings.sweep import SweepConfig, TrialsConfig
 from fm_mlflow.terminal.lines import SafeConsole
 from fm_mlflow.terminal.options import CommandGroup, given_settings, setting_options, usage_error
-from fm_mlflow.terminal.output import show_result
+from fm_mlflow.terminal.output import report_refusal, show_result
 
 # What these libraries say on stderr helps their developers; a user who wants it sets the variable.
 _QUIET = {
@@ -84,6 +84,7 @@ def _fail(error: BaseException, arguments: list[str], inherited_run: str | None)
     if "--debug" in arguments:
         trace = "".join(traceback.format_exception(error))
         click.echo(indented(redact(trace)), err=True)
+    report_refusal(error, arguments)
     advice = f"; {error.advice}" if isinstance(error, Interrupted) and error.advice else ""
     click.echo(f"fm-mlflow: {one_line(error)}{advice}", err=True)
     if (listening := parent()) is not None:

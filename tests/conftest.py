@@ -18,10 +18,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.process.file_lock import FileLock
+from fm_mlflow.report import plots
 from fm_mlflow.training import user_source
 from fm_mlflow.training.read_back import ReadBack
 from fm_mlflow.training.user_source import UserSource
@@ -65,6 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # As the command sets it. JAX, where it is installed, sets another level when it is imported,
     # which commands that tests start would take for the user's.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # No test trains for long: XLA is to compile in little time, rather than well.
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     os.environ["FM_MLFLOW_JOURNAL_DIR"] = tempfile.mkdtemp(prefix="fm_mlflow-journals-")
 
 
@@ -90,6 +94,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         forked.prepare()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _garbage_of_a_file_is_collected_once() -> None:
+    """Have what the files before have left collected, and not looked at again.
+
+    Each profile of a model looks for its own garbage: among a million other objects for 0.6 s.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the user's own MLflow reaches a test, and no test reaches it."""
@@ -107,6 +121,20 @@ def _own_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     Real processes do it: `training/test_read_back.py` and the tests of the command line.
     """
     monkeypatch.setattr(ReadBack, "_start", lambda _self: None)
+
+
+@pytest.fixture(autouse=True)
+def _plots_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save trainings in this process the half second in which matplotlib lays out two figures.
+
+    The trainings that tests share, real processes and `report/test_plots.py` draw them.
+    """
+
+    def save(*arguments: object) -> None:
+        Image.new("1", (1, 1)).save(arguments[-1])  # type: ignore[arg-type]
+
+    for name in ("save_learning_curve", "save_confusion_matrix", "save_memory_timeline"):
+        monkeypatch.setattr(plots, name, save)
 
 
 @pytest.fixture(autouse=True)

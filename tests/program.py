@@ -39,6 +39,7 @@ def be_new() -> None:
     faulthandler.disable()
     gc.enable()
     gc.set_threshold(700, 10, 10)
+    gc.freeze()  # a new process would not have these objects, to look through and to copy
     signal.set_wakeup_fd(-1)
     for signum in signal.valid_signals():
         if callable(signal.getsignal(signum)):

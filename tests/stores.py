@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sqlite3
@@ -13,10 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+from mlflow.store.db import utils as mlflow_schema
 from mlflow.tracking import MlflowClient
 
 from tests import forked
 from tests.processes import START_SECONDS, free_port, wait_until_it_answers
+
+# MLflow reads its 67 migrations for each store that is opened, to know which is the last.
+mlflow_schema._get_latest_schema_revision = functools.cache(
+    mlflow_schema._get_latest_schema_revision
+)
 
 SERVER = """
 import os, runpy, signal, threading

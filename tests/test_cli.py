@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -52,6 +53,36 @@ def test_bad_input_is_one_line_and_starts_nothing(
     assert out == ""
     (line,) = [line for line in err.splitlines() if not line.startswith(("import", "load"))]
     assert line.startswith(f"fm-mlflow: {says}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--max-flop", "3", "--junit", "gates.xml", "--summary=gates.md"], "--max-flop: received"),
+        (["--junit", "gates.xml", "--summary", "gates.md", "--max-flops", "x"], "max_flops: rec"),
+        (["--summary", "gates.md", "--junit=gates.xml", "--tolerance"], "command line: received"),
+        (["--against-champion=best", "--junit=gates.xml", "--summary=gates.md"], "against_champ"),
+    ],
+)
+def test_a_refused_registration_leaves_the_files_that_a_pipeline_publishes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command_in_this_process("register", *arguments)[0] == 2
+    (error,) = ElementTree.parse("gates.xml").getroot().iter("error")
+    assert str(error.get("message")).startswith(says)
+    assert Path("gates.md").read_text().startswith("## Not decided\n")
+
+
+@pytest.mark.parametrize("file", [" ", "no/folder.xml", "nul\0", "x" * 300, "."])
+def test_files_that_cannot_be_written_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command_in_this_process("register", "--junit", file, "--max-flops", "x")
+    assert code == 2
+    assert err.startswith("fm-mlflow: max_flops: received 'x', accepted: a number")
     assert list(tmp_path.iterdir()) == []
 
 

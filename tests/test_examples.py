@@ -31,13 +31,20 @@ def test_each_example_is_short() -> None:
 
 def test_the_commands_of_the_workflow_are_those_of_the_command_line() -> None:
     workflow = yaml.safe_load((PROJECT / "examples" / "ci" / "github-actions.yml").read_text())
-    lines = [step.get("run", "") for step in workflow["jobs"]["promote"]["steps"]]
+    steps = [step.get("run", "") for step in workflow["jobs"]["promote"]["steps"]]
+    lines = [line.partition(" || ")[0] for step in steps for line in step.splitlines()]
     commands = [shlex.split(line) for line in lines if line.startswith("fm-mlflow")]
     assert [words[1] for words in commands] == ["benchmark", "register", "register"]
     whole = cli.make_context("fm-mlflow", [], resilient_parsing=True)
+    taken = []
     for _, name, *arguments in commands:
         context = cli.commands[name].make_context(name, arguments, whole)  # or it is refused
-        assert context.params["models"] == "$MODEL"
+        taken.append(context.params)
+    train, check, promote = taken
+    assert train["models"] == "$MODEL"
+    assert (check["benchmark"], promote["benchmark"]) == ("$BENCHMARK", "$BENCHMARK")
+    assert (check["dry_run"], check["against_champion"]) == ("true", "not-worse")
+    assert (promote["dry_run"], promote["against_champion"]) == (None, None)
 
 
 @pytest.mark.parametrize(

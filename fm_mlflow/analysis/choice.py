@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fm_mlflow.analysis.comparison import Best, Group, Verdict
+from fm_mlflow.analysis.comparison import Best, Comparison, Group, Verdict
 from fm_mlflow.analysis.costs import COSTS, Cost, incomparable
 from fm_mlflow.analysis.grouping import exceeded
 from fm_mlflow.analysis.objective import Objective
@@ -57,6 +57,12 @@ def choose_best(
     reason = f"{rank} {which}"
     names = tuple(group.name for group in contenders)
     return Best(chosen.name, run.run_id, reason, choice.cost, names, excluded, which)
+
+
+def chosen_run(comparison: Comparison) -> TrainingRun | None:
+    """Return the run that a comparison chose; None where no group qualifies."""
+    runs = (run for group in comparison.groups for run in group.runs)
+    return next((run for run in runs if run.run_id == comparison.best.run_id), None)
 
 
 def _cheapest(contenders: Sequence[Group], cost: Cost, objective: Objective) -> tuple[Group, str]:

@@ -35,6 +35,7 @@ def _text(value: Any) -> str:
 def _document(comparison: Comparison) -> dict[str, Any]:
     return {
         "experiment": comparison.experiment,
+        "benchmark": _benchmark(comparison),
         "summary": comparison.summary,
         "headline": comparison.headline,
         "evidence": comparison.evidence,
@@ -63,6 +64,12 @@ def _document(comparison: Comparison) -> dict[str, Any]:
         "repeat": comparison.repeat,
         "objective": comparison.objective,
     }
+
+
+def _benchmark(comparison: Comparison) -> str | None:
+    """Return the id of the run that all compared runs are within, as those of a benchmark."""
+    origins = {run.benchmark for group in comparison.groups for run in group.runs}
+    return origins.pop() if len(origins) == 1 else None
 
 
 def _model(group: Group) -> dict[str, Any]:

@@ -112,16 +112,17 @@ def choose(choice: Choice, progress: ProgressListener | None = None) -> tuple[Tr
         InputError: As `compare`.
         TrackingError: As `compare`.
     """
+    from fm_mlflow.analysis.choice import chosen_run
+
     with rare_garbage_collection():
         comparison = _analyse(
             parse(CompareConfig, choice.model_dump()), progress or ProgressListener()
         )
-    best = comparison.best
-    runs = [run for group in comparison.groups for run in group.runs]
-    for run in runs:
-        if run.run_id == best.run_id:
-            return run, best.reason + _left_out(run.data_set, runs)
-    raise ComparisonError(f"no model qualifies: {best.reason}")
+    reason, run = comparison.best.reason, chosen_run(comparison)
+    if run is None:
+        raise ComparisonError(f"no model qualifies: {reason}")
+    runs = [each for group in comparison.groups for each in group.runs]
+    return run, reason + _left_out(run.data_set, runs)
 
 
 def _left_out(chosen: DataSet, runs: Sequence[TrainingRun]) -> str:

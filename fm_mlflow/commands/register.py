@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.objective import Objective
-from fm_mlflow.analysis.prose.words import counted, in_row
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.commands import compare
-from fm_mlflow.errors import ComparisonError, FmMlflowError, InputError
+from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.naming import registered_model_name
-from fm_mlflow.process.atomic_file import atomic_file
 from fm_mlflow.process.signals import guard
 from fm_mlflow.process.temporary import temporary_folder
+from fm_mlflow.registration.benchmark_runs import candidates
+from fm_mlflow.registration.champion import hold_against, shown_figures, who_would_pass
 from fm_mlflow.registration.checks import fresh_process_ahead, load_test_data, verify
 from fm_mlflow.registration.evidence import Verified, card, evidence, not_verified
-from fm_mlflow.registration.gates import Contender, check_bounds, check_champion
-from fm_mlflow.registration.seeds import over_examples, values_of
-from fm_mlflow.report.junit import to_junit
+from fm_mlflow.registration.gates import check_bounds
+from fm_mlflow.registration.reports import reported
+from fm_mlflow.registration.seeds import values_of
 from fm_mlflow.results.register import (
-    Gate,
     GateError,
-    RegisteredVersion,
     Registration,
     Rollback,
     VersionList,
 )
 from fm_mlflow.settings.base import parse
 from fm_mlflow.settings.registered import CHAMPION, PREVIOUS, REGISTERED_MODEL, RegisterConfig
-from fm_mlflow.settings.selection import Choice
+from fm_mlflow.settings.selection import Choice, CompareConfig
 from fm_mlflow.tracking.candidate import download_candidate, find_training_run, seed_runs
-from fm_mlflow.tracking.find_runs import find_runs
 from fm_mlflow.tracking.model_files import ModelChangedError
 from fm_mlflow.tracking.registry import ChampionChangedError, Registry, known_data_sets
 from fm_mlflow.tracking.run import TrackedRun
@@ -49,16 +45,16 @@ _MOST_NAMES_SHOWN = 10
 def register(*, progress: ProgressListener | None = None, **settings: Any) -> Registration:
     """Verify a model, hold it against its gates, and make it the champion of the registry.
 
-    The model is the best of the store by the rule of `compare`, or that of `run_id`. It is loaded
-    and measured again in a fresh process, whose code is not trusted. Registering the same model
-    again makes no second version.
+    The model is the best of the store by the rule of `compare`, that of one `benchmark`, or that of
+    `run_id`. It is loaded and measured again in a fresh process, whose code is not trusted.
+    Registering the same model again makes no second version.
 
     Args:
         progress: Told each step; by default nothing is said.
-        **settings: The fields of `RegisterConfig`: run_id, name (by default that of the model's
-            data set: `digits-classifier`), min_accuracy, min_metric, tolerance, data_dir,
-            verify_timeout, dry_run, junit, and those of `compare` that choose and bound
-            (experiment, cost, max_flops, …).
+        **settings: The fields of `RegisterConfig`: run_id, benchmark, name (by default that of the
+            model's data set: `digits-classifier`), min_accuracy, min_metric, tolerance,
+            against_champion, data_dir, verify_timeout, dry_run, junit, summary, and those of
+            `compare` that choose and bound (experiment, cost, max_flops, …).
 
     Returns:
         What was checked and what was done.
@@ -75,11 +71,12 @@ def register(*, progress: ProgressListener | None = None, **settings: Any) -> Re
     Examples:
         >>> registration = fm_mlflow.register(min_accuracy=0.88)
         >>> registration.version, registration.outcome
+        >>> fm_mlflow.register(benchmark=fm_mlflow.benchmark(models="mine.py:wide").run_id)
     """
-    config = parse(RegisterConfig, settings)
-    with guard(), _reported(config.junit) as report:
+    with guard(), reported(settings) as report:
+        config = parse(RegisterConfig, settings)
         registration = _register(config, progress or ProgressListener())
-        report(registration, None)
+        report(registration)
     return registration
 
 
@@ -91,7 +88,8 @@ def _register(config: RegisterConfig, progress: ProgressListener) -> Registratio
     with run_context as tracked, temporary_folder() as folder, fresh_process_ahead(folder) as ready:
         Registry(config.name or REGISTERED_MODEL).versions()  # is there a registry at all?
         progress.stage("choosing the run")
-        run, reason = _choose(config, progress)
+        config, choice = candidates(config)
+        run, reason = _choose(config, choice, progress)
         data = run.data_set
         kind = "classifier" if keys.TEST_ACCURACY in run.metrics else "model"
         registry = Registry(config.name or registered_model_name(data.name, data.digest, kind))
@@ -119,27 +117,6 @@ def _register(config: RegisterConfig, progress: ProgressListener) -> Registratio
             raise GateError(reason, replace(again, outcome="refused")) from None
         except ModelChangedError as error:
             raise GateError(str(error)) from error
-
-
-@contextmanager
-def _reported(file: str) -> Iterator[Callable[[Registration | None, FmMlflowError | None], None]]:
-    """Give the function that writes the JUnit file, and write it where the block is refused."""
-    path = Path(file)
-    if file and (path.is_dir() or not path.parent.is_dir()):
-        raise InputError("junit", file, "a file in an existing folder")
-
-    def write(registration: Registration | None, error: FmMlflowError | None) -> None:
-        if file:
-            with atomic_file(path) as partial:
-                partial.write_text(to_junit(registration, error), encoding="utf-8")
-
-    try:
-        yield write
-    except InputError:
-        raise
-    except FmMlflowError as error:
-        write(getattr(error, "registration", None), error)
-        raise
 
 
 def rollback(*, name: str = "", dataset: str = "") -> Rollback:
@@ -212,12 +189,14 @@ def _data_set(registry: Registry) -> tuple[str | None, str | None]:
     return (data.name, data.digest) if data is not None else (None, None)
 
 
-def _choose(config: RegisterConfig, progress: ProgressListener) -> tuple[TrainingRun, str]:
+def _choose(
+    config: RegisterConfig, choice: CompareConfig, progress: ProgressListener
+) -> tuple[TrainingRun, str]:
     """Return the run whose model is to be registered, and why it."""
     if config.run_id:
         run = find_training_run(config.run_id, Objective.of(config).metric)
         return run, "The run that was named."
-    run, reason = _best(Choice(**config.model_dump(include=set(Choice.model_fields))), progress)
+    run, reason = _best(choice, progress)
     if run.version is None:
         raise GateError(
             f"the best run, {run.run_id}, was logged by other software, which leaves too little to "
@@ -226,7 +205,7 @@ def _choose(config: RegisterConfig, progress: ProgressListener) -> tuple[Trainin
     return run, reason
 
 
-def _best(choice: Choice, progress: ProgressListener) -> tuple[TrainingRun, str]:
+def _best(choice: CompareConfig, progress: ProgressListener) -> tuple[TrainingRun, str]:
     try:
         return compare.choose(choice, progress)
     except ComparisonError:
@@ -247,11 +226,14 @@ def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> R
     champion, previous = aliased.get(CHAMPION), aliased.get(PREVIOUS)
     objective = Objective.of(config)
     registry.check_metric(objective)
-    ours = seed_runs(run, objective.metric)
+    ours = seed_runs(run, objective.metric, of_its_benchmark=bool(config.benchmark))
     seeds = values_of(ours, objective.metric)
-    gates = bounds = check_bounds(config, verified.metrics, objective)
+    gates, against = check_bounds(config, verified.metrics, objective), None
+    keeps_bounds = all(gate.passed for gate in gates)
     if champion is not None and champion is not own:
-        gates = bounds + _champion_gates(config, verified, ours, champion)
+        held, against = hold_against(config, verified, ours, champion)
+        gates += held
+    figures = verified.metrics
     registration = Registration(
         run_id=run.run_id,
         run_name=run.name,
@@ -271,12 +253,14 @@ def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> R
         checks=(*verified.verification.checks, *not_verified(verified, objective)),
         gates=tuple(gates),
         tracking_uri=tracking_uri(),
+        figures={name: figures[name] for name in shown_figures(config) if name in figures},
+        against=against,
     )
-    if failures := registration.failures:
-        refused = replace(registration, outcome="refused")
-        if not (config.run_id or all(gate.passed for gate in bounds)):
-            failures.append(_who_would_pass(config, run, objective))
-        raise GateError("; ".join(failures), refused)
+    if registration.failures:
+        is_named = keeps_bounds or config.run_id
+        others = "" if is_named else who_would_pass(config, run, objective)
+        refused = replace(registration, outcome="refused", others=others)
+        raise GateError("; ".join(refused.failures), refused)
     is_same = own is not None and own.tags.get(keys.MODEL_DIGEST) == verified.candidate.model_digest
     if champion is own and is_same:
         if not config.dry_run:
@@ -293,58 +277,4 @@ def _decide(config: RegisterConfig, verified: Verified, registry: Registry) -> R
         outcome="registered" if is_new else "moved",
         champion=version.version,
         previous=registration.champion or registration.previous,
-    )
-
-
-def _who_would_pass(config: RegisterConfig, chosen: TrainingRun, objective: Objective) -> str:
-    """Say which other run would keep the bounds: they take no part in the choice.
-
-    Else the run would be chosen for its test score, which then flatters; whoever wants it says so.
-    """
-    passing = [
-        run
-        for run in find_runs(config, objective.metric).runs
-        if run.version is not None
-        and run.model_uri is not None
-        and not run.data_set.is_other_than(chosen.data_set)
-        and all(gate.passed for gate in check_bounds(config, run.metrics, objective))
-    ]
-    if not passing:
-        return "no other run keeps the bounds by what it logged"
-    best = max(passing, key=lambda run: objective.gain(run.metrics[objective.metric]))
-    value = in_row(objective.metric, best.metrics[objective.metric])
-    return (
-        f"{counted(len(passing), 'run')} would keep the bounds by what they logged, the best of "
-        f"them {best.run_id} ({best.name}: {objective.title} {value}); --run-id takes it"
-    )
-
-
-def _champion_gates(
-    config: RegisterConfig,
-    verified: Verified,
-    ours: tuple[TrainingRun, ...],
-    champion: RegisteredVersion,
-) -> list[Gate]:
-    objective = Objective.of(config)
-    metric = objective.metric
-    value, cost = champion.figure(metric), champion.figure(config.cost)
-    digest = champion.tags.get(keys.DATASET_DIGEST)
-    theirs: tuple[TrainingRun, ...] = ()
-    # Its evidence stands in its tags. Its run, which may be gone, leads to the other seeds, and
-    # stands in for the evidence of a version that somebody registered by hand.
-    with suppress(InputError):
-        run = find_training_run(champion.run_id or "", metric)
-        theirs = seed_runs(run, metric)
-        value = value if value is not None else run.metrics.get(metric)
-        cost = cost if cost is not None else run.metrics.get(config.cost)
-        digest = digest or run.data_digest
-    own, own_digest = verified.metrics, verified.run.data_digest
-    return check_champion(
-        Contender(own.get(metric), own.get(config.cost), values_of(ours, metric), own_digest),
-        Contender(value, cost, values_of(theirs, metric), digest),
-        version=champion.version,
-        tolerance=config.tolerance,
-        cost=config.cost,
-        objective=objective,
-        over_examples=over_examples(ours, theirs, objective),
     )

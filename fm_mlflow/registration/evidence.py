@@ -20,14 +20,14 @@ from fm_mlflow.tracking.registered_metric import to_tags as metric_tags
 if TYPE_CHECKING:
     from fm_mlflow.tracking.candidate import Candidate
 
-# The figures that a version carries as tags, so that they outlive its run.
-_EVIDENCE: tuple[Key, ...] = (
+EVIDENCE: tuple[Key, ...] = (
     keys.TEST_ACCURACY,
     keys.FLOPS_INFERENCE,
     keys.SIZE_INFERENCE,
     keys.LATENCY_P50,
     keys.MEMORY_PEAK,
 )
+"""Figures that a version carries as tags, beside the metric that decides: they outlive its run."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def evidence(verified: Verified, objective: Objective) -> dict[str, str]:
     metrics, weights_digest = verified.metrics, verified.candidate.weights_digest
     # In the order in which the UI's table shows them, from the most asked for on.
     return {
-        **{key: _exact(metrics[key]) for key in (objective.metric, *_EVIDENCE) if key in metrics},
+        **{key: _exact(metrics[key]) for key in (objective.metric, *EVIDENCE) if key in metrics},
         **metric_tags(objective),
         keys.MODEL: verified.run.model,
         keys.VERIFIED_AT: verified.verification.verified_at,

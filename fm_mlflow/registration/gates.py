@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fm_mlflow.analysis.costs import COSTS
 from fm_mlflow.analysis.objective import DEFAULT, Objective
-from fm_mlflow.analysis.prose.words import difference, difference_interval, in_row
+from fm_mlflow.analysis.prose.words import difference, difference_interval, in_row, number
 from fm_mlflow.registration.findings import by
 from fm_mlflow.results.register import Gate
 from fm_mlflow.settings.registered import RegisterConfig
@@ -52,20 +52,27 @@ def check_bounds(
         bound, value = getattr(config, option), metrics.get(objective.metric)
         if bound is None:
             continue
-        which = "most" if objective.smaller_is_better else "least"
+        demanded = f"at {_end(objective)} {bound:g}"
         passed = value is not None and objective.gain(value) >= objective.gain(bound)
         shown = in_row(objective.metric, value)
+        needed = "" if passed else f"{objective.title} {demanded} (it is {shown})"
         # Less may be better: "min" alone would read wrong.
         name = _option(option) if objective.is_accuracy else f"{objective.metric} (--min-metric)"
-        gates.append(Gate(name, f"at {which} {bound:g}", shown, passed))
+        gates.append(Gate(name, demanded, shown, passed, needed=needed))
     for cost in (each for each in COSTS if each.option):
         bound, value = getattr(config, cost.option), metrics.get(cost.key)
         if bound is None:
             continue
         passed = value is not None and value <= bound
         demanded, shown = f"at most {in_row(cost.key, bound)}", in_row(cost.key, value)
-        gates.append(Gate(_option(cost.option), demanded, shown, passed, by(cost.key)))
+        needed = "" if passed else f"{cost.title} {demanded} (it is {shown})"
+        gates.append(Gate(_option(cost.option), demanded, shown, passed, by(cost.key), needed))
     return gates
+
+
+def _end(objective: Objective) -> str:
+    """Return which end of a range a bound of the metric is, after `at`."""
+    return "most" if objective.smaller_is_better else "least"
 
 
 def _option(setting: str) -> str:
@@ -81,6 +88,7 @@ def check_champion(
     cost: str,
     objective: Objective = DEFAULT,
     over_examples: DifferenceInterval | None = None,
+    has_to_gain: bool = True,
 ) -> list[Gate]:
     """Hold a model against the champion: hardly worse, and better or cheaper.
 
@@ -98,52 +106,108 @@ def check_champion(
         objective: The metric that decides.
         over_examples: The interval of the difference of the means over seeds, where that counts
             the test examples, too.
+        has_to_gain: Whether it has to be better or cheaper as well.
     """
     name = f"champion, version {version}"
     if candidate.data_digest != champion.data_digest:
+        bound = "tested on the same data; --name gives another model"
         digest = f"digest {champion.data_digest or 'not recorded'}"
-        return [Gate(name, "tested on the same data; --name gives another model", digest, False)]
+        needed = "a model of the champion's data, or a --name of its own"
+        return [Gate(name, bound, digest, False, needed=needed)]
     if candidate.value is None or champion.value is None:
-        return [Gate(name, f"{objective.one} on either side", "not recorded", False)]
-    metric = objective.metric
+        bound = f"{objective.one} on either side"
+        return [Gate(name, bound, "not recorded", False, needed=bound)]
+    allowed = tolerance if objective.is_accuracy else tolerance * abs(champion.value)
     found = metric_difference(candidate, champion, over_examples)
-    text = difference(metric, found.value)
-    shown = text
-    if found.interval is not None:
-        low, high = found.interval.interval.low, found.interval.interval.high
+    gates = [_not_worse(candidate, champion, found, version, tolerance, allowed, objective)]
+    if has_to_gain:
+        gates.append(_gain(candidate, champion, found, version, cost, objective))
+    return gates
+
+
+def _not_worse(
+    candidate: Contender,
+    champion: Contender,
+    found: MetricDifference,
+    version: int,
+    tolerance: float,
+    allowed: float,
+    objective: Objective,
+) -> Gate:
+    metric, gain = objective.metric, objective.gain
+    ours, theirs = candidate.value or 0.0, champion.value or 0.0
+    shown = difference(metric, found.value)
+    of_means = found.interval
+    if of_means is None:
+        holds = gain(found.value) >= -allowed
+    else:
+        low, high = of_means.interval.low, of_means.interval.high
         shown += f", 95% {difference_interval(metric, low, high)}"
-    # What other runs logged was not verified: it takes nothing from what was.
-    own = candidate.value - champion.value
-    shown += f" ({found.basis})"
-    allowed, in_words = tolerance, f"{100 * tolerance:g} points"
-    if not objective.is_accuracy:
-        allowed, in_words = tolerance * abs(champion.value), f"{100 * tolerance:g}% of it"
-    holds = objective.gain(found.value) >= -allowed
-    if found.interval is not None:
         worse = objective.smaller_is_better
-        holds = found.interval.p_worse_by(allowed, smaller_is_better=worse) <= _NON_INFERIOR
-    if objective.gain(own) < -allowed and holds:
-        shown += f"; these two: {difference(metric, own)}"
-        holds = False
-    ours, theirs = candidate.cost, champion.cost
+        holds = of_means.p_worse_by(allowed, smaller_is_better=worse) <= _NON_INFERIOR
+    # What other runs logged was not verified: it takes nothing from what was.
+    shown += f" ({found.basis})"
+    own_holds = gain(ours - theirs) >= -allowed
+    if not own_holds and holds:
+        shown += f"; these two: {difference(metric, ours - theirs)}"
+    needed = []
+    if of_means is not None and not holds:
+        short = -allowed - min(gain(of_means.interval.low), gain(of_means.interval.high))
+        mean = sum(candidate.seed_values) / len(candidate.seed_values)
+        least = gain(gain(mean) + short)
+        text = (
+            f"a mean over seeds of at {_end(objective)} {number(metric, least)}, as they vary "
+            f"(it is {number(metric, mean)})"
+        )
+        can_be_shown = gain(found.value) > -allowed
+        needed.append(text + (", or more seeds, which narrow the interval" if can_be_shown else ""))
+    if not own_holds:
+        least = gain(gain(theirs) - allowed)
+        needed.append(
+            f"{objective.title} of this run at {_end(objective)} {number(metric, least)} "
+            f"(it is {number(metric, ours)})"
+        )
+    side = "above" if objective.smaller_is_better else "below"
+    in_words = f"{100 * tolerance:g}" + (" points" if objective.is_accuracy else "% of it")
+    return Gate(
+        f"{objective.short} v version {version}",
+        f"not {side} it by more than {in_words}",
+        shown,
+        holds and own_holds,
+        needed="; and ".join(needed),
+    )
+
+
+def _gain(
+    candidate: Contender,
+    champion: Contender,
+    found: MetricDifference,
+    version: int,
+    cost: str,
+    objective: Objective,
+) -> Gate:
+    metric, ours, theirs = objective.metric, candidate.cost, champion.cost
     cheaper = ours is not None and theirs is not None and ours < theirs
     is_better = objective.gain(found.value) > 0
-    side = "above" if objective.smaller_is_better else "below"
-    return [
-        Gate(
-            f"{objective.short} v version {version}",
-            f"not {side} it by more than {in_words}",
-            shown,
-            holds and objective.gain(own) >= -allowed,
-        ),
-        Gate(
-            f"gain over version {version}",
-            f"{objective.better}, or lower {cost}",
-            f"{text}; {in_row(cost, ours)} v {in_row(cost, theirs)}",
-            is_better or cheaper,
-            "us" if is_better else by(cost),
-        ),
-    ]
+    needed = ""
+    if not (is_better or cheaper):
+        mean, held = found.interval is not None, champion.value or 0.0
+        if mean:
+            held = sum(champion.seed_values) / len(champion.seed_values)
+        side = "below" if objective.smaller_is_better else "above"
+        needed = (
+            f"{'a mean ' if mean else ''}{objective.title} {side} {number(metric, held)}"
+            + ("" if theirs is None else f", or {cost} below {in_row(cost, theirs)}")
+            + "; a change that is to change no result passes with --against-champion not-worse"
+        )
+    return Gate(
+        f"gain over version {version}",
+        f"{objective.better}, or lower {cost}",
+        f"{difference(metric, found.value)}; {in_row(cost, ours)} v {in_row(cost, theirs)}",
+        is_better or cheaper,
+        "us" if is_better else by(cost),
+        needed,
+    )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from fm_mlflow.analysis.examples import match_examples, read_closely
 from fm_mlflow.analysis.grouping import group_runs
@@ -21,13 +22,19 @@ def values_of(runs: Iterable[TrainingRun], metric: str) -> tuple[float, ...]:
 def over_examples(
     ours: Sequence[TrainingRun], theirs: Sequence[TrainingRun], objective: Objective
 ) -> DifferenceInterval | None:
-    """Compare the seeds of two configurations as `compare` does; None where one has not several."""
-    groups = group_runs([*ours, *theirs], 2, None, objective).detailed
-    if len(groups) != 2 or min(len(ours), len(theirs)) < 2:
+    """Compare the seeds of two models as `compare` does; None where one has not several.
+
+    The two may have the same configuration: of a pull request that changes what no parameter says,
+    the seeds of one benchmark are held against those of another.
+    """
+    if min(len(ours), len(theirs)) < 2 or ours[0].data_digest != theirs[0].data_digest:
         return None
-    details = load_details([run for group in groups for run in read_closely(group)], objective)
-    examples = match_examples(groups, details, objective)
-    first, second = groups
-    if ours[0].run_id not in {run.run_id for run in first.runs}:
-        first, second = second, first
+    if {run.run_id for run in ours} & {run.run_id for run in theirs}:
+        return None
+    first, second = (
+        replace(group_runs(runs, 1, None, objective).groups[0], name=name)
+        for name, runs in (("candidate", ours), ("champion", theirs))
+    )
+    details = load_details([*read_closely(first), *read_closely(second)], objective)
+    examples = match_examples([first, second], details, objective)
     return seeds_interval(first, second, examples, objective)

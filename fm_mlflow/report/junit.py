@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from fm_mlflow.errors import FmMlflowError
 from fm_mlflow.escaping import printable
-from fm_mlflow.results.register import Check, Gate, Registration
+from fm_mlflow.process.redaction import one_line
+from fm_mlflow.results.register import Check, Gate, GateError, Registration
 
 
-def to_junit(registration: Registration | None, error: FmMlflowError | None) -> str:
+def to_junit(registration: Registration | None, error: BaseException | None) -> str:
     """Return the XML of one test suite.
 
     Args:
         registration: What was checked, as far as it came.
-        error: Why the model was refused, or why nothing could be decided.
+        error: Why the model was refused, which is a failure; or why nothing could be decided, which
+            is an error.
     """
     suite = ET.Element("testsuite", name="fm-mlflow register")
     if registration is not None:
@@ -24,9 +25,15 @@ def to_junit(registration: Registration | None, error: FmMlflowError | None) -> 
         for gate in registration.gates:
             _gate(_case(suite, "gate", gate.name), gate)
     if error is not None and suite.find("testcase/failure") is None:
-        ET.SubElement(_case(suite, "promotion", "decided"), "failure", message=str(error))
-    for count, tag in (("tests", ""), ("failures", "/failure"), ("skipped", "/skipped")):
-        suite.set(count, str(len(suite.findall(f"testcase{tag}"))))
+        tag = "failure" if isinstance(error, GateError) else "error"
+        ET.SubElement(_case(suite, "promotion", "decided"), tag, message=one_line(error))
+    for count, path in (
+        ("tests", "testcase"),
+        ("failures", "testcase/failure"),
+        ("errors", "testcase/error"),
+        ("skipped", "testcase/skipped"),
+    ):
+        suite.set(count, str(len(suite.findall(path))))
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=False) + "\n"
 
@@ -45,5 +52,7 @@ def _check(case: ET.Element, check: Check) -> None:
 
 def _gate(case: ET.Element, gate: Gate) -> None:
     if not gate.passed:
-        found = printable(f"required {gate.bound}, found {gate.figure}")
+        found = printable(
+            f"required {gate.bound}, found {gate.figure}; it would pass with {gate.needed}"
+        )
         ET.SubElement(case, "failure", message=found)

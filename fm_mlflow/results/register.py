@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fm_mlflow.errors import FmMlflowError
@@ -11,6 +11,12 @@ from fm_mlflow.results import Result
 
 Outcome = Literal["registered", "moved", "unchanged", "refused", "dry run"]
 """A new version; the alias moved to an older one; nothing to do; nothing allowed; only looked."""
+
+HOW_TO_LOG = (
+    "`fm-mlflow train` logs one, and in a script `run.log_model(model, x[:8])` within "
+    "`with fm_mlflow.track(...) as run:`"
+)
+"""What to do about a run without a model."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Gate:
         figure: What the model shows, in words.
         passed: Whether it holds.
         by: Who measured: `us`, or the process that ran the model's code.
+        needed: What it would pass with, in words; empty where it passed.
     """
 
     name: str
@@ -53,6 +60,7 @@ class Gate:
     figure: str
     passed: bool
     by: Literal["us", "model"] = "us"
+    needed: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,23 @@ class RegisteredVersion:
 
 
 @dataclass(frozen=True)
+class Champion:
+    """The champion that a model was held against.
+
+    Attributes:
+        version: Its number.
+        model: What was trained; empty where nothing says it.
+        run_id: The run that trained it; None where the registry does not say.
+        figures: Of its evidence, and what that lacks of its run, by logged name.
+    """
+
+    version: int
+    model: str
+    run_id: str | None
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Registration(Result):
     """What became of a promotion.
 
@@ -105,6 +130,10 @@ class Registration(Result):
         checks: Every figure that was measured again.
         gates: Every bound.
         tracking_uri: The store, any password hidden.
+        figures: Of the model, as far as they were measured again, else as its run logged them, by
+            logged name.
+        against: The champion that it was held against; None where there was none, or it was this.
+        others: Which other runs would keep the bounds, where this one did not, in words.
     """
 
     run_id: str
@@ -125,16 +154,35 @@ class Registration(Result):
     checks: tuple[Check, ...]
     gates: tuple[Gate, ...]
     tracking_uri: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    against: Champion | None = None
+    others: str = ""
+
+    @property
+    def failed_checks(self) -> list[str]:
+        """The figures that were not found again, one text each."""
+        return [_failed(check) for check in self.checks if check.passed is False]
 
     @property
     def failures(self) -> list[str]:
         """What stands against it, one text a figure or bound."""
-        checks = [_failed(check) for check in self.checks if check.passed is False]
         gates = [
             f"{gate.name}: {gate.figure}, required: {gate.bound}"
             for gate in self.gates
             if not gate.passed
         ]
+        return self.failed_checks + gates + ([self.others] if self.others else [])
+
+    @property
+    def needed(self) -> list[str]:
+        """What would have to be true for it to pass, one text a figure or bound."""
+        checks = [
+            f"{check.figure}: a model that is what its run says; train it again, or find out what "
+            "changed it"
+            for check in self.checks
+            if check.passed is False
+        ]
+        gates = [f"{gate.name}: {gate.needed}" for gate in self.gates if gate.needed]
         return checks + gates
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,11 @@ class RegisterConfig(Choice):
     run_id: str = Field(
         "", description="Training run whose model to register; empty takes the best, as compare."
     )
+    benchmark: str = Field(
+        "",
+        description="Id of a benchmark's run: only its models are candidates, by its metric, cost "
+        "and margin.",
+    )
     name: str = Field(
         "",
         description="Name of the registered model; empty: by the data set, as digits-classifier.",
@@ -48,6 +53,11 @@ class RegisterConfig(Choice):
         description="How much worse than the champion it may be: in accuracy, or as a share of the "
         "champion's value of another --metric.",
     )
+    against_champion: Literal["better", "not-worse"] = Field(
+        "better",
+        description="better: hardly worse than the champion, and better or cheaper; not-worse: the "
+        "former alone, for a change that is to change no result.",
+    )
     data_dir: str = Field("", description="Folder of the data; empty looks where the run had them.")
     verify_timeout: float = Field(
         600.0, gt=0, description="Seconds that running and measuring the model again may take."
@@ -55,6 +65,11 @@ class RegisterConfig(Choice):
     dry_run: bool = Field(False, description="Verify and check, but change nothing.")
     junit: str = Field(
         "", description="JUnit file to write: a test case for each check and each gate."
+    )
+    summary: str = Field(
+        "",
+        description="Markdown file to write, for a pipeline's page: the model beside the champion, "
+        "each gate, what is lacking.",
     )
 
     @model_validator(mode="after")

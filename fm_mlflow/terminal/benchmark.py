@@ -16,7 +16,7 @@ def print_benchmark(console: SafeConsole, result: BenchmarkResult) -> None:
     print_line(console, title, "bold")
     console.print(pairs([*rows, ("run", result.run_id)]))
     if result.comparison is not None:
-        print_compare_result(console, result.comparison)
+        print_compare_result(console, result.comparison, "" if result.failed else result.run_id)
     else:
         commands = browse_commands(result.tracking_uri, result.experiment_id, result.run_id)
         print_commands(console, commands)

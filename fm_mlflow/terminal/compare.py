@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from itertools import repeat
 
@@ -11,11 +12,13 @@ from rich.console import Group
 from rich.table import Table as RichTable
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.choice import chosen_run
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.prose.words import capitalised, counted
 from fm_mlflow.report.contents import contents
 from fm_mlflow.report.layout import Cell, Table
 from fm_mlflow.results.compare import CompareResult
+from fm_mlflow.results.register import HOW_TO_LOG
 from fm_mlflow.terminal.lines import (
     SafeConsole,
     browse_commands,
@@ -30,17 +33,28 @@ _NARROWEST_TEXT = 12
 _GAP = 2
 
 
-def print_compare_result(console: SafeConsole, result: CompareResult) -> None:
-    """Show the decision, the figures behind it, where the report is and what to do next."""
+def print_compare_result(console: SafeConsole, result: CompareResult, benchmark: str = "") -> None:
+    """Show the decision, the figures behind it, where the report is and what to do next.
+
+    Args:
+        console: Where to.
+        result: The comparison.
+        benchmark: Id of the finished benchmark whose end this is.
+    """
     print_comparison(console, result.comparison)
     console.print()
     print_line(console, f"The whole report: {result.files[keys.REPORT_HTML_FILE]}", wrapped=False)
     commands = browse_commands(result.tracking_uri, result.experiment_id, result.run_id)
-    if (best := result.comparison.best.run_id) is not None:
-        store = shell_uri(result.tracking_uri)
-        register = f"MLFLOW_TRACKING_URI={store} fm-mlflow register --run-id {best}"
-        register += "".join(f" {word}" for word in result.comparison.objective.options)
-        commands.append(("Register the best model, verified", register))
+    best = chosen_run(result.comparison)
+    if best is not None and best.model_uri is None:
+        print_line(console, f"Run {best.run_id} has no logged model to register: {HOW_TO_LOG}.")
+    elif best is not None and best.version is not None:  # else nothing of it can be verified
+        which = ("--benchmark", benchmark) if benchmark else ("--run-id", best.run_id)
+        # A benchmark says itself by what it was decided.
+        more = () if benchmark else result.comparison.objective.options
+        words = ["fm-mlflow register", which[0], shlex.quote(which[1]), *more]
+        command = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)} {' '.join(words)}"
+        commands.append(("Register the best model, verified", command))
     print_commands(console, commands)
 
 

@@ -1,14 +1,16 @@
-"""A command's result on stdout: text for a person, or one JSON object."""
+"""A command's result on stdout, for a person or as JSON; a refusal in the files of a pipeline."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from fm_mlflow.errors import InputError
 from fm_mlflow.terminal.lines import SafeConsole
 
 
@@ -30,3 +32,25 @@ def show_result(
         sys.stdout.flush()
         return
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def report_refusal(error: BaseException, arguments: Sequence[str]) -> None:
+    """Write the files that a refused `register` names, which a pipeline's next step looks for.
+
+    What refuses the command line itself comes before the command knows them.
+
+    Args:
+        error: What was refused.
+        arguments: The command line.
+    """
+    if not isinstance(error, InputError) or arguments[:1] != ["register"]:
+        return
+    from fm_mlflow.registration.reports import FORMS, write_refusal
+
+    files = {}
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, is_joined, value = word.partition("=")
+        given, name = value if is_joined else following, option.removeprefix("--")
+        if name in FORMS and name != option and given.strip():
+            files[name] = Path(given)
+    write_refusal(files, error)

@@ -14,6 +14,7 @@ from rich.table import Column
 from fm_mlflow import keys
 from fm_mlflow.analysis.prose.words import in_row
 from fm_mlflow.analysis.records import DataSet
+from fm_mlflow.report.promotion import outcome_sentence
 from fm_mlflow.results.register import (
     Check,
     Registration,
@@ -75,7 +76,9 @@ def print_registration(console: SafeConsole, result: Registration) -> None:
         print_line(console, f"  {mark} {meaning}", "dim")
     if result.dataset_note:
         print_line(console, result.dataset_note)
-    print_line(console, _outcome(result), "bold")
+    print_line(console, outcome_sentence(result), "bold")
+    for each in result.needed:
+        console.print(Padding(f"to pass: {each}", (0, 0, 0, 2)))
     if result.outcome in ("refused", "dry run"):
         return
     store = f"MLFLOW_TRACKING_URI={shell_uri(result.tracking_uri)}"
@@ -136,26 +139,6 @@ def _value(check: Check, value: float | str | None) -> RenderableType:
 
 def _data_set(result: Registration | VersionList | Rollback) -> str:
     return str(DataSet(result.dataset or "", result.dataset_digest))
-
-
-def _outcome(result: Registration) -> str:
-    name = f"{result.name}, on {_data_set(result)},"
-    match result.outcome:
-        case "registered":
-            text = f"version {result.version} of {name} is registered and is the {CHAMPION}"
-        case "moved":
-            text = f"{name} has this model as version {result.version}, now the {CHAMPION}"
-        case "unchanged":
-            return f"version {result.version} of {name} is this model and the {CHAMPION} already"
-        case "dry run":
-            new = result.version is None
-            action = "register it as a new version" if new else f"make version {result.version}"
-            text = f"dry run: nothing was changed; it would {action} and {CHAMPION} of {name}"
-            return text.rstrip(",")
-        case _:
-            return f"refused: nothing was changed in {name}".rstrip(",")
-    kept = f"; version {result.previous} is kept as {PREVIOUS}" if result.previous else ""
-    return text + kept
 
 
 def _table(heads: Sequence[str], rows: Iterable[Iterable[RenderableType]]) -> Padding:

@@ -21,7 +21,7 @@ from fm_mlflow.data.dataset import LOADABLE
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.errors import InputError
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.results.register import GateError
+from fm_mlflow.results.register import HOW_TO_LOG, GateError
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.artifacts import fetch_artifact
 from fm_mlflow.tracking.find_runs import find_runs
@@ -94,8 +94,17 @@ def find_training_run(run_id: str, metric: str = keys.TEST_ACCURACY) -> Training
     return found.runs[0]
 
 
-def seed_runs(run: TrainingRun, metric: str) -> tuple[TrainingRun, ...]:
-    """Return all runs of its experiment that have a metric and differ but in the seed, by seed."""
+def seed_runs(
+    run: TrainingRun, metric: str, *, of_its_benchmark: bool = False
+) -> tuple[TrainingRun, ...]:
+    """Return all runs of its experiment that have a metric and differ but in the seed, by seed.
+
+    Args:
+        run: One of them.
+        metric: What each needs.
+        of_its_benchmark: Only those that were trained with it, or like it in no benchmark: others
+            may be of another version of the model's source, which no parameter tells.
+    """
     models = "" if "," in run.model else run.model  # a comma separates models there
     found = find_runs(Choice(experiment=run.experiment, models=models), metric)
     by_seed = {
@@ -103,6 +112,7 @@ def seed_runs(run: TrainingRun, metric: str) -> tuple[TrainingRun, ...]:
         for each in found.runs
         if each.seed is not None
         and (each.model, each.config, each.data_digest) == (run.model, run.config, run.data_digest)
+        and not (of_its_benchmark and each.benchmark != run.benchmark)
     }
     return tuple(by_seed[seed] for seed in sorted(by_seed))
 
@@ -121,7 +131,7 @@ def download_candidate(run: TrainingRun, folder: Path) -> Candidate:
     """
     check_reachable()
     if run.model_uri is None:
-        raise GateError(f"run {run.run_id} has no logged model")
+        raise GateError(f"run {run.run_id} has no logged model; {HOW_TO_LOG}")
     with store_errors("read the run"):
         stored = MlflowClient().get_run(run.run_id)
         logged = MlflowClient().get_logged_model(run.model_uri.removeprefix("models:/"))

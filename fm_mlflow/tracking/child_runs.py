@@ -98,6 +98,20 @@ def children_of(run_id: str) -> list[StoredRun]:
         return [_stored(run) for run in runs if keys.JOBS in run.data.tags]
 
 
+def comparison_of(run_id: str) -> StoredRun | None:
+    """Return the last comparison within a run that finished; None before there is one."""
+    client = MlflowClient()
+    with store_errors("query runs"):
+        experiment = client.get_run(run_id).info.experiment_id
+        text = (
+            f"tags.`{keys.MLFLOW_PARENT_RUN_ID}` = '{run_id}' "
+            f"and tags.`{keys.KIND}` = '{keys.KIND_COMPARISON}' "
+            f"and attributes.status = '{keys.FINISHED}'"
+        )
+        runs = list(pages(client.search_runs, [experiment], text, order_by=OLDEST_FIRST))
+    return _stored(runs[-1]) if runs else None
+
+
 def create_child(
     parent: TrackedRun,
     name: str,

@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from pydantic import TypeAdapter, ValidationError
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.errors import InputError
@@ -145,6 +146,7 @@ def _sorted_out(
 ) -> FoundRuns:
     models, named = _words(choice.models), bool(_words(choice.runs))
     data_sets: set[str] = set()
+    is_there = False
     result = FoundRuns(", ".join(experiments.values()), [], [], [], Counter())
     own_run = os.environ.get("MLFLOW_RUN_ID")  # `mlflow run` opened it for this comparison
     for run in found:
@@ -152,23 +154,34 @@ def _sorted_out(
         if run.info.run_id == own_run or kind not in (None, keys.KIND_TRAINING):
             continue
         record = _record(run, experiments[run.info.experiment_id])
-        data_sets.add(str(record.data_set))
+        data = record.data_set
+        # Of one that failed before it had its data nobody knows which it was to have.
+        says_data = bool(data.name or data.digest)
+        if says_data:
+            data_sets.add(str(data))
+            is_there |= data.is_meant_by(choice.dataset)
         if models and record.model not in models:
             continue
-        if choice.dataset and not record.data_set.is_meant_by(choice.dataset):
+        if choice.dataset and says_data and not data.is_meant_by(choice.dataset):
             continue
         too_much = _too_much(run)
         reason = too_much or _reason_to_skip(run, record, metric, named)
+        if reason is None and choice.dataset and not says_data:
+            reason = "it does not say on which data it was trained"
         if reason is None:
             result.runs.append(record)
             continue
         result.skipped.append(SkippedRun(record.run_id, record.name, reason))
         if run.info.status == keys.FINISHED and metric not in record.metrics and not too_much:
             result.other_metrics.update(record.metrics.keys())
-        if run.info.lifecycle_stage == "active" and (kind or named) and not too_much:
+        is_asked_for = says_data or not choice.dataset
+        active = run.info.lifecycle_stage == LifecycleStage.ACTIVE
+        if active and (kind or named) and is_asked_for and not too_much:
             result.unfinished.append(record)
-    if choice.dataset and data_sets and not (result.runs or result.skipped):
+    if choice.dataset and data_sets and not is_there:
         accepted = f"a data set of these runs: {', '.join(sorted(data_sets)[:_MOST_NAMES_SHOWN])}"
+        if unknown := result.skipped:
+            accepted += f"; of {counted(len(unknown), 'run')} it is not known ({unknown[0].reason})"
         raise InputError("dataset", choice.dataset, accepted)
     return result
 

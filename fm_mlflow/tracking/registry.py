@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
-from dataclasses import dataclass
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -16,13 +15,14 @@ from mlflow.tracking import MlflowClient
 from fm_mlflow import keys
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import DataSet
-from fm_mlflow.errors import InputError, TrackingError
+from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.process.signals import shield
 from fm_mlflow.process.temporary import temporary_folder
 from fm_mlflow.results.register import RegisteredVersion
 from fm_mlflow.settings.registered import CHAMPION, PREVIOUS, REGISTERED_MODEL
 from fm_mlflow.tracking import registered_metric, turns
+from fm_mlflow.tracking.aliases import Aliases, aliases_of, no_way_back
 from fm_mlflow.tracking.model_files import ModelChangedError, check_version, warn_of_no_digest
 from fm_mlflow.tracking.registered_data import (
     OtherDataSetError,
@@ -46,14 +46,6 @@ _OTHER_NAME = "--name gives another registered model, --dataset chooses among ot
 
 class ChampionChangedError(Exception):
     """The champion is no longer the version that a decision was made against."""
-
-
-@dataclass(frozen=True)
-class Aliases:
-    """Where the two aliases point; None where there is no such alias."""
-
-    champion: int | None
-    previous: int | None
 
 
 def known_data_sets() -> dict[str, DataSet]:
@@ -125,7 +117,7 @@ class Registry:
     def aliases(self) -> Aliases:
         """Return where `champion` and `previous` point."""
         with registry_errors("read"):
-            return _aliases(self._model())
+            return aliases_of(self._model())
 
     def promote(
         self, model_uri: str, description: str, tags: Mapping[str, str], expected: int | None
@@ -185,8 +177,8 @@ class Registry:
         """
         before = self.aliases()
         if before.previous in (None, before.champion):
-            accepted = "a model whose alias 'previous' is set, to a version before the champion"
-            raise InputError("rollback", self.name, accepted)
+            with registry_errors("read"):
+                raise no_way_back(self._client, self.name, self._model())
         with self._turn(before.champion) as flag:
             for back in self.versions():
                 if back.version == before.previous:
@@ -323,15 +315,9 @@ class Registry:
         owned = of_tags(model.tags)
         if data is not None and owned is not None and owned.is_other_than(data):
             raise OtherDataSetError(self.name, owned, "this model", data, _OTHER_NAME)
-        if _aliases(model).champion != champion:
+        if aliases_of(model).champion != champion:
             raise ChampionChangedError
         return model
-
-
-def _aliases(model: RegisteredModel | None) -> Aliases:
-    given = model.aliases if model is not None else {}
-    numbers = {alias: int(version) for alias, version in given.items()}
-    return Aliases(numbers.get(CHAMPION), numbers.get(PREVIOUS))
 
 
 def _record(version: ModelVersion, aliases: Mapping[str, str]) -> RegisteredVersion:

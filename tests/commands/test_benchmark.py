@@ -70,6 +70,7 @@ def test_each_model_with_each_seed_under_one_parent(store: Store) -> None:
     assert [group.name for group in result.comparison.comparison.groups] == ["cnn", "mlp"]
     report = store.client.download_artifacts(result.run_id, "report.html")
     assert Path(report).read_bytes() == Path("out/report.html").read_bytes()
+    assert json.loads(Path("out/comparison.json").read_text())["benchmark"] == result.run_id
     assert parent.data.metrics == only(store, "comparison").data.metrics
     assert parent.data.metrics[keys.COMPARED_TRAININGS] == 6
     plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))

@@ -13,9 +13,12 @@ from fm_mlflow.analysis import examples
 from fm_mlflow.analysis.comparison import Verdict
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
+from fm_mlflow.commands.compare import choose
 from fm_mlflow.errors import InputError
 from fm_mlflow.jobs import seed_rounds
+from fm_mlflow.registration.benchmark_runs import candidates
 from fm_mlflow.results.benchmark import BenchmarkResult
+from fm_mlflow.settings.registered import RegisterConfig
 from fm_mlflow.tracking.run_details import load_details
 from tests.cluster import Cluster
 from tests.stores import Store
@@ -63,6 +66,9 @@ def test_a_clear_difference_takes_few_seeds(store: Store) -> None:
     children = f"tags.`mlflow.parentRunId` = '{result.run_id}'"
     again = compare(filter=children, output="again").comparison.verdicts[0]
     assert again == verdict
+    _, choice = candidates(RegisterConfig(benchmark=result.run_id))
+    assert result.comparison is not None
+    assert choose(choice)[0].run_id == result.comparison.comparison.best.run_id
     # With one run of another origin the groups are no longer what the design decided on.
     others = Cluster()
     fixed = benchmark(**{**SETTINGS, "seeds": 6}, executor=others)

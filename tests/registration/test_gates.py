@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,66 @@ def test_seeds_of_one_configuration_are_single_runs() -> None:
     assert found.value == pytest.approx(0.0008)
     assert (found.interval, found.basis) == (None, "one run each")
     assert against(candidate, champion) == [True, True]
+
+
+def needed(candidate: Contender, champion: Contender, **more: Any) -> list[str]:
+    """What each gate would pass with."""
+    gates = check_champion(
+        *(candidate, champion),
+        **{"version": 3, "tolerance": 0.005, "cost": keys.FLOPS_INFERENCE, **more},
+    )
+    assert [bool(gate.needed) for gate in gates] == [not gate.passed for gate in gates]
+    return [gate.needed for gate in gates]
+
+
+def test_a_change_that_is_to_change_no_result_need_not_gain() -> None:
+    same = replace(CNN, value=0.8890)
+    assert needed(same, CNN)[1].startswith(
+        "test accuracy above 0.8904, or flops/inference below 1,442,332; a change that is to change"
+    )
+    assert needed(same, CNN, has_to_gain=False) == [""]
+    worse = replace(CNN, value=0.8800)
+    assert needed(worse, CNN, has_to_gain=False) == [
+        "test accuracy of this run at least 0.8854 (it is 0.8800)"
+    ]
+
+
+def test_what_seeds_would_have_to_show() -> None:
+    champion = replace(CNN, seed_values=(0.8904, 0.8880, 0.8912))
+    candidate = replace(CNN, value=0.8890, seed_values=(0.8890, 0.8865, 0.8905))
+    # By hand: the lower end of the interval is -0.00546, so the mean of 0.8887 lacks 0.00046.
+    accuracy, gain = needed(candidate, champion)
+    assert accuracy == (
+        "a mean over seeds of at least 0.8891, as they vary (it is 0.8887), or more seeds, which "
+        "narrow the interval"
+    )
+    assert gain.startswith("a mean test accuracy above 0.8899, or")
+    # More seeds do not help what is worse by more than the tolerance.
+    poor = replace(candidate, value=0.8790, seed_values=(0.8790, 0.8765, 0.8805))
+    assert needed(poor, champion)[0] == (
+        "a mean over seeds of at least 0.8891, as they vary (it is 0.8787); and test accuracy of "
+        "this run at least 0.8854 (it is 0.8790)"
+    )
+
+
+def test_what_an_error_would_have_to_be() -> None:
+    worse = replace(GOOD, value=2.1)
+    assert needed(worse, GOOD, objective=MAE) == [
+        "val_mae of this run at most 2.010 (it is 2.100)",
+        "val_mae below 2.000, or flops/inference below 10; a change that is to change no result "
+        "passes with --against-champion not-worse",
+    ]
+
+
+def test_what_a_bound_asks_for() -> None:
+    config = RegisterConfig(min_accuracy=0.9, max_flops=1000)
+    gates = check_bounds(config, {keys.TEST_ACCURACY: 0.88})
+    assert [gate.needed for gate in gates] == [
+        "test accuracy at least 0.9 (it is 0.8800)",
+        "FLOPs per prediction at most 1,000 (it is not measured)",
+    ]
+    kept = check_bounds(config, {keys.TEST_ACCURACY: 0.9, keys.FLOPS_INFERENCE: 1000})
+    assert [gate.needed for gate in kept] == ["", ""]
 
 
 def test_other_data_cannot_be_compared() -> None:

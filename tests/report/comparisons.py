@@ -102,6 +102,8 @@ def group(name: str, model: str = "cnn", seeds: int = 5, shift: float = 0.0) -> 
             config={"epochs": "5"},
             seed=seed,
             metrics={metric: values[seed] for metric, values in metrics.items()},
+            version="1.0",
+            model_uri=f"models:/m-{seed}",
         )
         for seed in range(seeds)
     )

@@ -17,6 +17,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison, Statistic
 from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.analysis.prose.words import difference
+from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.escaping import code_span, csv_field, markdown, printable
 from fm_mlflow.report.contents import contents, notebook_columns
 from fm_mlflow.report.csv import to_csv
@@ -77,6 +78,34 @@ def test_two_models_take_40_lines_without_trailing_blanks(
         f"  MLFLOW_TRACKING_URI=sqlite:///m.db fm-mlflow register --run-id {made.best.run_id}"
         in lines
     )
+
+
+def next_command(run: TrainingRun, benchmark: str = "", made: Comparison | None = None) -> str:
+    """What is printed of the registry after a comparison that chooses a run."""
+    made = made or comparisons.comparison()
+    chosen = replace(made.groups[0], runs=(run,))
+    best = replace(made.best, model=chosen.name, run_id=run.run_id)
+    made = replace(made, groups=(chosen, *made.groups[1:]), best=best)
+    stream = io.StringIO()
+    files = {str(keys.REPORT_HTML_FILE): "report.html"}
+    result = CompareResult("c" * 32, "1", "sqlite:///m.db", "a", files, made)
+    print_compare_result(SafeConsole(file=stream, width=80), result, benchmark)
+    return " ".join(stream.getvalue().partition("The whole report")[2].split())
+
+
+def test_registering_is_offered_where_it_can_be_done() -> None:
+    run = comparisons.comparison().groups[0].runs[0]
+    assert f"fm-mlflow register --run-id {run.run_id}" in next_command(run)
+    assert "fm-mlflow register --benchmark b1" in next_command(run, "b1")
+    by_error = comparisons.by_error()
+    words = " ".join(by_error.objective.options)
+    assert next_command(run, "", by_error).endswith(f"register --run-id {run.run_id} {words}")
+    assert next_command(run, "b1", by_error).endswith("register --benchmark b1")
+    # A callback alone logs no model.
+    said = next_command(replace(run, model_uri=None), "b1")
+    assert f"Run {run.run_id} has no logged model to register: `fm-mlflow train` logs one" in said
+    assert "fm-mlflow register" not in said
+    assert "register" not in next_command(replace(run, version=None))  # of other software
 
 
 def test_the_first_line_says_on_which_data() -> None:

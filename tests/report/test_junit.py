@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
+from fm_mlflow.errors import InputError
 from fm_mlflow.report.junit import to_junit
 from fm_mlflow.results.register import Check, Gate, GateError
 from tests.terminal.test_register import VERIFIED
@@ -32,6 +33,14 @@ def test_what_was_refused_before_any_check_is_one_failure() -> None:
     (failure,) = suite.findall("testcase/failure")
     assert failure.get("message") == "not promoted: it is of another data set"
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("1", "1", "0")
+
+
+def test_what_could_not_be_decided_is_an_error_and_no_failure() -> None:
+    suite = ET.fromstring(to_junit(None, InputError("max_flops", HOSTILE, "a number")))
+    (error,) = suite.findall("testcase/error")
+    assert str(error.get("message")).startswith('max_flops: received \'a "name" <b>&')
+    counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
+    assert counts == ["1", "0", "1", "0"]
 
 
 def test_what_nothing_is_demanded_of_is_skipped() -> None:

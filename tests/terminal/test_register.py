@@ -67,6 +67,14 @@ def test_what_follows_from_the_runs_own_predictions_is_not_called_ok() -> None:
     assert any(line.startswith("** of the predictions that the run logged") for line in lines)
 
 
+def test_what_was_refused_says_what_would_pass() -> None:
+    console = SafeConsole(file=io.StringIO(), width=80)
+    gate = Gate("--min-accuracy", "at least 0.95", "0.9", False, needed="test accuracy at least 1")
+    print_registration(console, replace(VERIFIED, outcome="refused", gates=(gate,)))
+    assert isinstance(console.file, io.StringIO)
+    assert "\n  to pass: --min-accuracy: test accuracy at least 1 " in console.file.getvalue()
+
+
 NOTE = "digits-classifier has no record of its data set; version 3 has"
 NAMED: list[tuple[Callable[[SafeConsole, Any], None], Any, list[str]]] = [
     (print_registration, VERIFIED, ["mlp, seed 0 on digits", "digits-classifier, on digits"]),

@@ -12,8 +12,9 @@ from fm_mlflow.analysis.records import DataSet
 from fm_mlflow.errors import InputError
 from fm_mlflow.results.register import GateError, RegisteredVersion
 from fm_mlflow.tracking import turns
+from fm_mlflow.tracking.aliases import Aliases
 from fm_mlflow.tracking.registered_data import OtherDataSetError, to_tags
-from fm_mlflow.tracking.registry import Aliases, Registry
+from fm_mlflow.tracking.registry import Registry
 from tests.hostile import HOSTILE
 from tests.simulated import Simulated, log_run
 from tests.stores import Store

@@ -14,6 +14,7 @@ from fm_mlflow.analysis.objective import DEFAULT, Objective
 from fm_mlflow.errors import InputError, TrackingError
 from fm_mlflow.process.temporary import mark
 from fm_mlflow.tracking import turns
+from fm_mlflow.tracking.aliases import Aliases
 from fm_mlflow.tracking.model_files import (
     ModelChangedError,
     ModelFiles,
@@ -21,7 +22,7 @@ from fm_mlflow.tracking.model_files import (
     fetch_model,
 )
 from fm_mlflow.tracking.registered_metric import OtherMetricError, to_tags
-from fm_mlflow.tracking.registry import Aliases, ChampionChangedError, Registry
+from fm_mlflow.tracking.registry import ChampionChangedError, Registry
 from tests import forked
 from tests.processes import START_SECONDS, wait_for
 from tests.stores import Store, active_store
@@ -110,9 +111,19 @@ def test_a_champion_that_changed_meanwhile_stays(store: Store) -> None:
 
 def test_rollback_and_back(store: Store) -> None:
     registry = Registry(NAME)
-    with pytest.raises(InputError, match="rollback: received 'classifier', accepted: a model whos"):
-        registry.roll_back()
+
+    def refused() -> str:
+        with pytest.raises(InputError, match="rollback: received 'classifier', accepted") as error:
+            registry.roll_back()
+        return str(error.value)
+
+    assert refused().endswith("; the store has none (--name)")
+    store.client.create_registered_model(NAME)
+    assert "has no champion yet: `fm-mlflow register` promotes a model" in refused()
     registry.promote(*new_version(store), None)
+    assert "is version 1, and no version is marked as the one before it" in refused()
+    with pytest.raises(InputError, match=r"there are classifier \(--name\); did you mean"):
+        Registry("clasifier").roll_back()
     registry.promote(*new_version(store), 1)
     assert registry.roll_back() == Aliases(champion=1, previous=2)
     assert registry.roll_back() == Aliases(champion=2, previous=1)
