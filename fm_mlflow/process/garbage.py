@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -52,11 +53,8 @@ def forget_gradients(names: Iterable[str]) -> None:
     Args:
         names: Of the gradients, as operations `IdentityN` have them.
     """
-    try:
-        from tensorflow.python.framework.ops import gradient_registry
-
-        kept = gradient_registry._registry
-    except (ImportError, AttributeError):
-        return  # another version of TensorFlow; the memory stays in use
+    ops = sys.modules.get("tensorflow.python.framework.ops")
+    # In another version of TensorFlow the memory may stay in use.
+    kept = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
     for name in names:
         kept.pop(name, None)
