@@ -35,6 +35,8 @@ from fm_mlflow.settings.selection import (
     CostName,
     Seeds,
     check_metric,
+    is_of_other_data,
+    on_other_data,
 )
 
 MEASURED_PARTS = ("flops", "latency", "memory", "energy")
@@ -212,6 +214,9 @@ class BenchmarkConfig(Placement, Protocol, _ManyTrainings):  # fields: of the la
     @model_validator(mode="after")
     def _check_metric(self) -> Self:
         check_metric(self.metric, self.smaller_is_better, self.larger_is_better)
+        if self.metric and not is_of_other_data(self.metric):  # of the data trained on, or none
+            accepted = "a metric of the test or the validation data: test_... or val_..."
+            raise InputError("metric", self.metric, accepted, on_other_data(self.metric))
         return self
 
     @model_validator(mode="after")

@@ -68,7 +68,7 @@ class PlainProgress(Lines):
     def download(self, name: str, done: int, total: int | None) -> None:
         if name != self._downloading:
             self._downloading = name
-            size = f" ({total / 1e6:.1f} MB)" if total else ""
+            size = f" ({total / 2**20:.1f} MiB)" if total else ""
             self._line(f"downloading {name}{size}")
 
     @override

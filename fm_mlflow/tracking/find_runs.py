@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from pydantic import TypeAdapter, ValidationError
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.metric_choice import comparable, is_of_training
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.errors import InputError
@@ -24,7 +25,7 @@ from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.settings.config import LATER_DEFAULTS, NOT_SHAPING
 from fm_mlflow.settings.dataset import last_part
 from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS
-from fm_mlflow.settings.selection import Selection
+from fm_mlflow.settings.selection import Selection, on_other_data
 from fm_mlflow.tracking.experiment import find_experiment, left_elsewhere
 from fm_mlflow.tracking.params import unquoted, whole_number
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
@@ -63,8 +64,8 @@ class FoundRuns:
         runs: Finished training runs, oldest first.
         skipped: The others, and why.
         unfinished: Training runs among the skipped: failed, running, without a result.
-        other_metrics: What finished runs logged that were skipped for want of the metric: in how
-            many runs, by name.
+        other_metrics: What finished runs logged that were skipped for want of the metric, or
+            because theirs is of the training data: in how many runs, by name.
         elsewhere: Name of the other default experiment of the store that has trainings, where
             nobody chose one: MLflow's or our own.
     """
@@ -163,7 +164,8 @@ def _sorted_out(
             result.runs.append(record)
             continue
         result.skipped.append(SkippedRun(record.run_id, record.name, reason))
-        if run.info.status == keys.FINISHED and metric not in record.metrics and not too_much:
+        lacks = metric not in record.metrics or is_of_training(metric, record)
+        if run.info.status == keys.FINISHED and lacks and not too_much:
             result.other_metrics.update(record.metrics.keys())
         if run.info.lifecycle_stage == "active" and (kind or named) and not too_much:
             result.unfinished.append(record)
@@ -209,7 +211,13 @@ def _reason_to_skip(run: Run, record: TrainingRun, metric: str, named: bool) -> 
         lacking = "incomplete: " if is_default else ""
         if metric in run.data.metrics:
             return f"{lacking}its {metric} is not a finite number"
+        if of_other_data := comparable(record.metrics):
+            return f"it has no {metric}; --metric {of_other_data[0]} compares such runs"
         return f"{lacking}it has no {metric}"
+    if is_of_training(metric, record):
+        instead = [name for name in on_other_data(metric) if name in record.metrics]
+        has = f"; it has {' and '.join(instead)}" if instead else ""
+        return f"its {metric} is of the data that it was trained on{has}"
     return None
 
 

@@ -120,12 +120,12 @@ def test_a_pipe_gets_lines_and_a_terminal_a_bar() -> None:
         assert isinstance(listener, PlainProgress)
         listener.stage("loading the data")
         listener.batch(1, 5, 10, 100)
-        listener.download("a.gz", 1, 2_000_000)
-        listener.download("a.gz", 2, 2_000_000)
+        listener.download("a.gz", 1, 2 << 20)
+        listener.download("a.gz", 2, 2 << 20)
         listener.epoch(1, 5, METRICS)
     assert pipe.getvalue().splitlines() == [
         "loading the data",
-        "downloading a.gz (2.0 MB)",
+        "downloading a.gz (2.0 MiB)",
         epoch_line(1, 5, METRICS),
     ]
 
