@@ -89,8 +89,9 @@ class Protocol(Settings):
     )
     dataset: str = Field(
         "fashion_mnist",
-        description="fashion_mnist; digits (scikit-learn's, no download); idx (any four IDX files "
-        "in the data directory); a file.npz of your own; a folder of images by class (images/).",
+        description="fashion_mnist; digits (scikit-learn's 8x8, enlarged to 28x28; no download); "
+        "idx (any four IDX files in the data directory); a file.npz of your own; a folder of "
+        "images by class (images/).",
         json_schema_extra={"accepted": ACCEPTED},
     )
     data_dir: str = Field(

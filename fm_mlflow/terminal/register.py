@@ -123,7 +123,7 @@ def print_versions(console: SafeConsole, listed: VersionList) -> None:
         cells = (set_cell_size(*each) for each in zip(row, widths, strict=False))
         print_line(console, f"  {'  '.join(cells)}".rstrip(), "" if at else "dim")
         if model:  # names are long, and would be broken in a column
-            print_line(console, f"  {' ' * widths[0]}  {model}")
+            print_line(console, f"  {' ' * widths[0]}  {model}", wrapped=False)
 
 
 def print_rollback(console: SafeConsole, result: Rollback) -> None:

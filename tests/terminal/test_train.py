@@ -104,6 +104,28 @@ def test_commands_name_the_store_but_no_secret(uri: str, browse: str, store: str
     assert commands["Compare it with the other runs"] == (
         f"MLFLOW_TRACKING_URI={store} fm-mlflow compare --experiment 7"
     )
+    assert commands["Predict a picture, or a folder of them"] == (
+        f"MLFLOW_TRACKING_URI={store} fm-mlflow predict --model r1 --input PICTURE.png"
+    )
+
+
+@pytest.mark.parametrize(
+    ("logged", "asked_for"),
+    [
+        (("test_loss", "test_mae", "mae", "val_mae"), " --metric test_mae"),
+        (("loss", "val_loss", "val_mae", "mae"), " --metric val_mae"),
+        (("test_loss", "test_accuracy", "test_mae"), ""),
+        (("user/test_f 1", "test_loss"), " --metric 'user/test_f 1'"),
+    ],
+)
+def test_what_comes_next_fits_what_was_logged(logged: tuple[str, ...], asked_for: str) -> None:
+    config = TrainConfig(dataset="prices.npz", data_dir="x")
+    commands = dict(
+        next_commands(replace(result(), config=config, metrics=dict.fromkeys(logged, 0.5)))
+    )
+    compare = commands["Compare it with the other runs"]
+    assert compare.endswith(f"fm-mlflow compare --experiment 7{asked_for}")
+    assert not any("predict" in command for command in commands.values())
 
 
 def test_an_epoch_fits_a_line() -> None:
