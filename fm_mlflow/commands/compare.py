@@ -153,13 +153,14 @@ def _analyse(
         is_default = metric == keys.TEST_ACCURACY and config.target_accuracy is None
         finished = (run for run in found.unfinished if run.status == keys.FINISHED)
         if may_choose and is_default and (only := only_metric(finished)):
-            progress.notice(f"no run has {metric}; all that have {only} are compared by that")
+            progress.notice(f"no run has {metric}; all that have {only} are compared by it")
             return _analyse(config.model_copy(update={"metric": only}), progress)
         if names := suggested(metric, found.other_metrics):
             which = "that these runs have"
             if metric in found.other_metrics:
                 which = f"of data that these runs were not trained on, as {metric} is"
-            raise InputError("metric", metric, f"a metric {which}: {names}")
+            example = f"; --metric {names.partition(' (')[0]} compares by the first"
+            raise InputError("metric", metric, f"a metric {which}: {names}{example}")
         if config.models:
             _refuse_models(config, find_runs(config.model_copy(update={"models": ""}), metric).runs)
         raise ComparisonError(_nothing(found.experiment, found.skipped))
