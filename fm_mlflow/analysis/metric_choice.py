@@ -77,8 +77,9 @@ def suggested(metric: str, others: Counter[str]) -> str:
         and not name.startswith("system/")
         and (is_of_other_data(name) or not (metric in others or is_elsewhere(name)))
     ]
+    same = [name for name in on_other_data(metric) if name in results]
     alike = difflib.get_close_matches(metric, results, _MOST_NAMES)
-    named = list(dict.fromkeys([*alike, *results]))[:_MOST_NAMES]
+    named = list(dict.fromkeys([*same, *alike, *results]))[:_MOST_NAMES]
     return ", ".join(f"{name} ({counted(others[name], 'run')})" for name in named)
 
 

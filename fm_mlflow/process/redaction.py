@@ -70,7 +70,7 @@ def _environment_secrets(variables: frozenset[tuple[str, str]]) -> tuple[str, ..
     secrets = set()
     for name, value in variables:
         # A path says where a secret is.
-        if is_secret_name(name) and not os.path.exists(value[:4096]):
+        if is_secret(name, value) and not os.path.exists(value[:4096]):
             secrets |= {value, *(line for line in value.splitlines() if len(line) >= _LONG_LINE)}
         secrets |= {value[start:end] for start, end in _found(value)}
     spellings = set()

@@ -174,8 +174,8 @@ def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
     for name, label in (
         (keys.LOSS, "loss"),
         (keys.ACCURACY, "acc"),
-        (keys.VAL_LOSS, "validation loss"),
-        (keys.VAL_ACCURACY, "acc"),
+        (keys.VAL_LOSS, "val loss"),
+        (keys.VAL_ACCURACY, "val acc"),
     ):
         if name in metrics:
             parts.append(f"{label} {metrics[name]:.4f}")
