@@ -138,8 +138,11 @@ def _champion(progress: ProgressListener) -> str:
         raise InputError("model", "", f"one of {listed(uris, _MOST_URIS)}, or the id of a run")
     accepted = "a model's URI, or the id of a training run: no model is registered yet"
     with suppress(InputError):  # nobody has trained yet, either
-        trained = [run for run in find_runs(RunsConfig()).runs if run.model_uri]
-        accepted += f"; the latest run: --model {trained[-1].run_id}" if trained else ""
+        found = find_runs(RunsConfig())
+        trained = [run for run in (*found.runs, *found.unfinished) if run.model_uri]
+        if trained:
+            latest = max(trained, key=lambda run: run.start_time)
+            accepted += f"; of the latest run ({latest.name}): --model {latest.run_id}"
     raise InputError("model", "", f"{accepted}; `fm-mlflow register` registers the best")
 
 
