@@ -16,7 +16,7 @@ from typing import TypeAlias
 from urllib.parse import quote, quote_plus, unquote
 
 from fm_mlflow.errors import FmMlflowError
-from fm_mlflow.escaping import indented, printable
+from fm_mlflow.escaping import HIDDEN, indented, printable
 from fm_mlflow.process.causes import cause
 from fm_mlflow.process.secret_names import (
     is_secret,
@@ -25,8 +25,6 @@ from fm_mlflow.process.secret_names import (
     is_stated,
     is_telling,
 )
-
-HIDDEN = "***"
 
 Span: TypeAlias = tuple[int, int]
 

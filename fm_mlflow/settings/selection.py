@@ -181,7 +181,8 @@ class Choice(Bounds, Selection):  # fields in the order of the bases, last first
         keys.TEST_ACCURACY,
         min_length=1,
         max_length=LONGEST_METRIC,
-        description="Metric that models are compared by, as it was logged.",
+        description="Metric that models are compared by, as it was logged: test_..., val_... or "
+        "one of your own, none of the training data.",
         json_schema_extra={
             "accepted": f"the name of a logged metric, of up to {LONGEST_METRIC} characters"
         },

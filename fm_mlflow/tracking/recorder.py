@@ -14,8 +14,9 @@ from typing import Any
 from fm_mlflow import keys
 from fm_mlflow.data.dataset import Subset
 from fm_mlflow.errors import InputError
+from fm_mlflow.escaping import HIDDEN
 from fm_mlflow.process.atomic_file import durable_folder, sync_folder
-from fm_mlflow.process.redaction import HIDDEN, redact_named
+from fm_mlflow.process.redaction import redact_named
 from fm_mlflow.tracking.datasets import describe_arrays, describe_dataset, short_digest
 from fm_mlflow.tracking.model_files import ModelFiles
 from fm_mlflow.tracking.outbox import records

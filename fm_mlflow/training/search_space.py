@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fm_mlflow.errors import InputError, ModelError
-from fm_mlflow.process.redaction import HIDDEN, redact, redact_named
+from fm_mlflow.escaping import HIDDEN
+from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.settings.base import parse
 from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.settings.model_reference import ModelReference
