@@ -31,3 +31,6 @@ def print_script_run(
         if metric != keys.TEST_ACCURACY:
             command += f" --metric {shlex.quote(metric)}"
         print_line(console, f"fm_mlflow: compare it: {command}", wrapped=False)
+    elif not metric and keys.LOSS in metrics:
+        missing = "it has no metric of other data than it was trained on, to compare it by"
+        print_line(console, f"fm_mlflow: {missing}: validation_data of the fit gives some")
