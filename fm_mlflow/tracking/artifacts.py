@@ -54,7 +54,7 @@ def fetch_artifact(root: str, name: str, folder: str, largest: int) -> Path:
         raise OSError(one_line(error)) from error
 
 
-def was_not_logged(root: str, name: str) -> bool:
+def is_missing(root: str, name: str) -> bool:
     """Tell whether a run has artifacts, but not this one; False where the store does not say."""
     folder, base = posixpath.split(name)
     try:

@@ -23,7 +23,7 @@ from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_csv, read_text, read_
 from fm_mlflow.data.model_io import LOGITS, OUTPUTS, PROBABILITIES
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.tracking.artifacts import artifact_file, was_not_logged
+from fm_mlflow.tracking.artifacts import artifact_file, is_missing
 from fm_mlflow.tracking.metric_histories import RUNS_AT_ONCE as _AT_ONCE, read_histories
 from fm_mlflow.tracking.predictions import MOST_CLASSES, Wanted, read_predictions
 from fm_mlflow.tracking.store import check_reachable, store_errors
@@ -152,8 +152,8 @@ def _read(
         # Gone or damaged is a fact to report; a store that is down would make every artifact look
         # gone.
         check_reachable()
-        if uri and was_not_logged(uri, artifact):
-            return _Read(otherwise, (f"it logged no {artifact}{_WITHOUT.get(artifact, '')}",))
+        if uri and is_missing(uri, artifact):
+            return _Read(otherwise, (f"it has no {artifact}{_WITHOUT.get(artifact, '')}",))
         return _Read(otherwise, (f"its {artifact} cannot be read: {one_line(error)}",))
 
 

@@ -47,8 +47,8 @@ def test_arguments_are_logged_resumed_and_compared(store: Store, tmp_path: Path)
 def test_an_argument_that_is_a_secret_reaches_nothing_of_the_store(
     store: Store, tmp_path: Path
 ) -> None:
-    (tmp_path / "nets.py").write_text(SOURCE)
-    result = train(f"{tmp_path}/nets.py:keyed?token=abc-123-def", **QUICK)
+    (tmp_path / "keyed_nets.py").write_text(SOURCE)
+    result = train(f"{tmp_path}/keyed_nets.py:keyed?token=abc-123-def", **QUICK)
     assert store.only_run().data.params["model.token"] == "***"
     files = [path for path in store.folder.rglob("*") if path.is_file()]
     assert [path for path in files if b"abc-123-def" in path.read_bytes()] == []
