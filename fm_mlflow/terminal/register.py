@@ -104,7 +104,7 @@ def print_versions(console: SafeConsole, listed: VersionList) -> None:
     metric = listed.versions[0].tags.get(keys.METRIC, keys.TEST_ACCURACY)
     by = "accuracy" if metric == keys.TEST_ACCURACY else metric
     heads = ("", "", by, "FLOPs", "size", "latency", "verified", "commit")
-    rows = [(*heads, "")]
+    rows: list[tuple[str, ...]] = [(*heads, "")]
     for version in listed.versions:
         created = datetime.fromtimestamp(version.created / 1000, timezone.utc).isoformat()
         figures = [(key, version.figure(key)) for key in (metric, *_FIGURES)]

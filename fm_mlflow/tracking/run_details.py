@@ -49,7 +49,7 @@ _LAST_STEP = 2**31
 _UNREADABLE = (MlflowException, OSError, ValueError)
 """What reading a file raises that is gone, damaged or too large."""
 
-_WITHOUT = {
+_WITHOUT: dict[str, str] = {
     keys.PREDICTIONS_FILE: ", so its test examples are not compared one by one",
     keys.MEASUREMENTS_FILE: ", so how its costs were measured is not known",
 }
