@@ -32,5 +32,5 @@ def print_script_run(
             command += f" --metric {shlex.quote(metric)}"
         print_line(console, f"fm_mlflow: compare it: {command}", wrapped=False)
     elif not metric and keys.LOSS in metrics:
-        missing = "it has no metric of other data than it was trained on, to compare it by"
-        print_line(console, f"fm_mlflow: {missing}: validation_data of the fit gives some")
+        why = "all its metrics are of the training data; give the fit validation_data"
+        print_line(console, f"fm_mlflow: nothing to compare it by: {why}", wrapped=False)
