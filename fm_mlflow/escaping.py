@@ -10,6 +10,9 @@ import unicodedata
 
 from markupsafe import Markup, escape
 
+HIDDEN = "***"
+"""Stands where a secret was."""
+
 # Printable to Python, and yet nothing is seen: fillers, joiners, selectors of variants.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"

@@ -168,3 +168,9 @@ def dataset_title(dataset: str) -> str:
         FROM_PYTHON: "data from Python",
     }
     return titles.get(dataset, printable(dataset))
+
+
+def dataset_described(dataset: str) -> str:
+    """Name a data set, and say what its pictures were before they got 28x28."""
+    enlarged = " (8x8, enlarged to 28x28)" if dataset == "digits" else ""
+    return dataset_title(dataset) + enlarged

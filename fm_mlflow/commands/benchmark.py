@@ -108,12 +108,15 @@ def benchmark(
         digest = dataset.hold_out(config.validation_split).digest
         before = _trainings_before(config, digest)
 
+        from fm_mlflow.jobs.outcomes import reruns
         from fm_mlflow.jobs.seed_rounds import SeedRounds, design_of
         from fm_mlflow.jobs.trainings import Trainings
         from fm_mlflow.tracking.child_runs import open_run
         from fm_mlflow.tracking.run import TrackedRun
         from fm_mlflow.tracking.store import tracking_uri
 
+        for sentence in reruns(before):
+            progress.notice(sentence)
         design = design_of(config)
         kind = keys.KIND_BENCHMARK
         if executor is None or isinstance(executor, str):
@@ -287,11 +290,11 @@ def _compare(
 
 
 def _failures(result: BenchmarkResult) -> str:
-    failed = result.failed
-    named = [f"{each.name} ({each.error})" for each in failed[:_MOST_FAILURES_NAMED]]
-    if more := len(failed) - len(named):
-        named.append(f"{more} more")
-    of = f"{len(failed)} of {len(result.trainings)} trainings failed"
+    causes = result.causes
+    named = [f"{names} ({cause})" for cause, names in causes[:_MOST_FAILURES_NAMED]]
+    if more := len(causes) - len(named):
+        named.append(counted(more, "more cause"))
+    of = f"{len(result.failed)} of {len(result.trainings)} trainings failed"
     compared = "" if result.comparison else ", so there is nothing to compare"
     again = _again(result.config, result.run_id)
     return f"{of}{compared}: {'; '.join(named)}; repeat them with: {again}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,7 +37,6 @@ _MOST_NAMES_IN_TITLE = 4
 _MOST_NAMES = 8
 _MOST_COPIED = 1_000
 """Runs of a comparison that another process may write the report of: it gets a copy of them."""
-_UNITS_OF_RESULTS = ("fraction", "nats", keys.TEST_MAE.unit)
 
 
 def compare(*, progress: ProgressListener | None = None, **settings: Any) -> CompareResult:
@@ -69,7 +67,7 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     progress = progress or ProgressListener()
     output = check_output(config.output)
     with Beside(_get_ready) as beside, guard(), rare_garbage_collection():
-        comparison = _analyse(config, progress)
+        comparison = _analyse(config, progress, may_choose=True)
         progress.stage("writing the report")
         drawn = comparison, _pictures(comparison, config.pictures)
         is_small = sum(len(group.runs) for group in comparison.groups) <= _MOST_COPIED
@@ -132,10 +130,13 @@ def _left_out(chosen: DataSet, runs: Sequence[TrainingRun]) -> str:
     return f" Runs on {listed(sorted(names))} were left out (--dataset)." if names else ""
 
 
-def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
+def _analyse(
+    config: CompareConfig, progress: ProgressListener, *, may_choose: bool = False
+) -> Comparison:
     from fm_mlflow.analysis.compare import compare as compare_groups
     from fm_mlflow.analysis.examples import read_closely
     from fm_mlflow.analysis.grouping import group_runs
+    from fm_mlflow.analysis.metric_choice import only_metric, suggested
     from fm_mlflow.analysis.objective import Objective
     from fm_mlflow.tracking.find_runs import find_runs
     from fm_mlflow.tracking.run_details import load_details
@@ -150,8 +151,17 @@ def _analyse(config: CompareConfig, progress: ProgressListener) -> Comparison:
             f"--experiment {found.elsewhere} takes those, --runs any by their ids"
         )
     if not found.runs:
-        if names := _suggested(objective.metric, found.other_metrics):
-            raise InputError("metric", objective.metric, f"a metric that these runs have: {names}")
+        is_default = metric == keys.TEST_ACCURACY and config.target_accuracy is None
+        finished = (run for run in found.unfinished if run.status == keys.FINISHED)
+        if may_choose and is_default and (only := only_metric(finished)):
+            progress.notice(f"no run has {metric}; all that have {only} are compared by it")
+            return _analyse(config.model_copy(update={"metric": only}), progress)
+        if names := suggested(metric, found.other_metrics):
+            which = "that these runs have"
+            if metric in found.other_metrics:
+                which = f"of data that these runs were not trained on, as {metric} is"
+            example = f"; --metric {names.partition(' (')[0]} compares by the first"
+            raise InputError("metric", metric, f"a metric {which}: {names}{example}")
         if config.models:
             _refuse_models(config, find_runs(config.model_copy(update={"models": ""}), metric).runs)
         raise ComparisonError(_nothing(found.experiment, found.skipped))
@@ -177,16 +187,6 @@ def _counting_looks(comparison: Comparison) -> Comparison:
     earlier = earlier_comparisons(within) if len(detailed) > 1 else []
     warning = looked_before(comparison, map(read_groups, earlier))
     return replace(comparison, warnings=(*filter(None, [warning]), *comparison.warnings))
-
-
-def _suggested(metric: str, others: Counter[str]) -> str:
-    """Name the metrics that runs have instead: what is spelt alike, then the most frequent."""
-    costs = {key for key in keys.all_keys() if key.is_metric and key.unit not in _UNITS_OF_RESULTS}
-    names = [name for name, _ in sorted(others.items(), key=lambda each: (-each[1], each[0]))]
-    results = [name for name in names if name not in costs and not name.startswith("system/")]
-    alike = difflib.get_close_matches(metric, results, _MOST_NAMES)
-    named = list(dict.fromkeys([*alike, *results]))[:_MOST_NAMES]
-    return ", ".join(f"{name} ({counted(others[name], 'run')})" for name in named)
 
 
 def _refuse_models(config: CompareConfig, others: Sequence[TrainingRun]) -> None:
@@ -321,7 +321,9 @@ def _log(
     if comparison.best.run_id is not None:
         tags[keys.BEST_RUN] = comparison.best.run_id
     with TrackedRun(keys.KIND_COMPARISON, title, flush_timeout=_FLUSH_SECONDS) as run:
-        run.log_params(config.model_dump(exclude={"output"}, exclude_none=True))
+        run.log_params(config.model_dump(exclude={"output", "metric"}, exclude_none=True))
+        # `mlflow run` has logged its default, which may not be what was compared.
+        run.log_params({"metric": comparison.objective.metric}, unless_logged=True)
         run.set_tags(tags)
         run.log_metrics(main_figures(comparison))
         run.describe(f"{markdown(comparison.summary)}\n\n{markdown(comparison.best.reason)}")

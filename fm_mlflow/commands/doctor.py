@@ -105,7 +105,7 @@ def _data() -> Finding:
         return Finding("Fashion-MNIST", one_line(error), "wrong")
     if folder is not None:
         return Finding("Fashion-MNIST", str(folder))
-    found = "not on this machine; the first training downloads it (30 MB); digits needs none"
+    found = "not on this machine; the first training downloads it (29 MiB); digits needs none"
     return Finding("Fashion-MNIST", found, "note")
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fm_mlflow.analysis.prose.words import counted
+from fm_mlflow.analysis.prose.words import counted, listed
 from fm_mlflow.data.example_file import Examples, open_examples
 from fm_mlflow.data.image_file import check_images
 from fm_mlflow.data.lazy_images import FORMATS
@@ -26,7 +27,8 @@ from fm_mlflow.process.quiet import import_tensorflow
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.predict import FilePrediction, PredictResult
 from fm_mlflow.settings.base import parse
-from fm_mlflow.settings.registered import PredictConfig
+from fm_mlflow.settings.registered import CHAMPION, PredictConfig
+from fm_mlflow.settings.selection import RunsConfig
 
 if TYPE_CHECKING:
     from fm_mlflow.tracking.load_model import LoadedModel, Predict
@@ -39,6 +41,8 @@ _CHUNK = 16 * _BATCH
 
 _MOST_SHOWN = 20
 """Files whose predictions are in the result, too."""
+
+_MOST_URIS = 5
 
 _MOST_NUMBERS = 1_000
 """Columns of the output."""
@@ -73,12 +77,13 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
     progress = progress or ProgressListener()
     with guard(), open_examples(Path(config.input)) as examples:
         progress.stage("loading the model")
+        model = config.model or _champion(progress)
         import_tensorflow()
         from fm_mlflow.tracking.load_model import load_model
 
-        loaded = load_model(config.model)
+        loaded = load_model(model)
         examples = _as_wanted(examples, loaded, progress)
-        shape = _checked(config.model, examples, loaded)
+        shape = _checked(model, examples, loaded)
         call = loaded.predictor(_BATCH)
         first = call(np.zeros((1, *shape), loaded.input_type))  # it is traced now
         counts = np.zeros(loaded.classes, np.int64)
@@ -87,7 +92,7 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
         path, numbers = Path(config.output), first.size
         if not loaded.classes and numbers > _MOST_NUMBERS:
             accepted = f"a model of up to {_MOST_NUMBERS:,} numbers an example; it has {numbers:,}"
-            raise InputError("model", config.model, accepted)
+            raise InputError("model", model, accepted)
         outputs = _outputs(examples, loaded, shape, call, progress)
         if loaded.classes:
             with prediction_file(path, loaded.class_names, examples.names) as classes:
@@ -114,6 +119,31 @@ def predict(*, progress: ProgressListener | None = None, **settings: Any) -> Pre
             counts=dict(zip(loaded.class_names, counts.tolist(), strict=True)),
             first_files=tuple(shown),
         )
+
+
+def _champion(progress: ProgressListener) -> str:
+    """Return the URI of the model in use, where one registered model alone could be meant.
+
+    Raises:
+        InputError: Several could, or none: says what to give instead.
+    """
+    from fm_mlflow.tracking.find_runs import find_runs
+    from fm_mlflow.tracking.registry import known_data_sets
+
+    uris = [f"models:/{name}@{CHAMPION}" for name in sorted(known_data_sets())]
+    if len(uris) == 1:
+        progress.notice(f"no --model was given: {uris[0]} predicts")
+        return uris[0]
+    if uris:
+        raise InputError("model", "", f"one of {listed(uris, _MOST_URIS)}, or the id of a run")
+    accepted = "a model's URI, or the id of a training run: no model is registered yet"
+    with suppress(InputError):  # nobody has trained yet, either
+        found = find_runs(RunsConfig())
+        trained = [run for run in (*found.runs, *found.unfinished) if run.model_uri]
+        if trained:
+            latest = max(trained, key=lambda run: run.start_time)
+            accepted += f"; of the latest run ({latest.name}): --model {latest.run_id}"
+    raise InputError("model", "", f"{accepted}; `fm-mlflow register` registers the best")
 
 
 def _as_wanted(examples: Examples, loaded: LoadedModel, progress: ProgressListener) -> Examples:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fm_mlflow import keys
 from fm_mlflow.commands.train import run_training
 from fm_mlflow.errors import InputError, TrackingError
+from fm_mlflow.escaping import HIDDEN
 from fm_mlflow.listeners import ProgressListener
 from fm_mlflow.measure.machine import load_average
 from fm_mlflow.naming import run_name
@@ -101,6 +102,14 @@ def _config(
             f"run {run_id} has no whole checkpoint, here or in its artifacts, and does not say its "
             "settings; train it again"
         )
+    if HIDDEN in str(settings.get("model")):
+        plain = (found.settings or {}).get("model", HIDDEN)  # the journal's, on the same machine
+        if HIDDEN in plain:
+            raise TrackingError(
+                f"an argument of the model of run {run_id} looks like a secret, which neither its "
+                "store nor its checkpoints show; train it again"
+            )
+        settings = {**settings, "model": plain}
     folder = asked.data_dir or str(settings.get("data_dir", ""))
     is_elsewhere = not asked.data_dir and folder and not os.path.isdir(folder)
     if is_elsewhere and not is_own(str(settings.get("dataset", ""))):

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 
 from fm_mlflow import keys
+from fm_mlflow.settings.selection import USER_PREFIX
 
 _log = logging.getLogger(__name__)
 
 ACCURACY_METRICS = ("accuracy", "acc", "sparse_categorical_accuracy")
 """What a user's compiled model may call its accuracy; it is logged as `accuracy`."""
-
-USER_PREFIX = "user/"
-"""Before a metric of the user's whose name is one of ours."""
 
 # MLflow takes letters, digits and these in the name of a metric, and no path that could be shorter.
 _REFUSED = re.compile(r"[^\w\-. /:]")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.results.benchmark import BenchmarkTraining
 from fm_mlflow.settings.config import TrainConfig
@@ -51,3 +54,25 @@ def outcome_of(training: TrainConfig, stored: StoredRun, cause: str | None) -> B
         seconds=stored.seconds,
         error=error,
     )
+
+
+def reruns(before: Sequence[StoredRun]) -> list[str]:
+    """Say which trainings of an earlier call are done again, and why: a sentence a reason.
+
+    Args:
+        before: The runs of earlier calls.
+    """
+    finished = [each for each in before if each.finished]
+    why: dict[str, dict[str, None]] = defaultdict(dict)
+    for each in before:
+        # One that failed before it was under way has no parameters.
+        twins = (one for one in finished if one.name == each.name)
+        if not any(not each.params or one.params == each.params for one in twins):
+            status = f"it ended as {each.status}" if each.ended else "it has not ended"
+            cause = each.tags.get(keys.ERROR)
+            why[f"{status}: {cause}" if cause else status][each.name] = None
+    sentences = []
+    for reason, (name, *more) in why.items():
+        whose = f"{name} and {counted(len(more), 'other')} are" if more else f"{name} is"
+        sentences.append(f"{whose} trained again: {reason}")
+    return sentences

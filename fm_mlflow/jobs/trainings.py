@@ -346,5 +346,5 @@ class Trainings:
     def _record(self) -> None:
         self._run.describe(describe_benchmark(self._config, self.outcomes))
         with self._run.artifacts() as folder:
-            text = pydantic_core.to_json(self.outcomes, indent=2, inf_nan_mode="null") + b"\n"
-            (folder / keys.TRAININGS_FILE).write_bytes(text)
+            text = pydantic_core.to_json(self.outcomes, indent=2, inf_nan_mode="null").decode()
+            (folder / keys.TRAININGS_FILE).write_text(f"{redact(text)}\n", encoding="utf-8")

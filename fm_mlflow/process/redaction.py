@@ -16,11 +16,15 @@ from typing import TypeAlias
 from urllib.parse import quote, quote_plus, unquote
 
 from fm_mlflow.errors import FmMlflowError
-from fm_mlflow.escaping import indented, printable
+from fm_mlflow.escaping import HIDDEN, indented, printable
 from fm_mlflow.process.causes import cause
-from fm_mlflow.process.secret_names import is_secret_name, is_stated, is_telling
-
-HIDDEN = "***"
+from fm_mlflow.process.secret_names import (
+    is_secret,
+    is_secret_name,
+    is_setting,
+    is_stated,
+    is_telling,
+)
 
 Span: TypeAlias = tuple[int, int]
 
@@ -55,9 +59,7 @@ def redact(text: str) -> str:
 
 def redact_named(name: str, value: str) -> str:
     """Return a value to be stored under a name: hidden, where the name is that of a secret."""
-    if value and is_secret_name(name) and is_stated(value):
-        return HIDDEN
-    return redact(value)
+    return HIDDEN if is_secret(name, value) else redact(value)
 
 
 @lru_cache(maxsize=4)
@@ -66,7 +68,7 @@ def _environment_secrets(variables: frozenset[tuple[str, str]]) -> tuple[str, ..
     secrets = set()
     for name, value in variables:
         # A path says where a secret is.
-        if is_secret_name(name) and not os.path.exists(value[:4096]):
+        if is_secret(name, value) and not os.path.exists(value[:4096]):
             secrets |= {value, *(line for line in value.splitlines() if len(line) >= _LONG_LINE)}
         secrets |= {value[start:end] for start, end in _found(value)}
     spellings = set()
@@ -151,7 +153,7 @@ def _end_of_user(address: str) -> int:
 
 
 _NAME_END = re.compile(
-    r"(?:pass(?:word|wd|phrase|code)?|pwd|secrets?|token|apikey|key(?:[_-]?id)?|creds?|"
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|pin|t?otp|secrets?|token|apikey|key(?:[_-]?id)?|creds?|"
     r"credentials?|jwt|pat|sas|cookies?|authorization|bearer|auth|sig|signature|code|connect|"
     r"string|csrf|sessionid)\d?(?=[\\\"'\s=:%])"
 )
@@ -202,7 +204,7 @@ def _after_name(text: str, end: re.Match[str]) -> Iterator[Span]:
             yield from _credentials(text, start)
         # A sentence may continue after a colon: "wrong password: the server says 401".
         elif not (separator and ": " in separator[0] and _REST_OF_PROSE.match(text, start)):
-            yield from _value(text, start)
+            yield from _value(text, start, name[0])
 
 
 def _credentials(text: str, start: int) -> Iterator[Span]:
@@ -220,14 +222,14 @@ def _rest_of_line(text: str, start: int) -> Iterator[Span]:
         yield line.span(1)
 
 
-def _value(text: str, start: int) -> Iterator[Span]:
+def _value(text: str, start: int, name: str = "") -> Iterator[Span]:
     quoted = _QUOTED.match(text, start)
     if quoted is not None:
-        if is_stated(quoted[2]):
+        if is_stated(quoted[2]) and not is_setting(name, quoted[2]):
             yield quoted.span(2)
     elif bare := _BARE.match(text, start):
         value = bare[1] if bare[1].startswith("{") else bare[1].rstrip(",)]}")
-        if is_stated(value):
+        if is_stated(value) and not is_setting(name, value):
             yield bare.start(1), bare.start(1) + len(value)
 
 

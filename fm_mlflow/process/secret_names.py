@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_NAMESPACES = re.compile(r".*[./:]", re.DOTALL)
 
 _SECRETS = {
     *("password", "passwd", "passphrase", "passcode", "pass", "pwd", "secret", "secrets"),
@@ -13,7 +14,13 @@ _SECRETS = {
     *("cookie", "cookies", "bearer", "authorization", "csrf", "sessionid"),
 }
 # Written as one word with what it is a password for: PGPASSWORD, AUTHTOKEN.
-_SECRET_ENDINGS = ("password", "passwd", "passphrase", "secret", "token", "apikey", "accesskey")
+_PASSWORD_ENDINGS = ("password", "passwd", "passphrase", "passcode", "secret")
+_SECRET_ENDINGS = (*_PASSWORD_ENDINGS, "token", "apikey", "accesskey")
+_PASSWORDS = {*_PASSWORD_ENDINGS, "pwd", "secrets", "credential", "credentials", "cred", "creds"}
+"""Of which a number of any length may be one."""
+
+_SECRETS_LAST = {"pin", "otp", "totp"}
+"""Which are none in `pin_memory`."""
 
 # A key may be one of a table or a dictionary as well.
 _SECRET_KEYS = {
@@ -41,6 +48,24 @@ _ABOUT_LAST = {
     *("provider", "size", "sock", "store", "timeout", "ttl", "type", "uri", "url"),
 }
 
+# What a number measures that is named after tokens, keys or passes of a model: `token_dim`.
+_MEASURES = {
+    *("alpha", "batch", "beta", "bins", "blocks", "capacity", "channels", "clip", "decay", "depth"),
+    *("dim", "dimension", "dimensions", "dims", "drop", "dropout", "embed", "embedding", "epochs"),
+    *("epsilon", "factor", "filter", "filters", "gamma", "groups", "heads", "height", "hidden"),
+    *("kernel", "lambda", "layers", "lr", "mixing", "momentum", "patches", "positions", "rank"),
+    *("rate", "ratio", "scale", "shape", "steps", "stride", "strides", "temperature", "threshold"),
+    *("units", "vocab", "vocabulary", "warmup", "weight", "weights", "width", "window"),
+}
+# What is a token or a pass of a model: `low_pass`, `class_token`.
+_OF_MODELS = {
+    *((kind, "pass") for kind in ("backward", "band", "forward", "high", "low", "multi", "single")),
+    *((kind, "token") for kind in ("class", "distillation", "end", "image", "patch", "start")),
+}
+_NUMBER = r"[+-]?(?:\d{1,9}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,3})?"
+_NUMBERS = re.compile(rf"[\[(]?\s?{_NUMBER}(?:[,;x ]\s?{_NUMBER}){{0,15}},?\s?[\])]?")
+_MORE_THAN_DIGITS = re.compile(r"[.,; x]")
+
 _NO_VALUES = {
     *("true", "false", "yes", "no", "on", "off", "none", "null", "nil", "undefined", "empty"),
     *("auto", "default", "required", "optional", "missing", "expired", "invalid", "wrong"),
@@ -67,22 +92,76 @@ def is_secret_name(name: str) -> bool:
         >>> is_secret_name("USE_TOKEN"), is_secret_name("PUBLIC_KEY"), is_secret_name("PWD")
         (False, False, False)
     """
-    words = [word.lower() for word in _WORDS.findall(name)]
-    while len(words) > 1 and words[-1].isdigit():
-        words.pop()
+    words = _words(name)
     if words[-3:] == ["access", "key", "id"]:  # the half of a pair that says whose it is
         return True
     if not words or words[0] in _ABOUT_FIRST or words[-1] in _ABOUT_LAST:
         return False
+    own = _words(_NAMESPACES.sub("", name))  # `model.use_token`
+    if len(own) > 1 and own[0] in _ABOUT_FIRST:
+        return False
     if words in (["pwd"], ["pass"], ["pat"]):  # the working directory, a result, an expression
         return False
-    if any(word in _SECRETS or word.endswith(_SECRET_ENDINGS) for word in words):
+    if any(map(_is_secret_word, words)) or words[-1] in _SECRETS_LAST:
         return True
     before = words[-2] if len(words) > 1 else ""
     if words[-1] == "key":
         # Of variables that are named so, most are secrets; of other names, few.
         return before in _SECRET_KEYS or (name.isupper() and before not in {"", *_OPEN_KEYS})
     return (before, words[-1]) in _SECRET_PAIRS or (words[0], words[-1]) in _SECRET_PAIRS
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Tell whether a value that is kept under a name is a secret: by both.
+
+    Numbers are none where the name says what they measure; under that of a password they are.
+
+    Examples:
+        >>> is_secret("token", "abc123"), is_secret("pin", "4821"), is_secret("password", "7")
+        (True, True, True)
+        >>> is_secret("model.token_dim", "1024"), is_secret("low_pass", "0.25")
+        (False, False)
+    """
+    if not value or value.lower() in _NO_VALUES or not is_secret_name(name):
+        return False
+    words = _words(name)
+    is_password = any(map(_is_password_word, words))
+    return not is_setting(name, value) and (is_password or is_stated(value))
+
+
+def is_setting(name: str, value: str) -> bool:
+    """Tell whether the name of a secret goes on to say what is measured, and that is numbers.
+
+    Examples:
+        >>> is_setting("token_dim", "1024"), is_setting("token_mixer", "8,16")
+        (True, True)
+        >>> is_setting("token", "1024"), is_setting("token_dim", "abc123")
+        (False, False)
+    """
+    words = _words(name)
+    if not words or not _NUMBERS.fullmatch(value):
+        return False
+    if words[-1] in _MEASURES or tuple(words[-2:]) in _OF_MODELS:
+        return True
+    goes_on = any(map(_is_secret_word, words[:-1])) and not any(map(_is_password_word, words))
+    is_secret_itself = _is_secret_word(words[-1]) or words[-1] in {"key", *_SECRETS_LAST}
+    return goes_on and not is_secret_itself and bool(_MORE_THAN_DIGITS.search(value))
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name, without a number after them."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    while len(words) > 1 and words[-1].isdigit():
+        words.pop()
+    return words
+
+
+def _is_secret_word(word: str) -> bool:
+    return word in _SECRETS or word.endswith(_SECRET_ENDINGS)
+
+
+def _is_password_word(word: str) -> bool:
+    return word in _PASSWORDS or word.endswith(_PASSWORD_ENDINGS)
 
 
 def is_stated(value: str) -> bool:

@@ -78,6 +78,7 @@ def evidence(verified: Verified, objective: Objective) -> dict[str, str]:
         **to_tags(verified.data_set),
         keys.MODEL_DIGEST: verified.candidate.model_digest,
         **({keys.WEIGHTS_DIGEST: weights_digest} if weights_digest else {}),
+        **({keys.MLFLOW_GIT_COMMIT: verified.run.commit} if verified.run.commit else {}),
     }
 
 

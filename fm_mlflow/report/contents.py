@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from fm_mlflow import keys
@@ -35,13 +36,14 @@ from fm_mlflow.report.wrong_tables import wrong_tables
 
 _COSTS_OF_NOTEBOOK: dict[str, str] = {
     "Trainable Parameters": keys.PARAMETERS_TRAINABLE,
-    "Model Size (MB)": keys.SIZE_H5,
+    "Model Size (MiB)": keys.SIZE_H5,
     "FLOPs (Training)": keys.FLOPS_TRAINING,
     "FLOPs (Inference)": keys.FLOPS_INFERENCE,
-    "Training Memory (MB)": keys.MEMORY_TRAINING,
+    "Training Memory (MiB)": keys.MEMORY_TRAINING,
 }
 
 _MOST_REASONS = 40
+_ANOTHER_RUN = re.compile(r"\brun [0-9a-f]{32}\b")
 _MOST_IDS = 20
 _ORDER = {str(key): position for position, key in enumerate(keys.all_keys())}
 
@@ -164,7 +166,7 @@ def _results(groups: Groups, comparison: Comparison) -> Table:
     notes = [
         "Mean over the runs of a model, ± their standard deviation; without ±, the runs do not "
         "differ in the digits shown, or there is only one. FLOPs are those of one "
-        f"{objective.example}; they and memory are measured. MB is 1024² bytes.",
+        f"{objective.example}; they and memory are measured. A MiB is 1024² bytes.",
         *why_missing(groups.shown, {metric: head for head, metric in heads.items()}),
     ]
     if unranked := [group.name for group in groups.shown if not group.ranked]:
@@ -294,7 +296,7 @@ def _skipped(comparison: Comparison) -> list[tuple[str, int, list[str]]]:
     by_reason: dict[str, list[str]] = {}
     for run in comparison.skipped:
         shown = f"{run.run_id} ({run.name})" if run.name else run.run_id
-        by_reason.setdefault(run.reason, []).append(shown)
+        by_reason.setdefault(_ANOTHER_RUN.sub("another run", run.reason), []).append(shown)
     ordered = sorted(by_reason.items(), key=lambda each: (-len(each[1]), each[0]))
     entries = [(reason, len(runs), runs[:_MOST_IDS]) for reason, runs in ordered[:_MOST_REASONS]]
     if rest := ordered[_MOST_REASONS:]:

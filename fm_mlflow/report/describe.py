@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fm_mlflow.analysis.prose.words import number
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.escaping import code_line, markdown
-from fm_mlflow.naming import dataset_title, epochs_text, seeds_text, training_command
+from fm_mlflow.naming import dataset_described, epochs_text, seeds_text, training_command
 from fm_mlflow.report.figures import measured_and_estimated, training_figures
 from fm_mlflow.results.benchmark import BenchmarkTraining
 from fm_mlflow.results.compare import CompareResult
@@ -37,7 +37,7 @@ def describe_training(
     held_out = dataset.validation
     validated = f"{len(held_out):,} held-out {dataset.noun}" if held_out else "the test set"
     lines = [
-        f"**{markdown(config.model)}** on {markdown(dataset_title(config.dataset))}: "
+        f"**{markdown(config.model)}** on {markdown(dataset_described(config.dataset))}: "
         f"{len(dataset.train):,} training {dataset.noun}, "
         f"{epochs_text(config, stopped.epoch if stopped else None)}, batches of "
         f"{config.batch_size}, seed {config.seed}. Validated after each epoch on {validated}."
@@ -76,7 +76,7 @@ def describe_benchmark(
     if config.seeds == "auto":
         seeds = f"as many seeds as the decision needs, {seeds},"
     lines = [
-        f"{models} with {seeds} on {markdown(dataset_title(config.dataset))}, {config.epochs} "
+        f"{models} with {seeds} on {markdown(dataset_described(config.dataset))}, {config.epochs} "
         f"epochs, batches of {config.batch_size}; each training in a process of its own, in "
         "random order."
     ]

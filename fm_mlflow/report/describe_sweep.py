@@ -6,7 +6,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.costs import cost_title
 from fm_mlflow.analysis.prose.words import capitalised, counted, figure, number
 from fm_mlflow.escaping import markdown
-from fm_mlflow.naming import dataset_title
+from fm_mlflow.naming import dataset_described
 from fm_mlflow.results.sweep import SweepResult
 
 
@@ -14,7 +14,7 @@ def describe_sweep(result: SweepResult) -> str:
     """Describe a sweep: what was searched, what it took, what is recommended."""
     config, spent = result.config, result.spent
     lines = [
-        f"**{markdown(config.model)}** on {markdown(dataset_title(config.dataset))}: "
+        f"**{markdown(config.model)}** on {markdown(dataset_described(config.dataset))}: "
         f"{len(result.trials)} trials of up to {config.epochs} epochs, {markdown(config.metric)} "
         f"against {markdown(cost_title(config.cost))}. Searched: {markdown(result.space)}.",
         "",

@@ -38,7 +38,7 @@ ESTIMATED = {
 def training_figures(
     metrics: Mapping[str, float], noun: str = "examples"
 ) -> Iterable[tuple[str, str]]:
-    """Yield label and text of the main figures; a missing one says so.
+    """Yield label and text of the main figures; a line without any says so.
 
     Args:
         metrics: Values of the whole run by logged name.
@@ -49,12 +49,10 @@ def training_figures(
             continue  # a model predicts classes or numbers
         texts = [
             f"{number(name, metrics[name])}{said.format(noun=noun)}"
-            if name in metrics
-            else NOT_MEASURED
             for name, said in parts.items()
+            if name in metrics
         ]
-        # Where nothing was measured, once is enough.
-        yield label, ", ".join(dict.fromkeys(texts))
+        yield label, ", ".join(texts) or NOT_MEASURED
 
 
 def measured_and_estimated(metrics: Mapping[str, float]) -> Iterable[tuple[str, ...]]:

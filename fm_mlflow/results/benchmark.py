@@ -64,6 +64,17 @@ class BenchmarkResult(Result):
         """The trainings that did not finish."""
         return tuple(training for training in self.trainings if training.error is not None)
 
+    @property
+    def causes(self) -> list[tuple[str, str]]:
+        """Why trainings did not finish: each cause once, with whose it is, in words."""
+        having: dict[str, list[str]] = {}
+        for each in self.failed:
+            having.setdefault(str(each.error), []).append(each.name)
+        return [
+            (cause, f"{names[0]} and {len(names) - 1:,} more" if names[1:] else names[0])
+            for cause, names in having.items()
+        ]
+
 
 class BenchmarkError(FmMlflowError):
     """Trainings of a benchmark failed; the others were done, and compared if there were any.

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from fm_mlflow.errors import InputError
+from fm_mlflow.escaping import HIDDEN
 from fm_mlflow.settings.dataset import last_part
 
 T = TypeVar("T")
@@ -119,6 +120,12 @@ def resumed(
     stored = {name: params[name] for name in names if name in params}
     if not stored:  # its process was killed as it began: the defaults would be another run's
         accepted = f"a run that has its settings; {owner} ended before: start it anew"
+        raise InputError("resume", getattr(given, "resume", ""), accepted)
+    if hidden := [name for name, text in stored.items() if HIDDEN in text]:
+        accepted = (
+            f"a run whose settings its store shows; of {owner} it hides {hidden[0]}: a part "
+            "looks like a secret"
+        )
         raise InputError("resume", getattr(given, "resume", ""), accepted)
     if "dataset" in stored:
         stored["dataset"] = last_part(stored["dataset"])

@@ -35,6 +35,8 @@ from fm_mlflow.settings.selection import (
     CostName,
     Seeds,
     check_metric,
+    is_of_other_data,
+    on_other_data,
 )
 
 MEASURED_PARTS = ("flops", "latency", "memory", "energy")
@@ -87,8 +89,9 @@ class Protocol(Settings):
     )
     dataset: str = Field(
         "fashion_mnist",
-        description="fashion_mnist; digits (scikit-learn's, no download); idx (any four IDX files "
-        "in the data directory); a file.npz of your own; a folder of images by class (images/).",
+        description="fashion_mnist; digits (scikit-learn's 8x8, enlarged to 28x28; no download); "
+        "idx (any four IDX files in the data directory); a file.npz of your own; a folder of "
+        "images by class (images/).",
         json_schema_extra={"accepted": ACCEPTED},
     )
     data_dir: str = Field(
@@ -212,6 +215,9 @@ class BenchmarkConfig(Placement, Protocol, _ManyTrainings):  # fields: of the la
     @model_validator(mode="after")
     def _check_metric(self) -> Self:
         check_metric(self.metric, self.smaller_is_better, self.larger_is_better)
+        if self.metric and not is_of_other_data(self.metric):  # of the data trained on, or none
+            accepted = "a metric of the test or the validation data: test_... or val_..."
+            raise InputError("metric", self.metric, accepted, on_other_data(self.metric))
         return self
 
     @model_validator(mode="after")

@@ -88,9 +88,9 @@ class PredictConfig(Settings):
     """What to predict with, from and to. Frozen; unknown names are refused."""
 
     model: str = Field(
-        f"models:/{REGISTERED_MODEL}@{CHAMPION}",
+        "",
         description="A model's URI as MLflow takes it, such as models:/digits-classifier@champion, "
-        "or the id of a training run.",
+        "or the id of a training run; empty: the champion of the only registered model.",
     )
     input: str = Field(
         "",

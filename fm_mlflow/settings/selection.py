@@ -52,6 +52,12 @@ class Bounds(Settings):
 LONGEST_METRIC = 250
 """Characters of a metric's name in MLflow."""
 
+USER_PREFIX = "user/"
+"""Before a metric of the user's whose name is one of ours."""
+
+OTHER_DATA = ("test_", "val_")
+"""How metrics begin that are not of the training data, after `USER_PREFIX`."""
+
 COST: CostName = Field(
     "flops/inference",
     description="Cost that decides between models of indistinguishable accuracy.",
@@ -76,6 +82,17 @@ def check_metric(metric: str, smaller_is_better: bool, larger_is_better: bool) -
     if metric in get_args(CostName):
         accepted = "a metric that is no cost: models are compared by every cost in any case"
         raise InputError("metric", metric, accepted)
+
+
+def is_of_other_data(metric: str) -> bool:
+    """Tell whether a metric's name says that it is of the test or the validation data."""
+    return metric.removeprefix(USER_PREFIX).startswith(OTHER_DATA)
+
+
+def on_other_data(metric: str) -> tuple[str, ...]:
+    """Return what a metric of the training data is called on the others: `test_mae`, `val_mae`."""
+    prefix = USER_PREFIX if metric.startswith(USER_PREFIX) else ""
+    return tuple(f"{prefix}{data}{metric.removeprefix(prefix)}" for data in OTHER_DATA)
 
 
 MARGIN: float = Field(
@@ -164,7 +181,8 @@ class Choice(Bounds, Selection):  # fields in the order of the bases, last first
         keys.TEST_ACCURACY,
         min_length=1,
         max_length=LONGEST_METRIC,
-        description="Metric that models are compared by, as it was logged.",
+        description="Metric that models are compared by, as it was logged: test_..., val_... or "
+        "one of your own, none of the training data.",
         json_schema_extra={
             "accepted": f"the name of a logged metric, of up to {LONGEST_METRIC} characters"
         },

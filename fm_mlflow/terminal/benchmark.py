@@ -11,7 +11,7 @@ def print_benchmark(console: SafeConsole, result: BenchmarkResult) -> None:
     """Show which trainings there are and where, then what they say together."""
     finished = len(result.trainings) - len(result.failed)
     title = f"{result.run_name}: {finished} of {len(result.trainings)} trainings finished"
-    rows = [("failed", f"{each.name}: {each.error}") for each in result.failed]
+    rows = [("failed", f"{names}: {cause}") for cause, names in result.causes]
     console.print()
     print_line(console, title, "bold")
     console.print(pairs([*rows, ("run", result.run_id)]))

@@ -102,6 +102,7 @@ class _BenchmarkLines(Lines, BenchmarkListener):
     def __init__(self) -> None:
         self._board = Board()
         self._numbers: dict[tuple[str, int], int] = {}
+        self._causes: dict[str, str] = {}
         self._to_do = 0
 
     def _name(self, model: str, seed: int) -> str:
@@ -147,7 +148,8 @@ class _BenchmarkLines(Lines, BenchmarkListener):
 
     def _result(self, outcome: BenchmarkTraining) -> str:
         if outcome.error is not None:
-            return f"{outcome.status}: {outcome.error}"
+            first = self._causes.setdefault(outcome.error, outcome.name)
+            return f"{outcome.status}: {outcome.error if first == outcome.name else f'as {first}'}"
         accuracy = outcome.test_accuracy
         scored = "accuracy not measured" if accuracy is None else f"accuracy {accuracy:.4f}"
         return scored if outcome.seconds is None else f"{scored} in {duration(outcome.seconds)}"

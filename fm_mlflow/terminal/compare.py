@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 
 from rich import box
@@ -29,6 +29,7 @@ from fm_mlflow.terminal.lines import (
 )
 
 _MOST_WARNINGS = 3
+_MOST_REASONS = 3
 _NARROWEST_TEXT = 12
 _GAP = 2
 
@@ -81,9 +82,15 @@ def print_comparison(console: SafeConsole, comparison: Comparison) -> None:
     if report.results.rows:
         console.print()
         _print_table(console, report.results)
-    if comparison.skipped:
-        skipped = counted(len(comparison.skipped), "run")
-        print_line(console, f"{skipped} skipped; the report says why.", "dim")
+    _print_skipped(console, report.skipped)
+
+
+def _print_skipped(console: SafeConsole, skipped: Sequence[tuple[str, int, list[str]]]) -> None:
+    """Say how many runs were left out and why: each reason once."""
+    for reason, count, _ in skipped[:_MOST_REASONS]:
+        print_line(console, f"{counted(count, 'run')} skipped: {reason}.", "dim")
+    if more := sum(count for _, count, _ in skipped[_MOST_REASONS:]):
+        print_line(console, f"{counted(more, 'more run')} skipped; the report says why.", "dim")
 
 
 def _print_points(

@@ -19,8 +19,7 @@ from rich.table import Column, Table
 from rich.text import Text
 from typing_extensions import override
 
-from fm_mlflow.escaping import printable, shortened
-from fm_mlflow.process.redaction import HIDDEN
+from fm_mlflow.escaping import HIDDEN, printable, shortened
 
 # MLflow's UI opens on its view of language models unless told otherwise.
 _TRAINING_VIEW = "workflowType=machine_learning"

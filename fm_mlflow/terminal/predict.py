@@ -23,5 +23,6 @@ def print_predictions(console: SafeConsole, result: PredictResult) -> None:
         counts = ((name, f"{count:,}") for name, count in result.counts.items())
         console.print(grid((name, figure), counts))
     rate = f"{result.images_per_second:,.0f} images/s"
+    print_line(console, f"  by {result.model_uri}", wrapped=False)
     place = f"  {result.output}  ({result.seconds:.1f} s, {rate})"
     print_line(console, place, wrapped=False)

@@ -68,7 +68,7 @@ class PlainProgress(Lines):
     def download(self, name: str, done: int, total: int | None) -> None:
         if name != self._downloading:
             self._downloading = name
-            size = f" ({total / 1e6:.1f} MB)" if total else ""
+            size = f" ({total / 2**20:.1f} MiB)" if total else ""
             self._line(f"downloading {name}{size}")
 
     @override
@@ -174,8 +174,8 @@ def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
     for name, label in (
         (keys.LOSS, "loss"),
         (keys.ACCURACY, "acc"),
-        (keys.VAL_LOSS, "validation loss"),
-        (keys.VAL_ACCURACY, "acc"),
+        (keys.VAL_LOSS, "val loss"),
+        (keys.VAL_ACCURACY, "val acc"),
     ):
         if name in metrics:
             parts.append(f"{label} {metrics[name]:.4f}")

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from urllib.parse import quote
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len, set_cell_size
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Column
 
@@ -42,6 +43,7 @@ _CONSISTENT = shown("as logged", "yellow")
 
 _FIGURES = (keys.FLOPS_INFERENCE, keys.SIZE_INFERENCE, keys.LATENCY_P50)
 _PORT = 5001
+_COMMIT_DIGITS = 8
 _MARKS = {
     "model": ("*", "measured by the process that ran the model's code, which could say otherwise"),
     "run": ("**", "of the predictions that the run logged: the model was not tested again"),
@@ -104,20 +106,27 @@ def print_versions(console: SafeConsole, listed: VersionList) -> None:
     print_line(console, f"{listed.name}, on {_data_set(listed)}", "bold")
     metric = listed.versions[0].tags.get(keys.METRIC, keys.TEST_ACCURACY)
     by = "accuracy" if metric == keys.TEST_ACCURACY else metric
-    heads = ("", "", "model", by, "FLOPs", "size", "latency", "verified")
-    rows: list[tuple[RenderableType, ...]] = []
+    heads = ("", "", by, "FLOPs", "size", "latency", "verified", "commit")
+    rows: list[tuple[str, ...]] = [(*heads, "")]
     for version in listed.versions:
         created = datetime.fromtimestamp(version.created / 1000, timezone.utc).isoformat()
         figures = [(key, version.figure(key)) for key in (metric, *_FIGURES)]
-        row: tuple[RenderableType, ...] = (
-            str(version.version),
-            Group(*version.aliases),
-            version.tags.get(keys.MODEL, "not verified"),
-            *("-" if value is None else in_row(key, value) for key, value in figures),
-            version.tags.get(keys.VERIFIED_AT, created).partition("T")[0],
+        rows.append(
+            (
+                str(version.version),
+                " ".join(version.aliases),
+                *("-" if value is None else in_row(key, value) for key, value in figures),
+                version.tags.get(keys.VERIFIED_AT, created).partition("T")[0],
+                version.tags.get(keys.MLFLOW_GIT_COMMIT, "-")[:_COMMIT_DIGITS],
+                version.tags.get(keys.MODEL, "not verified"),
+            )
         )
-        rows.append(row)
-    console.print(_table(heads, rows))
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for at, (*row, model) in enumerate(rows):
+        cells = (set_cell_size(*each) for each in zip(row, widths, strict=False))
+        print_line(console, f"  {'  '.join(cells)}".rstrip(), "" if at else "dim")
+        if model:  # names are long, and would be broken in a column
+            print_line(console, f"  {' ' * widths[0]}  {model}", wrapped=False)
 
 
 def print_rollback(console: SafeConsole, result: Rollback) -> None:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.metric_choice import comparable
 from fm_mlflow.terminal.lines import SafeConsole, print_line, shell_uri
 
 
@@ -24,19 +25,12 @@ def print_script_run(
     console = SafeConsole(stderr=True)
     uri = shell_uri(tracking_uri)
     print_line(console, f"fm_mlflow: run {run_id} ({name}) is in {uri}", wrapped=False)
-    metric = _compared(metrics)
+    metric = next(iter(comparable(metrics)), "")
     if metric and experiment_id:
         command = f"MLFLOW_TRACKING_URI={uri} fm-mlflow compare --experiment {experiment_id}"
         if metric != keys.TEST_ACCURACY:
             command += f" --metric {shlex.quote(metric)}"
         print_line(console, f"fm_mlflow: compare it: {command}", wrapped=False)
-
-
-def _compared(metrics: Collection[str]) -> str:
-    """Return the metric that its runs are best compared by; empty where it has none."""
-    for prefix in ("test_", "val_"):
-        own = [name for name in metrics if name.startswith(prefix)]
-        for name in (f"{prefix}accuracy", *(each for each in own if each != f"{prefix}loss"), *own):
-            if name in own:
-                return name
-    return ""
+    elif not metric and keys.LOSS in metrics:
+        why = "all its metrics are of the training data; give the fit validation_data"
+        print_line(console, f"fm_mlflow: nothing to compare it by: {why}", wrapped=False)

@@ -54,6 +54,18 @@ def fetch_artifact(root: str, name: str, folder: str, largest: int) -> Path:
         raise OSError(one_line(error)) from error
 
 
+def is_missing(root: str, name: str) -> bool:
+    """Tell whether a run has artifacts, but not this one; False where the store does not say."""
+    folder, base = posixpath.split(name)
+    try:
+        if not list_artifacts(artifact_uri=root):
+            return False  # all of them are gone, as after a move
+        beside = list_artifacts(artifact_uri=f"{root}/{folder}" if folder else root)
+        return all(posixpath.basename(each.path) != base for each in beside)
+    except Exception:  # whatever a store's library raises: it does not say
+        return False
+
+
 def sync_stored(root: str, sent: Path) -> None:
     """Have artifacts survive a power cut that were just copied into a folder of this machine.
 

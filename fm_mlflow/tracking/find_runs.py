@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from pydantic import TypeAdapter, ValidationError
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.metric_choice import comparable, is_of_training
 from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun, is_number
 from fm_mlflow.analysis.seed_design import SeedDesign
@@ -25,7 +26,7 @@ from fm_mlflow.results.recovery import Verdict
 from fm_mlflow.settings.config import LATER_DEFAULTS, NOT_SHAPING
 from fm_mlflow.settings.dataset import last_part
 from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX, BUILTIN_DEFAULTS
-from fm_mlflow.settings.selection import Selection
+from fm_mlflow.settings.selection import Selection, on_other_data
 from fm_mlflow.tracking.experiment import find_experiment, left_elsewhere
 from fm_mlflow.tracking.params import unquoted, whole_number
 from fm_mlflow.tracking.running import DEAD_AFTER_SECONDS, judge
@@ -64,8 +65,8 @@ class FoundRuns:
         runs: Finished training runs, oldest first.
         skipped: The others, and why.
         unfinished: Training runs among the skipped: failed, running, without a result.
-        other_metrics: What finished runs logged that were skipped for want of the metric: in how
-            many runs, by name.
+        other_metrics: What finished runs logged that were skipped for want of the metric, or
+            because theirs is of the training data: in how many runs, by name.
         elsewhere: Name of the other default experiment of the store that has trainings, where
             nobody chose one: MLflow's or our own.
     """
@@ -103,7 +104,7 @@ def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
         if named:
             accepted = "ids of runs in the store, with commas"
             found: Iterable[Run] = [
-                get_run(run_id, "runs", accepted) for run_id in dict.fromkeys(named)
+                get_run(each, "runs", accepted) for each in dict.fromkeys(named)
             ]
             ids = dict.fromkeys(run.info.experiment_id for run in found)
             experiments = {each: client.get_experiment(each).name for each in ids}
@@ -112,8 +113,8 @@ def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
             experiments = {experiment.experiment_id: experiment.name}
             found = _search(client, experiment.experiment_id, choice, metric)
             if not choice.experiment:  # runs of others are found by other metrics only
-                of_others = metric != keys.TEST_ACCURACY
-                elsewhere = left_elsewhere(client, experiment, of_others=of_others)
+                by_another = metric != keys.TEST_ACCURACY
+                elsewhere = left_elsewhere(client, experiment, of_others=by_another)
         result = _sorted_out(experiments, found, choice, metric)
         return replace(result, elsewhere=elsewhere)
 
@@ -144,9 +145,8 @@ def _search(
 def _sorted_out(
     experiments: Mapping[str, str], found: Iterable[Run], choice: Selection, metric: str
 ) -> FoundRuns:
-    models, named = _words(choice.models), bool(_words(choice.runs))
+    models, named, is_there = _words(choice.models), bool(_words(choice.runs)), False
     data_sets: set[str] = set()
-    is_there = False
     result = FoundRuns(", ".join(experiments.values()), [], [], [], Counter())
     own_run = os.environ.get("MLFLOW_RUN_ID")  # `mlflow run` opened it for this comparison
     for run in found:
@@ -172,7 +172,8 @@ def _sorted_out(
             result.runs.append(record)
             continue
         result.skipped.append(SkippedRun(record.run_id, record.name, reason))
-        if run.info.status == keys.FINISHED and metric not in record.metrics and not too_much:
+        lacks = metric not in record.metrics or is_of_training(metric, record)
+        if run.info.status == keys.FINISHED and lacks and not too_much:
             result.other_metrics.update(record.metrics.keys())
         is_asked_for = says_data or not choice.dataset
         active = run.info.lifecycle_stage == LifecycleStage.ACTIVE
@@ -222,7 +223,13 @@ def _reason_to_skip(run: Run, record: TrainingRun, metric: str, named: bool) -> 
         lacking = "incomplete: " if is_default else ""
         if metric in run.data.metrics:
             return f"{lacking}its {metric} is not a finite number"
+        if of_other_data := comparable(record.metrics):
+            return f"it has no {metric}; --metric {of_other_data[0]} compares such runs"
         return f"{lacking}it has no {metric}"
+    if is_of_training(metric, record):
+        instead = [name for name in on_other_data(metric) if name in record.metrics]
+        has = f"; it has {' and '.join(instead)}" if instead else ""
+        return f"its {metric} is of the data that it was trained on{has}"
     return None
 
 

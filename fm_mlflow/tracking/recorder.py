@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from fm_mlflow import keys
 from fm_mlflow.data.dataset import Subset
 from fm_mlflow.errors import InputError
+from fm_mlflow.escaping import HIDDEN
 from fm_mlflow.process.atomic_file import durable_folder, sync_folder
 from fm_mlflow.process.redaction import redact_named
 from fm_mlflow.tracking.datasets import describe_arrays, describe_dataset, short_digest
@@ -55,7 +56,8 @@ class Recorder:
     again when it is resumed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self._notice = notice
         self.name = ""
         """The run's name: the one it was given, else ours."""
         self._opened: Journal | None = None
@@ -135,7 +137,8 @@ class Recorder:
     ) -> None:
         """Log parameters; those that `mlflow run` logged already may be spelt differently.
 
-        A value too long for the store is cut there; `params.json` has it in full.
+        A value too long for the store is cut there; `params.json` has it in full. What looks like
+        a secret is hidden, which is said.
 
         Args:
             params: Values by name.
@@ -153,6 +156,8 @@ class Recorder:
             text = full[:_MAX_PARAM_LENGTH]
             if text != full:
                 self._long_params[name] = full
+            if HIDDEN in full and HIDDEN not in str(value):
+                self._notice(f"the parameter {name} looks like a secret: it is logged as {HIDDEN}")
             logged = self._logged_params.get(name)
             if unless_logged and name in self._own_params:
                 continue

@@ -9,6 +9,7 @@ import mlflow
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
+from fm_mlflow.escaping import HIDDEN
 from fm_mlflow.process.file_lock import LockedError
 from fm_mlflow.process.identity import (
     Presence,
@@ -16,7 +17,7 @@ from fm_mlflow.process.identity import (
     kernel_killed_for_memory,
     out_of_memory_kills,
 )
-from fm_mlflow.process.redaction import HIDDEN, one_line, redact
+from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.results.recovery import Delivered
 from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
 from fm_mlflow.tracking.outbox.journal import Journal, stored_run_id

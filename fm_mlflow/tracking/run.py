@@ -90,14 +90,13 @@ class TrackedRun(Recorder):
         settings: Mapping[str, Any] | None = None,
         resumption: Resumption | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(notice)
         self._kind = kind
         self.name = redact(name)
         self.pending = ""
         """After the end: what the store does not have yet and where it is, in one line."""
         self._flush_timeout = flush_timeout
         self._checkpoint_seconds = checkpoint_seconds
-        self._notice = notice
         self._settings = dict(settings or {})
         self._resumption = resumption
         self._owned = True

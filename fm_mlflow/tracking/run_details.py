@@ -23,7 +23,7 @@ from fm_mlflow.data.bounded_file import LARGEST_TEXT, read_csv, read_text, read_
 from fm_mlflow.data.model_io import LOGITS, OUTPUTS, PROBABILITIES
 from fm_mlflow.data.npy import LARGEST_PREDICTIONS
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.tracking.artifacts import artifact_file
+from fm_mlflow.tracking.artifacts import artifact_file, is_missing
 from fm_mlflow.tracking.metric_histories import RUNS_AT_ONCE as _AT_ONCE, read_histories
 from fm_mlflow.tracking.predictions import MOST_CLASSES, Wanted, read_predictions
 from fm_mlflow.tracking.store import check_reachable, store_errors
@@ -48,6 +48,11 @@ _LAST_STEP = 2**31
 
 _UNREADABLE = (MlflowException, OSError, ValueError)
 """What reading a file raises that is gone, damaged or too large."""
+
+_WITHOUT: dict[str, str] = {
+    keys.PREDICTIONS_FILE: ", so its test examples are not compared one by one",
+    keys.MEASUREMENTS_FILE: ", so how its costs were measured is not known",
+}
 
 _T = TypeVar("_T")
 _Curve = Sequence[tuple[int, float]]
@@ -138,6 +143,7 @@ def _read(
     root: str | Callable[[], str], artifact: str, parse: Callable[[Path], _T], otherwise: _T
 ) -> _Read[_T]:
     largest = LARGEST_PREDICTIONS if artifact == keys.PREDICTIONS_FILE else LARGEST_TEXT
+    uri = ""
     try:
         uri = root if isinstance(root, str) else root()
         with artifact_file(uri, artifact, largest) as file:
@@ -146,6 +152,8 @@ def _read(
         # Gone or damaged is a fact to report; a store that is down would make every artifact look
         # gone.
         check_reachable()
+        if uri and is_missing(uri, artifact):
+            return _Read(otherwise, (f"it has no {artifact}{_WITHOUT.get(artifact, '')}",))
         return _Read(otherwise, (f"its {artifact} cannot be read: {one_line(error)}",))
 
 

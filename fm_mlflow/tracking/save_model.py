@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -65,7 +66,10 @@ def save_model(
         The bytes of all its files together, as MLflow counts them; None where it does not.
     """
     # Local, because they import TensorFlow: comparing and registering must not.
-    from mlflow.models import infer_signature
+    with warnings.catch_warnings():  # which MLflow's modules give when they are imported
+        warnings.simplefilter("ignore")
+        importlib.import_module("mlflow.pyfunc")
+        from mlflow.models import infer_signature
 
     metadata: dict[str, Any] = {"class_names": list(class_names)}
     metadata[INPUTS] = IMAGES if takes_images else NUMBERS

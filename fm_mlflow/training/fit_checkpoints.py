@@ -12,6 +12,7 @@ import keras
 
 from fm_mlflow import keys
 from fm_mlflow.fitting import FitResult
+from fm_mlflow.process.redaction import redact
 from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.training.checkpoint import Checkpoint, CheckpointWriter, Start
 
@@ -41,7 +42,8 @@ class Checkpointing:
         seconds: float = 0.0,
     ) -> None:
         self._model = model
-        self._settings = config.model_dump()
+        # The store keeps checkpoints, too.
+        self._settings = {**config.model_dump(), "model": redact(config.model)}
         self._digest = digest
         self._start = start
         self._progress = start.progress

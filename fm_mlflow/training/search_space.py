@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fm_mlflow.errors import InputError, ModelError
-from fm_mlflow.process.redaction import HIDDEN, redact
+from fm_mlflow.escaping import HIDDEN
+from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.settings.base import parse
 from fm_mlflow.settings.config import TrainConfig
 from fm_mlflow.settings.model_reference import ModelReference
@@ -73,12 +74,11 @@ def search_space(config: SweepConfig) -> SearchSpace:
         if not ranges:
             raise InputError("space", config.space, _NOTHING)
         settings = {name: str(getattr(config, name)) for name in TRAINING_SETTINGS}
-        first = {
-            name: _first(each) for name, each in ranges.items() if name not in TRAINING_SETTINGS
-        }
-        given = {**first, **reference.arguments}
+        own = {name: each for name, each in ranges.items() if name not in TRAINING_SETTINGS}
+        given = {**{name: _end(each, 0) for name, each in own.items()}, **reference.arguments}
         typed_arguments(function, given)  # all others have values
         _check_not_hidden(reference.name, given)
+        _check_not_hidden(reference.name, {name: _end(each, -1) for name, each in own.items()})
         try:
             arguments = argument_texts(typed_arguments(function, reference.arguments))
         except UnfitError:  # one that is searched has no default
@@ -138,7 +138,7 @@ def _check_not_hidden(name: str, arguments: Mapping[str, str]) -> None:
     """
     for argument, value in arguments.items():
         text = str(ModelReference(name, {argument: value}))
-        if HIDDEN in redact(text):
+        if HIDDEN in redact(text) or HIDDEN in redact_named(argument, value):
             accepted = "arguments whose names and values are not those of a secret"
             raise UnfitError(f"{accepted}, which is hidden in the store; not {argument}")
 
@@ -162,8 +162,9 @@ def _of_training(name: str, asked: Range) -> Range:
     return asked
 
 
-def _first(each: Range) -> str:
+def _end(each: Range, at: int) -> str:
+    """Return the first or the last value of a range, 0 or -1."""
     if isinstance(each, OneOf):
-        return choice_texts(each)[0]
+        return choice_texts(each)[at]
     parts: tuple[Int | Float, ...] = each.parts if isinstance(each, Each) else (each,)
-    return ",".join(argument_text(part.low) for part in parts)
+    return ",".join(argument_text((part.low, part.high)[at]) for part in parts)

@@ -10,10 +10,12 @@ from typing import Any
 
 import mlflow
 import pytest
+from typing_extensions import override
 
 from fm_mlflow import BenchmarkError, Interrupted, benchmark, keys
 from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.jobs.executors import Job, JobEnd
+from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.tracking.child_runs import children_of
 from tests.cluster import Cluster, Fate
 from tests.stores import Store
@@ -22,6 +24,15 @@ SETTINGS: dict[str, Any] = {"models": "mlp,cnn", "dataset": "digits", "output": 
 ALL = {(model, seed) for model in ("mlp", "cnn") for seed in range(3)}
 ALL_FAIL: dict[tuple[str, int], Fate] = dict.fromkeys(ALL, "fails")
 """Where the comparison, a second of work, is beside the point."""
+
+
+class Hears(BenchmarkListener):
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    @override
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
 
 
 def of_kind(store: Store, kind: str) -> list[mlflow.entities.Run]:
@@ -111,8 +122,12 @@ def test_a_failure_stops_nothing_and_is_done_again(store: Store) -> None:
     failed = [store.client.get_run(each.run_id) for each in result.failed]
     assert {run.data.tags[keys.KIND] for run in failed} == {"training"}
 
-    repaired = Cluster()
-    resumed = benchmark(resume=result.run_id, output="out", executor=repaired)
+    repaired, hears = Cluster(), Hears()
+    resumed = benchmark(resume=result.run_id, output="out", executor=repaired, progress=hears)
+    assert sorted(each for each in hears.notices if "again" in each) == [
+        "cnn, 5 epochs, seed 2 is trained again: it ended as FAILED: killed by SIGKILL",
+        "mlp, 5 epochs, seed 0 is trained again: it ended as FAILED: the loss is nan",
+    ]
     assert {(c.model, c.seed) for c in repaired.started} == {("mlp", 0), ("cnn", 2)}
     assert {c.dataset for c in repaired.started} == {"digits"}
     assert len(resumed.trainings) == 6
@@ -293,6 +308,7 @@ def test_a_comparison_that_fails_says_so(store: Store) -> None:
         ({"models": "a,b.py:build"}, "several with commas, so no path may hold one"),
         ({"seeds": 0}, "seeds: received 0, accepted: auto, or a whole number from 1"),
         ({"output": __file__}, "accepted: a folder, there already or not"),
+        ({"metric": "mae"}, "the test or the validation data: test_... or val_...; did you mean"),
         ({"output": f"{__file__}/report"}, "accepted: a folder, there already or not"),
         ({"dataset": "idx", "data_dir": "nowhere"}, "data_dir: received 'nowhere'"),
     ],

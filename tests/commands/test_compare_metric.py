@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from fm_mlflow import GateError, InputError, compare, keys, register
+from fm_mlflow.listeners import ProgressListener
 from tests.processes import command_in_this_process
 from tests.simulated import Simulated, log_regression, log_run
 from tests.stores import Store, active_store, make_store
@@ -89,8 +93,8 @@ def test_a_target_is_one_of_the_metric(active: Store) -> None:
     ("metric", "suggested"),
     [
         ("test_mea", "test_mae (13 runs), "),
-        ("test_accuracy", "mae (13 runs), test_loss (13 runs), test_mae (13 runs)"),
-        ("[red]", "mae (13 runs), test_loss"),
+        ("test_accuracy", "test_mae (13 runs), test_rmse (13 runs), test_loss (13 runs)"),
+        ("[red]", "test_mae (13 runs), test_rmse (13 runs), test_loss (13 runs), val_mae (13"),
     ],
 )
 def test_a_metric_of_no_run_names_those_that_there_are(
@@ -102,7 +106,58 @@ def test_a_metric_of_no_run_names_those_that_there_are(
     assert f"metric: received '{metric}', accepted: a metric that these runs have: " in last
     assert suggested in last
     assert "parameters/trainable" not in last
+    assert ", mae (" not in last  # of the training data
     assert not Path("comparison").exists()
+
+
+def test_a_metric_of_the_training_data_decides_nothing(active: Store) -> None:
+    says = "of data that these runs were not trained on, as mae is: test_mae .13 runs., val_mae"
+    with pytest.raises(InputError, match=says):
+        compare(metric="mae")
+    with pytest.raises(InputError, match="as mae is"):
+        register(metric="mae")
+    run_id = active.client.search_runs(["0"], f"tags.`{keys.MODEL}` = 'ridge'")[0].info.run_id
+    with pytest.raises(InputError, match="its mae is of the data that it was trained on; it has"):
+        register(run_id=run_id, metric="mae")
+
+
+def test_a_metric_that_does_not_say_of_what_data_is_a_warning(store: Store) -> None:
+    for run_id in [log_regression(store.client, "ridge", seed, 1.0) for seed in range(2)]:
+        store.client.log_metric(run_id, "score", 0.5)
+    (warning,) = (w for w in compare(metric="score").comparison.warnings if "score" in w[:20])
+    assert warning.startswith("The name of score does not say on what data it was measured")
+
+
+class Hears(ProgressListener):
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    @override
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def test_runs_of_one_metric_are_compared_by_it(store: Store) -> None:
+    client = store.client
+    run_id = log_regression(client, "ridge", 0, 1.0)
+    with pytest.raises(InputError, match=r"test_rmse \(1 run\).*; --metric test_mae compares by"):
+        compare()
+    with closing(sqlite3.connect(store.folder / "mlflow.db")) as database, database:
+        database.execute("DELETE FROM latest_metrics WHERE key = 'test_rmse'")
+    hears = Hears()
+    result = compare(progress=hears)
+    assert result.comparison.objective.metric == "test_mae"
+    assert hears.notices == ["no run has test_accuracy; all that have test_mae are compared by it"]
+    assert client.get_run(result.run_id).data.params["metric"] == "test_mae"
+    with pytest.raises(InputError, match="a metric that these runs have: test_mae"):
+        register()  # a promotion is decided by what somebody says
+
+    log_run(client, Simulated("mlp", 0))
+    mixed = compare().comparison
+    assert mixed.objective.metric == keys.TEST_ACCURACY
+    assert [(run.run_id, run.reason) for run in mixed.skipped] == [
+        (run_id, "it has no test_accuracy; --metric test_mae compares such runs")
+    ]
 
 
 def test_without_a_run_the_metric_is_not_to_blame(active: Store) -> None:

@@ -317,7 +317,8 @@ class TestFilesThatChangeLater:
         images = str(copied.folder / "images.npy")
         np.save(images, digits.test.inputs[:5])
         champion = "models:/digits-classifier@champion"
-        assert predict(model=champion, input=images).images == 5
+        done = predict(input=images)  # no other model is registered
+        assert (done.images, done.model_uri) == (5, champion)
         change()
         with pytest.raises(ModelChangedError, match=r"have the digest .{12}, not .{12}; `fm-mlf"):
             predict(model=champion, input=images)

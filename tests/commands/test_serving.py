@@ -95,7 +95,7 @@ def test_the_command_registered_on_a_server(champion: dict[str, Any], server: St
     assert version.run_id == champion["run_id"]
     code, listed, _ = command_in_this_process("register", "--list", "--name", "served")
     assert code == 0
-    assert "1  champion  my_net.py:build" in listed
+    assert re.search(r"\n  1  champion  0\.\d{4}  .*\n +my_net\.py:build\n", listed)
     assert all(len(line) <= 80 for line in listed.splitlines())
 
 
@@ -226,6 +226,7 @@ class TestPredict:
             *("predict", "--model", CHAMPION, "--input", f"{given}/a.png", "--output", output)
         )
         assert code == 0
+        assert f"  by {CHAMPION}\n" in out
         assert "1 image classified" in out
         assert re.search(rf"a\.png +{said[0]} +(1\.00|0\.\d\d)\n", out)
 

@@ -95,7 +95,7 @@ def test_status_name_tags_and_params(finished: Finished, digits: Dataset) -> Non
 
 def test_description_reads_well(finished: Finished) -> None:
     note = finished.run.data.tags["mlflow.note.content"]
-    assert "scikit-learn's digits: 1,437 training images, 2 epochs" in note
+    assert "scikit-learn's digits (8x8, enlarged to 28x28): 1,437 training images, 2 epochs" in note
     assert f"| test accuracy | {finished.result.test_accuracy:.4f} |" in note
     model = finished.result.config.model
     assert f"fm-mlflow train --model {model} --epochs 2 --dataset digits" in note

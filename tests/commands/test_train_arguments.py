@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from fm_mlflow import InputError, compare, resume, train
+from fm_mlflow import InputError, TrackingError, compare, resume, train
 from tests.stores import Store
 
 QUICK: dict[str, Any] = {"dataset": "digits", "epochs": 1, "measure": "none", "batch_size": 256}
 
 SOURCE = """
 import keras
+
+def keyed(token: str, width: int = 8) -> keras.Model:
+    return build(width)
 
 def build(width: int = 8, name: str = "plain") -> keras.Model:
     return keras.Sequential([
@@ -39,6 +42,19 @@ def test_arguments_are_logged_resumed_and_compared(store: Store, tmp_path: Path)
     groups = compare(top=2).comparison.groups
     assert {group.config["model.width"] for group in groups} == {"12", "16"}
     assert all("width" in group.name and "model.width" not in group.name for group in groups)
+
+
+def test_an_argument_that_is_a_secret_reaches_nothing_of_the_store(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "keyed_nets.py").write_text(SOURCE)
+    result = train(f"{tmp_path}/keyed_nets.py:keyed?token=abc-123-def", **QUICK)
+    assert store.only_run().data.params["model.token"] == "***"
+    files = [path for path in store.folder.rglob("*") if path.is_file()]
+    assert [path for path in files if b"abc-123-def" in path.read_bytes()] == []
+    assert any("checkpoint" in str(path) for path in files)
+    with pytest.raises(TrackingError, match="looks like a secret"):
+        resume(result.run_id, epochs=2)
 
 
 def test_functions_take_arguments_from_python(store: Store) -> None:

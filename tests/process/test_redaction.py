@@ -69,6 +69,8 @@ def test_passwords_in_uris_are_hidden(text: str, safe: str) -> None:
         ("password: swordfish", "password: ***"),
         ("export PGPASSWORD=x1; psql", "export PGPASSWORD=***; psql"),
         ("clientSecret=abc", "clientSecret=***"),
+        ("user_pin=4821 pin: 123456", "user_pin=*** pin: ***"),
+        ("train --model a.py:f?low_pass=hunter", "train --model a.py:f?low_pass=***"),
         ("found ghp_abcdefghijklmnop1234 here", "found *** here"),
         ("key AKIAIOSFODNN7EXAMPLE22", "key ***"),
         ("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.c2ln.", "jwt ***."),
@@ -95,6 +97,7 @@ def test_secrets_are_hidden_by_their_form(text: str, safe: str) -> None:
         "image:tag@sha256:0123456789abcdef mailto:somebody@example.org",
         "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
         "skip-connections sk-learn hf_hub tokens=3 passed=5 pass=7",
+        "a.py:f?low_pass=0.25&token_dim=1024 pin_memory=4096 spin=1024",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fm_mlflow.process.secret_names import is_secret_name, is_stated, is_telling
+from fm_mlflow.process.secret_names import is_secret, is_secret_name, is_stated, is_telling
 
 SECRETS = """
     PGPASSWORD MYSQL_PWD DB_PASS SMTP_PASS REDISCLI_AUTH MYSQL_ROOT_PASSWORD KEY_PASSPHRASE
@@ -15,6 +15,7 @@ SECRETS = """
     REGISTRY_CREDENTIALS NPM_AUTH password client_secret clientSecret accessKey AccountKey
     access_token refresh-token --api-key X-Api-Key X-Amz-Signature X-Amz-Credential X-Vault-Token
     dbPassword Cookie Set-Cookie Authorization Proxy-Authorization private_key odbc_connect
+    PIN user_pin card-pin otp db.password fit_2/api_token
 """
 OTHERS = """
     PWD OLDPWD PATH HOME KEYBOARD PUBLIC_KEY SSH_PUBLIC_KEY SORT_KEY PRIMARY_KEY KEY key metric_key
@@ -22,6 +23,7 @@ OTHERS = """
     SSH_AUTH_SOCK SSH_ASKPASS GIT_ASKPASS TOKEN_URL JWT_TTL SECRET_NAME API_KEY_NAME AWS_REGION
     AWS_PROFILE AZURE_CLIENT_ID AZURE_TENANT_ID COMPASS monkey bypass author pad_token max_tokens
     passed passes learning_rate MLFLOW_TRACKING_URI MLFLOW_TRACKING_USERNAME pass pattern signature
+    pin_memory spin model.use_token model.max_token compiled/pad_token fit_2/num_token model.key
 """
 
 
@@ -46,3 +48,34 @@ def test_values_that_can_be_told_from_other_text(value: str) -> None:
 )
 def test_values_that_would_hide_half_a_log(value: str) -> None:
     assert not is_telling(value)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        *("token_dim=64", "model.token_dim=1024", "token_dim=50257", "pass_filter=1024"),
+        *("token_mixing=0.25", "token_blocks=8", "token_lr=1e-05", "pass_filters=[1024, 2048]"),
+        *("low_pass=0.25", "high_pass=2048", "class_token=12345", "token_heads=(4,)"),
+        *("token_scale=-1.5", "pass_kernel=3x3", "secret_width=4096", "token_keep=0.7,0.85"),
+        *("key_size=4096", "model.use_token=abc", "token=true", "password=None", "token=12"),
+        *("model.token_rate=0.30000000000000004", "passes=1024", "attention.token_rank=2048"),
+    ],
+)
+def test_settings_named_like_secrets_are_none(named: str) -> None:
+    assert not is_secret(*named.split("=", 1))
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        *("token=abc123", "token_dim=abc123", "model.token=abc123", "model.api_key=hunter22"),
+        *("password=1234", "password=7", "db_password=0.5", "PGPASSWORD=12", "secret=42"),
+        *("pin=4821", "user_pin=123456", "otp=482911", "token=482911", "access_token=1234567"),
+        *("token_prod=482911", "pass_db=12345", "password_prod=1.5", "secret_old=3,4"),
+        *("low_pass=hunter", "pass_filter=hunter22", "class_token=hf_abc", "api_key=1.5"),
+        *("token_dim=1234567890123", "token_dim=1,abc", "token_github=12345", "token_key=1,2"),
+        *("passcode=99", "credentials=1.5", "api_token=1e10", "token_dim=1" + ",1" * 40),
+    ],
+)
+def test_secrets_are_hidden_whatever_they_look_like(named: str) -> None:
+    assert is_secret(*named.split("=", 1))

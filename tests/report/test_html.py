@@ -236,7 +236,8 @@ def test_why_a_cost_is_missing(parsed: dict[str, Element]) -> None:
     results = parsed["troubled"].all("section", id="results")[0]
     assert [cell.text for cell in results.all("td", class_="missing")] == ["not measured"]
     assert (
-        "Training Memory (MB) of cnn was not measured: another training was in this process before."
+        "Training Memory (MiB) of cnn was not measured: another training was in this process "
+        "before."
     ) in results.text
 
 

@@ -141,3 +141,5 @@ def test_a_run_that_was_killed_before_it_had_settings_is_not_resumed_with_the_de
     ):
         resumed(given, {"dataset_digest": "x"}, {"jobs", "resume"}, "benchmark 0123")
     assert resumed(given, {"epochs": "2"}, {"jobs", "resume"}, "benchmark 0123").epochs == 2
+    with pytest.raises(InputError, match="of benchmark 0123 it hides models: a part"):
+        resumed(given, {"models": "a.py:f?token=***"}, {"jobs", "resume"}, "benchmark 0123")

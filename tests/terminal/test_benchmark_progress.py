@@ -11,7 +11,9 @@ import pytest
 from fm_mlflow import BenchmarkConfig, BenchmarkTraining, TrainConfig
 from fm_mlflow.listeners import BenchmarkListener, Progress
 from fm_mlflow.report.describe import describe_benchmark
+from fm_mlflow.results.benchmark import BenchmarkResult
 from fm_mlflow.settings.base import parse
+from fm_mlflow.terminal.benchmark import print_benchmark
 from fm_mlflow.terminal.benchmark_progress import (
     Board,
     LiveBenchmark,
@@ -151,6 +153,28 @@ def test_what_could_not_be_started_ends_all_the_same() -> None:
     listener.planned([MLP], [], 1)
     listener.ended(outcome(MLP, None, "no more processes"))
     assert pipe.getvalue().splitlines()[-1] == "1/1 mlp, seed 0: FAILED: no more processes"
+
+
+def test_one_cause_is_told_once() -> None:
+    pipe = io.StringIO()
+    listener = PlainBenchmark(pipe)
+    listener.planned([MLP, CNN, MLP_1], [], 1)
+    for each, why in ((MLP, "no such file"), (CNN, "no such file"), (MLP_1, "out of memory")):
+        listener.ended(outcome(each, None, why))
+    assert [line.partition(" ")[2] for line in pipe.getvalue().splitlines()[1:]] == [
+        "mlp, seed 0: FAILED: no such file",
+        "cnn, seed 0: FAILED: as mlp, seed 0",
+        "mlp, seed 1: FAILED: out of memory",
+    ]
+
+
+def test_causes_are_counted_at_the_end() -> None:
+    failed = [outcome(each, None, "no such file") for each in (MLP, CNN, CNN_1)]
+    result = BenchmarkResult("r", "b", "0", "", CONFIG, (*failed, outcome(MLP_1)), None)
+    assert result.causes == [("no such file", "mlp, seed 0 and 2 more")]
+    stream = io.StringIO()
+    print_benchmark(SafeConsole(file=stream, width=80), result)
+    assert stream.getvalue().count("no such file") == 1
 
 
 def test_hostile_text_moves_no_cursor() -> None:

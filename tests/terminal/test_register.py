@@ -116,3 +116,29 @@ def test_the_data_set_stands_on_every_line_of_a_promotion(
     show(SafeConsole(file=stream, width=80), result)
     said = " ".join(stream.getvalue().split())
     assert all(text in said for text in texts)
+
+
+def test_a_list_of_versions_fits_80_columns_and_breaks_no_name() -> None:
+    model = "a_folder_of_models/another_one/networks.py:build_the_widest_of_all_networks"
+    tags = {
+        "test_accuracy": "0.9012",
+        "flops/inference": "144233200",
+        "size/inference_mib": "1250.25",
+        "latency/p50_ms": "12.345",
+        "fm_mlflow.model": model,
+        "fm_mlflow.verified_at": "2026-11-27T10:00:00",
+        "mlflow.source.git.commit": "0123456789abcdef",
+    }
+    versions = (
+        RegisteredVersion(12, ("champion",), None, None, tags, 0),
+        RegisteredVersion(11, ("previous",), None, None, {}, 0),
+    )
+    stream = io.StringIO()
+    listed = VersionList("digits-classifier", "digits", "a", versions, "")
+    print_versions(SafeConsole(file=stream, width=80), listed)
+    _, heads, first, name, second, unnamed = stream.getvalue().splitlines()
+    assert max(map(len, (heads, first, second))) <= 80
+    assert heads.index("commit") == first.index("01234567")
+    assert first.split()[:3] == ["12", "champion", "0.9012"]
+    assert second.split() == ["11", "previous", "-", "-", "-", "-", "1970-01-01", "-"]
+    assert (name.strip(), unnamed.strip()) == (model, "not verified")

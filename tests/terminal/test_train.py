@@ -70,12 +70,12 @@ def test_what_was_not_measured_says_so_once() -> None:
     lines = [line.strip() for line in stream.getvalue().splitlines()]
     for label in ("parameters", "latency", "time"):
         assert f"{label:15}  not measured" in lines
-    assert "speed            12,345 images/s in training, not measured" in lines
+    assert "speed            12,345 images/s in training" in lines
     images = Subset(np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.uint8))
     dataset = Dataset("fashion_mnist", images, None, images, ("a", "b"), "here")
     text = describe_training(TrainConfig(), dataset, metrics)
     assert "| latency | not measured |" in text
-    assert "| speed | 12,345 images/s in training, not measured |" in text
+    assert "| speed | 12,345 images/s in training |" in text
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,36 @@ def test_commands_name_the_store_but_no_secret(uri: str, browse: str, store: str
     assert commands["Compare it with the other runs"] == (
         f"MLFLOW_TRACKING_URI={store} fm-mlflow compare --experiment 7"
     )
+    assert commands["Predict a picture, or a folder of them"] == (
+        f"MLFLOW_TRACKING_URI={store} fm-mlflow predict --model r1 --input PICTURE.png"
+    )
+
+
+@pytest.mark.parametrize(
+    ("logged", "asked_for"),
+    [
+        (("test_loss", "test_mae", "mae", "val_mae"), " --metric test_mae"),
+        (("loss", "val_loss", "val_mae", "mae"), " --metric val_mae"),
+        (("test_loss", "test_accuracy", "test_mae"), ""),
+        (("user/test_f 1", "test_loss"), " --metric 'user/test_f 1'"),
+    ],
+)
+def test_what_comes_next_fits_what_was_logged(logged: tuple[str, ...], asked_for: str) -> None:
+    config = TrainConfig(dataset="prices.npz", data_dir="x")
+    commands = dict(
+        next_commands(replace(result(), config=config, metrics=dict.fromkeys(logged, 0.5)))
+    )
+    compare = commands["Compare it with the other runs"]
+    assert compare.endswith(f"fm-mlflow compare --experiment 7{asked_for}")
+    assert not any("predict" in command for command in commands.values())
 
 
 def test_an_epoch_fits_a_line() -> None:
     line = epoch_line(3, 100, METRICS)
     assert line == (
-        "epoch   3/100  loss 0.5000  acc 0.8000  validation loss 0.4000  acc 0.9000  12.3 s"
+        "epoch   3/100  loss 0.5000  acc 0.8000  val loss 0.4000  val acc 0.9000  12.3 s"
     )
-    assert len(epoch_line(3, 50, METRICS)) <= 80
+    assert len(line) <= 80
 
 
 def test_a_pipe_gets_lines_and_a_terminal_a_bar() -> None:
@@ -120,12 +142,12 @@ def test_a_pipe_gets_lines_and_a_terminal_a_bar() -> None:
         assert isinstance(listener, PlainProgress)
         listener.stage("loading the data")
         listener.batch(1, 5, 10, 100)
-        listener.download("a.gz", 1, 2_000_000)
-        listener.download("a.gz", 2, 2_000_000)
+        listener.download("a.gz", 1, 2 << 20)
+        listener.download("a.gz", 2, 2 << 20)
         listener.epoch(1, 5, METRICS)
     assert pipe.getvalue().splitlines() == [
         "loading the data",
-        "downloading a.gz (2.0 MB)",
+        "downloading a.gz (2.0 MiB)",
         epoch_line(1, 5, METRICS),
     ]
 

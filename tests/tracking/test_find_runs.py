@@ -277,7 +277,8 @@ def test_predictions_that_cannot_be_read_are_a_problem_in_words(store: Store, da
     details = load_details([run])[run.run_id]
     assert details.predictions is None
     (problem,) = details.problems
-    assert problem.startswith("its predictions/test.npz cannot be read: ")
+    why = "it has no {}, so" if damage == "deleted" else "its {} cannot be read: "
+    assert problem.startswith(why.format(keys.PREDICTIONS_FILE))
     assert len(details.curves) == 5
 
 

@@ -87,6 +87,16 @@ def test_what_is_no_regular_file_is_a_problem(
     assert problem.startswith(f"its {KINDS[artifact].name} cannot be read: ")
 
 
+@pytest.mark.parametrize("artifact", ARTIFACTS)
+def test_what_is_not_there_is_not_called_unreadable(
+    template: Path, tmp_path: Path, artifact: str
+) -> None:
+    with one_run(template, tmp_path) as run:
+        (tmp_path / KINDS[artifact].name).unlink()
+        (problem,) = load_details([run])[run.run_id].problems
+        assert problem.partition(",")[0] == f"it has no {KINDS[artifact].name}"
+
+
 def test_artifacts_of_a_server_are_not_downloaded_when_they_are_too_large(server: Store) -> None:
     import mlflow
 

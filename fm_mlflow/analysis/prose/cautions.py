@@ -17,6 +17,7 @@ from fm_mlflow.analysis.prose.words import capitalised, counted, listed
 from fm_mlflow.analysis.records import RunDetails, TrainingRun
 from fm_mlflow.analysis.statistics.intervals import wilson
 from fm_mlflow.escaping import shortened
+from fm_mlflow.settings.selection import is_of_other_data
 
 _COARSE = 0.01
 """A test set counts as small from this half-width of the interval of one accuracy."""
@@ -51,6 +52,7 @@ def cautions(
     runs = [run for group in groups for run in group.runs]
     warnings = [
         *_direction(objective),
+        *_unknown_data(runs, objective),
         *_data(groups, objective),
         *_protocol(groups),
         *_evidence(groups, examples, objective),
@@ -70,6 +72,15 @@ def _direction(objective: Objective) -> Iterator[str]:
         yield (
             f"{asked} of {objective.title} is taken to be better, as was asked for; of metrics "
             f"with such a name {usual} is."
+        )
+
+
+def _unknown_data(runs: Sequence[TrainingRun], objective: Objective) -> Iterator[str]:
+    """Warn of a metric that may be of the training data: no run has it of other data, too."""
+    if any(run.version for run in runs) and not is_of_other_data(objective.metric):
+        yield (
+            f"The name of {objective.title} does not say on what data it was measured: what Keras "
+            "logs of an epoch without val_ or test_ is of the training data, which decides nothing."
         )
 
 

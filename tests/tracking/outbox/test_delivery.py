@@ -144,6 +144,15 @@ def test_the_journal_of_a_delivered_run_is_gone(store: Store, root: Path) -> Non
     assert last.info.run_id == run.run_id
 
 
+def test_a_parameter_that_is_hidden_is_named(store: Store) -> None:
+    notices: list[str] = []
+    with TrackedRun("training", "a run", notice=notices.append) as run:
+        run.log_params({"model.token": "abc123", "model.token_dim": "1024", "seed": "0"})
+    assert notices == ["the parameter model.token looks like a secret: it is logged as ***"]
+    params = store.only_run().data.params
+    assert params == {"model.token": "***", "model.token_dim": "1024", "seed": "0"}
+
+
 @pytest.mark.parametrize("way", [Way.CUT, Way.SILENT, Way.ILL], ids=lambda way: way.name)
 def test_a_store_that_goes_and_comes_back(
     line: Line, server: Store, undisturbed: dict[str, Any], tmp_path: Path, way: Way
