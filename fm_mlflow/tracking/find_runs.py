@@ -103,9 +103,7 @@ def find_runs(choice: Selection, metric: str = keys.TEST_ACCURACY) -> FoundRuns:
     with store_errors("query runs"):
         if named:
             accepted = "ids of runs in the store, with commas"
-            found: Iterable[Run] = [
-                get_run(each, "runs", accepted) for each in dict.fromkeys(named)
-            ]
+            found: Iterable[Run] = [get_run(one, "runs", accepted) for one in dict.fromkeys(named)]
             ids = dict.fromkeys(run.info.experiment_id for run in found)
             experiments = {each: client.get_experiment(each).name for each in ids}
         else:
