@@ -56,6 +56,20 @@ FAST = (
 Pages with all their plots and waits for signals take seconds, so they are not among them.
 """
 
+SLOW = (
+    "commands/test_serving.py",
+    "commands/test_team_server.py",
+    "jobs/test_clusters.py::TestRay",
+    "measure/test_backends.py",
+    "test_examples.py::test_an_example",
+    "test_examples.py::test_the_notebook_runs",
+    "test_examples.py::test_the_regression",
+    "test_fault_points.py::test_a_sample",
+    "tracking/outbox/test_power_cuts.py",
+)
+"""What starts a world of its own: servers of a team, a cluster, another backend, a notebook, a part
+of a campaign. It takes a quarter of the time; CI has it as a step of its own (`pytest -m slow`)."""
+
 HEAVY = {"keras", "mlflow", "tensorflow"}
 
 LONGEST_FIRST = (
@@ -118,8 +132,11 @@ def only_fast(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Have pytest-xdist start the files in the order of the tests."""
+    """Have pytest-xdist start the files in the order of the tests; take all of what is named."""
     config.option.loadscopereorder = False
+    is_named = config.args_source is pytest.Config.ArgsSource.ARGS
+    if is_named and config.option.markexpr == "not slow":
+        config.option.markexpr = ""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -130,11 +147,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the fast tests; put the longest files first."""
+    """Mark the fast and the slow tests; put the longest files first."""
     ranks = {TESTS / name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    slow = tuple(f"tests/{name}" for name in SLOW)
     for item in items:
         if is_fast(item.path):
             item.add_marker("fast")
+        if item.nodeid.startswith(slow):
+            item.add_marker("slow")
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
