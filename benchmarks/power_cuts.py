@@ -330,10 +330,12 @@ def promises(history: History) -> Callable[[int], Promise]:
 
     def of(cut: int) -> Promise:
         found = Promise()
-        for inode in lines:
-            # Synced by whoever wrote it; whether its name is on the disk is what is tested.
+        for inode, named in lines.items():
             data = history.synced(inode, cut)
-            if data:
+            # Whoever makes a journal promises its first record with its name. Of one that has had
+            # more since, whether the name is on the disk is what is tested.
+            is_made = named < 0 or history.survives(named, cut)
+            if data and (is_made or data != history.synced(inode, named)):
                 found.journal, found.journal_id = data, names[inode]
         folders = [n for n in checkpoints if history.survives(n, cut)]
         found.epoch = max((checkpoints[number] for number in folders), default=0)
