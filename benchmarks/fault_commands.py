@@ -6,6 +6,7 @@ documentation says for what a fault leaves behind, and nothing else.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fault_oracle import DATABASE
+from benchmarks.fault_points import Points, install
 from fm_mlflow import keys
 
 SETTINGS: dict[str, Any] = {"dataset": "digits", "measure": "none", "epochs": 2}
@@ -32,6 +34,8 @@ REPORTS = frozenset(
 )
 _OUTPUT = "output"
 _OUTPUT_VARIABLE = "FM_MLFLOW_FAULTS_OUTPUT"
+POINTS_VARIABLE = "FM_MLFLOW_FAULTS_POINTS"
+"""For jobs: the folder, the log, the point, the fault, and the file of a fault that has struck."""
 
 
 def enter(folder: Path, uri: str = "") -> None:
@@ -77,6 +81,7 @@ class Command:
         timed: Files whose contents depend on time.
         setup: Called in the process of the command before its points are numbered.
         is_light: It needs no TensorFlow.
+        strikes_jobs: The points are those of the processes that it starts for trainings.
     """
 
     run: Callable[[], object]
@@ -86,6 +91,7 @@ class Command:
     timed: frozenset[str] = frozenset()
     setup: Callable[[], object] | None = None
     is_light: bool = False
+    strikes_jobs: bool = False
 
 
 def _train(seed: int = 0, **more: Any) -> None:
@@ -305,10 +311,11 @@ def _benchmark(resume: str = "") -> None:
 def _sweep(resume: str = "") -> None:
     import fm_mlflow
 
+    # Two rounds: three trials of one epoch, then those that go on; the default is the first one.
     fm_mlflow.sweep(
-        "mlp",
-        space="hidden=8..16",
-        trials=2,
+        "mlp?hidden=16,8",
+        space="learning_rate=3e-4:3e-2:log",
+        trials=3,
         finalists=1,
         seeds=2,
         output=_OUTPUT,
@@ -380,6 +387,10 @@ def _command_line() -> None:
     output = os.open(os.environ.pop(_OUTPUT_VARIABLE), os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    if points := os.environ.pop(POINTS_VARIABLE, ""):
+        root, log, at, fault, once = json.loads(points)
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+        install(Points(Path(root), descriptor, at, fault, Path(once)))
     main(sys.argv[3:])
 
 
@@ -405,7 +416,9 @@ def restore(saved: Path, folder: Path) -> None:
         before.backup(database)
 
 
-def _of_many(kind: str, run: Callable[..., object], jobs: int) -> Command:
+def _of_many(
+    kind: str, run: Callable[..., object], jobs: int, *, strikes_jobs: bool = False
+) -> Command:
     """Return a command that has so many trainings at most, and takes itself up."""
     return Command(
         run,
@@ -413,6 +426,7 @@ def _of_many(kind: str, run: Callable[..., object], jobs: int) -> Command:
         once=True,
         timed=REPORTS,
         setup=partial(_jobs_in_copies, jobs),
+        strikes_jobs=strikes_jobs,
     )
 
 
@@ -431,5 +445,7 @@ COMMANDS = {
     "predict": Command(_predict, partial(_again, _predict), _train_for_predictions),
     "track": Command(_track, partial(_again, _track), once=True),
     "benchmark": _of_many(keys.KIND_BENCHMARK, _benchmark, 3),
+    "benchmark+jobs": _of_many(keys.KIND_BENCHMARK, _benchmark, 3, strikes_jobs=True),
     "sweep": _of_many(keys.KIND_SWEEP, _sweep, 12),
+    "sweep+jobs": _of_many(keys.KIND_SWEEP, _sweep, 12, strikes_jobs=True),
 }
