@@ -9,8 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from mlflow import get_tracking_uri
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
 from fm_mlflow.process.atomic_file import sync_names, sync_to_disk
 from fm_mlflow.process.redaction import one_line
@@ -52,6 +54,25 @@ def fetch_artifact(root: str, name: str, folder: str, largest: int) -> Path:
     except Exception as error:
         # The library of an artifact store raises what no import here can name, or is missing.
         raise OSError(one_line(error)) from error
+
+
+def upload(run_id: str, root: str, path: Path) -> None:
+    """Log a file as an artifact of a run, without asking the store where that has its artifacts.
+
+    Args:
+        run_id: Of the run.
+        root: URI of its folder of artifacts.
+        path: The file.
+
+    Raises:
+        MlflowException, OSError: The store does not take it.
+    """
+    try:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    except ImportError:  # of a later MLflow
+        MlflowClient().log_artifact(run_id, str(path))
+        return
+    get_artifact_repository(root, get_tracking_uri()).log_artifact(str(path))
 
 
 def sync_stored(root: str, sent: Path) -> None:
