@@ -187,6 +187,9 @@ def test_a_finished_sweep_is_resumed_without_training_anything(
     assert again.trials == result.trials
     assert again.recommended == result.recommended
     assert curves(store, again) == before
+    for name in (keys.SEARCH_TRIALS, keys.COMPARED_TRAININGS):  # nor is anything logged twice
+        points = store.client.get_metric_history(result.run_id, name)
+        assert len(points) == len({point.step for point in points}), name
     with pytest.raises(InputError, match="as sweep"):
         sweep(resume=result.run_id, trials=9)
     given: dict[str, Any] = {"seeds": "auto", "max_seeds": 3, "margin": 0.2, "measure": "none"}
