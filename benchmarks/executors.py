@@ -198,6 +198,7 @@ def scheduler(jobs: int) -> None:
     from fm_mlflow.tracking.run import TrackedRun
 
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with _server() as store, open(os.devnull, "w", encoding="utf-8") as null:
         config = BenchmarkConfig(models="mlp,cnn", seeds=min(jobs // 2, 1000))
         count = len(config.trainings())

@@ -23,6 +23,7 @@ from fm_mlflow.jobs.places import Places
 from fm_mlflow.jobs.training_jobs import first_job, next_job
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import run_name, training_name
+from fm_mlflow.process.absent import known_absent
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
 from fm_mlflow.report.describe import describe_benchmark
@@ -140,6 +141,7 @@ class Trainings:
                 close_child(stored, _ORPHANED, killed=True)
         return {self._identify(stored.params): stored for stored in before if stored.finished}
 
+    @known_absent()
     def run_all(self, trainings: Sequence[TrainConfig]) -> None:
         """Run these trainings, in random order; what came of those that are over stays.
 
@@ -224,8 +226,7 @@ class Trainings:
         # A signal between the creation of the run and its start would leave it open for ever.
         with shield():
             try:
-                lost = waiting.lost
-                job = self._again(training, lost) if lost else self._first(training)
+                job = self._again(training, waiting.lost) if waiting.lost else self._first(training)
             except StoreUnavailableError as failure:
                 self._wait(failure)
                 return False
