@@ -24,6 +24,9 @@ TIMED_METRICS = {
     *(keys.EPOCH_SECONDS, keys.MEMORY_RSS, keys.FIT_SECONDS, keys.TOTAL_SECONDS),
     *(keys.THROUGHPUT_TRAINING, keys.SEARCH_SECONDS),
 }
+TIMED_METRICS |= {
+    keys.OF_RECOMMENDED.replace("*", name.replace("/", "_")) for name in TIMED_METRICS
+}
 """Their points count, with their steps; their values do not."""
 
 OF_A_PROCESS = {
