@@ -64,6 +64,7 @@ def enter(folder: Path, uri: str = "") -> None:
     tempfile.tempdir = None
     for name in ("home", "tmp", "work"):
         (folder / name).mkdir(exist_ok=True)
+    tempfile.gettempdir()  # which tries it with a file of a random name
     os.chdir(folder / "work")
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
 

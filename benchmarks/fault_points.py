@@ -57,7 +57,7 @@ asked, and the answer is lost. eagain: no process can be started.
 """
 
 _HOUR = 3600
-_IDS = re.compile(rf"{MARK}|[0-9a-f]{{8,}}")
+_IDS = re.compile(rf"{MARK}(-\w{{8}})?|(?<=uploading\.)\w+|[0-9a-f]{{8,}}")
 _ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "eagain": errno.EAGAIN}
 
 _T = TypeVar("_T")

@@ -72,7 +72,7 @@ def upload(run_id: str, root: str, path: Path) -> None:
     except ImportError:  # of a later MLflow
         MlflowClient().log_artifact(run_id, str(path))
         return
-    get_artifact_repository(root, get_tracking_uri()).log_artifact(str(path))
+    get_artifact_repository(root, get_tracking_uri()).log_artifact(str(path))  # type: ignore[no-untyped-call]
 
 
 def sync_stored(root: str, sent: Path) -> None:

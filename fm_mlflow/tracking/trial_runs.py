@@ -76,7 +76,7 @@ def create_trial(
         jobs: Trials at a time.
     """
     identity = f"{parent.run_id}/{number}"
-    tags = {keys.TRIAL: str(number)}
+    tags = {str(keys.TRIAL): str(number)}
     # A sweep that was killed just now, or a lost answer, may have left it without parameters.
     run_id = create_child(parent, name, model, jobs, identity, tags, is_repeated=True)
     with store_errors("log parameters"):
