@@ -309,20 +309,31 @@ def _benchmark(resume: str = "") -> None:
     fm_mlflow.benchmark(models="mlp", seeds="2", jobs=1, output=_OUTPUT, resume=resume, **SETTINGS)
 
 
-def _sweep(resume: str = "") -> None:
+def _sweep(resume: str = "", finalists: int = 0) -> None:
+    """Search in two rounds: three trials of one epoch, the default first, then what goes on."""
     import fm_mlflow
 
-    # Two rounds: three trials of one epoch, then those that go on; the default is the first one.
     fm_mlflow.sweep(
         "mlp?hidden=16,8",
         space="learning_rate=3e-4:3e-2:log",
         trials=3,
-        finalists=1,
+        finalists=finalists,
         seeds=2,
         output=_OUTPUT,
         resume=resume,
         **SETTINGS,
     )
+
+
+def _prove() -> None:
+    """Resume a sweep whose search is over: what is left is the proof and the report."""
+    (sweep,) = _runs(keys.KIND_SWEEP)
+    _sweep(sweep.info.run_id, finalists=1)
+
+
+def _searched() -> None:
+    _jobs_in_copies(4)
+    _sweep()
 
 
 def _again(run: Callable[[], object]) -> None:
@@ -418,7 +429,11 @@ def restore(saved: Path, folder: Path) -> None:
 
 
 def _of_many(
-    kind: str, run: Callable[..., object], jobs: int, *, strikes_jobs: bool = False
+    kind: str,
+    run: Callable[..., object],
+    jobs: int,
+    *,
+    strikes_jobs: bool = False,
 ) -> Command:
     """Return a command that has so many trainings at most, and takes itself up."""
     return Command(
@@ -447,6 +462,14 @@ COMMANDS = {
     "track": Command(_track, partial(_again, _track), once=True),
     "benchmark": _of_many(keys.KIND_BENCHMARK, _benchmark, 3),
     "benchmark+jobs": _of_many(keys.KIND_BENCHMARK, _benchmark, 3, strikes_jobs=True),
-    "sweep": _of_many(keys.KIND_SWEEP, _sweep, 12),
-    "sweep+jobs": _of_many(keys.KIND_SWEEP, _sweep, 12, strikes_jobs=True),
+    "sweep": _of_many(keys.KIND_SWEEP, _sweep, 8),
+    "sweep+jobs": _of_many(keys.KIND_SWEEP, _sweep, 8, strikes_jobs=True),
+    "sweep+proof": Command(
+        _prove,
+        partial(_again, _prove),
+        _searched,
+        once=True,
+        timed=REPORTS,
+        setup=partial(_jobs_in_copies, 8),
+    ),
 }
