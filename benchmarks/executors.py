@@ -236,8 +236,8 @@ def simulate(
     requests_end: int = 30,
     heartbeat_seconds: float = 20.0,
     requests_heartbeat: int = 3,
-    parent_seconds: float = 0.014,
-    requests_parent: int = 3,
+    parent_seconds: float = 0.010,
+    requests_parent: int = 2,
     losses_per_hour: float = 0.05,
     seed: int = 0,
 ) -> dict[str, float]:
