@@ -243,13 +243,7 @@ class Campaign:
         self._log.touch()
         wrong: list[str] = []
         try:
-            journals = self._case / "journals"
-            is_settled = code == 0 and not (journals.exists() and any(journals.iterdir()))
-            recovery = (
-                0
-                if is_settled
-                else self._ended(fork(self._recover if code else self._settle, self._log))
-            )
+            recovery = self._ended(fork(self._recover if code else self._settle, self._log))
         finally:
             again = self._log.read_text(errors="replace")[-1500:]
         if recovery:
