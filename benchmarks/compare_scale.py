@@ -104,7 +104,7 @@ def _measure(folder: Path, runs: int, groups: int, points: int, rounds: int) -> 
     found: dict[str, list[dict[str, float]]] = {"search_runs": [], "compare": []}
     for _ in range(rounds):
         for name, code in (("search_runs", SEARCH), ("compare", COMPARE)):
-            found[name].append(_run(code, uri, folder))
+            found[name].append(timed(code, uri, folder))
     size = max(file.stat().st_size for file in (folder / "report").glob("*.html")) / 2**20
     for name, results in found.items():
         elapsed = sorted(result["elapsed"] for result in results)
@@ -125,7 +125,8 @@ def _median(results: list[dict[str, float]], name: str) -> float:
     return statistics.median(result[name] for result in results)
 
 
-def _run(code: str, uri: str, folder: Path) -> dict[str, float]:
+def timed(code: str, uri: str, folder: Path) -> dict[str, float]:
+    """Return what `COMPARE` or `SEARCH` takes in a process of its own: seconds, MiB, runs."""
     done = subprocess.run(
         [sys.executable, "-c", CLOCK + code.format(uri=uri, folder=folder) + REPORT],
         cwd=folder,

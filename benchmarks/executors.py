@@ -1,7 +1,7 @@
 """What running trainings on a cluster costs beside the trainings themselves.
 
     python -m benchmarks.executors overhead     # a task on each executor, in CPU seconds
-    python -m benchmarks.executors scheduler    # 2,000 stub jobs in the real scheduler
+    python -m benchmarks.executors scheduler    # 2,000 stub jobs in the real scheduler, compared
     python -m benchmarks.executors simulate     # 10,000 trainings on 1,000 workers, discrete events
 
 The first needs what `tests/ray_cluster.py` needs, the second starts a tracking server.
@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import json
 import os
 import random
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import psutil
@@ -32,13 +36,15 @@ from fm_mlflow.settings.placement import Placement
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["overhead", "scheduler", "simulate"])
+    parser.add_argument("what", choices=["overhead", "scheduler", "simulate", "work"])
     parser.add_argument("--jobs", type=int, default=0)
     asked = parser.parse_args()
     if asked.what == "overhead":
         overhead(asked.jobs or 30)
     elif asked.what == "scheduler":
         scheduler(asked.jobs or 2000)
+    elif asked.what == "work":
+        _work()
     else:
         for seconds in (60, 1800):
             for servers in (1, 4, 8, 16, 32):
@@ -108,37 +114,60 @@ def _cpu() -> float:
 
 
 class _Stubs:
-    """An executor whose jobs finish at once, in the store, as far as a benchmark asks."""
+    """An executor whose jobs log at once what a training logs, from a process of their own."""
 
-    def __init__(self, slots: int, client: Any) -> None:
+    _IN_FLIGHT = 4
+
+    def __init__(self, slots: int) -> None:
         self.slots = slots
         self.jobs_per_machine = 1
-        self._client = client
         self._queue: deque[Job] = deque()
-        self.own_seconds = 0.0
+        self._sent: dict[str, Job] = {}
+        command = [sys.executable, "-m", "benchmarks.executors", "work"]
+        self._worker = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True)
 
     def __enter__(self) -> _Stubs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self._worker.kill()
+        self._worker.communicate()
 
     def submit(self, job: Job) -> None:
         self._queue.append(job)
 
     def events(self, seconds: float) -> Sequence[JobProgress | JobEnd]:
-        began = time.process_time()
-        job = self._queue.popleft()
-        self._client.set_terminated(job.key)
+        assert self._worker.stdin is not None
+        assert self._worker.stdout is not None
+        while self._queue and len(self._sent) < self._IN_FLIGHT:
+            job = self._queue.popleft()
+            self._sent[job.key] = job
+            print(json.dumps([job.key, job.arguments]), file=self._worker.stdin, flush=True)
+        job = self._sent.pop(self._worker.stdout.readline().strip())
         told: list[JobProgress | JobEnd] = [
             JobProgress(job, Progress(event="epoch", epoch=epoch, epochs=5), "a-host")
             for epoch in range(1, 6)
         ]
-        self.own_seconds += time.process_time() - began
         return [*told, JobEnd(job, None, "what a training writes\n" * 20)]
 
     def stop(self, signum: int) -> Sequence[JobEnd]:
         return []
+
+
+def _work() -> None:
+    """Log a training for each job that comes, and say so."""
+    from mlflow.tracking import MlflowClient
+
+    from tests.cluster import config_of
+    from tests.simulated import Simulated, log_run
+
+    client = MlflowClient()
+    for line in sys.stdin:
+        run_id, arguments = json.loads(line)
+        training = config_of(Job(run_id, "", tuple(arguments), {}))
+        accuracy = {"mlp": 0.87, "cnn": 0.90}[training.model] + training.seed % 10 / 1000
+        log_run(client, Simulated(training.model, training.seed, accuracy), run_id=run_id)
+        print(run_id, flush=True)
 
 
 @contextmanager
@@ -152,6 +181,7 @@ def _server() -> Iterator[Any]:
         try:
             store = tracking_server(make_template(folder), folder)
             os.environ["FM_MLFLOW_JOURNAL_DIR"] = str(folder / "journals")
+            os.environ |= {"MLFLOW_TRACKING_URI": store.uri, "MLFLOW_EXPERIMENT_ID": "0"}
             with active_store(store):
                 yield store
         finally:
@@ -159,7 +189,8 @@ def _server() -> Iterator[Any]:
 
 
 def scheduler(jobs: int) -> None:
-    """Print CPU and memory of the parent of so many jobs that cost nothing, on a real server."""
+    """Print CPU and memory of the parent of so many stub jobs, and what comparing them takes."""
+    from benchmarks.compare_scale import COMPARE, timed
     from fm_mlflow import keys
     from fm_mlflow.jobs.trainings import Trainings
     from fm_mlflow.settings.config import BenchmarkConfig
@@ -167,20 +198,25 @@ def scheduler(jobs: int) -> None:
     from fm_mlflow.tracking.run import TrackedRun
 
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with _server() as store, open(os.devnull, "w", encoding="utf-8") as null:
-        stubs = _Stubs(min(1000, jobs), store.client)
-        config = BenchmarkConfig(models="mlp,cnn", seeds=jobs // 2 if jobs < 2000 else 1000)
+        config = BenchmarkConfig(models="mlp,cnn", seeds=min(jobs // 2, 1000))
+        count = len(config.trainings())
         board = PlainBenchmark(null)
-        with TrackedRun(keys.KIND_BENCHMARK, "stubs") as run:
+        with _Stubs(min(1000, count)) as stubs, TrackedRun(keys.KIND_BENCHMARK, "stubs") as run:
             before, began = time.process_time(), time.monotonic()
             Trainings(run, config, stubs, board, []).run_all(config.trainings())
-            cpu = time.process_time() - before - stubs.own_seconds
+            cpu = time.process_time() - before
             wall = time.monotonic() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        count = len(config.trainings())
         print(
             f"{count} jobs: {1000 * cpu / count:.1f} ms of CPU a job in the parent, at most "
             f"{peak:.0f} MiB, {wall:.0f} s ({count / wall:.0f} jobs a second)"
+        )
+        compared = timed(COMPARE, store.uri, store.folder)
+        print(
+            f"compare of {compared['runs']} runs of that server: {compared['elapsed']:.1f} s, of "
+            f"which {compared['cpu']:.1f} s of CPU, at most {compared['peak_mib']:.0f} MiB"
         )
 
 
@@ -200,8 +236,8 @@ def simulate(
     requests_end: int = 30,
     heartbeat_seconds: float = 20.0,
     requests_heartbeat: int = 3,
-    parent_seconds: float = 0.014,
-    requests_parent: int = 3,
+    parent_seconds: float = 0.010,
+    requests_parent: int = 2,
     losses_per_hour: float = 0.05,
     seed: int = 0,
 ) -> dict[str, float]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.fault_commands import COMMANDS, Command, enter, restore
+from benchmarks.fault_commands import COMMANDS, POINTS_VARIABLE, Command, enter, restore
 from benchmarks.fault_oracle import DATABASE, Contents, contents, differences
 from benchmarks.fault_points import FAULTS, Points, install, kind_of
 from benchmarks.faults import fork, wait
@@ -40,6 +40,7 @@ class Found:
     Attributes:
         points: Points that an undisturbed run passes.
         struck: Faults that were applied.
+        killed_again: Recoveries that were killed, too.
         missed: Points that were not passed this time: threads take turns by chance.
         recovered: After how many the oracle found what an undisturbed run leaves.
         broken: The others, each with what is wrong and what repeats it.
@@ -47,6 +48,7 @@ class Found:
 
     points: int = 0
     struck: int = 0
+    killed_again: int = 0
     missed: list[str] = field(default_factory=list)
     recovered: int = 0
     broken: list[dict[str, Any]] = field(default_factory=list)
@@ -152,7 +154,13 @@ class Campaign:
         if self._command.setup is not None:
             self._command.setup()
         log = os.open(self._passed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        install(Points(self._case, log, at, fault))
+        if self._command.strikes_jobs:
+            once = self._passed.with_suffix(".struck")
+            once.unlink(missing_ok=True)
+            points = [*map(str, (self._case, self._passed)), at, fault, str(once)]
+            os.environ[POINTS_VARIABLE] = json.dumps(points)
+        else:
+            install(Points(self._case, log, at, fault))
         self._command.run()
 
     def _settle(self) -> None:
@@ -182,11 +190,12 @@ class Campaign:
         self._judge(code, repeat)
 
     def kill(self, draw: random.Random) -> None:
-        """Kill the command at a random moment, and its recovery too every other time."""
+        """Kill the command at a random moment, and what recovers it, too, every other time."""
         restore(self._saved, self._case)
         moment = draw.uniform(0, self.seconds)
         code = self._killed(fork(lambda: self._run("", ""), self._log), moment)
-        if code and draw.random() < 0.5:
+        while code and draw.random() < 0.5:
+            self.found.killed_again += 1
             code = self._killed(fork(self._recover, self._log), draw.uniform(0, self.seconds))
         self.found.struck += 1
         self._judge(code, ["--command", self.name], f"kills, at {moment:.3f} s")
@@ -234,13 +243,7 @@ class Campaign:
         self._log.touch()
         wrong: list[str] = []
         try:
-            journals = self._case / "journals"
-            is_settled = code == 0 and not (journals.exists() and any(journals.iterdir()))
-            recovery = (
-                0
-                if is_settled
-                else self._ended(fork(self._recover if code else self._settle, self._log))
-            )
+            recovery = self._ended(fork(self._recover if code else self._settle, self._log))
         finally:
             again = self._log.read_text(errors="replace")[-1500:]
         if recovery:

@@ -6,6 +6,7 @@ documentation says for what a fault leaves behind, and nothing else.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fault_oracle import DATABASE
+from benchmarks.fault_points import Points, install
 from fm_mlflow import keys
 
 SETTINGS: dict[str, Any] = {"dataset": "digits", "measure": "none", "epochs": 2}
@@ -32,6 +34,8 @@ REPORTS = frozenset(
 )
 _OUTPUT = "output"
 _OUTPUT_VARIABLE = "FM_MLFLOW_FAULTS_OUTPUT"
+POINTS_VARIABLE = "FM_MLFLOW_FAULTS_POINTS"
+"""For jobs: the folder, the log, the point, the fault, and the file of a fault that has struck."""
 
 
 def enter(folder: Path, uri: str = "") -> None:
@@ -60,6 +64,7 @@ def enter(folder: Path, uri: str = "") -> None:
     tempfile.tempdir = None
     for name in ("home", "tmp", "work"):
         (folder / name).mkdir(exist_ok=True)
+    tempfile.gettempdir()  # which tries it with a file of a random name
     os.chdir(folder / "work")
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
 
@@ -77,6 +82,7 @@ class Command:
         timed: Files whose contents depend on time.
         setup: Called in the process of the command before its points are numbered.
         is_light: It needs no TensorFlow.
+        strikes_jobs: The points are those of the processes that it starts for trainings.
     """
 
     run: Callable[[], object]
@@ -86,6 +92,7 @@ class Command:
     timed: frozenset[str] = frozenset()
     setup: Callable[[], object] | None = None
     is_light: bool = False
+    strikes_jobs: bool = False
 
 
 def _train(seed: int = 0, **more: Any) -> None:
@@ -302,19 +309,31 @@ def _benchmark(resume: str = "") -> None:
     fm_mlflow.benchmark(models="mlp", seeds="2", jobs=1, output=_OUTPUT, resume=resume, **SETTINGS)
 
 
-def _sweep(resume: str = "") -> None:
+def _sweep(resume: str = "", finalists: int = 0) -> None:
+    """Search in two rounds: three trials of one epoch, the default first, then what goes on."""
     import fm_mlflow
 
     fm_mlflow.sweep(
-        "mlp",
-        space="hidden=8..16",
-        trials=2,
-        finalists=1,
+        "mlp?hidden=16,8",
+        space="learning_rate=3e-4:3e-2:log",
+        trials=3,
+        finalists=finalists,
         seeds=2,
         output=_OUTPUT,
         resume=resume,
         **SETTINGS,
     )
+
+
+def _prove() -> None:
+    """Resume a sweep whose search is over: what is left is the proof and the report."""
+    (sweep,) = _runs(keys.KIND_SWEEP)
+    _sweep(sweep.info.run_id, finalists=1)
+
+
+def _searched() -> None:
+    _jobs_in_copies(4)
+    _sweep()
 
 
 def _again(run: Callable[[], object]) -> None:
@@ -380,6 +399,10 @@ def _command_line() -> None:
     output = os.open(os.environ.pop(_OUTPUT_VARIABLE), os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    if points := os.environ.pop(POINTS_VARIABLE, ""):
+        root, log, at, fault, once = json.loads(points)
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+        install(Points(Path(root), descriptor, at, fault, Path(once)))
     main(sys.argv[3:])
 
 
@@ -405,7 +428,13 @@ def restore(saved: Path, folder: Path) -> None:
         before.backup(database)
 
 
-def _of_many(kind: str, run: Callable[..., object], jobs: int) -> Command:
+def _of_many(
+    kind: str,
+    run: Callable[..., object],
+    jobs: int,
+    *,
+    strikes_jobs: bool = False,
+) -> Command:
     """Return a command that has so many trainings at most, and takes itself up."""
     return Command(
         run,
@@ -413,6 +442,7 @@ def _of_many(kind: str, run: Callable[..., object], jobs: int) -> Command:
         once=True,
         timed=REPORTS,
         setup=partial(_jobs_in_copies, jobs),
+        strikes_jobs=strikes_jobs,
     )
 
 
@@ -431,5 +461,15 @@ COMMANDS = {
     "predict": Command(_predict, partial(_again, _predict), _train_for_predictions),
     "track": Command(_track, partial(_again, _track), once=True),
     "benchmark": _of_many(keys.KIND_BENCHMARK, _benchmark, 3),
-    "sweep": _of_many(keys.KIND_SWEEP, _sweep, 12),
+    "benchmark+jobs": _of_many(keys.KIND_BENCHMARK, _benchmark, 3, strikes_jobs=True),
+    "sweep": _of_many(keys.KIND_SWEEP, _sweep, 8),
+    "sweep+jobs": _of_many(keys.KIND_SWEEP, _sweep, 8, strikes_jobs=True),
+    "sweep+proof": Command(
+        _prove,
+        partial(_again, _prove),
+        _searched,
+        once=True,
+        timed=REPORTS,
+        setup=partial(_jobs_in_copies, 8),
+    ),
 }

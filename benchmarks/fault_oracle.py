@@ -24,6 +24,9 @@ TIMED_METRICS = {
     *(keys.EPOCH_SECONDS, keys.MEMORY_RSS, keys.FIT_SECONDS, keys.TOTAL_SECONDS),
     *(keys.THROUGHPUT_TRAINING, keys.SEARCH_SECONDS),
 }
+TIMED_METRICS |= {
+    keys.OF_RECOMMENDED.replace("*", name.replace("/", "_")) for name in TIMED_METRICS
+}
 """Their points count, with their steps; their values do not."""
 
 OF_A_PROCESS = {
@@ -34,12 +37,14 @@ OF_A_PROCESS = {
 
 _TIMED_TEXTS = {keys.MLFLOW_RUN_NOTE, keys.VERIFIED_AT}
 _TIMED_PREFIXES = ("latency/", "memory/", "throughput/", "fm_mlflow.check")
-_OF_LIBRARIES = re.compile(r"tmp$|tmp/tmp[a-z0-9_]{8}(/|$)")
-"""Temporary folders of Keras and MLflow, which a process that is killed leaves."""
+_OF_LIBRARIES = re.compile(r"tmp$|tmp/tmp[a-z0-9_]{8}(/|$)|.*/\.artifact\.uploading\.\w+$")
+"""Temporary files and folders of Keras and MLflow, which a process that is killed leaves."""
+_WRITTEN = "/artifacts/output.log"
+"""What a job wrote: a benchmark that is killed as the job ends has no more of it."""
 _OF_TENSORFLOW = "__autograph_generated_file"
 """Temporary files that TensorFlow leaves in a process that does not end by itself."""
 _TIMED_FILES = {
-    *("measurements.json", "trainings.json", "output.log", "timeline.csv", "memory.png"),
+    *("measurements.json", "trainings.json", "timeline.csv", "memory.png"),
 }
 _TIMED_LINES = re.compile(r"^ *(utc_time_created|model_uuid|model_size_bytes):.*$", re.M)
 _LOAD = re.compile(r', "load": "[^"]*"')
@@ -75,7 +80,7 @@ def contents(folder: Path, *, once: bool = False, timed: frozenset[str] = frozen
                     found[table].append(_named(_row(table, values), names))
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if _OF_LIBRARIES.match(name):
+        if _OF_LIBRARIES.match(name) or name.endswith(_WRITTEN):
             continue
         if path.is_dir() or name.startswith(DATABASE) or any(each in name for each in dropped):
             if path.is_dir() and not any(path.iterdir()):

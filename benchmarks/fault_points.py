@@ -57,7 +57,7 @@ asked, and the answer is lost. eagain: no process can be started.
 """
 
 _HOUR = 3600
-_IDS = re.compile(rf"{MARK}|[0-9a-f]{{8,}}")
+_IDS = re.compile(rf"{MARK}(-\w{{8}})?|(?<=uploading\.)\w+|[0-9a-f]{{8,}}")
 _ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "eagain": errno.EAGAIN}
 
 _T = TypeVar("_T")
@@ -76,16 +76,26 @@ class Points:
         log: An open descriptor, which gets each point as a line; -1 for none.
         at: The point to strike at; none by default.
         fault: What happens there.
-        only: Parts of a path, of which one has to occur in a file's; all files by default.
+        once: A file that is made when the fault strikes: of several processes that pass their
+            points with it, the first is struck.
     """
 
-    def __init__(self, root: Path, log: int = -1, at: str = "", fault: str = "") -> None:
+    def __init__(
+        self,
+        root: Path,
+        log: int = -1,
+        at: str = "",
+        fault: str = "",
+        once: Path | None = None,
+    ) -> None:
         self._root = f"{root}{os.sep}"
         self._log = log
         self._at = at
         self._fault = fault
         self._passed: Counter[str] = Counter()
         self._guard = threading.RLock()
+        self._once = once
+        self._open = os.open
         self._write = os.write
         self._readlink = os.readlink
 
@@ -118,7 +128,16 @@ class Points:
             point = f"{name}#{self._passed[name]}"
         if self._log >= 0:
             self._write(self._log, f"{point}\n".encode())
-        return self._strike(kind, act, half) if point == self._at else act()
+        return self._strike(kind, act, half) if point == self._at and self._is_first() else act()
+
+    def _is_first(self) -> bool:
+        if self._once is None:
+            return True
+        try:
+            self._open(self._once, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            return False
+        return True
 
     def _strike(self, kind: str, act: Callable[[], _T], half: Any) -> _T:
         self._at = ""

@@ -1,10 +1,12 @@
 """Kill, cut off and crowd real trainings, and compare what is left with undisturbed ones.
 
-    python -m benchmarks.faults kills --rounds 100
+    python -m benchmarks.faults kills --command train --rounds 100
     python -m benchmarks.faults outages --rounds 30 --longest 120
     python -m benchmarks.faults parallel --rounds 5 --store sqlite
     python -m benchmarks.faults points --command train,sync --fault kill,memory --sample 20 --seed 0
-    python -m benchmarks.faults kills --command all --rounds 10
+
+`kills` ends commands, and what recovers them, at random moments; `points` has a fault strike at
+each point at which a command touches disk, store or other processes (`fault_points.py`).
 
 Each prints one JSON object. Trainings are small (`digits`) and run in forks of a process that has
 TensorFlow imported, so that a round takes seconds.
@@ -127,94 +129,6 @@ def _weights(folder: Path) -> list[str]:
 def differences(expected: Contents, found: Contents) -> list[str]:
     """Name what differs."""
     return [name for name in expected if expected[name] != found[name]]
-
-
-def kills(rounds: int, until: float, seed: int, epochs: int, folder: Path) -> dict[str, Any]:
-    """Kill trainings at random moments until they have been killed `rounds` times."""
-    import mlflow
-    from mlflow.tracking import MlflowClient
-
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    os.environ["FM_MLFLOW_JOURNAL_DIR"] = str(folder / "journals")
-    os.environ["MLFLOW_EXPERIMENT_ID"] = "0"
-    log = folder / "log"
-    draw = random.Random(seed)
-    settings = {**SETTINGS, "epochs": epochs, "model": "cnn"}
-
-    def start() -> None:
-        import fm_mlflow
-
-        mlflow.set_tracking_uri(uri)
-        fm_mlflow.train(**settings)
-
-    def go_on(run_id: str) -> None:
-        import fm_mlflow
-
-        mlflow.set_tracking_uri(uri)
-        try:
-            fm_mlflow.resume(run_id)
-        except fm_mlflow.InputError:  # killed when it had come to its end
-            fm_mlflow.sync()
-
-    for _ in range(2):  # the first one also makes the store
-        began = time.monotonic()
-        if wait(fork(start, log)):
-            raise RuntimeError(log.read_text())
-        lasts = time.monotonic() - began
-    client = MlflowClient(tracking_uri=uri)
-    first = client.search_runs(["0"])[0]
-    expected = contents(uri, first.info.run_id)
-    done, killed, wrong, by_hand, moments = 0, 0, [], 0, []
-    while killed < rounds and time.monotonic() < until:
-        known = {run.info.run_id for run in client.search_runs(["0"], max_results=5000)}
-        pid, run_id = fork(start, log), ""
-        while True:
-            moment = draw.uniform(0, lasts)
-            deadline = time.monotonic() + moment
-            while (
-                time.monotonic() < deadline
-                and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-            ):
-                time.sleep(0.002)
-            os.kill(pid, signal.SIGKILL)
-            code = wait(pid)
-            if code == -signal.SIGKILL:
-                killed += 1
-                moments.append(round(moment, 3))
-            elif code:
-                raise RuntimeError(log.read_text()[-5000:])
-            if not run_id:
-                new = {
-                    run.info.run_id for run in client.search_runs(["0"], max_results=5000)
-                } - known
-                paths = (folder / "journals").glob("j-*/journal.jsonl")
-                journals = [path.parent.name for path in paths]
-                run_id = new.pop() if new else (journals[0] if journals else "")
-            if code == 0 or not run_id:
-                break  # it was over, or had not begun: there is nothing to resume
-            pid = fork(lambda run_id=run_id: go_on(run_id), log)  # type: ignore[misc]
-        if not run_id:
-            by_hand += 1
-            continue
-        if run_id.startswith("j-"):
-            (run_id,) = {
-                run.info.run_id for run in client.search_runs(["0"], max_results=5000)
-            } - known
-        done += 1
-        different = differences(expected, contents(uri, run_id))
-        if different:
-            wrong.append({"run_id": run_id, "differs": different})
-    left = [path.name for path in (folder / "journals").glob("j-*")]
-    return {
-        "killed": killed,
-        "runs": done,
-        "killed before a run was opened": by_hand,
-        "identical": done - len(wrong),
-        "wrong": wrong,
-        "journals left": left,
-        "seconds of an undisturbed run": round(lasts, 2),
-        "median moment of a kill": statistics.median(moments),
-    }
 
 
 @contextmanager
@@ -429,7 +343,7 @@ def _of_commands(given: argparse.Namespace, folder: Path, until: float) -> dict[
     from benchmarks.fault_commands import COMMANDS
     from benchmarks.fault_points import FAULTS
 
-    commands = list(COMMANDS) if given.command in ("", "all") else given.command.split(",")
+    commands = list(COMMANDS) if given.command == "all" else given.command.split(",")
     if unknown := set(commands) - set(COMMANDS):
         raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(COMMANDS)}")
     fault_campaign.get_ready(commands)
@@ -470,7 +384,7 @@ def main() -> None:
         "sqlite, or a server of its own (http)",
     )
     parser.add_argument(
-        "--command", default="", help="for `points` and `kills`: with commas; or all"
+        "--command", default="all", help="for `points` and `kills`: with commas; or all"
     )
     parser.add_argument("--fault", default="kill,memory", help="for `points`: with commas; or all")
     parser.add_argument("--each", type=int, default=2, help="for `points`: of one place; 0: all")
@@ -481,7 +395,7 @@ def main() -> None:
     until = time.monotonic() + given.minutes * 60
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    is_of_commands = given.campaign == "points" or given.command
+    is_of_commands = given.campaign in ("kills", "points")
     if not is_of_commands:
         # Imported, but no operation is run before the forks: each has a runtime of its own.
         import fm_mlflow.training  # noqa: F401
@@ -494,8 +408,6 @@ def main() -> None:
         os.chdir(folder)
         if is_of_commands:
             result = _of_commands(given, folder, until)
-        elif given.campaign == "kills":
-            result = kills(given.rounds, until, given.seed, given.epochs, folder)
         elif given.campaign == "outages":
             result = outages(given.rounds, until, given.seed, given.longest, given.epochs, folder)
         else:

@@ -19,6 +19,7 @@ FAST = (
     "measure/test_frameworks.py",
     "measure/test_machine.py",
     "measure/test_quantiles.py",
+    "process/test_absent.py",
     "process/test_atomic_file.py",
     "process/test_beside.py",
     "process/test_disk_history.py",

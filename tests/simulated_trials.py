@@ -49,7 +49,7 @@ class SimulatedTrials(InlineExecutor):
         trial = read_trial(run_id, keys.VAL_ACCURACY)
         if trial.is_begun:
             with (
-                resumable(run_id, kind=keys.KIND_TRIAL) as found,
+                resumable(run_id, kind=keys.KIND_TRIAL, take_over=True) as found,
                 TrackedRun(keys.KIND_TRIAL, "again", resumption=found.resumption) as run,
             ):
                 self._log(run, dict(trial.params), max(trial.curve, default=0), epochs)

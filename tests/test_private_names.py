@@ -147,6 +147,11 @@ NAMES = [
         "none: the documented type of what a client's search returns",
     ),
     Private(
+        "mlflow.store.artifact.artifact_repository_registry.get_artifact_repository",
+        "tracking/artifacts.py",
+        "MlflowClient.log_artifact, which asks for the run first",
+    ),
+    Private(
         "mlflow.utils.autologging_utils.autologging_is_disabled",
         "tracking/callers_run.py",
         "the fit itself says what is missing",

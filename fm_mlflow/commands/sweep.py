@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from fm_mlflow.commands.compare import check_output, write_files
 from fm_mlflow.commands.sync import sync
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.errors import InputError, Interrupted, TrackingError
-from fm_mlflow.jobs.executors import Executor, LocalExecutor
+from fm_mlflow.jobs.choose import executor_of
+from fm_mlflow.jobs.executors import Executor
 from fm_mlflow.listeners import SweepListener
 from fm_mlflow.naming import command_line, model_name
 from fm_mlflow.process.file_lock import LockedError
@@ -34,9 +34,9 @@ from fm_mlflow.search.trials import Trial
 from fm_mlflow.settings.base import parse, resumed
 from fm_mlflow.settings.config import Protocol
 from fm_mlflow.settings.dataset import is_own
-from fm_mlflow.settings.selection import FEWEST_SEEDS
+from fm_mlflow.settings.placement import Placement
 from fm_mlflow.settings.space import space_text
-from fm_mlflow.settings.sweep import SweepConfig
+from fm_mlflow.settings.sweep import OF_THE_PROOF, SweepConfig
 from fm_mlflow.training.model_arguments import named_model
 from fm_mlflow.training.search_space import SearchSpace, importable_reference, search_space
 
@@ -46,12 +46,11 @@ if TYPE_CHECKING:
     from fm_mlflow.jobs.trial_rounds import TrialRounds
     from fm_mlflow.tracking.run import TrackedRun
 
-_OF_THE_PROOF = ("seeds", "max_seeds", "alpha", "margin")
-
 _OF_THIS_CALL = {
     *("jobs", "resume", "data_dir", "flush_timeout", "output", "warm", "measure"),
     "checkpoint_seconds",
-    *("budget_flops", "budget_minutes", "finalists", *_OF_THE_PROOF),
+    *("budget_flops", "budget_minutes", "finalists", *OF_THE_PROOF),
+    *Placement.model_fields,
 }
 """Settings that do not shape the search: each call of a sweep has its own."""
 
@@ -61,7 +60,7 @@ def sweep(
     *,
     model_args: Mapping[str, Any] | None = None,
     progress: SweepListener | None = None,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     **settings: Any,
 ) -> SweepResult:
     """Search over settings of a model and its training, then prove what was found.
@@ -81,11 +80,12 @@ def sweep(
             `width: Annotated[int, Int(8, 256, log=True)] = 64`.
         model_args: Arguments that stay as they are.
         progress: Hears how it goes on; by default nothing is said.
-        executor: Where trials and finalists are trained; by default in `jobs` processes of this
-            machine.
+        executor: Where trials and finalists are trained, by name or as an object; by default in
+            `jobs` processes of this machine.
         **settings: The other fields of `SweepConfig`: space, metric, cost, the bounds
             (max_flops, …), trials, min_epochs, budgets, finalists, seeds, max_seeds, alpha,
-            margin, and those of `TrainConfig` without seed.
+            margin, executor_config, cpus, gpus, memory_gib, ship_code, retries, and those of
+            `TrainConfig` without seed.
 
     Returns:
         The trials, the finalists, and what is recommended.
@@ -103,6 +103,8 @@ def sweep(
         >>> result.recommended, result.reason
     """
     named = named_model(importable_reference(model), model_args)
+    if isinstance(executor, str):
+        settings["executor"] = executor
     config = parse(SweepConfig, {"model": named, **settings})
     progress = progress or SweepListener()
     with guard():
@@ -118,6 +120,8 @@ def sweep(
         # Once, before many processes want the data.
         dataset = load_dataset(config.dataset, config.data_dir, progress.download)
         dataset = dataset.hold_out(config.validation_split)
+        if executor is None or isinstance(executor, str):
+            executor = executor_of(config, config.jobs)
         return _Sweep(config, space, progress, executor, dataset).run()
 
 
@@ -129,7 +133,7 @@ class _Sweep:
         config: SweepConfig,
         space: SearchSpace,
         progress: SweepListener,
-        executor: Executor | None,
+        executor: Executor,
         dataset: Dataset,
     ) -> None:
         self._config = config
@@ -148,6 +152,8 @@ class _Sweep:
         if config.resume:
             _check_unchanged(config, self._space, digest)
         with (
+            ExitStack() as search,
+            nullcontext(search.enter_context(self._executor)) as place,  # before there is a run
             open_run(kind, config.resume) if config.resume else nullcontext(),
             TrackedRun(
                 kind,
@@ -162,18 +168,18 @@ class _Sweep:
             # `mlflow run` has logged the path that was given.
             run.log_params({"dataset": config.dataset}, unless_logged=is_own(config.dataset))
             run.set_tags({keys.DATASET_DIGEST: digest, keys.SPACE: space_text(self._space.ranges)})
-            return self._search_and_prove(run)
+            return self._search_and_prove(run, place, search)
 
-    def _search_and_prove(self, run: TrackedRun) -> SweepResult:
+    def _search_and_prove(self, run: TrackedRun, place: Executor, search: ExitStack) -> SweepResult:
         from fm_mlflow.jobs.sweep_outcome import outcome
         from fm_mlflow.jobs.trial_rounds import TrialRounds, trials_before
 
         config = self._config
         stored = trials_before(run.run_id, config.metric, _deliver) if config.resume else {}
-        with self._executor or LocalExecutor(config.jobs) as place:
-            rounds = TrialRounds(run, config, place, self._progress, stored, _deliver)
-            known, seconds, ended = self._search(run, rounds)
-            rounds.close()
+        rounds = TrialRounds(run, config, place, self._progress, stored, _deliver)
+        known, seconds, ended = self._search(run, rounds)
+        search.close()  # the proof has the executor to itself
+        rounds.close()
         importance, _ = importances(self._space.ranges, known)
         held_out = len(self._dataset.validation or ())
         found = outcome(
@@ -186,7 +192,6 @@ class _Sweep:
 
     def _search(self, run: TrackedRun, rounds: TrialRounds) -> tuple[list[Trial], float, str]:
         """Run rounds until the trials are over or the budget is spent; return why it ended."""
-        from fm_mlflow.jobs.sweep_outcome import training_flops
         from fm_mlflow.tracking.trial_runs import seconds_of
 
         config = self._config
@@ -199,10 +204,7 @@ class _Sweep:
         known: list[Trial] = []
         turn = 0
         while pieces := search.next_round(known, turn):
-            flops = sum(
-                training_flops(rounds.stored[trial.number], trial.epochs, self._images) or 0.0
-                for trial in known
-            )
+            flops = rounds.flops(known, self._images)
             seconds = before + time.monotonic() - started
             if not all(map(rounds.is_done, pieces)):
                 if config.budget_flops is not None and flops >= config.budget_flops:
@@ -216,10 +218,7 @@ class _Sweep:
             figures: dict[str, float] = {
                 keys.SEARCH_SECONDS: before + time.monotonic() - started,
                 keys.SEARCH_TRIALS: len(known),
-                keys.SEARCH_FLOPS: sum(
-                    training_flops(rounds.stored[trial.number], trial.epochs, self._images) or 0.0
-                    for trial in known
-                ),
+                keys.SEARCH_FLOPS: rounds.flops(known, self._images),
             }
             run.log_metrics(figures, step=turn)
         exhausted = len(known) < config.trials
@@ -236,12 +235,13 @@ class _Sweep:
             return None
         self._progress.stage("proving the finalists")
         before = benchmark_of(run.run_id)
-        shared = {name: getattr(config, name) for name in Protocol.model_fields}
+        names = {*Protocol.model_fields, *Placement.model_fields} - {"executor"}
+        shared = {name: getattr(config, name) for name in names}
         asked: dict[str, Any] = {
             **shared,
             "validation_split": 0.0,  # all training data
             "models": ",".join(entries),
-            **_seeds_of_the_proof(config, entries),
+            **config.seeds_of_the_proof(entries),
             "jobs": config.jobs,
             "cost": config.cost,
             "output": os.path.join(config.output, "proof"),
@@ -253,7 +253,7 @@ class _Sweep:
                 stored = read_run(before, "resume")
             # Other finalists or seeds than in an earlier call are another benchmark, and so is one
             # that was killed before it had its settings.
-            shaping = asked.keys() & {"models", *_OF_THE_PROOF}
+            shaping = asked.keys() & {"models", *OF_THE_PROOF}
             same = [stored.params.get(name) in (None, str(asked[name])) for name in shaping]
             if "models" in stored.params and all(same):
                 asked["resume"] = before
@@ -263,13 +263,6 @@ class _Sweep:
         except BenchmarkError as error:
             self._progress.notice(one_line(error))
             return error.result
-
-
-def _seeds_of_the_proof(config: SweepConfig, entries: Sequence[str]) -> dict[str, Any]:
-    """Return how many seeds the benchmark of the finalists trains, and by what it decides that."""
-    if config.seeds == "auto" and len(entries) == 1:  # which leaves nothing to decide
-        return {"seeds": FEWEST_SEEDS, "margin": config.margin}
-    return {name: getattr(config, name) for name in _OF_THE_PROOF}
 
 
 def _reported(result: SweepResult, run: TrackedRun) -> SweepResult:
@@ -331,13 +324,12 @@ def _saying_how_to_go_on(config: SweepConfig, run_id: str) -> Iterator[None]:
     command = command_line("sweep", again, leave_out=stored)
     try:
         yield
-    except KeyboardInterrupt as error:
-        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
-        cause = one_line(error).partition("; go on with:")[0]  # of the benchmark within
-        raise Interrupted(signum, f"{cause}; go on with: {command}") from error
+    except Interrupted as error:
+        error.advice = f"continue it with: {command}"
+        raise
     except TrackingError as error:
-        cause = str(error).partition("; go on with:")[0]
-        raise TrackingError(f"{cause}; go on with: {command}") from error
+        cause = str(error).partition("; continue it with:")[0]  # of the benchmark within
+        raise TrackingError(f"{cause}; continue it with: {command}") from error
 
 
 def _deliver(run_id: str) -> None:

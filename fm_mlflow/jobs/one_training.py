@@ -8,6 +8,7 @@ from signal import SIGTERM
 from fm_mlflow import keys
 from fm_mlflow.errors import Interrupted
 from fm_mlflow.jobs.executors import Executor, Job, JobEnd
+from fm_mlflow.jobs.losses import Losses
 from fm_mlflow.jobs.training_jobs import first_job, next_job
 from fm_mlflow.process.signals import guard, shield
 from fm_mlflow.settings.config import TrainConfig
@@ -36,19 +37,19 @@ def train_once(
         Whether the run has finished.
     """
     stored = read_child(run_id)
-    losses = 0
+    losses = Losses(retries, notice)
     with guard(), executor:
         job = first_job(training, run_id, stored.experiment_id)
         while True:
             end = _run(job, executor)
             stored = read_child(run_id)
             is_over = stored.status in (keys.FINISHED, keys.FAILED)
-            if not end.is_lost or losses == retries or is_over:
+            if not end.is_lost or is_over:
                 break
-            losses += 1
-            notice(f"{job.name} was lost ({end.cause}); it is resumed: {losses} of {retries}")
+            if not losses.may_continue(run_id, job.name, end.cause):
+                break
             job = next_job(training, stored)
-        log_output(run_id, end.output)
+        log_output(stored, end.output)
         if end.cause is not None and not stored.finished:
             stored = close_child(stored, end.cause, killed=False)
     return stored.finished

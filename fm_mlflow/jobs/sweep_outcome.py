@@ -35,18 +35,6 @@ _COSTS = (
 )
 
 
-def training_flops(stored: TrialRun, epochs: int, images: int) -> float | None:
-    """Return the FLOPs of a trial's training steps; None where nobody counted them.
-
-    Args:
-        stored: The trial's run.
-        epochs: That it was trained for.
-        images: Of an epoch.
-    """
-    per_image = stored.metrics.get(keys.FLOPS_TRAINING)
-    return None if per_image is None else per_image * images * epochs
-
-
 def entry_of(config: SweepConfig, settings: Mapping[str, str]) -> str:
     """Return settings as a benchmark lists them: a model with arguments and settings of its own."""
     own = {name: settings[name] for name in TRAINING_SETTINGS if name in settings}
@@ -173,7 +161,7 @@ def _trial(
         value=None if trial.value is None else value,
         curve={epoch: stored.curve[epoch] for epoch in sorted(trial.values)},
         costs={key: stored.metrics[key] for key in _COSTS if key in stored.metrics},
-        training_flops=training_flops(stored, trial.epochs, images),
+        training_flops=stored.training_flops(trial.epochs, images),
         note=trial.bounded or trial.failed,
         is_default=trial.is_default,
     )
@@ -221,7 +209,7 @@ def _spent(
     seconds: float,
 ) -> Spent:
     bounded = [trial for trial in trials if trial.status == "bounded out"]
-    saved = (training_flops(stored[each.number], config.epochs, images) for each in bounded)
+    saved = (stored[each.number].training_flops(config.epochs, images) for each in bounded)
     return Spent(
         seconds=seconds,
         flops=sum(trial.training_flops or 0.0 for trial in trials),

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from signal import SIGTERM
@@ -17,11 +17,13 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.errors import Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress
+from fm_mlflow.jobs.losses import Losses
 from fm_mlflow.jobs.outcomes import End, as_told, outcome_of
 from fm_mlflow.jobs.places import Places
 from fm_mlflow.jobs.training_jobs import first_job, next_job
 from fm_mlflow.listeners import BenchmarkListener
 from fm_mlflow.naming import run_name, training_name
+from fm_mlflow.process.absent import known_absent
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
 from fm_mlflow.report.describe import describe_benchmark
@@ -30,6 +32,7 @@ from fm_mlflow.settings.config import BenchmarkConfig, TrainConfig
 from fm_mlflow.settings.model_reference import split_settings
 from fm_mlflow.tracking.child_runs import (
     StoredRun,
+    StoreProbe,
     close_child,
     create_child,
     log_output,
@@ -102,8 +105,9 @@ class Trainings:
         self._pending: deque[_Waiting] = deque()
         self._jobs = 0
         self._running: dict[str, TrainConfig] = {}
-        self._losses: Counter[str] = Counter()
+        self._losses = Losses(config.retries, progress.notice)
         self._places = Places()
+        self._probe = StoreProbe()
         self._told: dict[str, float | None] = {}
         self._unsettled: dict[str, End] = {}
         self._away_since: float | None = None
@@ -137,6 +141,7 @@ class Trainings:
                 close_child(stored, _ORPHANED, killed=True)
         return {self._identify(stored.params): stored for stored in before if stored.finished}
 
+    @known_absent()
     def run_all(self, trainings: Sequence[TrainConfig]) -> None:
         """Run these trainings, in random order; what came of those that are over stays.
 
@@ -164,6 +169,7 @@ class Trainings:
                 slots = self._executor.slots  # machines come and go
                 while self._pending and len(self._running) < slots and self._start():
                     pass
+                self._probe.forget()  # the store may go away meanwhile
                 for event in self._executor.events(_LISTEN_SECONDS):
                     if isinstance(event, JobProgress):
                         self._hear(event)
@@ -220,8 +226,7 @@ class Trainings:
         # A signal between the creation of the run and its start would leave it open for ever.
         with shield():
             try:
-                lost = waiting.lost
-                job = self._again(training, lost) if lost else self._first(training)
+                job = self._again(training, waiting.lost) if waiting.lost else self._first(training)
             except StoreUnavailableError as failure:
                 self._wait(failure)
                 return False
@@ -244,6 +249,7 @@ class Trainings:
             f"{self._identity}/{name}",
             {**self._tags, **own},
             is_repeated=self._away_since is not None,
+            probe=self._probe,
         )
         self.run_ids.append(run_id)
         return first_job(training, run_id, self._run.experiment_id)
@@ -252,7 +258,7 @@ class Trainings:
         """Return the job that continues a training; None where the store says that it is over."""
         run_id = lost.job.key
         try:
-            stored = read_child(run_id)
+            stored = read_child(run_id, self._probe)
             if stored.status not in (keys.FINISHED, keys.FAILED):
                 return next_job(training, stored)
         except StoreRefusedError as failure:  # it was deleted, say
@@ -265,15 +271,8 @@ class Trainings:
     def _may_continue(self, end: JobEnd) -> bool:
         """Have a lost training continued elsewhere, unless that has been tried often enough."""
         run_id = end.job.key
-        self._losses[run_id] += 1
-        losses, retries = self._losses[run_id], self._config.retries
-        name = training_name(self._running[run_id].entry, self._running[run_id].seed)
-        if losses > retries:
-            self._progress.notice(f"{name} was lost for the {losses}. time; it is given up")
+        if not self._losses.may_continue(run_id, end.job.name, end.cause):
             return False
-        self._progress.notice(
-            f"{name} was lost ({end.cause}); it is resumed: {losses} of {retries}"
-        )
         self._pending.appendleft(_Waiting(self._running.pop(run_id), end))
         return True
 
@@ -305,8 +304,8 @@ class Trainings:
     def _ask(self, run_id: str, end: End) -> tuple[BenchmarkTraining, bool]:
         """Return what the store says of a training that has ended, and whether it knows the end."""
         try:
-            stored = read_child(run_id)
-            self._keep_output(run_id, end.output)
+            stored = read_child(run_id, self._probe)
+            self._keep_output(stored, end.output)
             if end.cause is not None and not stored.finished:
                 stored = close_child(stored, end.cause, killed=end.killed)
             if (jobs := self._places.most(run_id)) and stored.tags.get(keys.JOBS) != str(jobs):
@@ -315,11 +314,12 @@ class Trainings:
             return replace(as_told(run_id, end), error=str(failure)), True
         return outcome_of(end.training, stored, end.cause), stored.ended
 
-    def _keep_output(self, run_id: str, output: str) -> None:
+    def _keep_output(self, run: StoredRun, output: str) -> None:
         try:
-            log_output(run_id, output)
+            log_output(run, output)
         except TrackingError as failure:  # it explains, no more
-            _log.warning("run %s: what its process wrote is not kept: %s", run_id, failure)
+            self._probe.forget()
+            _log.warning("run %s: what its process wrote is not kept: %s", run.run_id, failure)
 
     def _stop(self, error: BaseException) -> None:
         """Stop what runs, and say truthfully in the store what came of it."""

@@ -18,6 +18,7 @@ from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import counted, number
 from fm_mlflow.errors import FmMlflowError, Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress
+from fm_mlflow.jobs.losses import Losses
 from fm_mlflow.listeners import SweepListener
 from fm_mlflow.naming import command_line
 from fm_mlflow.process.redaction import one_line
@@ -25,6 +26,7 @@ from fm_mlflow.process.signals import shield
 from fm_mlflow.search.trials import Piece, Trial
 from fm_mlflow.settings.base import parse
 from fm_mlflow.settings.model_reference import ModelReference
+from fm_mlflow.settings.placement import Placement
 from fm_mlflow.settings.selection import Choice
 from fm_mlflow.settings.space import TRAINING_SETTINGS
 from fm_mlflow.settings.sweep import SweepConfig, TrialsConfig
@@ -53,7 +55,7 @@ _LONGEST_WAIT_SECONDS = 60.0
 """How long the processes of a sweep that was killed may take to notice it."""
 
 _MOST_ATTEMPTS = 2
-"""A trial that so many processes left without a result has failed: it may be the cause."""
+"""A trial that so many processes left without a result, by themselves, may be the cause."""
 
 _FIRST_SEED = 1_000_000
 """Seeds of trials begin here, so that the finalists' are fresh."""
@@ -135,6 +137,17 @@ class TrialRounds:
         self._objective = Objective.of(Choice(metric=config.metric))
         self._names: dict[int, str] = {}
         self._attempts: Counter[int] = Counter()
+        self._losses = Losses(config.retries, progress.notice)
+
+    def flops(self, trials: Sequence[Trial], images: int) -> float:
+        """Return the FLOPs of trials' training so far, as far as they are known.
+
+        Args:
+            trials: Each that has begun.
+            images: Of an epoch.
+        """
+        each = (self.stored[one.number].training_flops(one.epochs, images) for one in trials)
+        return sum(flops or 0.0 for flops in each)
 
     def is_done(self, piece: Piece) -> bool:
         """Whether the store has the result already."""
@@ -163,9 +176,11 @@ class TrialRounds:
             for piece in left:
                 if "seed" not in getattr(self.stored.get(piece.number), "params", ()):
                     self._create(piece)
+            losses = self._losses.total
             cause = self._run_jobs(left)
             remaining = [piece for piece in left if not self.is_done(piece)]
-            stuck = 0 if len(remaining) < len(left) else stuck + 1
+            is_stuck = len(remaining) == len(left) and self._losses.total == losses
+            stuck = stuck + 1 if is_stuck else 0
             if stuck == _MOST_ATTEMPTS:
                 raise FmMlflowError(f"trials cannot be run: {cause or 'they end without a result'}")
             left = remaining
@@ -225,7 +240,7 @@ class TrialRounds:
     def _job(self, share: Sequence[Piece]) -> Job:
         runs = [self.stored[piece.number].run_id for piece in share]
         pieces = [f"{run_id}:{piece.epochs}" for run_id, piece in zip(runs, share, strict=True)]
-        own = self._config.model_dump(exclude_none=True)
+        own = self._config.model_dump(exclude={*Placement.model_fields}, exclude_none=True)
         call = parse(TrialsConfig, {**own, "runs": ",".join(pieces)})
         words = shlex.split(command_line("trials", call))[1:]
         # It joins one run after the other, by itself.
@@ -233,24 +248,30 @@ class TrialRounds:
         return Job(runs[0], self._names[share[0].number], tuple(words), environment)
 
     def _settle(self, share: Sequence[Piece], end: JobEnd) -> None:
-        """Note what came of a job's trials; one that ended its process is tried once more."""
+        """Note what came of a job's trials; the one that was under way may be tried again."""
         for piece in share:
             stored = self._settled(piece)
+            has_result = self.is_done(piece)
+            if not has_result and self._is_given_up(piece, stored, end):
+                self._fail(stored, end.cause or _last_line(end.output))
             if self.is_done(piece):
                 self._progress.trial_ended(self._names[piece.number], self._outcome(piece))
-                continue
-            self._attempts[piece.number] += 1
-            if stored.is_begun and self._attempts[piece.number] >= _MOST_ATTEMPTS:
-                self._fail(stored, end.cause or _last_line(end.output))
-                self._progress.trial_ended(self._names[piece.number], self._outcome(piece))
-            if end.cause is not None:
+            if not has_result and end.outcome != "done":
                 break  # the process did not come to the others
+
+    def _is_given_up(self, piece: Piece, stored: TrialRun, end: JobEnd) -> bool:
+        """Count an attempt without a result; tell whether it was the last one."""
+        if end.is_lost:
+            name = self._names[piece.number]
+            return not self._losses.may_continue(stored.run_id, name, end.cause)
+        self._attempts[piece.number] += 1
+        return stored.is_begun and self._attempts[piece.number] >= _MOST_ATTEMPTS
 
     def _settled(self, piece: Piece) -> TrialRun:
         run_id = self.stored[piece.number].run_id
         stored = self._read(piece.number, run_id)
         if stored.is_begun and not self.is_done(piece):
-            self._deliver(run_id)
+            self._patiently(partial(self._deliver, run_id))
             stored = self._read(piece.number, run_id)
         return stored
 

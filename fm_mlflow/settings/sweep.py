@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -12,7 +13,8 @@ from fm_mlflow.errors import InputError
 from fm_mlflow.settings.base import Optional, check_id
 from fm_mlflow.settings.config import Protocol
 from fm_mlflow.settings.model_reference import MODEL_ACCEPTED, ModelReference
-from fm_mlflow.settings.selection import MARGIN, Seeds
+from fm_mlflow.settings.placement import Placement
+from fm_mlflow.settings.selection import FEWEST_SEEDS, MARGIN, Seeds
 from fm_mlflow.settings.space import RANGES_ACCEPTED, TRAINING_SETTINGS, parse_space
 
 SearchedCost = Literal[
@@ -31,6 +33,9 @@ BOUNDS = {
     "max_size_mib": keys.SIZE_INFERENCE,
 }
 """Settings that bound what is known of a model before it is trained."""
+
+OF_THE_PROOF = ("seeds", "max_seeds", "alpha", "margin")
+"""Settings that say how the finalists are proven."""
 
 _SPLIT_ACCEPTED = "a number above 0 and below 1: the test set selects nothing"
 _METRIC_ACCEPTED = "a metric of the validation data, as it is logged each epoch: val_accuracy"
@@ -103,7 +108,7 @@ class _Search(Seeds):
     output: str = Field("sweep", description="Folder for the report's files.")
 
 
-class SweepConfig(Protocol, _Search):  # fields in the order of the bases, last first
+class SweepConfig(Placement, Protocol, _Search):  # fields: of the last base first
     """Everything that shapes one sweep. Frozen; unknown names are refused."""
 
     validation_split: float = Field(
@@ -136,6 +141,12 @@ class SweepConfig(Protocol, _Search):  # fields in the order of the bases, last 
         """The bounds that are set, by the logged name of what they bound."""
         values = ((key, getattr(self, option)) for option, key in BOUNDS.items())
         return {key: cast(float, value) for key, value in values if value is not None}
+
+    def seeds_of_the_proof(self, entries: Sequence[str]) -> dict[str, Any]:
+        """Return how many seeds the benchmark of the finalists trains, and what decides that."""
+        if self.seeds == "auto" and len(entries) == 1:  # which leaves nothing to decide
+            return {"seeds": FEWEST_SEEDS, "margin": self.margin}
+        return {name: getattr(self, name) for name in OF_THE_PROOF}
 
     @property
     def rungs(self) -> tuple[int, ...]:

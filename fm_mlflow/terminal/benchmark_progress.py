@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
-from statistics import fmean
 from typing import IO, Any
 
 from rich.console import Group
@@ -41,8 +40,9 @@ class Board:
         self._clock = clock
         self._jobs = 1
         self._waiting: set[tuple[str, int]] = set()
+        self._left: Counter[str] = Counter()  # of `_waiting`, by model
         self._running: dict[tuple[str, int], float] = {}
-        self._seconds: dict[str, list[float]] = {}
+        self._ended: dict[str, tuple[int, float]] = {}  # how many, and their seconds together
 
     @property
     def over(self) -> int:
@@ -56,12 +56,15 @@ class Board:
         self._jobs = jobs
         self.total = len(trainings) + len(done)
         self._waiting = {(training.entry, training.seed) for training in trainings}
+        self._left = Counter(model for model, _ in self._waiting)
         for outcome in done:
             self.end(outcome)
 
     def start(self, training: TrainConfig) -> None:
         """Note a start."""
-        self._waiting.discard((training.entry, training.seed))
+        if (training.entry, training.seed) in self._waiting:
+            self._waiting.remove((training.entry, training.seed))
+            self._left[training.entry] -= 1
         self._running[training.entry, training.seed] = self._clock()
 
     def end(self, outcome: BenchmarkTraining) -> None:
@@ -70,18 +73,20 @@ class Board:
         if outcome.error is not None:
             self.failed += 1
         elif outcome.seconds is not None:
-            self._seconds.setdefault(outcome.model, []).append(outcome.seconds)
+            count, seconds = self._ended.get(outcome.model, (0, 0.0))
+            self._ended[outcome.model] = count + 1, seconds + outcome.seconds
 
     def remaining_seconds(self) -> float | None:
         """Return how long the rest will take at the pace so far; None before there is one.
 
         May be called from another thread: what it walks through are copies.
         """
-        if not self._seconds:
+        ended = dict(self._ended)
+        if not ended:
             return None
-        overall = fmean(chain.from_iterable(list(self._seconds.values())))
-        pace = {model: fmean(seconds) for model, seconds in list(self._seconds.items())}
-        left = sum(pace.get(model, overall) for model, _ in list(self._waiting))
+        overall = sum(seconds for _, seconds in ended.values()) / sum(n for n, _ in ended.values())
+        pace = {model: seconds / count for model, (count, seconds) in ended.items()}
+        left = sum(pace.get(model, overall) * count for model, count in dict(self._left).items())
         now = self._clock()
         for (model, _), started in list(self._running.items()):
             left += max(0.0, started + pace.get(model, overall) - now)

@@ -9,8 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from mlflow import get_tracking_uri
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
 from fm_mlflow.process.atomic_file import sync_names, sync_to_disk
 from fm_mlflow.process.redaction import one_line
@@ -64,6 +66,25 @@ def is_missing(root: str, name: str) -> bool:
         return all(posixpath.basename(each.path) != base for each in beside)
     except Exception:  # whatever a store's library raises: it does not say
         return False
+
+
+def upload(run_id: str, root: str, path: Path) -> None:
+    """Log a file as an artifact of a run, without asking the store where that has its artifacts.
+
+    Args:
+        run_id: Of the run.
+        root: URI of its folder of artifacts.
+        path: The file.
+
+    Raises:
+        MlflowException, OSError: The store does not take it.
+    """
+    try:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    except ImportError:  # of a later MLflow
+        MlflowClient().log_artifact(run_id, str(path))
+        return
+    get_artifact_repository(root, get_tracking_uri()).log_artifact(str(path))  # type: ignore[no-untyped-call]
 
 
 def sync_stored(root: str, sent: Path) -> None:

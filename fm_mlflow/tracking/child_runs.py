@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +17,11 @@ from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
 from fm_mlflow.errors import TrackingError
-from fm_mlflow.process.identity import this_process
+from fm_mlflow.process.identity import Presence, ProcessIdentity, this_process
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.process.signals import shield
+from fm_mlflow.process.temporary import temporary_folder
+from fm_mlflow.tracking.artifacts import upload
 from fm_mlflow.tracking.experiment import start_run
 from fm_mlflow.tracking.outbox.remote_run import utc_now
 from fm_mlflow.tracking.params import unquoted
@@ -35,6 +39,7 @@ from fm_mlflow.tracking.uris import absolute_uri
 _log = logging.getLogger(__name__)
 
 _SOURCE = "mlflow.source."
+_ANSWER_HOLDS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class StoredRun:
         params: By name, as they would be typed.
         test_accuracy: Where it got so far.
         seconds: From its creation to its end; None while it runs.
+        artifact_uri: Where its artifacts are.
     """
 
     run_id: str
@@ -56,6 +62,7 @@ class StoredRun:
     tags: Mapping[str, str]
     test_accuracy: float | None
     seconds: float | None
+    artifact_uri: str
 
     @property
     def finished(self) -> bool:
@@ -66,6 +73,31 @@ class StoredRun:
     def ended(self) -> bool:
         """It is over, one way or another."""
         return self.status in keys.ENDED
+
+
+class StoreProbe:
+    """Looks whether the store answers before it is asked; not again when it has just answered.
+
+    A context manager around the requests. MLflow would retry them for minutes.
+    """
+
+    def __init__(self) -> None:
+        self._answered_at = -math.inf
+
+    def __enter__(self) -> None:
+        """Look; raises as `check_reachable`."""
+        if time.monotonic() - self._answered_at > _ANSWER_HOLDS_SECONDS:
+            check_reachable()
+        self.forget()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Note the answer."""
+        if error is None:
+            self._answered_at = time.monotonic()
+
+    def forget(self) -> None:
+        """Look again the next time: something else was waited for."""
+        self._answered_at = -math.inf
 
 
 def read_run(run_id: str, parameter: str) -> StoredRun:
@@ -80,10 +112,14 @@ def read_run(run_id: str, parameter: str) -> StoredRun:
         return _stored(get_run(run_id, parameter, "the id of a run in the store"))
 
 
-def read_child(run_id: str) -> StoredRun:
-    """Read a run."""
-    check_reachable()
-    with store_errors("read a run"):
+def read_child(run_id: str, probe: StoreProbe | None = None) -> StoredRun:
+    """Read a run.
+
+    Args:
+        run_id: Its id.
+        probe: Of the requests of one moment.
+    """
+    with probe or StoreProbe(), store_errors("read a run"):
         return _stored(MlflowClient().get_run(run_id))
 
 
@@ -121,6 +157,7 @@ def create_child(
     tags: Mapping[str, str] | None = None,
     *,
     is_repeated: bool = False,
+    probe: StoreProbe | None = None,
 ) -> str:
     """Create a training's run within another, to be joined by another process; return its id.
 
@@ -134,11 +171,11 @@ def create_child(
         jobs: Trainings at a time.
         identity: Unique; the tag `fm_mlflow.journal` until the training sets its own.
         tags: More of them.
-        is_repeated: It was asked for before, and the answer was lost.
+        is_repeated: It may have been asked for before.
+        probe: Of the requests of one moment.
     """
-    check_reachable()
     client = MlflowClient()
-    with store_errors("create a run"):
+    with probe or StoreProbe(), store_errors("create a run"):
         text = f"tags.`{keys.JOURNAL}` = '{identity}'"
         if is_repeated and (
             made := client.search_runs([parent.experiment_id], text, max_results=1)
@@ -183,6 +220,8 @@ def environment_to_join(run_id: str, experiment_id: str) -> dict[str, str | None
 def close_child(run: StoredRun, cause: str, *, killed: bool) -> StoredRun:
     """Make a training whose process is gone say so, where that process could not.
 
+    One that a living process of this machine has taken over is left to that.
+
     Args:
         run: The run.
         cause: One line for the tag `fm_mlflow.error`.
@@ -191,6 +230,9 @@ def close_child(run: StoredRun, cause: str, *, killed: bool) -> StoredRun:
     Returns:
         The run as it is now.
     """
+    process = ProcessIdentity.from_tags(run.tags)
+    if process is not None and process.presence() is Presence.ALIVE:
+        return run
     client = MlflowClient()
     with store_errors("close a run"):
         if keys.KIND not in run.tags:  # it ended before it was under way
@@ -217,10 +259,12 @@ def note_jobs(run_id: str, jobs: int) -> None:
         MlflowClient().set_tag(run_id, keys.JOBS, str(jobs))
 
 
-def log_output(run_id: str, text: str) -> None:
+def log_output(run: StoredRun, text: str) -> None:
     """Keep what a run's process wrote as an artifact of the run; the store has just answered."""
-    with store_errors("log artifacts"):
-        MlflowClient().log_text(run_id, redact(text), keys.OUTPUT_FILE)
+    with store_errors("log artifacts"), temporary_folder() as folder:
+        path = folder / keys.OUTPUT_FILE
+        path.write_text(redact(text), encoding="utf-8")
+        upload(run.run_id, run.artifact_uri, path)
 
 
 def set_aside_handed_over_run(name: str) -> None:
@@ -278,4 +322,5 @@ def _stored(run: Run) -> StoredRun:
         tags=data.tags,
         test_accuracy=data.metrics.get(keys.TEST_ACCURACY),
         seconds=(info.end_time - info.start_time) / 1000 if ended else None,
+        artifact_uri=info.artifact_uri or "",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mlflow.entities import RunTag
+from mlflow.entities import Run, RunTag
 from mlflow.tracking import MlflowClient
 
 from fm_mlflow import keys
@@ -45,6 +45,17 @@ class Resumption:
     stored: Callable[[], tuple[set[tuple[str, int]], str | None]] | None = None
     was_finished: bool = False
     keeps_results: bool = True
+
+
+def points_of_epochs(run: Run) -> set[tuple[str, int]]:
+    """Return which points the store has of a run, metric and step, but for those of step 0."""
+    client = MlflowClient()
+    return {
+        (key, point.step)
+        for key in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, key)
+        if point.step > 0
+    }
 
 
 def take_over(run_id: str, again: Resumption, tags: dict[str, str]) -> None:

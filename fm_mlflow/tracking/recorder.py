@@ -67,6 +67,7 @@ class Recorder:
         self._logged_params: Mapping[str, str] = {}
         self._own_params: set[str] = set()
         self._logged_points: set[tuple[str, int]] = set()
+        self._logged_values: Mapping[str, float] = {}
         self._long_params: dict[str, str] = {}
         self._files = 0
         self._model: LoggedModel | None = None
@@ -206,6 +207,7 @@ class Recorder:
             records.Point(name, float(value), now, step, of_model, dataset_name, digest)
             for name, value in metrics.items()
             if (name, step) not in self._logged_points
+            and (step > 0 or self._logged_values.get(name) != float(value))
         )
         self._append(records.Batch(points), durable=step > 0)
 

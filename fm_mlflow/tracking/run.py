@@ -28,7 +28,7 @@ from fm_mlflow.tracking.outbox.journal import Journal
 from fm_mlflow.tracking.outbox.lease import Lease
 from fm_mlflow.tracking.outbox.remote_run import LeaseLostError, utc_now
 from fm_mlflow.tracking.outbox.roots import lock_folder, sync_command
-from fm_mlflow.tracking.ownership import Resumption, take_over
+from fm_mlflow.tracking.ownership import Resumption, points_of_epochs, take_over
 from fm_mlflow.tracking.params import whole_number
 from fm_mlflow.tracking.recorder import MAX_TAG_LENGTH, LoggedModel, Recorder
 from fm_mlflow.tracking.store import (
@@ -234,6 +234,9 @@ class TrackedRun(Recorder):
             run = caller_run or start_run()
             self._active = caller_run is None
             self._logged_params = existing.data.params
+            if run_id in REOPENED:  # an earlier call has logged what this one comes to again
+                self._logged_points = points_of_epochs(existing)
+                self._logged_values = existing.data.metrics
             if _is_generated(existing.info.run_name):
                 tags[keys.MLFLOW_RUN_NAME] = self.name
             else:

@@ -100,6 +100,19 @@ def _connections(_process: int) -> requests.Session:
     return requests.Session()
 
 
+@lru_cache(maxsize=8)
+def _probe(
+    process: int, uri: str, verify: bool | str, certificate: str | None
+) -> tuple[requests.PreparedRequest, dict[str, Any]]:
+    """Return the request that asks whether a server answers, and how it is sent.
+
+    To make it takes more than to send it: for proxies all of the environment is searched.
+    """
+    session = _connections(process)
+    settings = session.merge_environment_settings(uri, {}, None, verify, certificate)
+    return session.prepare_request(requests.Request("HEAD", uri)), dict(settings)
+
+
 def check_reachable(uri: str | None = None) -> None:
     """Fail at once where MLflow would retry for minutes: nothing answers at the tracking URI.
 
@@ -121,16 +134,10 @@ def check_reachable(uri: str | None = None) -> None:
         return
     insecure, authority, certificate = (each.get() for each in _TLS_SETTINGS)
     try:
-        status = (
-            _connections(os.getpid())
-            .head(
-                uri,
-                timeout=_PROBE_SECONDS,
-                allow_redirects=False,
-                verify=not insecure and (authority or True),
-                cert=certificate,
-            )
-            .status_code
+        process, verify = os.getpid(), not insecure and (authority or True)
+        request, settings = _probe(process, uri, verify, certificate)
+        answer = _connections(process).send(
+            request, timeout=_PROBE_SECONDS, allow_redirects=False, **settings
         )
     except requests.exceptions.SSLError as error:
         found = _TLS_REASON.search(str(error))
@@ -149,6 +156,7 @@ def check_reachable(uri: str | None = None) -> None:
             f"the tracking server {redact(uri)} cannot be asked: {one_line(error)}; "
             f"check {_CERTIFICATES}"
         ) from error
+    status = answer.status_code
     if _is_transient(status):
         raise StoreUnavailableError(f"the tracking server {redact(uri)} answers {status}")
 

@@ -49,6 +49,16 @@ class TrialRun:
         cause = self.tags.get(keys.ERROR, "no cause is recorded")
         return cause if self.status == keys.FAILED else ""
 
+    def training_flops(self, epochs: int, images: int) -> float | None:
+        """Return the FLOPs of its training steps; None where nobody counted them.
+
+        Args:
+            epochs: That it was trained for.
+            images: Of an epoch.
+        """
+        per_image = self.metrics.get(keys.FLOPS_TRAINING)
+        return None if per_image is None else per_image * images * epochs
+
 
 def create_trial(
     parent: TrackedRun, number: int, name: str, params: Mapping[str, str], model: str, jobs: int
@@ -66,7 +76,9 @@ def create_trial(
         jobs: Trials at a time.
     """
     identity = f"{parent.run_id}/{number}"
-    run_id = create_child(parent, name, model, jobs, identity, {keys.TRIAL: str(number)})
+    tags = {str(keys.TRIAL): str(number)}
+    # A sweep that was killed just now, or a lost answer, may have left it without parameters.
+    run_id = create_child(parent, name, model, jobs, identity, tags, is_repeated=True)
     with store_errors("log parameters"):
         logged = [Param(key, redact_named(key, value)) for key, value in params.items()]
         MlflowClient().log_batch(run_id, params=logged)

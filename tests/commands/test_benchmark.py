@@ -16,6 +16,7 @@ from fm_mlflow import BenchmarkError, Interrupted, benchmark, keys
 from fm_mlflow.errors import ComparisonError, InputError
 from fm_mlflow.jobs.executors import Job, JobEnd
 from fm_mlflow.listeners import BenchmarkListener
+from fm_mlflow.process.identity import this_process
 from fm_mlflow.tracking.child_runs import children_of
 from tests.cluster import Cluster, Fate
 from tests.stores import Store
@@ -188,6 +189,24 @@ def test_a_lost_training_that_is_over_is_not_continued(store: Store, status: str
         (failed,) = failure.value.result.failed
         assert ("the loss is nan" if status == "FAILED" else "deleted") in str(failed.error)
     assert len(cluster.jobs) == 1
+
+
+def test_a_training_that_a_living_process_has_taken_over_is_left_to_it(store: Store) -> None:
+    class Owned(Cluster):
+        """Its process has lost its run to another one of this machine, and says so."""
+
+        def _run(self, job: Job) -> JobEnd:
+            tags = {keys.KIND: keys.KIND_TRAINING, **this_process().tags()}
+            for name, value in tags.items():
+                store.client.set_tag(job.key, name, value)
+            return JobEnd(job, "it was taken over by another process", "")
+
+    settings = {**SETTINGS, "models": "mlp", "seeds": 1}
+    with pytest.raises(BenchmarkError, match="it was taken over by another process"):
+        benchmark(**settings, executor=Owned())
+    run = only(store, "training")
+    assert run.info.status == "RUNNING"
+    assert keys.ERROR not in run.data.tags
 
 
 def test_without_a_finished_training_there_is_nothing_to_compare(store: Store) -> None:

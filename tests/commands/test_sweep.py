@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from mlflow.entities import Run
 
 from fm_mlflow import FmMlflowError, InputError, SweepResult, compare, keys, sweep
 from fm_mlflow.jobs.executors import Job, JobEnd
+from fm_mlflow.listeners import SweepListener
 from tests import forked
 from tests.cluster import Cluster
 from tests.inline import InlineExecutor
@@ -185,6 +187,9 @@ def test_a_finished_sweep_is_resumed_without_training_anything(
     assert again.trials == result.trials
     assert again.recommended == result.recommended
     assert curves(store, again) == before
+    for name in (keys.SEARCH_TRIALS, keys.COMPARED_TRAININGS):  # nor is anything logged twice
+        points = store.client.get_metric_history(result.run_id, name)
+        assert len(points) == len({point.step for point in points}), name
     with pytest.raises(InputError, match="as sweep"):
         sweep(resume=result.run_id, trials=9)
     given: dict[str, Any] = {"seeds": "auto", "max_seeds": 3, "margin": 0.2, "measure": "none"}
@@ -238,6 +243,14 @@ def test_a_killed_sweep_continues_with_the_same_proposals(
     assert place.epochs < whole.epochs == undisturbed.spent.epochs
 
 
+class Notices(SweepListener):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.texts.append(text)
+
+
 class Failing(SimulatedTrials):
     """Has processes that end before they come to a trial, the first ones or all."""
 
@@ -266,6 +279,48 @@ def test_processes_that_end_early_are_tried_once_more(store: Store) -> None:
     assert len(children(store, result, keys.KIND_TRIAL)) == 1
 
 
+class Losing(SimulatedTrials):
+    """Loses the machines of its first trial, in turn before that begins and within it."""
+
+    def __init__(self, store: Store, losses: int) -> None:
+        super().__init__()
+        self._store = store
+        self._left = losses
+
+    def submit(self, job: Job) -> None:
+        if not self._left or job.key != (self.jobs or [job])[0].key:
+            super().submit(job)
+            return
+        self.jobs.append(job)
+        self._left -= 1
+        if self._left % 2:
+            thread = threading.Thread(target=self._train, args=(job.key, 1))
+            thread.start()
+            thread.join()
+            self._store.client.update_run(job.key, status="RUNNING")
+        self._events.append(JobEnd(job, "its machine is gone", "", is_lost=True))
+
+
+@pytest.mark.parametrize(("retries", "status"), [(3, "trained"), (2, "failed")])
+def test_a_trial_that_is_lost_is_resumed_as_often_as_was_asked(
+    store: Store, retries: int, status: str
+) -> None:
+    told = Notices()
+    place = Losing(store, 3)
+    settings = {**SETTINGS, "trials": 2, "min_epochs": 2, "finalists": 0, "warm": False}
+    result = sweep(executor=place, retries=retries, progress=told, **settings)
+    assert [trial.status for trial in result.trials] == [status, "trained"]
+    assert len(place.jobs) == 4 + (status == "trained")
+    first = store.client.get_run(result.trials[0].run_id)
+    if status == "failed":
+        assert told.texts[-1].endswith("was lost 3 times; it is given up")
+        assert (first.info.status, first.data.tags[keys.ERROR]) == ("FAILED", "its machine is gone")
+    else:
+        assert told.texts[-1].endswith("was lost (its machine is gone); it is resumed: 3 of 3")
+        assert curves(store, result)[0] == sorted(curves(store, result)[0])
+        assert len(curves(store, result)[0]) == 2
+
+
 def test_settings_that_cannot_be_searched_are_refused_before_anything_starts(
     store: Store,
 ) -> None:
@@ -277,6 +332,8 @@ def test_settings_that_cannot_be_searched_are_refused_before_anything_starts(
         ({"space": "batch_size=1.5:3"}, "whole numbers for batch_size"),
         ({"model": "mlp?hidden=8", "space": "hidden=8:16,8:16"}, "what the model does not fix"),
         ({"model": "mlp?hidden=8"}, "a range or choices for a setting"),
+        ({"space": "hidden=8:16,8:16", "cpus": 2}, "nothing with the executor local"),
+        ({"space": "hidden=8:16,8:16", "executor": "none"}, "one of local, ray, slurm"),
     ]
     for settings, said in refused:
         with pytest.raises(InputError, match=said):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
+from signal import SIGTERM
 from typing import TypeVar
 
 from mlflow.entities import LifecycleStage, LoggedModelInput, Metric, Param, RunTag
@@ -44,6 +45,9 @@ class RunGoneError(StoreRefusedError):
 
 class LeaseLostError(RunGoneError):
     """Another process has taken the run over: this one must not write to it any more."""
+
+    # As that of the SIGTERM by which the process is stopped, whichever comes first.
+    exit_code = 128 + SIGTERM
 
 
 class RemoteRun:
