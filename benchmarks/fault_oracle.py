@@ -20,7 +20,7 @@ from typing import Any
 from fm_mlflow import keys
 
 DATABASE = "mlflow.db"
-TIMED_METRICS = {
+TIMED_METRICS: set[str] = {
     *(keys.EPOCH_SECONDS, keys.MEMORY_RSS, keys.FIT_SECONDS, keys.TOTAL_SECONDS),
     *(keys.THROUGHPUT_TRAINING, keys.SEARCH_SECONDS),
 }
