@@ -68,9 +68,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # which commands that tests start would take for the user's.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # No test trains for long: XLA is to compile in little time, rather than well.
-    os.environ["XLA_FLAGS"] = (
-        "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    )
+    fast_to_compile = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{fast_to_compile} {os.environ.get('XLA_FLAGS', '')}"
     os.environ["FM_MLFLOW_JOURNAL_DIR"] = tempfile.mkdtemp(prefix="fm_mlflow-journals-")
 
 
