@@ -348,7 +348,7 @@ def _resume_parent(kind: str, run: Callable[[str], object]) -> None:
     _reconcile()
     parents = _runs(kind)
     if not parents or parents[-1].info.status != keys.FINISHED:
-        has_settings = parents and parents[-1].data.params
+        has_settings = parents and "dataset" in parents[-1].data.params  # which is logged last
         run(parents[-1].info.run_id if has_settings else "")
     _reconcile()
 

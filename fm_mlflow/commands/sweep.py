@@ -255,7 +255,7 @@ class _Sweep:
             # that was killed before it had its settings.
             shaping = asked.keys() & {"models", *OF_THE_PROOF}
             same = [stored.params.get(name) in (None, str(asked[name])) for name in shaping]
-            if "models" in stored.params and all(same):
+            if {"models", "dataset"} <= stored.params.keys() and all(same):
                 asked["resume"] = before
         try:
             with nullcontext() if "resume" in asked else open_run(keys.KIND_BENCHMARK):

@@ -118,7 +118,8 @@ def resumed(
     fields = type(given).model_fields
     names = [name for name in fields if name not in of_this_call]
     stored = {name: params[name] for name in names if name in params}
-    if not stored:  # its process was killed as it began: the defaults would be another run's
+    # Its process was killed as it began; the data set is logged last. Defaults are another run's.
+    if not stored or ("dataset" in names and "dataset" not in stored):
         accepted = f"a run that has its settings; {owner} ended before: start it anew"
         raise InputError("resume", getattr(given, "resume", ""), accepted)
     if hidden := [name for name, text in stored.items() if HIDDEN in text]:

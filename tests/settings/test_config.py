@@ -136,10 +136,13 @@ def test_config_is_frozen() -> None:
 
 def test_a_run_that_was_killed_before_it_had_settings_is_not_resumed_with_the_defaults() -> None:
     given = parse(BenchmarkConfig, {"resume": "0123"})
-    with pytest.raises(
-        InputError, match=r"resume: received '?0123'?, .*benchmark 0123 ended before"
-    ):
-        resumed(given, {"dataset_digest": "x"}, {"jobs", "resume"}, "benchmark 0123")
-    assert resumed(given, {"epochs": "2"}, {"jobs", "resume"}, "benchmark 0123").epochs == 2
+    for params in ({"dataset_digest": "x"}, {"epochs": "2"}):  # the data set is logged last
+        with pytest.raises(
+            InputError, match=r"resume: received '?0123'?, .*benchmark 0123 ended before"
+        ):
+            resumed(given, params, {"jobs", "resume"}, "benchmark 0123")
+    settings = {"epochs": "2", "dataset": "digits"}
+    assert resumed(given, settings, {"jobs", "resume"}, "benchmark 0123").epochs == 2
+    hidden = {**settings, "models": "a.py:f?token=***"}
     with pytest.raises(InputError, match="of benchmark 0123 it hides models: a part"):
-        resumed(given, {"models": "a.py:f?token=***"}, {"jobs", "resume"}, "benchmark 0123")
+        resumed(given, hidden, {"jobs", "resume"}, "benchmark 0123")
