@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import runpy
 import shlex
+import shutil
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +18,13 @@ import matplotlib.pyplot
 import pytest
 import yaml
 
+from fm_mlflow import keys
 from fm_mlflow.cli import cli
+from fm_mlflow.results.register import Check, Gate
 from tests.processes import PROJECT
 from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.stores import Store
+from tests.terminal.test_register import VERIFIED
 
 
 def run(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -29,10 +37,54 @@ def test_each_example_is_short() -> None:
         assert len(path.read_text(encoding="utf-8").splitlines()) < 60, path.name
 
 
-def test_the_commands_of_the_workflow_are_those_of_the_command_line() -> None:
+def workflow_steps() -> list[dict[str, Any]]:
     workflow = yaml.safe_load((PROJECT / "examples" / "ci" / "github-actions.yml").read_text())
-    steps = [step.get("run", "") for step in workflow["jobs"]["promote"]["steps"]]
-    lines = [line.partition(" || ")[0] for step in steps for line in step.splitlines()]
+    steps: list[dict[str, Any]] = workflow["jobs"]["promote"]["steps"]
+    return steps
+
+
+LACKS_GAIN = Gate("gain over version 3", "better, or lower cost", "-0.10 points", False)
+BREAKS_BOUND = Gate("--min-accuracy", "at least 0.88", "0.87", False)
+HOLDS = Gate("accuracy v version 3", "not below it", "-0.10", True)
+CHANGED = Check(keys.TEST_ACCURACY, 0.99, 0.9, "equal", False)
+
+
+@pytest.mark.skipif(not (shutil.which("jq") and shutil.which("bash")), reason="runs bash and jq")
+@pytest.mark.parametrize(
+    ("exit_code", "changes", "job"),
+    [
+        (0, {"outcome": "registered"}, 0),
+        (3, {"gates": (HOLDS, LACKS_GAIN)}, 0),
+        (3, {"gates": (BREAKS_BOUND, HOLDS, LACKS_GAIN)}, 3),
+        (3, {"gates": (replace(HOLDS, passed=False),)}, 3),
+        (3, {"gates": (HOLDS, LACKS_GAIN), "checks": (CHANGED,)}, 3),
+        (3, {"gates": (HOLDS,)}, 3),  # another process was faster
+        (3, None, 3),  # of another data set: there is no result
+        (1, None, 1),
+        (2, {"gates": (HOLDS, LACKS_GAIN)}, 2),
+    ],
+)
+def test_the_workflow_takes_a_lack_of_gain_alone_for_no_failure(
+    exit_code: int, changes: dict[str, Any] | None, job: int, tmp_path: Path
+) -> None:
+    (promote,) = (each["run"] for each in workflow_steps() if "Promote" in each.get("name", ""))
+    said = "" if changes is None else json.dumps(replace(VERIFIED, **changes).to_dict())
+    (tmp_path / "said.json").write_text(said)
+    (program := tmp_path / "fm-mlflow").write_text(f"#!/bin/sh\ncat said.json\nexit {exit_code}\n")
+    program.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", promote],
+        cwd=tmp_path,
+        env={"PATH": path, "BENCHMARK": "b"},
+        capture_output=True,
+    )
+    assert done.returncode == job, done.stderr
+
+
+def test_the_commands_of_the_workflow_are_those_of_the_command_line() -> None:
+    steps = [step.get("run", "") for step in workflow_steps()]
+    lines = [re.split(r" \|\| | >", line)[0] for step in steps for line in step.splitlines()]
     commands = [shlex.split(line) for line in lines if line.startswith("fm-mlflow")]
     assert [words[1] for words in commands] == ["benchmark", "register", "register"]
     whole = cli.make_context("fm-mlflow", [], resilient_parsing=True)
