@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +41,9 @@ def reported(settings: Mapping[str, object]) -> Iterator[Callable[[Registration]
         _write_result(files, registration)
 
     try:
+        if len(set(map(_place, files.values()))) < len(files):  # one would be lost
+            first, second = files
+            raise InputError(second, str(files[second]), f"another file than that of {first}")
         for name, path in files.items():
             if not _can_be_file(path):
                 raise InputError(name, str(path), "a file in an existing folder")
@@ -58,9 +62,18 @@ def write_refusal(files: Mapping[str, Path], error: BaseException) -> None:
         error: What the caller is told in any case.
     """
     registration = getattr(error, "registration", None)
-    for name, path in files.items():
+    in_order = [(name, files[name]) for name in reversed(FORMS) if name in files]
+    of_each = {_place(path): (name, path) for name, path in in_order}
+    for name, path in of_each.values():  # of two in one file the first form
         with suppress(OSError, ValueError):  # the error itself says what is wrong
             _write(path, FORMS[name](registration, error))
+
+
+def _place(path: Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # no path at all
+        return str(path)
 
 
 def _can_be_file(path: Path) -> bool:

@@ -38,12 +38,15 @@ def to_summary(registration: Registration | None, error: BaseException | None) -
         title = "Not promoted" if isinstance(error, GateError) else "Not decided"
         said = "" if error is None else one_line(error)
         return template.render(title=title, outcome=said, rows=())
+    outcome = f"{capitalised(outcome_sentence(registration))}."
+    if error is not None and not registration.failures:  # no gate or check says why
+        outcome += f" {capitalised(one_line(error))}."
     checks = registration.checks
     compared = [check for check in checks if check.passed is not None]
     passed = sum(check.passed is True for check in compared)
     return template.render(
         title=f"{_TITLES[registration.outcome]}: {registration.run_name}",
-        outcome=f"{capitalised(outcome_sentence(registration))}.",
+        outcome=outcome,
         rows=tuple(_side_by_side(registration)),
         result=registration,
         found_again=f"{passed} of {counted(len(compared), 'figure')} of the run were found again "

@@ -12,6 +12,7 @@ import pytest
 from fm_mlflow.errors import FmMlflowError, InputError, Interrupted, TrackingError
 from fm_mlflow.registration.reports import reported
 from fm_mlflow.results.register import GateError
+from fm_mlflow.terminal.output import report_refusal
 from tests.terminal.test_register import VERIFIED
 
 
@@ -70,3 +71,24 @@ def test_where_no_file_can_lie_nothing_is_begun(name: str, tmp_path: Path) -> No
         accepted = f"{name}: received .*, accepted: a file in an existing folder"
         with pytest.raises(InputError, match=accepted), reported({name: str(place)}):
             pytest.fail("it was begun")
+
+
+def test_two_reports_in_one_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    files = {"junit": str(tmp_path / "gates"), "summary": str(tmp_path / "link" / "gates")}
+    accepted = "summary: received .*, accepted: another file than that of junit"
+    with pytest.raises(InputError, match=accepted), reported(files):
+        pytest.fail("it was begun")
+    assert ElementTree.parse(tmp_path / "gates").getroot().get("errors") == "1"
+    # The command line writes once more what refused it, in the order of its words.
+    words = ["register", "--summary", files["summary"], "--junit", files["junit"]]
+    report_refusal(InputError("summary", "gates", "another file"), words)
+    assert ElementTree.parse(tmp_path / "gates").getroot().get("errors") == "1"
+
+
+def test_what_is_no_path_is_left_to_the_settings() -> None:
+    with (
+        pytest.raises(TrackingError, match="begun"),
+        reported({"junit": "a\0", "summary": "a\0b"}),
+    ):
+        raise TrackingError("begun")

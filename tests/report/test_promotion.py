@@ -83,6 +83,18 @@ def test_what_could_not_be_decided_says_why() -> None:
     ]
 
 
+def test_what_no_gate_refused_says_why() -> None:
+    passed = tuple(gate for gate in REFUSED.gates if gate.passed)
+    refused = replace(REFUSED, gates=passed, others="")
+    said = lines(refused, GateError("version 4 became the champion meanwhile; run it again"))
+    assert said[:2] == [
+        "## Not promoted: mlp, seed 0",
+        "Refused: nothing was changed in digits-classifier, on digits. Not promoted: version 4 "
+        "became the champion meanwhile; run it again.",
+    ]
+    assert lines(REFUSED, GateError("of a gate"))[1].endswith("on digits.")
+
+
 def test_foreign_text_stays_text() -> None:
     text = to_summary(filled(Registration), None)
     assert "FORGED" in text
