@@ -128,7 +128,7 @@ def _champion(progress: ProgressListener) -> str:
         InputError: Several could, or none: says what to give instead.
     """
     from fm_mlflow.tracking.find_runs import find_runs
-    from fm_mlflow.tracking.registry import known_data_sets
+    from fm_mlflow.tracking.registry import known_data_sets, registered_names
 
     uris = [f"models:/{name}@{CHAMPION}" for name in sorted(known_data_sets())]
     if len(uris) == 1:
@@ -136,7 +136,11 @@ def _champion(progress: ProgressListener) -> str:
         return uris[0]
     if uris:
         raise InputError("model", "", f"one of {listed(uris, _MOST_URIS)}, or the id of a run")
-    accepted = "a model's URI, or the id of a training run: no model is registered yet"
+    accepted = "a model's URI, or the id of a training run"
+    if names := registered_names():
+        accepted += f"; no data set is recorded of what is registered: {listed(names, _MOST_URIS)}"
+        raise InputError("model", "", accepted)
+    accepted += ": no model is registered yet"
     with suppress(InputError):  # nobody has trained yet, either
         found = find_runs(RunsConfig())
         trained = [run for run in (*found.runs, *found.unfinished) if run.model_uri]

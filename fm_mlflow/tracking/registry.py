@@ -59,6 +59,13 @@ def known_data_sets() -> dict[str, DataSet]:
     return found
 
 
+def registered_names() -> list[str]:
+    """Return the names of all registered models, whether their data set is recorded or not."""
+    check_reachable()
+    with registry_errors("read"):
+        return sorted(model.name for model in pages(MlflowClient().search_registered_models))
+
+
 class Registry:
     """One registered model, which need not exist yet.
 

@@ -63,6 +63,9 @@ def test_numbers_are_predicted_of_tables_in_any_file(store: Store) -> None:
 
     with pytest.raises(InputError, match=rf"no model is registered yet; .*--model {run_id};"):
         predict(input=str(store.folder / "a.npy"), output=str(store.folder / "none.csv"))
+    store.client.create_registered_model("by-hand")
+    with pytest.raises(InputError, match=r"no data set is recorded of .* registered: by-hand$"):
+        predict(input=str(store.folder / "a.npy"), output=str(store.folder / "none.csv"))
     with pytest.raises(InputError, match=r"examples of shape \(11,\).*, accepted: .*\(12,\)"):
         refused(X[:, 1:])
     with pytest.raises(DataError, match="no finite numbers"):
