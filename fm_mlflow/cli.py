@@ -337,11 +337,11 @@ def _run(
     as_json: bool,
     shown: Callable[[SafeConsole], AbstractContextManager[Any]] | None = None,
 ) -> None:
-    """Run a workflow, keep stdout for its result, say on stderr how it goes on."""
+    """Run a workflow with what was given, keep stdout for its result, say on stderr the rest."""
     from fm_mlflow.terminal.progress import console_progress
 
     with stdout_to_stderr(), (shown or console_progress)(SafeConsole(stderr=True)) as progress:
-        result = workflow(progress=progress, **config.model_dump())
+        result = workflow(progress=progress, **config.model_dump(exclude_unset=True))
     accuracy = getattr(result, "test_accuracy", None)
     if accuracy is not None and (asks := parent()) is not None:
         asks.tell(Progress(event="result", metrics={"test_accuracy": accuracy}).line())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.objective import Objective
+from fm_mlflow.analysis.prose.words import listed
 from fm_mlflow.errors import InputError
 from fm_mlflow.settings.base import parse
 from fm_mlflow.settings.registered import RegisterConfig
@@ -14,16 +16,17 @@ from fm_mlflow.tracking.child_runs import children_of, comparison_of, read_run
 if TYPE_CHECKING:
     from fm_mlflow.tracking.child_runs import StoredRun
 
-_METRIC = ("metric", "smaller_is_better", "larger_is_better")
-_DECIDES = (*_METRIC, "cost", "margin", "top")
-_BESIDE = ("run_id", "experiment", "runs", "filter")
+_DIRECTIONS = ("smaller_is_better", "larger_is_better")
+_DECIDES = ("metric", *_DIRECTIONS, "cost", "margin", "top")
+_BESIDE = ("experiment", "runs", "filter")
+_MOST_RUNS = 5
 _ACCEPTED = "the id of a benchmark's run (its parent run)"
 
 
 def candidates(config: RegisterConfig) -> tuple[RegisterConfig, CompareConfig]:
     """Return the settings with which the best run is chosen, of a store or of a benchmark.
 
-    A benchmark's own comparison says by which metric, cost and margin, where this call does not.
+    A benchmark's own comparison says by which metric, cost and margin; this call may not differ.
 
     Args:
         config: As it was given.
@@ -32,7 +35,8 @@ def candidates(config: RegisterConfig) -> tuple[RegisterConfig, CompareConfig]:
         The settings, which name the benchmark's runs; and the comparison that chooses.
 
     Raises:
-        InputError: There is no such benchmark, it has not finished, or other settings choose runs.
+        InputError: There is no such benchmark, it has not finished, it was decided otherwise, or
+            other settings choose runs.
         TrackingError: The store does not answer.
     """
     chosen = config.model_dump(include=set(Choice.model_fields))
@@ -46,7 +50,10 @@ def candidates(config: RegisterConfig) -> tuple[RegisterConfig, CompareConfig]:
     if not runs:  # without any, all runs of the experiment would be meant
         accepted = f"{_ACCEPTED} that has finished trainings; they are gone"
         raise InputError("benchmark", config.benchmark, accepted)
-    chosen |= {"runs": ",".join(runs), **_decided_by(benchmark, config)}
+    if config.run_id and config.run_id not in runs:
+        accepted = f"beside benchmark, one of its finished trainings: {listed(runs, _MOST_RUNS)}"
+        raise InputError("run_id", config.run_id, accepted)
+    chosen |= {"runs": ",".join(runs), **_decided_by(benchmark.run_id, config)}
     choice = parse(CompareConfig, chosen)
     taken = choice.model_dump(include=set(Choice.model_fields))
     return parse(RegisterConfig, {**config.model_dump(), **taken}), choice
@@ -71,16 +78,27 @@ def _finished(run_id: str) -> StoredRun:
     return run
 
 
-def _decided_by(benchmark: StoredRun, config: RegisterConfig) -> dict[str, str]:
-    """Return what the benchmark was decided by, without what this call has otherwise."""
-    comparison = comparison_of(benchmark.run_id)
-    decided = {} if comparison is None else comparison.params
-    own = {
-        name
-        for name in _DECIDES
-        if name in RegisterConfig.model_fields
-        and getattr(config, name) != RegisterConfig.model_fields[name].default
-    }
-    if own.intersection(_METRIC):  # a direction belongs to its metric
-        own.update(_METRIC)
-    return {name: decided[name] for name in _DECIDES if name in decided and name not in own}
+def _decided_by(benchmark: str, config: RegisterConfig) -> dict[str, str]:
+    """Return what the benchmark was decided by; refuse what this call says otherwise."""
+    comparison = comparison_of(benchmark)
+    params = {} if comparison is None else comparison.params
+    decided = {name: params[name] for name in _DECIDES if name in params}
+    again = f"`fm-mlflow benchmark --resume {benchmark}`"
+    if not {"metric", "cost"} <= decided.keys():  # the defaults could promote the worst model
+        accepted = f"{_ACCEPTED} with its comparison, which is gone; {again} compares again"
+        raise InputError("benchmark", benchmark, accepted)
+    theirs = parse(Choice, {k: v for k, v in decided.items() if k in Choice.model_fields})
+    given = config.model_dump(include=config.model_fields_set.intersection(_DECIDES))
+    accepted = f"{{}}, as the benchmark was decided (leave it out; {again} decides by another)"
+    for name in ("metric", "cost"):
+        if given.get(name, there := getattr(theirs, name)) != there:
+            raise InputError(name, given[name], accepted.format(there))
+    objective = Objective.of(theirs)
+    if asked := {name: given[name] for name in _DIRECTIONS if name in given}:
+        own = Objective.of(Choice(metric=theirs.metric, **asked))
+        if own.smaller_is_better != objective.smaller_is_better:
+            way = "less" if objective.smaller_is_better else "more"
+            name, value = max(asked.items(), key=lambda each: each[1])
+            is_better = f"nothing: {way} {theirs.metric} is better"
+            raise InputError(name, value, accepted.format(is_better))
+    return decided

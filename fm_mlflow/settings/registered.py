@@ -72,6 +72,13 @@ class RegisterConfig(Choice):
         "each gate, what is lacking.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_was_given(cls, values: dict[str, object]) -> dict[str, object]:
+        """Leave out what is empty of what a benchmark was decided by: `mlflow run` gives all."""
+        decides = ("metric", "smaller_is_better", "larger_is_better", "cost")
+        return {k: v for k, v in values.items() if v != "" or k not in decides}
+
     @model_validator(mode="after")
     def _check(self) -> RegisterConfig:
         if not re.fullmatch(r"""[^/:'"`]{0,200}""", self.name):

@@ -12,10 +12,14 @@ import pytest
 from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 
 from fm_mlflow import GateError, InputError, keys, register, runs
+from fm_mlflow.cli import cli
+from fm_mlflow.commands import register as registering
 from fm_mlflow.errors import ComparisonError
 from fm_mlflow.registration.benchmark_runs import candidates
 from fm_mlflow.results.register import Gate
+from fm_mlflow.settings.base import parse
 from fm_mlflow.settings.registered import RegisterConfig
+from fm_mlflow.terminal import register as terminal
 from tests.simulated import Simulated, log_regression, log_run
 from tests.stores import Store, active_store, copy_store
 from tests.trained import finished_training
@@ -52,6 +56,7 @@ def trained(
         for name, value in {keys.MLFLOW_PARENT_RUN_ID: parent, str(keys.JOBS): "1"}.items():
             client.set_tag(best, name, value)
         copy_of(made, best, -0.01, seed="1")
+        log_comparison(made, parent, metric=keys.TEST_ACCURACY, cost="flops/inference")
         client.set_terminated(parent)
         digest = client.get_run(best).data.tags[keys.DATASET_DIGEST]
         better: dict[str, Any] = {
@@ -59,6 +64,15 @@ def trained(
             "tags": {keys.DATASET_DIGEST: digest},
         }
         yield Trained(made, parent, best, log_run(client, Simulated("another", 0, 0.99, **better)))
+
+
+def log_comparison(store: Store, benchmark: str, **params: str) -> str:
+    """Log that a benchmark was decided, and by what."""
+    tags = {keys.MLFLOW_PARENT_RUN_ID: benchmark, keys.KIND: keys.KIND_COMPARISON}
+    run_id = store.client.create_run("0", tags=tags).info.run_id
+    store.client.log_batch(run_id, params=[Param(*each) for each in params.items()])
+    store.client.set_terminated(run_id)
+    return str(run_id)
 
 
 def copy_of(store: Store, run_id: str, gain: float, parent: str = "", seed: str = "") -> str:
@@ -160,28 +174,33 @@ def test_only_a_finished_benchmark_has_a_decision(store: Store) -> None:
             register(benchmark=run_id, junit="gates.xml")
         (error,) = ElementTree.parse("gates.xml").getroot().iter("error")
         assert run_id in str(error.get("message"))
-    for name in ("run_id", "runs", "filter", "experiment"):
+    for name in ("runs", "filter", "experiment"):
         other: dict[str, Any] = {name: "x"}
         with pytest.raises(InputError, match=f"{name}: received 'x', accepted: nothing beside"):
             register(benchmark=failed, **other)
 
 
-def test_the_benchmark_says_by_what_it_is_decided(store: Store) -> None:
+@pytest.fixture
+def regressions(store: Store) -> tuple[str, list[str]]:
+    """A finished benchmark of two trainings, not yet decided, beside a better run; their ids."""
     client = store.client
     parent = client.create_run("0", tags={keys.KIND: keys.KIND_BENCHMARK}).info.run_id
-    within = {keys.MLFLOW_PARENT_RUN_ID: parent, keys.JOBS: "1"}
     run_ids = [log_regression(client, "a", seed, 1.0) for seed in range(2)]
     for run_id in run_ids:
-        for name, value in within.items():
+        for name, value in {keys.MLFLOW_PARENT_RUN_ID: parent, str(keys.JOBS): "1"}.items():
             client.set_tag(run_id, name, value)
-    log_regression(client, "b", 0, 0.1)  # better, of another origin
-    for metric, cost in (("test_loss", "flops/training"), ("test_mae", "parameters/trainable")):
-        tags = {keys.MLFLOW_PARENT_RUN_ID: parent, keys.KIND: keys.KIND_COMPARISON}
-        compared = client.create_run("0", tags=tags).info
-        params = {"metric": metric, "cost": cost, "margin": "0.02", "smaller_is_better": "True"}
-        client.log_batch(compared.run_id, params=[Param(*each) for each in params.items()])
-        client.set_terminated(compared.run_id)
+    log_regression(client, "b", 0, 0.1)
     client.set_terminated(parent)
+    return parent, run_ids
+
+
+def test_the_benchmark_says_by_what_it_is_decided(
+    store: Store, regressions: tuple[str, list[str]]
+) -> None:
+    parent, run_ids = regressions
+    both = {"margin": "0.02", "smaller_is_better": "True"}
+    log_comparison(store, parent, metric="test_loss", cost="flops/training", **both)
+    log_comparison(store, parent, metric="test_mae", cost="parameters/trainable", **both)
 
     config, choice = candidates(RegisterConfig(benchmark=parent))
     assert config.runs == choice.runs == ",".join(run_ids)
@@ -189,10 +208,68 @@ def test_the_benchmark_says_by_what_it_is_decided(store: Store) -> None:
         decided = (each.metric, each.smaller_is_better, each.cost)
         assert decided == ("test_mae", True, "parameters/trainable")
     assert choice.margin == 0.02
-    own, _ = candidates(RegisterConfig(benchmark=parent, metric="score", cost="latency/p50_ms"))
-    assert (own.metric, own.smaller_is_better, own.cost) == ("score", False, "latency/p50_ms")
+    named, _ = candidates(RegisterConfig(benchmark=parent, run_id=run_ids[1]))
+    assert (named.run_id, named.metric) == (run_ids[1], "test_mae")
+    with pytest.raises(InputError, match=rf"run_id: .* beside benchmark, one .*: {run_ids[0]} and"):
+        candidates(RegisterConfig(benchmark=parent, run_id="0" * 32))
     with pytest.raises(InputError, match=r"min_accuracy: received .*, accepted: nothing where tes"):
         register(benchmark=parent, min_accuracy=0.8)
+
+
+@pytest.mark.parametrize(
+    ("decided", "given", "refused"),
+    [
+        ({"cost": "latency/p50_ms"}, {"cost": "flops/inference"}, "cost"),  # a default counts
+        ({"cost": "latency/p50_ms"}, {"cost": "latency/p50_ms"}, ""),
+        ({"metric": "val_accuracy"}, {"metric": "test_accuracy"}, "metric"),
+        ({"metric": "val_accuracy"}, {"metric": "", "cost": ""}, ""),  # as `mlflow run` gives it
+        ({"metric": "val_accuracy"}, {"smaller_is_better": True}, "smaller_is_better"),
+        ({"metric": "val_accuracy"}, {"larger_is_better": True}, ""),
+        ({"metric": "val_mae"}, {"smaller_is_better": True}, ""),  # its name says so
+        ({"metric": "val_mae"}, {"metric": "val_mae", "larger_is_better": True}, "larger_is_b"),
+        ({"metric": "gap", "smaller_is_better": "True"}, {"smaller_is_better": False}, "smaller"),
+        ({"metric": "gap", "smaller_is_better": "True"}, {"metric": "gap"}, ""),
+    ],
+)
+def test_no_setting_differs_from_what_the_benchmark_was_decided_by(
+    decided: dict[str, str],
+    given: dict[str, Any],
+    refused: str,
+    store: Store,
+    regressions: tuple[str, list[str]],
+) -> None:
+    parent, _ = regressions
+    params = {"metric": keys.TEST_ACCURACY, "cost": "flops/inference", **decided}
+    log_comparison(store, parent, **params)
+    config = parse(RegisterConfig, {"benchmark": parent, **given})
+    if refused:
+        with pytest.raises(InputError, match=rf"^{refused}.*, as the benchmark was decided \(leav"):
+            candidates(config)
+    else:
+        chosen, _ = candidates(config)
+        assert (chosen.metric, chosen.cost) == (params["metric"], params["cost"])
+
+
+def test_a_benchmark_without_its_comparison_is_decided_by_nothing(
+    store: Store, regressions: tuple[str, list[str]]
+) -> None:
+    parent, _ = regressions
+    gone = log_comparison(store, parent, metric="test_mae", cost="latency/p50_ms")
+    store.client.delete_run(gone)
+    accepted = f"its comparison, which is gone; `fm-mlflow benchmark --resume {parent}` compares"
+    with pytest.raises(InputError, match=f"benchmark: received '{parent}', .*{accepted}"):
+        register(benchmark=parent)
+
+
+def test_a_default_that_is_given_on_the_command_line_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(registering, "register", lambda **more: given.update(more))
+    monkeypatch.setattr(terminal, "print_registration", lambda *_: None)
+    line = ["register", "--benchmark", "b", "--cost", "flops/inference", "--metric", ""]
+    cli.main(line, standalone_mode=False)
+    assert {**given, "progress": None} == {"progress": None, "benchmark": "b", "cost": line[4]}
 
 
 def test_what_failed_before_it_had_its_data_is_named_by_its_cause(store: Store) -> None:
