@@ -62,7 +62,7 @@ def write_refusal(files: Mapping[str, Path], error: BaseException) -> None:
         error: What the caller is told in any case.
     """
     registration = getattr(error, "registration", None)
-    in_order = [(name, files[name]) for name in reversed(FORMS) if name in files]
+    in_order = [(name, files[name]) for name in reversed(tuple(FORMS)) if name in files]
     of_each = {_place(path): (name, path) for name, path in in_order}
     for name, path in of_each.values():  # of two in one file the first form
         with suppress(OSError, ValueError):  # the error itself says what is wrong
