@@ -21,7 +21,6 @@ from fm_mlflow.process.causes import cause
 from fm_mlflow.process.secret_names import (
     is_secret,
     is_secret_name,
-    is_setting,
     is_stated,
     is_telling,
 )
@@ -93,7 +92,7 @@ def _copies(text: str, secrets: Iterable[str]) -> Iterator[Span]:
 
 def _found(text: str) -> Iterator[Span]:
     """Yield where secrets are by their form, in any order."""
-    for finder in (_in_addresses, _named, _tokens, _before_hosts, _logins, _private_keys):
+    for finder in (_in_addresses, _named, _arguments, _tokens, _before_hosts, _logins, _private_keys):
         yield from ((start, end) for start, end in finder(text) if end > start)
 
 
@@ -195,7 +194,7 @@ def _after_name(text: str, end: re.Match[str]) -> Iterator[Span]:
             if bare and _NO_PROSE.search(bare[1]):
                 yield bare.span(1)
         elif before and before in "?&;" and name[0].lower() in _IN_QUERIES:
-            yield from _value(text, start)
+            yield from _value(text, start, name[0], always=True)
         elif not (separator or is_option) or not is_secret_name(name[0]):
             return
         elif last in ("cookie", "cookies"):
@@ -222,15 +221,31 @@ def _rest_of_line(text: str, start: int) -> Iterator[Span]:
         yield line.span(1)
 
 
-def _value(text: str, start: int, name: str = "") -> Iterator[Span]:
+def _value(text: str, start: int, name: str, *, always: bool = False) -> Iterator[Span]:
+    """Yield the value that begins there, if it is a secret by its name; or whatever it is."""
     quoted = _QUOTED.match(text, start)
     if quoted is not None:
-        if is_stated(quoted[2]) and not is_setting(name, quoted[2]):
-            yield quoted.span(2)
+        value, first = quoted[2], quoted.start(2)
     elif bare := _BARE.match(text, start):
-        value = bare[1] if bare[1].startswith("{") else bare[1].rstrip(",)]}")
-        if is_stated(value) and not is_setting(name, value):
-            yield bare.start(1), bare.start(1) + len(value)
+        value, first = bare[1], bare.start(1)
+        value = value if value.startswith("{") else value.rstrip(",)]}")
+    else:
+        return
+    if is_secret(name, value) or (always and is_stated(value)):
+        yield first, first + len(value)
+
+
+_ARGUMENT = re.compile(r"(?<=[?&])([A-Za-z_]\w{0,63})=([^&#\s\"'<>\\]+)")
+_NEXT_MODEL = re.compile(r",(?:(?:mlp|cnn)(?:[?,]|\Z)|[^,?=]*:[A-Za-z_])")
+
+
+def _arguments(text: str) -> Iterator[Span]:
+    """Yield secrets among the arguments of models, `f?token_dim=x`, as a run's parameters are."""
+    for argument in _ARGUMENT.finditer(text):
+        following = _NEXT_MODEL.search(argument[2])
+        value = argument[2][: following.start()] if following else argument[2]
+        if is_secret(f"model.{argument[1]}", unquote(value)):
+            yield argument.start(2), argument.start(2) + len(value)
 
 
 _TOKEN = re.compile(

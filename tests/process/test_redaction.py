@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -71,6 +72,8 @@ def test_passwords_in_uris_are_hidden(text: str, safe: str) -> None:
         ("clientSecret=abc", "clientSecret=***"),
         ("user_pin=4821 pin: 123456", "user_pin=*** pin: ***"),
         ("train --model a.py:f?low_pass=hunter", "train --model a.py:f?low_pass=***"),
+        ("pin=482, password=7 --otp 99", "pin=***, password=*** --otp ***"),
+        ('{"password": "7", "model": "f?pwd=7"}', '{"password": "***", "model": "f?pwd=***"}'),
         ("found ghp_abcdefghijklmnop1234 here", "found *** here"),
         ("key AKIAIOSFODNN7EXAMPLE22", "key ***"),
         ("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.c2ln.", "jwt ***."),
@@ -98,6 +101,7 @@ def test_secrets_are_hidden_by_their_form(text: str, safe: str) -> None:
         "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
         "skip-connections sk-learn hf_hub tokens=3 passed=5 pass=7",
         "a.py:f?low_pass=0.25&token_dim=1024 pin_memory=4096 spin=1024",
+        "a.py:f?token_dim=1024,512,cnn?dense=64,b.py:f?token_dim=2048,a/b.py:f?width=3",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -126,6 +130,21 @@ def test_values_of_the_environment_are_hidden(
     assert redact(text) == "x *** y"
 
 
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("password=7", "pwd=7", "pin=482", "use_token=abc", "token_dim=abc", "token_dim=12345678"),
+        *("db_password_hidden=1.5", "a.py=1", "width=12", "low_pass=0.25", "max_token=2048"),
+        *("token=12", "pass_phrase=4711%208150", "token_heads=8,16", "token_heads=8,hunter22"),
+    ],
+)
+def test_a_model_shows_no_argument_that_its_parameter_hides(argument: str) -> None:
+    name, value = argument.split("=")
+    safe = value if redact_named(f"model.{name}", unquote(value)) != "***" else "***"
+    reference = f"my.py:build?width=8&{argument}&depth=2"
+    assert redact_named("model", reference) == reference.replace(argument, f"{name}={safe}")
+
+
 def test_a_secret_that_begins_or_overlaps_another_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -150,6 +169,7 @@ def test_common_values_stay(monkeypatch: pytest.MonkeyPatch, name: str, value: s
     "piece",
     [
         *(".", "/", "a.", "a/", "@", "://", "db://u:", "x://u:p@", "eyJ", "password=", 'token="'),
+        *("?a=,", "&token_dim=1", "&a=,b:"),
         *("passwd='", "key: ", "-----BEGIN PRIVATE KEY-----", "a:bbbb@", "cookie:", "u://@a", "_"),
     ],
 )

@@ -23,7 +23,7 @@ OTHERS = """
     SSH_AUTH_SOCK SSH_ASKPASS GIT_ASKPASS TOKEN_URL JWT_TTL SECRET_NAME API_KEY_NAME AWS_REGION
     AWS_PROFILE AZURE_CLIENT_ID AZURE_TENANT_ID COMPASS monkey bypass author pad_token max_tokens
     passed passes learning_rate MLFLOW_TRACKING_URI MLFLOW_TRACKING_USERNAME pass pattern signature
-    pin_memory spin model.use_token model.max_token compiled/pad_token fit_2/num_token model.key
+    pin_memory spin model.key
 """
 
 
@@ -56,9 +56,11 @@ def test_values_that_would_hide_half_a_log(value: str) -> None:
         *("token_dim=64", "model.token_dim=1024", "token_dim=50257", "pass_filter=1024"),
         *("token_mixing=0.25", "token_blocks=8", "token_lr=1e-05", "pass_filters=[1024, 2048]"),
         *("low_pass=0.25", "high_pass=2048", "class_token=12345", "token_heads=(4,)"),
-        *("token_scale=-1.5", "pass_kernel=3x3", "secret_width=4096", "token_keep=0.7,0.85"),
-        *("key_size=4096", "model.use_token=abc", "token=true", "password=None", "token=12"),
+        *("token_scale=-1.5", "pass_kernel=3x3", "token_width=4096", "token_keep=0.7,0.85"),
+        *("key_size=4096", "model.use_token=true", "token=true", "password=None", "token=12"),
         *("model.token_rate=0.30000000000000004", "passes=1024", "attention.token_rank=2048"),
+        *("model.max_token=2048", "compiled/pad_token=50257", "fit_2/num_token=1e3"),
+        *("token_mixer=8,16", "REQUIRE_PASSWORD=1", "max_tokens=2048", "pin_memory=4096"),
     ],
 )
 def test_settings_named_like_secrets_are_none(named: str) -> None:
@@ -75,6 +77,15 @@ def test_settings_named_like_secrets_are_none(named: str) -> None:
         *("low_pass=hunter", "pass_filter=hunter22", "class_token=hf_abc", "api_key=1.5"),
         *("token_dim=1234567890123", "token_dim=1,abc", "token_github=12345", "token_key=1,2"),
         *("passcode=99", "credentials=1.5", "api_token=1e10", "token_dim=1" + ",1" * 40),
+        *("db.is_prod_password=hunter22", "arg/max_password=hunter22", "pool.min_db_password=1"),
+        *("env.NO_PROXY_PASSWORD=hunter22", "smtp.enable_auth_password=7", "x:no_token=hunter22"),
+        *("model.use_token=hunter22", "model.use_token=48213", "model.max_token=48213344"),
+        *("db_password_hidden=48213344", "client_secret_weight=4821", "password_rank=1.5"),
+        *("passcode_window=123456", "secret_width=4096", "api_token_rank=48213", "jwt_rate=1.25"),
+        *("pass_phrase=4711 8150", "pass_word=4711,8150", "pass_phrase_rank=3"),
+        *("token_refresh=4711 8150 9999", "token_value=12345.6789", "token_dim=48213344"),
+        *("model.pad_token_prod=48213", "low_pass=4711 8150", "class_token=12345;7"),
+        *("pin=482", "otp=999", "user_pin=12", "pin_code=4821", "fit_2/totp=007", "PIN=1"),
     ],
 )
 def test_secrets_are_hidden_whatever_they_look_like(named: str) -> None:
