@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.objective import less_is_better
 from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.settings.selection import (
@@ -18,6 +19,7 @@ from fm_mlflow.settings.selection import (
 
 _UNITS_OF_RESULTS = ("fraction", "nats", keys.TEST_MAE.unit)
 _MOST_NAMES = 8
+_TIMES = ("seconds", "time", "_ms", "_s", "duration", "latency")
 
 
 def is_of_training(metric: str, run: TrainingRun) -> bool:
@@ -45,13 +47,16 @@ def comparable(logged: Iterable[str]) -> list[str]:
 
 
 def only_metric(runs: Iterable[TrainingRun]) -> str | None:
-    """Return the metric of the test set that runs have beside losses, if they have one alone.
+    """Return the score of the test set that runs have beside losses, if they have one alone.
 
-    Without any it is their only loss. None where a person has to choose.
+    Without any it is their only loss. None where a person has to choose: among several, or where
+    a name does not say which direction is better.
     """
     names = sorted({name for run in runs for name in run.metrics if _is_of_test_set(name)})
+    names = [name for name in names if not name.endswith(_TIMES)]
     found = [name for name in names if not name.endswith(keys.LOSS)] or names
-    return found[0] if len(found) == 1 else None
+    is_one = len(found) == 1 and less_is_better(found[0]) is not None
+    return found[0] if is_one else None
 
 
 def suggested(metric: str, others: Counter[str]) -> str:

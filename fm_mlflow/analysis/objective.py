@@ -84,7 +84,7 @@ class Objective:
     @classmethod
     def of(cls, choice: Choice) -> Objective:
         """Return what settings ask for; where they name no direction, the metric's name does."""
-        said = _direction(choice.metric)
+        said = less_is_better(choice.metric)
         if choice.smaller_is_better or choice.larger_is_better:
             smaller = choice.smaller_is_better
             return cls(choice.metric, smaller, "as was asked for", said not in (None, smaller))
@@ -207,7 +207,7 @@ DEFAULT = Objective()
 """More test accuracy."""
 
 
-def _direction(metric: str) -> bool | None:
+def less_is_better(metric: str) -> bool | None:
     """Return whether less of a metric is better, as the last word of its name says; else None."""
     word = (_WORD.findall(metric.lower()) or [""])[-1]
     return word in _SMALLER if word in _SMALLER | _LARGER else None

@@ -28,8 +28,9 @@ from fm_mlflow.settings.selection import Choice, CompareConfig
 
 if TYPE_CHECKING:
     from fm_mlflow.analysis.comparison import Comparison, Group, Repeat
-    from fm_mlflow.analysis.records import DataSet, SkippedRun, TrainingRun
+    from fm_mlflow.analysis.records import DataSet, TrainingRun
     from fm_mlflow.report.pictures import Pictures
+    from fm_mlflow.tracking.find_runs import FoundRuns
 
 _LIBRARIES = ("mlflow", "numpy", "scipy", "matplotlib")
 _FLUSH_SECONDS = 10.0
@@ -67,7 +68,7 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
     progress = progress or ProgressListener()
     output = check_output(config.output)
     with Beside(_get_ready) as beside, guard(), rare_garbage_collection():
-        comparison = _analyse(config, progress, may_choose=True)
+        comparison = _analyse(config, progress, may_choose="metric" not in config.model_fields_set)
         progress.stage("writing the report")
         drawn = comparison, _pictures(comparison, config.pictures)
         is_small = sum(len(group.runs) for group in comparison.groups) <= _MOST_COPIED
@@ -157,14 +158,14 @@ def _analyse(
             progress.notice(f"no run has {metric}; all that have {only} are compared by it")
             return _analyse(config.model_copy(update={"metric": only}), progress)
         if names := suggested(metric, found.other_metrics):
-            which = "that these runs have"
+            accepted = "a metric that these runs have"
             if metric in found.other_metrics:
-                which = f"of data that these runs were not trained on, as {metric} is"
+                accepted = f"{metric} is of the training data; of other data these runs have"
             example = f"; --metric {names.partition(' (')[0]} compares by the first"
-            raise InputError("metric", metric, f"a metric {which}: {names}{example}")
+            raise InputError("metric", metric, f"{accepted}: {names}{example}")
         if config.models:
             _refuse_models(config, find_runs(config.model_copy(update={"models": ""}), metric).runs)
-        raise ComparisonError(_nothing(found.experiment, found.skipped))
+        raise ComparisonError(_nothing(found))
     grouping = group_runs(found.runs, config.top, config, objective)
     progress.stage(f"reading the runs of {counted(len(grouping.detailed), 'model')}")
     read = [run for group in grouping.detailed for run in read_closely(group)]
@@ -196,11 +197,19 @@ def _refuse_models(config: CompareConfig, others: Sequence[TrainingRun]) -> None
         raise InputError("models", config.models, f"models of these runs: {shown}", names)
 
 
-def _nothing(experiment: str, skipped: Sequence[SkippedRun]) -> str:
-    text = f"nothing to compare: '{experiment}' has no finished training run that was asked for"
+def _nothing(found: FoundRuns) -> str:
+    from fm_mlflow.analysis.metric_choice import comparable
+
+    text = (
+        f"nothing to compare: '{found.experiment}' has no finished training run that was asked for"
+    )
+    skipped = found.skipped
     if skipped:
         reason, count = Counter(run.reason for run in skipped).most_common(1)[0]
         text += f"; {counted(len(skipped), 'run')} skipped, {count} because: {reason}"
+    finished = [run.metrics for run in found.unfinished if run.status == keys.FINISHED]
+    if any(keys.LOSS in each and not comparable(each) for each in finished):
+        return f"{text}; all metrics are of the training data: give the fit validation_data"
     return f"{text}; `fm-mlflow train` makes one"
 
 
@@ -321,9 +330,8 @@ def _log(
     if comparison.best.run_id is not None:
         tags[keys.BEST_RUN] = comparison.best.run_id
     with TrackedRun(keys.KIND_COMPARISON, title, flush_timeout=_FLUSH_SECONDS) as run:
-        run.log_params(config.model_dump(exclude={"output", "metric"}, exclude_none=True))
-        # `mlflow run` has logged its default, which may not be what was compared.
-        run.log_params({"metric": comparison.objective.metric}, unless_logged=True)
+        params = config.model_dump(exclude={"output"}, exclude_none=True)
+        run.log_params({**params, "metric": comparison.objective.metric})
         run.set_tags(tags)
         run.log_metrics(main_figures(comparison))
         run.describe(f"{markdown(comparison.summary)}\n\n{markdown(comparison.best.reason)}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import pydantic_core
 
 from fm_mlflow import keys
 from fm_mlflow.analysis.prose.words import counted
@@ -54,6 +56,16 @@ def outcome_of(training: TrainConfig, stored: StoredRun, cause: str | None) -> B
         seconds=stored.seconds,
         error=error,
     )
+
+
+def to_json(outcomes: Sequence[BenchmarkTraining]) -> str:
+    """Return what came of trainings as JSON, secrets hidden."""
+    # In each text, not in the JSON: there a secret may end within an escape or past a quote.
+    safe = [
+        replace(each, model=redact(each.model), error=each.error and redact(each.error))
+        for each in outcomes
+    ]
+    return pydantic_core.to_json(safe, indent=2, inf_nan_mode="null").decode() + "\n"
 
 
 def reruns(before: Sequence[StoredRun]) -> list[str]:

@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from signal import SIGTERM
 
-import pydantic_core
-
 from fm_mlflow import keys
 from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.errors import Interrupted, TrackingError
 from fm_mlflow.jobs.executors import Executor, Job, JobEnd, JobProgress
 from fm_mlflow.jobs.losses import Losses
-from fm_mlflow.jobs.outcomes import End, as_told, outcome_of
+from fm_mlflow.jobs.outcomes import End, as_told, outcome_of, to_json
 from fm_mlflow.jobs.places import Places
 from fm_mlflow.jobs.training_jobs import first_job, next_job
 from fm_mlflow.listeners import BenchmarkListener
@@ -346,5 +344,4 @@ class Trainings:
     def _record(self) -> None:
         self._run.describe(describe_benchmark(self._config, self.outcomes))
         with self._run.artifacts() as folder:
-            text = pydantic_core.to_json(self.outcomes, indent=2, inf_nan_mode="null").decode()
-            (folder / keys.TRAININGS_FILE).write_text(f"{redact(text)}\n", encoding="utf-8")
+            (folder / keys.TRAININGS_FILE).write_text(to_json(self.outcomes), encoding="utf-8")

@@ -92,7 +92,8 @@ def _copies(text: str, secrets: Iterable[str]) -> Iterator[Span]:
 
 def _found(text: str) -> Iterator[Span]:
     """Yield where secrets are by their form, in any order."""
-    for finder in (_in_addresses, _named, _arguments, _tokens, _before_hosts, _logins, _private_keys):
+    by_name, by_form = (_named, _arguments), (_in_addresses, _tokens, _before_hosts, _logins)
+    for finder in (*by_name, *by_form, _private_keys):
         yield from ((start, end) for start, end in finder(text) if end > start)
 
 

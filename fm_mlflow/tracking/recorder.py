@@ -158,7 +158,10 @@ class Recorder:
             if text != full:
                 self._long_params[name] = full
             if HIDDEN in full and HIDDEN not in str(value):
-                self._notice(f"the parameter {name} looks like a secret: it is logged as {HIDDEN}")
+                what = "the" if full == HIDDEN else "a part of the"
+                self._notice(
+                    f"{what} parameter {name} looks like a secret: it is logged as {HIDDEN}"
+                )
             logged = self._logged_params.get(name)
             if unless_logged and name in self._own_params:
                 continue

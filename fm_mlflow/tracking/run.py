@@ -150,7 +150,9 @@ class TrackedRun(Recorder):
         }
         earlier = Lease.of_journal(there.records) if there else None
         tags[keys.LEASE] = str(Lease.after(earlier))
-        settings = redact(json.dumps({**self._settings, "data_dir": ""}))
+        # Each text by itself: redacted JSON may be none.
+        safe = {name: redact(v) if isinstance(v, str) else v for name, v in self._settings.items()}
+        settings = json.dumps({**safe, "data_dir": ""})
         if self._settings and len(settings) <= MAX_TAG_LENGTH:
             tags[keys.SETTINGS] = settings
         self._opened = there or Journal.create(journal_id, self._header(uri, run_id, tags))
@@ -194,7 +196,7 @@ class TrackedRun(Recorder):
             start_time=self._now(),
             experiment_id=experiment_id,
             experiment_name=experiment_name,
-            tags={key: redact(value) for key, value in tags.items()},
+            tags={k: v if k == keys.SETTINGS else redact(v) for k, v in tags.items()},
             out_of_memory_kills=out_of_memory_kills(),
             settings=self._settings,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from fm_mlflow.escaping import HIDDEN
 from fm_mlflow.process.redaction import redact, redact_named
 from fm_mlflow.settings.base import parse
 from fm_mlflow.settings.config import TrainConfig
-from fm_mlflow.settings.model_reference import ModelReference
+from fm_mlflow.settings.model_reference import ARGUMENT_PREFIX, ModelReference
 from fm_mlflow.settings.space import (
     TRAINING_SETTINGS,
     Each,
@@ -75,10 +75,11 @@ def search_space(config: SweepConfig) -> SearchSpace:
             raise InputError("space", config.space, _NOTHING)
         settings = {name: str(getattr(config, name)) for name in TRAINING_SETTINGS}
         own = {name: each for name, each in ranges.items() if name not in TRAINING_SETTINGS}
-        given = {**{name: _end(each, 0) for name, each in own.items()}, **reference.arguments}
+        given = {**{name: _texts(each)[0] for name, each in own.items()}, **reference.arguments}
         typed_arguments(function, given)  # all others have values
-        _check_not_hidden(reference.name, given)
-        _check_not_hidden(reference.name, {name: _end(each, -1) for name, each in own.items()})
+        tried = {name: _texts(each) for name, each in own.items()}
+        for name, texts in {**tried, **{n: (v,) for n, v in reference.arguments.items()}}.items():
+            _check_not_hidden(reference.name, name, texts)
         try:
             arguments = argument_texts(typed_arguments(function, reference.arguments))
         except UnfitError:  # one that is searched has no default
@@ -130,15 +131,16 @@ def _of_model(
     return {name: fitted_range(function, name, each) for name, each in {**annotated, **own}.items()}
 
 
-def _check_not_hidden(name: str, arguments: Mapping[str, str]) -> None:
-    """Refuse arguments that the store would not show: trials are read from there.
+def _check_not_hidden(model: str, argument: str, values: Iterable[str]) -> None:
+    """Refuse an argument that the store would not show: trials are read from there.
 
     Raises:
-        UnfitError: One has the name of a secret, or looks like one.
+        UnfitError: It has the name of a secret, or a value looks like one.
     """
-    for argument, value in arguments.items():
-        text = str(ModelReference(name, {argument: value}))
-        if HIDDEN in redact(text) or HIDDEN in redact_named(argument, value):
+    for value in values:
+        text = str(ModelReference(model, {argument: value}))
+        as_logged = redact_named(f"{ARGUMENT_PREFIX}{argument}", value)
+        if HIDDEN in redact(text) or HIDDEN in as_logged:
             accepted = "arguments whose names and values are not those of a secret"
             raise UnfitError(f"{accepted}, which is hidden in the store; not {argument}")
 
@@ -162,9 +164,11 @@ def _of_training(name: str, asked: Range) -> Range:
     return asked
 
 
-def _end(each: Range, at: int) -> str:
-    """Return the first or the last value of a range, 0 or -1."""
+def _texts(each: Range) -> tuple[str, ...]:
+    """Return every choice, or the two ends of a range."""
     if isinstance(each, OneOf):
-        return choice_texts(each)[at]
+        return choice_texts(each)
     parts: tuple[Int | Float, ...] = each.parts if isinstance(each, Each) else (each,)
-    return ",".join(argument_text((part.low, part.high)[at]) for part in parts)
+    return tuple(
+        ",".join(argument_text((part.low, part.high)[at]) for part in parts) for at in (0, 1)
+    )

@@ -52,6 +52,10 @@ def test_what_tells_most_comes_first() -> None:
         ([run("test_mae"), run("test_rmse")], None),
         ([run("val_mae", "mae")], None),
         ([], None),
+        ([run("loss", "test_seconds")], None),
+        ([run("test_mae", "test_seconds", "test_step_time", "test_p50_ms")], "test_mae"),
+        ([run("test_quality", "test_loss")], None),  # is more or less of it better?
+        ([run("test_f1", "test_loss"), run("test_loss")], "test_f1"),
     ],
 )
 def test_one_metric_alone_needs_no_choice(runs: list[TrainingRun], only: str | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from fm_mlflow import GateError, InputError, compare, keys, register
+from fm_mlflow import ComparisonError, GateError, InputError, compare, keys, register
 from fm_mlflow.listeners import ProgressListener
 from tests.processes import command_in_this_process
 from tests.simulated import Simulated, log_regression, log_run
@@ -111,10 +111,10 @@ def test_a_metric_of_no_run_names_those_that_there_are(
 
 
 def test_a_metric_of_the_training_data_decides_nothing(active: Store) -> None:
-    says = "of data that these runs were not trained on, as mae is: test_mae .13 runs., val_mae"
+    says = "mae is of the training data; of other data these runs have: test_mae .13 runs., val_"
     with pytest.raises(InputError, match=says):
         compare(metric="mae")
-    with pytest.raises(InputError, match="as mae is"):
+    with pytest.raises(InputError, match="mae is of the training data"):
         register(metric="mae")
     run_id = active.client.search_runs(["0"], f"tags.`{keys.MODEL}` = 'ridge'")[0].info.run_id
     with pytest.raises(InputError, match="its mae is of the data that it was trained on; it has"):
@@ -126,6 +126,18 @@ def test_a_metric_that_does_not_say_of_what_data_is_a_warning(store: Store) -> N
         store.client.log_metric(run_id, "score", 0.5)
     (warning,) = (w for w in compare(metric="score").comparison.warnings if "score" in w[:20])
     assert warning.startswith("The name of score does not say on what data it was measured")
+
+
+def test_training_losses_alone_are_not_suggested(store: Store) -> None:
+    run_id = store.client.create_run("0").info.run_id
+    for name, value in ((keys.KIND, keys.KIND_TRAINING), (keys.VERSION, "1")):
+        store.client.set_tag(run_id, name, value)
+    for name in (keys.LOSS, keys.ACCURACY, keys.FIT_SECONDS):
+        store.client.log_metric(run_id, name, 0.5)
+    store.client.set_terminated(run_id)
+    for metric in (None, "loss", "test_mae"):
+        with pytest.raises(ComparisonError, match="training data: give the fit validation_data"):
+            compare(**({"metric": metric} if metric else {}))  # type: ignore[arg-type]
 
 
 class Hears(ProgressListener):
@@ -149,6 +161,10 @@ def test_runs_of_one_metric_are_compared_by_it(store: Store) -> None:
     assert result.comparison.objective.metric == "test_mae"
     assert hears.notices == ["no run has test_accuracy; all that have test_mae are compared by it"]
     assert client.get_run(result.run_id).data.params["metric"] == "test_mae"
+    with pytest.raises(InputError, match="a metric that these runs have: test_mae"):
+        compare(metric="test_accuracy")
+    code, _, err = command_in_this_process("compare", "--metric", "test_accuracy")
+    assert (code, "a metric that these runs have: test_mae" in err) == (2, True)
     with pytest.raises(InputError, match="a metric that these runs have: test_mae"):
         register()  # a promotion is decided by what somebody says
 

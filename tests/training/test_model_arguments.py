@@ -144,7 +144,10 @@ def hidden(
 
 @pytest.mark.parametrize(
     ("arguments", "space", "name"),
-    [("", "token=1:5000", "token"), ("?key=dense", "width=1:3", "key")],
+    [
+        *(("", "token=1:5000", "token"), ("?key=dense", "width=1:3", "key")),
+        ("", "token=12,123456,13", "token"),
+    ],
 )
 def test_a_sweep_refuses_what_its_store_would_hide(arguments: str, space: str, name: str) -> None:
     model = f"{__name__}:hidden{arguments}"

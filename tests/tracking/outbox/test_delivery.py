@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import re
@@ -148,9 +149,23 @@ def test_a_parameter_that_is_hidden_is_named(store: Store) -> None:
     notices: list[str] = []
     with TrackedRun("training", "a run", notice=notices.append) as run:
         run.log_params({"model.token": "abc123", "model.token_dim": "1024", "seed": "0"})
-    assert notices == ["the parameter model.token looks like a secret: it is logged as ***"]
+        run.log_params({"model": "my.py:build?password=7&width=3"})
+    assert notices == [
+        "the parameter model.token looks like a secret: it is logged as ***",
+        "a part of the parameter model looks like a secret: it is logged as ***",
+    ]
     params = store.only_run().data.params
+    assert params.pop("model") == "my.py:build?password=***&width=3"
     assert params == {"model.token": "***", "model.token_dim": "1024", "seed": "0"}
+
+
+def test_settings_are_json_whatever_is_hidden_of_them(store: Store) -> None:
+    model = 'it says password=abc"def; Cookie: a=1; b="2" api_key=c\\'
+    with TrackedRun("training", "a run", settings={"model": model, "epochs": 3}):
+        pass
+    settings = json.loads(store.only_run().data.tags[keys.SETTINGS])
+    assert settings["epochs"] == 3
+    assert "abc" not in settings["model"]
 
 
 @pytest.mark.parametrize("way", [Way.CUT, Way.SILENT, Way.ILL], ids=lambda way: way.name)
