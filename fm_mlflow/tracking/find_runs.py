@@ -48,7 +48,6 @@ _MOST_CHARACTERS = 1_000_000
 # They do not shape the result, or make the group's identity in another way.
 _NOT_CONFIG = frozenset({"model", "seed", *NOT_SHAPING, *keys.PARAMS_OF_STOP})
 
-
 _MACHINE = TypeAdapter(dict[str, str])
 
 _OPTIMIZER_OF_MLFLOW = ("optimizer_", "opt_")
@@ -66,8 +65,7 @@ class FoundRuns:
         skipped: The others, and why.
         unfinished: Training runs among the skipped: failed, running, without a result.
         other_metrics: What finished runs logged that were skipped for want of the metric, or
-            because theirs is of the training data: in how many runs, by name. Others that are
-            known to be of the training data are left out.
+            because theirs is of the training data, without others of it: in how many, by name.
         elsewhere: Name of the other default experiment of the store that has trainings, where
             nobody chose one: MLflow's or our own.
     """
@@ -173,11 +171,8 @@ def _sorted_out(
         result.skipped.append(SkippedRun(record.run_id, record.name, reason))
         lacks = metric not in record.metrics or is_of_training(metric, record)
         if run.info.status == keys.FINISHED and lacks and not too_much:
-            result.other_metrics.update(
-                name
-                for name in record.metrics
-                if name == metric or not is_of_training(name, record)
-            )
+            names = (n for n in record.metrics if n == metric or not is_of_training(n, record))
+            result.other_metrics.update(names)
         is_asked_for = says_data or not choice.dataset
         active = run.info.lifecycle_stage == LifecycleStage.ACTIVE
         if active and (kind or named) and is_asked_for and not too_much:
