@@ -9,15 +9,14 @@ from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose.words import listed
 from fm_mlflow.errors import InputError
 from fm_mlflow.settings.base import parse
-from fm_mlflow.settings.registered import RegisterConfig
+from fm_mlflow.settings.registered import DECIDED_BY, DIRECTIONS, RegisterConfig
 from fm_mlflow.settings.selection import Choice, CompareConfig
 from fm_mlflow.tracking.child_runs import children_of, comparison_of, read_run
 
 if TYPE_CHECKING:
     from fm_mlflow.tracking.child_runs import StoredRun
 
-_DIRECTIONS = ("smaller_is_better", "larger_is_better")
-_DECIDES = ("metric", *_DIRECTIONS, "cost", "margin", "top")
+_DECIDES = (*DECIDED_BY, "margin", "top")
 _BESIDE = ("experiment", "runs", "filter")
 _MOST_RUNS = 5
 _ACCEPTED = "the id of a benchmark's run (its parent run)"
@@ -94,7 +93,7 @@ def _decided_by(benchmark: str, config: RegisterConfig) -> dict[str, str]:
         if given.get(name, there := getattr(theirs, name)) != there:
             raise InputError(name, given[name], accepted.format(there))
     objective = Objective.of(theirs)
-    if asked := {name: given[name] for name in _DIRECTIONS if name in given}:
+    if asked := {name: given[name] for name in DIRECTIONS if name in given}:
         own = Objective.of(Choice(metric=theirs.metric, **asked))
         if own.smaller_is_better != objective.smaller_is_better:
             way = "less" if objective.smaller_is_better else "more"

@@ -24,6 +24,11 @@ PREVIOUS = "previous"
 _NAME_ACCEPTED = "1 to 200 characters, none of them / : or a quotation mark"
 
 
+DIRECTIONS = ("smaller_is_better", "larger_is_better")
+DECIDED_BY = ("metric", *DIRECTIONS, "cost")
+"""Settings of a comparison that a promotion from it may not differ in."""
+
+
 class RegisterConfig(Choice):
     """Which model to promote, and what it has to hold. Frozen; unknown names are refused."""
 
@@ -76,8 +81,7 @@ class RegisterConfig(Choice):
     @classmethod
     def _only_what_was_given(cls, values: dict[str, object]) -> dict[str, object]:
         """Leave out what is empty of what a benchmark was decided by: `mlflow run` gives all."""
-        decides = ("metric", "smaller_is_better", "larger_is_better", "cost")
-        return {k: v for k, v in values.items() if v != "" or k not in decides}
+        return {k: v for k, v in values.items() if v != "" or k not in DECIDED_BY}
 
     @model_validator(mode="after")
     def _check(self) -> RegisterConfig:
