@@ -58,6 +58,8 @@ OF_ONE_PROCESS = frozenset((keys.MEMORY_PEAK, keys.MEMORY_BASELINE, keys.MEMORY_
 
 LOAD = "load"
 """The load varies from minute to minute: how busy a machine was, not which it is."""
+GPUS = "gpus"
+"""Recorded where there are some, and by earlier versions nowhere."""
 
 
 def cost_title(metric: str) -> str:
@@ -79,7 +81,11 @@ def differences(runs: Iterable[TrainingRun]) -> Mapping[str, tuple[str, ...]]:
     """Return where the recorded machines of runs differ: name, values in order."""
     known = [dict(machine) for machine in {machine_of(run) for run in runs} if machine]
     names = sorted({name for machine in known for name in machine})
-    values = {name: {machine.get(name, "unknown") for machine in known} for name in names}
+    absent = {GPUS: "none"}
+    values = {
+        name: {machine.get(name, absent.get(name, "unknown")) for machine in known}
+        for name in names
+    }
     return {name: tuple(sorted(each)) for name, each in values.items() if len(each) > 1}
 
 

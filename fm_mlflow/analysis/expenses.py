@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Answer, Group, Statistic
 from fm_mlflow.analysis.core_hours import Expense, Range
-from fm_mlflow.analysis.costs import COSTS, incomparable
+from fm_mlflow.analysis.costs import COSTS, GPUS, incomparable
 from fm_mlflow.analysis.prose.words import ratio, significant
 
 _PREDICTIONS = 1_000_000
@@ -31,7 +31,8 @@ def expenses(groups: Sequence[Group], price: float | None) -> tuple[Expense, ...
     for group in groups:
         cores = {run.machine.get("cores", "") for run in group.runs}
         usable = _USABLE_CORES.search(next(iter(cores))) if len(cores) == 1 else None
-        if usable is None or incomparable(_FIT_TIME, group.runs):
+        has_gpus = any(GPUS in run.machine for run in group.runs)  # no cores are paid for there
+        if usable is None or has_gpus or incomparable(_FIT_TIME, group.runs):
             continue
         of_core = int(usable[1]) / _SECONDS_OF_HOUR
         rate = group.metrics.get(keys.THROUGHPUT_INFERENCE)

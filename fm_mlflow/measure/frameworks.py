@@ -41,7 +41,7 @@ class Framework:
         return None
 
     def gpus(self) -> tuple[str, ...]:
-        """Return the devices that it sees; it must be loaded."""
+        """Return the model of each GPU that it sees; it must be loaded."""
         raise NotImplementedError
 
     def peaks(self) -> dict[str, int]:
@@ -76,7 +76,11 @@ class TensorFlow(Framework):
 
     @override
     def gpus(self) -> tuple[str, ...]:
-        return tuple(device.name for device in self.module.config.list_physical_devices("GPU"))
+        config = self.module.config
+        return tuple(
+            config.experimental.get_device_details(device).get("device_name", device.name)
+            for device in config.list_physical_devices("GPU")
+        )
 
     @override
     def peaks(self) -> dict[str, int]:
@@ -108,7 +112,7 @@ class Jax(Framework):
 
     @override
     def gpus(self) -> tuple[str, ...]:
-        return tuple(map(str, self._gpus()))
+        return tuple(str(device.device_kind) for device in self._gpus())
 
     @override
     def peaks(self) -> dict[str, int]:

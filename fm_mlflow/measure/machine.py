@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+from collections import Counter
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -38,7 +39,7 @@ class Machine:
         intra_op_threads: The backend's threads within an operation; 0 lets it choose, None where
             it is not loaded or does not tell them.
         inter_op_threads: The backend's threads between operations, likewise.
-        gpus: Devices that the backend sees; None where it is not loaded.
+        gpus: The model of each GPU that the backend sees; None where it is not loaded.
         python, tensorflow, keras, numpy: Versions; None where it is not installed.
         onednn: Value of TF_ENABLE_ONEDNN_OPTS; None where unset: TensorFlow's own choice.
         system: Operating system and architecture.
@@ -92,6 +93,9 @@ class Machine:
             keys.MACHINE_SYSTEM: self.system,
             keys.MACHINE_LOAD: load,
         }
+        if self.gpus:  # of several alike the number is said, not the name again
+            named = Counter(self.gpus).items()
+            facts[keys.MACHINE_GPUS] = ", ".join(f"{count} x {name}" for name, count in named)
         return {name.removeprefix(keys.MACHINE_PREFIX): text for name, text in facts.items()}
 
 

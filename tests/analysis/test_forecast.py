@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from fm_mlflow import keys
+from fm_mlflow.analysis.costs import COSTS, differences, incomparable
 from fm_mlflow.analysis.forecast import Earlier, earlier, forecast, found_difference
 from fm_mlflow.settings.config import BenchmarkConfig
-from tests.analysis.simulated import compared, runs
+from tests.analysis.simulated import MACHINE, compared, run, runs
 
 IMAGES = 10_000
 
@@ -94,3 +95,14 @@ def test_core_hours_and_money() -> None:
     assert "A core-hour costs 0.04." in answer
     elsewhere = runs("a", [0.9] * 3, metrics=metrics, machine={})
     assert compared([*elsewhere, *runs("b", [0.8])]).expenses == ()
+    on_gpu = runs("a", [0.9] * 3, metrics=metrics, machine={**MACHINE, "gpus": "1 x Fast"})
+    assert compared([*on_gpu, *runs("b", [0.8])]).expenses == ()
+
+
+def test_a_gpu_makes_another_machine() -> None:
+    on_gpu = {**MACHINE, "gpus": "1 x Fast"}
+    one, other = run("a"), run("b", machine=on_gpu)
+    latency = next(cost for cost in COSTS if cost.key == keys.LATENCY_P50)
+    assert differences([one, other]) == {"gpus": ("1 x Fast", "none")}
+    assert "the runs differ in gpus" in incomparable(latency, [one, other])
+    assert not incomparable(latency, [other, run("c", machine=on_gpu)])

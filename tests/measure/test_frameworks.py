@@ -34,16 +34,13 @@ def fake_jax(*devices: Any) -> Any:
 class Gpu:
     """A device of JAX's."""
 
-    platform = "gpu"
+    platform, device_kind = "gpu", "Fast"
 
     def __init__(self, **statistics: int) -> None:
         self.statistics = statistics
 
     def memory_stats(self) -> dict[str, int]:
         return self.statistics
-
-    def __str__(self) -> str:
-        return "cuda:0"
 
 
 class Cuda:
@@ -80,7 +77,7 @@ def test_jax_tells_the_peak_of_its_gpu(keras_on: Any) -> None:
     found = device_peak()
     assert found.value == 9
     assert "JAX's allocator for GPU:0 (memory_stats), from the start of the process" in found.method
-    assert describe_machine().gpus == ("cuda:0",)
+    assert describe_machine().gpus == ("Fast",)
 
 
 @pytest.mark.parametrize("device", [Gpu(), SimpleNamespace(platform="cpu")])
@@ -103,7 +100,15 @@ def test_pytorch_tells_the_peak_of_the_training(keras_on: Any) -> None:
     assert "PyTorch's allocator for GPU:0 (cuda.max_memory_allocated)" in found.method
     machine = describe_machine()
     assert machine.gpus == ("Fast 0",)
+    assert machine.facts()["gpus"] == "1 x Fast 0"
     assert machine.facts()["threads"] == "3 within, 2 between"
+
+
+def test_a_machine_is_told_by_its_gpus(keras_on: Any) -> None:
+    keras_on("jax", fake_jax(Gpu(), Gpu(), SimpleNamespace(platform="cpu")))
+    assert describe_machine().facts()["gpus"] == "2 x Fast"
+    keras_on("jax", fake_jax(SimpleNamespace(platform="cpu")))
+    assert "gpus" not in describe_machine().facts()
 
 
 def test_a_gpu_that_nothing_uses_is_not_initialised(keras_on: Any) -> None:

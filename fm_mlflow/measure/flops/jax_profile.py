@@ -125,9 +125,29 @@ def _xla(closed: Any) -> tuple[float, float]:
 
 
 def _lowered(function: Any, arguments: Sequence[Any]) -> tuple[float, float]:
-    """Return what XLA says of a function, a loop's body taken once."""
-    analysis = jax.jit(function).lower(*arguments).cost_analysis()
+    """Return what XLA says of a function, a loop's body taken once.
+
+    Lowered for the host, whatever the model runs on: XLA for GPUs tells only what it has compiled.
+
+    Raises:
+        FlopsError: JAX has no device of the host, and XLA for its device tells nothing.
+    """
+    with jax.default_device(_host()):
+        analysis = jax.jit(function).lower(*arguments).cost_analysis()
+    if analysis is None:
+        raise FlopsError(
+            f"XLA tells no costs of what it has not compiled for {jax.default_backend()}",
+            "let JAX have the host, too: JAX_PLATFORMS=cuda,cpu",
+        )
     return analysis.get("flops", 0.0), analysis.get("transcendentals", 0.0)
+
+
+def _host() -> Any:
+    """Return JAX's device of the host; None, its own choice, where JAX_PLATFORMS leaves it out."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def _loops(jaxpr: Any, *, in_condition: bool = False) -> Iterator[Any]:
