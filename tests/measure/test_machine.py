@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -37,12 +38,13 @@ def test_machine_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_tag_holds_every_fact_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    machine = describe_machine(load=1.25)
+    machine = replace(describe_machine(load=1.25), gpus=("Fast", "Fast", "Faster"))
     facts = machine.facts()
     names = {key for key in keys.all_keys() if key.startswith(keys.MACHINE_PREFIX)}
     assert {f"{keys.MACHINE_PREFIX}{name}" for name in facts} == names
     assert all(isinstance(text, str) and text for text in facts.values())
     assert facts["onednn"] == "not set"
+    assert facts["gpus"] == "2 x Fast, 1 x Faster"
     assert facts["load"] == "1.25"
     assert f"Python {sys.version.split()[0]}" in facts["versions"]
     ((name, text),) = machine.tags().items()
