@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def test_machine_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_tag_holds_every_fact_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    machine = replace(describe_machine(load=1.25), gpus=("Fast", "Fast", "Faster"))
+    machine = dataclasses.replace(describe_machine(load=1.25), gpus=("Fast", "Fast", "Faster"))
     facts = machine.facts()
     names = {key for key in keys.all_keys() if key.startswith(keys.MACHINE_PREFIX)}
     assert {f"{keys.MACHINE_PREFIX}{name}" for name in facts} == names
