@@ -121,30 +121,34 @@ def _numbered(spans: list[Span]) -> dict[tuple[str, int], Span]:
 
 
 def draw(spans: list[Span], path: Path) -> None:
-    """Draw the phases as bars over time, one row a depth and thread."""
+    """Draw the phases as bars over time, a row a name; what is beside the command in orange."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     process, *phases = spans
-    rows = list(dict.fromkeys((s.thread != process.thread, s.depth) for s in phases))
-    rows.sort()
-    figure = Figure(figsize=(12, 1 + 0.9 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
+    rows: dict[tuple[str, int, bool], list[Span]] = defaultdict(list)
     for span in phases:
-        row = len(rows) - rows.index((span.thread != process.thread, span.depth))
-        colour = "#D55E00" if span.thread != process.thread else "#0072B2"
-        axes.barh(row, span.seconds, 0.8, span.begin, color=colour, alpha=0.25, edgecolor=colour)
-        if span.seconds > process.seconds / 60:
-            axes.text(
-                (span.begin + span.end) / 2,
-                row,
-                f"{span.name} {span.seconds:.2f}",
-                rotation=90 if span.seconds < process.seconds / 9 else 0,
-                **{"ha": "center", "va": "center", "fontsize": 6, "clip_on": True},
-            )
-    axes.set_xlim(0, process.seconds)
-    axes.set_yticks([])
-    axes.set_xlabel("seconds since the start of the process; below, in another colour: beside it")
-    figure.savefig(path)
+        rows[span.name, span.depth, span.thread != process.thread].append(span)
+    figure = Figure(figsize=(9, 0.6 + 0.19 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, ((_, _, is_beside), each) in enumerate(rows.items()):
+        bars = [(span.begin, span.seconds) for span in each]
+        axes.broken_barh(bars, (row - 0.4, 0.8), color="#D55E00" if is_beside else "#0072B2")
+        total, end = sum(span.seconds for span in each), max(span.end for span in each)
+        axes.text(end + process.seconds / 150, row, f"{total:.2f}", va="center", fontsize=7)
+    names = [f"{name}{', beside' * is_beside}" for name, _, is_beside in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=7)
+    for label, (_, depth, _) in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_color(str(min(depth, 2) * 0.25))  # grey: a part of what is above it
+    axes.set_ylim(len(rows) - 0.3, -0.7)
+    axes.set_xlim(0, process.seconds * 1.04)
+    axes.set_xlabel("seconds since the start of the process", fontsize=7)
+    axes.tick_params(axis="both", length=0, labelsize=7)
+    axes.grid(axis="x", linewidth=0.4)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "phases"}):
+        figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
