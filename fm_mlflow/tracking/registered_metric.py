@@ -28,8 +28,11 @@ def _words(objective: Objective) -> str:
 
 
 def to_tags(objective: Objective) -> dict[str, str]:
-    """Return the tags that speak of a metric and its direction."""
-    return {str(keys.METRIC): objective.metric, str(keys.DIRECTION): objective.direction}
+    """Return the tags that speak of a metric and its direction.
+
+    In this order: without the metric, what is left of a crash between the two says nothing.
+    """
+    return {str(keys.DIRECTION): objective.direction, str(keys.METRIC): objective.metric}
 
 
 def of_tags(tags: Mapping[str, str]) -> Objective | None:

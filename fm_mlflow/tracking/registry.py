@@ -23,6 +23,7 @@ from fm_mlflow.results.register import RegisteredVersion
 from fm_mlflow.settings.registered import CHAMPION, PREVIOUS, REGISTERED_MODEL
 from fm_mlflow.tracking import registered_metric, turns
 from fm_mlflow.tracking.aliases import Aliases, aliases_of, no_way_back
+from fm_mlflow.tracking.linked_versions import link_version
 from fm_mlflow.tracking.model_files import ModelChangedError, check_version, warn_of_no_digest
 from fm_mlflow.tracking.registered_data import (
     OtherDataSetError,
@@ -245,6 +246,7 @@ class Registry:
             self._check_files(existing.version, tags)
             for name, value in tags.items():
                 self._client.set_model_version_tag(self.name, version, name, value)
+            link_version(self._client, model_uri, self.name, existing.version)
         self._client.update_model_version(self.name, version, redact(description))
         return int(version)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from fm_mlflow.tracking.model_files import (
     check_fetched,
     fetch_model,
 )
-from fm_mlflow.tracking.registered_metric import OtherMetricError, to_tags
+from fm_mlflow.tracking.registered_metric import OtherMetricError, claim, of_tags, to_tags
 from fm_mlflow.tracking.registry import ChampionChangedError, Registry
 from tests import forked
 from tests.processes import START_SECONDS, wait_for
@@ -70,6 +71,34 @@ def test_the_same_model_again_is_the_same_version(store: Store) -> None:
     assert store.client.get_model_version(NAME, "1").description == "Verified again."
     assert registry.aliases() == Aliases(champion=1, previous=2)
     assert len(registry.versions()) == 2
+
+
+def test_a_version_whose_making_was_cut_off_is_linked_to_its_model(store: Store) -> None:
+    registry = Registry(NAME)
+    model = new_version(store)
+    registry.promote(*model, None)
+    model_id = model[0].removeprefix("models:/")
+    linked = store.client.get_logged_model(model_id).tags["mlflow.modelVersions"]
+    for left in ([], [{"name": "other", "version": 1}], ["damaged"]):
+        store.client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(left)})
+        registry.promote(*model, 1)
+        registry.promote(*model, 1)
+        others = [each for each in left if isinstance(each, dict)]
+        text = store.client.get_logged_model(model_id).tags["mlflow.modelVersions"]
+        assert json.loads(text) == [*others, *json.loads(linked)]
+
+
+def test_a_metric_that_was_half_recorded_is_recorded_anew(store: Store) -> None:
+    registry = Registry(NAME)
+    uri, card, evidence = new_version(store)
+    registry.promote(uri, card, evidence, None)
+    mae = Objective("val_mae", True)
+    first = next(iter(to_tags(mae).items()))
+    store.client.set_registered_model_tag(NAME, *first)  # killed between the two
+    tags = store.client.get_registered_model(NAME).tags
+    assert of_tags(tags) is None
+    claim(store.client, store.client.get_registered_model(NAME), DEFAULT)
+    assert of_tags(store.client.get_registered_model(NAME).tags) == DEFAULT
 
 
 def test_one_metric_decides_of_a_registered_model(store: Store) -> None:
