@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -73,12 +72,32 @@ class Beside:
         except BrokenProcessPool:
             here()
 
-    def result(self, function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
-        """Call a function of a module, as `call` does; wait for what it returns, or raises."""
-        if self._pool is not None:
-            with suppress(BrokenProcessPool):
-                return self._pool.submit(function, *arguments, **named).result()
-        return function(*arguments, **named)
+    def begin(
+        self, function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs
+    ) -> Callable[[], _T]:
+        """Begin to call a function of a module, as `call` does.
+
+        Returns:
+            Waits for what the function returns, or raises; here it is called only then.
+        """
+
+        def here() -> _T:
+            return function(*arguments, **named)
+
+        if self._pool is None:
+            return here
+        try:
+            future = self._pool.submit(function, *arguments, **named)
+        except BrokenProcessPool:
+            return here
+
+        def wait() -> _T:
+            try:
+                return future.result()
+            except BrokenProcessPool:  # somebody killed the copy
+                return here()
+
+        return wait
 
     def finish(self) -> None:
         """Wait until all calls have returned; raise what one has raised."""

@@ -31,15 +31,15 @@ signal.signal(signal.SIGINT, lambda *_: None)
 with beside.Beside(prepare) as copy:
     copy.call(note_process, Path("process"))
     copy.finish()
-    assert copy.result(divmod, 7, 2) == (3, 1)
+    assert copy.begin(divmod, 7, 2)() == (3, 1)
     try:
-        copy.result(divmod, 7, 0)
+        copy.begin(divmod, 7, 0)()
     except ZeroDivisionError:
         print("ready", flush=True)
     sys.stdin.readline()
     copy.call(note_process, Path("again"))
     copy.finish()
-    assert copy.result(divmod, 7, 2) == (3, 1)
+    assert copy.begin(divmod, 7, 2)() == (3, 1)
 """
 
 INTERRUPTED = """
@@ -48,7 +48,7 @@ from fm_mlflow.process import beside
 from tests.process.test_beside import prepare
 beside.is_new_command = lambda: True
 with beside.Beside(prepare) as copy:
-    assert copy.result(divmod, 7, 2) == (3, 1)
+    assert copy.begin(divmod, 7, 2)() == (3, 1)
     copy.call(time.sleep, 600)
     time.sleep(0.1)
     raise KeyboardInterrupt
