@@ -70,6 +70,8 @@ FUNCTIONS = {
     "fm_mlflow.commands.compare": {
         "_analyse": "query and compare",
         "_render": "render the report",
+        "_get_ready_to_log": "get ready to log",
+        "write_files": "write the files",
         "_log": "log the report",
     },
     "fm_mlflow.tracking.find_runs": {"find_runs": "find runs"},
