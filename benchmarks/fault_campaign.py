@@ -279,7 +279,7 @@ def get_ready(commands: Sequence[str]) -> None:
     import_tensorflow()
     import fm_mlflow.commands.benchmark
     import fm_mlflow.commands.predict
-    import fm_mlflow.commands.register
+    import fm_mlflow.commands.promote
     import fm_mlflow.commands.resume
     import fm_mlflow.commands.sweep
     import fm_mlflow.commands.track

@@ -58,6 +58,8 @@ def measure(command: list[str], store: str) -> list[Span]:
             "MLFLOW_TRACKING_URI": uri,
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
+        # As an installed package is compiled: once, not by each process.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         timed = [sys.executable, "-m", "benchmarks.scripts.timed", str(folder / "spans.json")]
         began = time.perf_counter()
         done = subprocess.run(

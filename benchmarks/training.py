@@ -76,6 +76,8 @@ def run(
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / _STORE}",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
+    # As an installed package is compiled: once, not by each process.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     began = time.perf_counter()
     with (folder / "stdout").open("w+") as output, (folder / "stderr").open("w+") as errors:
         process = subprocess.Popen(

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial, update_wrapper
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from pydantic import BaseModel
@@ -21,6 +21,7 @@ from fm_mlflow.escaping import indented
 from fm_mlflow.listeners import Progress
 from fm_mlflow.process.absent import known_absent
 from fm_mlflow.process.garbage import rare_garbage_collection
+from fm_mlflow.process.lazy import OF_MLFLOW, lazy_modules
 from fm_mlflow.process.parent import parent
 from fm_mlflow.process.quiet import stdout_to_stderr
 from fm_mlflow.process.redaction import one_line, redact, redact_logs
@@ -38,9 +39,11 @@ from fm_mlflow.settings.config import (
 from fm_mlflow.settings.registered import PredictConfig, RegisterConfig
 from fm_mlflow.settings.selection import CompareConfig
 from fm_mlflow.settings.sweep import SweepConfig, TrialsConfig
-from fm_mlflow.terminal.lines import SafeConsole
 from fm_mlflow.terminal.options import CommandGroup, given_settings, setting_options, usage_error
 from fm_mlflow.terminal.output import report_refusal, show_result
+
+if TYPE_CHECKING:
+    from fm_mlflow.terminal.lines import SafeConsole
 
 # What these libraries say on stderr helps their developers; a user who wants it sets the variable.
 _QUIET = {
@@ -64,7 +67,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # what it cannot encode it spells out
             stream.reconfigure(errors="backslashreplace")
     try:
-        with guard(), rare_garbage_collection(), known_absent():
+        with guard(), rare_garbage_collection(), known_absent(), lazy_modules(OF_MLFLOW):
             try:
                 cli.main(arguments, prog_name="fm-mlflow", standalone_mode=False)
             except click.exceptions.Exit as done:
@@ -201,6 +204,7 @@ def benchmark(config: BenchmarkConfig, as_json: bool) -> None:
     from fm_mlflow.commands.benchmark import benchmark as run_benchmark
     from fm_mlflow.terminal.benchmark import print_benchmark
     from fm_mlflow.terminal.benchmark_progress import console_benchmark
+    from fm_mlflow.terminal.lines import SafeConsole
 
     failure = None
     with stdout_to_stderr(), console_benchmark(SafeConsole(stderr=True)) as progress:
@@ -321,6 +325,7 @@ def doctor(config: Settings, as_json: bool) -> None:  # noqa: ARG001
     """
     from fm_mlflow.commands.doctor import doctor as examine
     from fm_mlflow.terminal.doctor import print_doctor
+    from fm_mlflow.terminal.lines import SafeConsole
     from fm_mlflow.terminal.progress import console_progress
 
     with stdout_to_stderr(), console_progress(SafeConsole(stderr=True)) as progress:
@@ -338,6 +343,7 @@ def _run(
     shown: Callable[[SafeConsole], AbstractContextManager[Any]] | None = None,
 ) -> None:
     """Run a workflow with what was given, keep stdout for its result, say on stderr the rest."""
+    from fm_mlflow.terminal.lines import SafeConsole
     from fm_mlflow.terminal.progress import console_progress
 
     with stdout_to_stderr(), (shown or console_progress)(SafeConsole(stderr=True)) as progress:

@@ -105,11 +105,14 @@ def test_every_public_name_can_be_had() -> None:
         _ = fm_mlflow.nothing
 
 
-def test_scikit_learn_is_not_imported_for_what_keras_offers_with_it() -> None:
+def test_what_keras_offers_with_other_libraries_imports_them_on_use() -> None:
     codes = [
         "from fm_mlflow.process.quiet import import_tensorflow; import_tensorflow()",
         "from keras.wrappers import SKLearnClassifier",
+        "import keras; keras.visualization.plot_image_gallery",
     ]
-    code = "\n".join(f"{each}\nprint('sklearn' in __import__('sys').modules)" for each in codes)
+    modules = "sklearn", "matplotlib.pyplot"
+    there = f"print(*(each in __import__('sys').modules for each in {modules}))"
+    code = "\n".join(f"{each}\n{there}" for each in codes)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    assert done.stdout.split() == ["False", "False", "True", "False", "True", "True"]

@@ -59,6 +59,11 @@ NAMES = [
     Private("FuncGraph.control_outputs", "fitting/cpu/session.py", _SESSION),
     Private("tensorflow.compat.v1.Session.make_callable", "fitting/cpu/session.py", _SESSION),
     Private("ConfigProto.use_per_session_threads", "fitting/cpu/session.py", _SESSION),
+    Private(
+        "keras.src.visualization",
+        "process/quiet.py",
+        "matplotlib.pyplot is imported with Keras, a third of a second",
+    ),
     Private("Model._initial_epoch", "fitting/compiled.py", "the epoch that the caller gives"),
     Private(
         "Adam.finalize_variable_values",

@@ -70,11 +70,13 @@ FUNCTIONS = {
     "fm_mlflow.commands.compare": {
         "_analyse": "query and compare",
         "_render": "render the report",
+        "_get_ready_to_log": "get ready to log",
+        "write_files": "write the files",
         "_log": "log the report",
     },
     "fm_mlflow.tracking.find_runs": {"find_runs": "find runs"},
     "fm_mlflow.tracking.run_details": {"load_details": "read the runs"},
-    "fm_mlflow.commands.register": {
+    "fm_mlflow.commands.promote": {
         "_choose": "choose the run",
         "download_candidate": "download the model",
         "load_test_data": "read the data",
@@ -87,7 +89,7 @@ FUNCTIONS = {
 IMPORTS = ("tensorflow", "keras", "mlflow", "pandas", "matplotlib", "sqlalchemy", "scipy")
 IMPORTS += ("alembic", "mlflow.store.tracking.sqlalchemy_store", "mlflow.tensorflow", "numpy")
 IMPORTS += ("fm_mlflow.tracking.run", "fm_mlflow.training.models", "fm_mlflow.commands.train")
-IMPORTS += ("fm_mlflow.report.plots", "fm_mlflow.commands.register", "keras_flops", "sklearn")
+IMPORTS += ("fm_mlflow.report.plots", "fm_mlflow.commands.promote", "keras_flops", "sklearn")
 IMPORTS += ("mlflow.pyfunc", "mlflow.models")
 
 _spans: list[tuple[str, float, float, float, str, int]] = []

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,9 @@ def compare(*, progress: ProgressListener | None = None, **settings: Any) -> Com
         progress.stage("writing the report")
         drawn = comparison, _pictures(comparison, config.pictures)
         is_small = sum(len(group.runs) for group in comparison.groups) <= _MOST_COPIED
-        texts = beside.result(_render, *drawn) if is_small else _render(*drawn)
+        written = beside.begin(_render, *drawn) if is_small else partial(_render, *drawn)
+        _get_ready_to_log()
+        texts = written()
         files = write_files(texts, output)
         try:
             return _log(config, comparison, texts, files)
@@ -262,25 +265,22 @@ def _pictures(comparison: Comparison, most: int) -> Pictures:
 
 
 def _get_ready() -> None:
-    """Import what a report is written with, which takes as long as to write a small one."""
-    from fm_mlflow.report import csv, html, markdown, plots
+    from fm_mlflow.report.files import prepare
 
-    plots.prepare()
-    _ = csv, html, markdown
+    prepare()
 
 
 def _render(comparison: Comparison, pictures: Pictures) -> dict[str, str]:
-    from fm_mlflow.analysis.to_json import to_json_text
-    from fm_mlflow.report.csv import to_csv
-    from fm_mlflow.report.html import to_html
-    from fm_mlflow.report.markdown import to_markdown
+    from fm_mlflow.report.files import render
 
-    return {
-        keys.REPORT_HTML_FILE: to_html(comparison, pictures),
-        keys.REPORT_MARKDOWN_FILE: to_markdown(comparison),
-        keys.COMPARISON_CSV_FILE: to_csv(comparison),
-        keys.COMPARISON_JSON_FILE: to_json_text(comparison),
-    }
+    return render(comparison, pictures)
+
+
+def _get_ready_to_log() -> None:
+    """Do while the report is written what comes before a run can be opened: imports, mostly."""
+    from fm_mlflow.tracking import run, store
+
+    _ = run, store.context_tags()
 
 
 def write_files(texts: Mapping[str, str], folder: Path) -> dict[str, Path]:

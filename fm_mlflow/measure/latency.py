@@ -39,7 +39,12 @@ _ORDER = "95% interval by order statistics"
 
 
 def measure_latency(
-    model: keras.Model, example: Any, *, batch_size: int = 256, seconds: float = 0.6
+    model: keras.Model,
+    example: Any,
+    *,
+    batch_size: int = 256,
+    seconds: float = 0.6,
+    model_predict: bool = True,
 ) -> list[Measurement]:
     """Time a built Keras model's predictions: one image at a time, then in batches.
 
@@ -51,6 +56,7 @@ def measure_latency(
         seconds: Most time for the calls that are counted: they end before where the intervals of
             the median and the 95th percentile are within 1% and 5%. The latency of a slow model
             takes up to 5 times as long, because fewer than 72 calls show no 95th percentile.
+        model_predict: Whether the details are to say what `model.predict` takes.
 
     Returns:
         `latency/p50_ms`, `latency/p95_ms`, `latency/p99_ms` and
@@ -70,7 +76,7 @@ def measure_latency(
     seconds = positive_number("seconds", seconds)
     with _states_kept(model):
         return [
-            *_latency(model, example, seconds),
+            *_latency(model, example, seconds, model_predict),
             _inference_throughput(model, example, batch_size, seconds / 3),
         ]
 
@@ -129,7 +135,9 @@ def training_throughput(
     return summarised(key, rates, 0.5, method, details)
 
 
-def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measurement]:
+def _latency(
+    model: keras.Model, example: Any, seconds: float, model_predict: bool
+) -> list[Measurement]:
     image = keras.tree.map_structure(lambda array: np.asarray(array)[:1], example)
     # As many calls as the 95th percentile needs, even if each is slow.
     at_least = readings_needed(_QUANTILES[keys.LATENCY_P95])
@@ -139,7 +147,9 @@ def _latency(model: keras.Model, example: Any, seconds: float) -> list[Measureme
     except Exception as error:  # any class may fail in its own way
         reason = f"the call failed: {one_line(error)}"
         return [Measurement.missing(key, f"one image {_how()}", reason) for key in _QUANTILES]
-    details = {"first_call_ms": first * 1000, **_predict(model, image, seconds / 6)}
+    details = {"first_call_ms": first * 1000}
+    if model_predict:
+        details |= _predict(model, image, seconds / 6)
     return [_quantile(key, warm, details) for key in _QUANTILES]
 
 

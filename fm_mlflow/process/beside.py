@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -20,6 +20,9 @@ from fm_mlflow.process.linux import end_with_parent
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+_is_copy = False
+"""Whether a `Beside` made this process."""
 
 
 class Beside:
@@ -73,12 +76,32 @@ class Beside:
         except BrokenProcessPool:
             here()
 
-    def result(self, function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
-        """Call a function of a module, as `call` does; wait for what it returns, or raises."""
-        if self._pool is not None:
-            with suppress(BrokenProcessPool):
-                return self._pool.submit(function, *arguments, **named).result()
-        return function(*arguments, **named)
+    def begin(
+        self, function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs
+    ) -> Callable[[], _T]:
+        """Begin to call a function of a module, as `call` does.
+
+        Returns:
+            Waits for what the function returns, or raises; here it is called only then.
+        """
+
+        def here() -> _T:
+            return function(*arguments, **named)
+
+        if self._pool is None:
+            return here
+        try:
+            future = self._pool.submit(function, *arguments, **named)
+        except BrokenProcessPool:
+            return here
+
+        def wait() -> _T:
+            try:
+                return future.result()
+            except BrokenProcessPool:  # somebody killed the copy
+                return here()
+
+        return wait
 
     def finish(self) -> None:
         """Wait until all calls have returned; raise what one has raised."""
@@ -106,6 +129,48 @@ class Beside:
             each.kill()
 
 
+def branch(function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> Callable[[], _T]:
+    """Begin to call a function beside what follows, where this process is a copy for a command.
+
+    A copy has one thread, so that a copy of it lacks none, and a core for itself while the command
+    waits.
+
+    Returns:
+        Gives what the function returns, or raises; in any other process it is called only then.
+    """
+
+    def here() -> _T:
+        return function(*arguments, **named)
+
+    if not _is_copy:
+        return here
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(sender, here))
+    try:
+        process.start()
+    except OSError:  # no further process is allowed
+        return here
+    finally:
+        sender.close()
+
+    def wait() -> _T:
+        try:
+            answer: _T = receiver.recv()
+        except EOFError:  # it was killed, or failed, as the call will here
+            return here()
+        finally:
+            process.join()
+        return answer
+
+    return wait
+
+
+def _answer(sender: Connection, call: Callable[[], object]) -> None:
+    end_with_parent()
+    sender.send(call())
+
+
 def is_new_command() -> bool:
     """Whether this is a command's process, on Linux, in which TensorFlow is not imported yet.
 
@@ -119,6 +184,8 @@ def is_new_command() -> bool:
 
 def _begin() -> None:
     """Leave signals to the original: it ends the copy, and the copy ends with it."""
+    global _is_copy
+    _is_copy = True
     # A thread of the original's may have been writing: its lock would never be released here.
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -30,8 +30,8 @@ THREADS = {
 }
 
 
-_FOR_SCIKIT_LEARN = "keras.wrappers"
-"""A module of Keras that imports scikit-learn, half a second; who takes something of it gets it."""
+_IMPORTED_ON_USE = ("keras.wrappers", "keras.visualization", "keras.src.visualization")
+"""Modules of Keras that import scikit-learn and pyplot, half a second each; on use they work."""
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def import_tensorflow() -> None:
     with (
         rare_garbage_collection(),
         _stderr_held_back() if is_quiet else nullcontext(),
-        lazy_modules(_FOR_SCIKIT_LEARN),
+        lazy_modules(*_IMPORTED_ON_USE),
     ):
         import keras
         import tensorflow as tf

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,17 +22,15 @@ from fm_mlflow.data.npy import LARGEST_PREDICTIONS, open_npz
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.measure.machine import describe_machine
 from fm_mlflow.measure.measurement import MIB
-from fm_mlflow.process.beside import is_new_command
 from fm_mlflow.process.confined import (
     ConfinedError,
     ConfinedTimeoutError,
     Limits,
     run_confined,
-    start_ahead,
 )
-from fm_mlflow.process.identity import usable_cores
 from fm_mlflow.process.redaction import redact
 from fm_mlflow.process.waiting import Waiting
+from fm_mlflow.registration.ahead import VARIABLES, WORKSPACE
 from fm_mlflow.registration.figures import (
     NO_TEST_SET,
     Figures,
@@ -58,11 +55,7 @@ _NAMES_MIB_A_WEIGHT = 2048 / MIB
 _NOT_COMPARED = frozenset({"load", "memory"})
 
 _PROGRAM = "fm_mlflow.registration.fresh_process"
-_PREPARE = "fm_mlflow.registration.fresh_imports:prepare"
-_WORKSPACE = "verification"
 _IMAGES_FILE = "images.npy"
-# It has no store to ask, and nobody to tell.
-_VARIABLES = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
 # Its limits: what the libraries take, drivers of a GPU included; twice what the training took; and
 # room for copies of the model.
@@ -137,23 +130,6 @@ def load_test_data(
             "--data-dir names another folder"
         )
     return dataset
-
-
-@contextmanager
-def fresh_process_ahead(folder: Path) -> Iterator[Waiting | None]:
-    """Start the process that is to run a model, where this is a command's on several cores.
-
-    Its libraries take seconds to import; what it imports is ours and theirs, nothing of a model.
-
-    Args:
-        folder: Workspace, which will hold the model's folder.
-    """
-    if not is_new_command() or (usable_cores() or 1) < 2:
-        yield None
-        return
-    (folder / _WORKSPACE).mkdir()
-    with start_ahead(_PREPARE, folder / _WORKSPACE, _VARIABLES) as process:
-        yield process
 
 
 def verify(
@@ -252,7 +228,7 @@ def _run_model(
     ready: Waiting | None,
 ) -> tuple[Findings, NDArray[Any]]:
     """Return what a fresh process found of the model, and its outputs for any test images."""
-    workspace = folder / _WORKSPACE
+    workspace = folder / WORKSPACE
     workspace.mkdir(exist_ok=ready is not None)
     candidate.model_folder.replace(workspace / "model")
     batch_size = candidate.run.config.get("batch_size", "1")
@@ -276,7 +252,7 @@ def _run_model(
         answer=most_bytes(images, classes),
     )
     try:
-        message = run_confined(_PROGRAM, arguments, workspace, limits, _VARIABLES, None, ready)
+        message = run_confined(_PROGRAM, arguments, workspace, limits, VARIABLES, None, ready)
         return from_bytes(message, images, classes)
     except (ConfinedError, ValueError) as error:
         cause = redact(str(error))

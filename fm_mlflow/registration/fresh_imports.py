@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fm_mlflow.process.garbage import rare_garbage_collection
+from fm_mlflow.process.lazy import OF_MLFLOW, lazy_modules
 from fm_mlflow.process.quiet import import_tensorflow
 
 
@@ -9,7 +11,9 @@ def prepare() -> None:
     """Import what `fresh_process` will need."""
     import_tensorflow()
     import fm_mlflow.measure
-    import fm_mlflow.tracking.load_model
+
+    with rare_garbage_collection(), lazy_modules(OF_MLFLOW):
+        import fm_mlflow.tracking.load_model
 
     # Names that are imported on first use.
     _ = fm_mlflow.measure.measure_latency, fm_mlflow.measure.profile_flops

@@ -189,7 +189,8 @@ def _of_keras_model(model: Any, inputs: Any, batch_size: int) -> list[Measuremen
         profile = profile_flops(model, batch_size, inputs=_first(inputs, 1), keras_flops=True)
         found += profile.measurements()
     few = _first(inputs, _LATENCY_BATCH)
-    return [*found, *measure_latency(model, few, batch_size=_LATENCY_BATCH)]
+    # What `model.predict` takes are details, which no figure of a registration has.
+    return [*found, *measure_latency(model, few, batch_size=_LATENCY_BATCH, model_predict=False)]
 
 
 def _penalty(model: Any, inputs: Any) -> float:

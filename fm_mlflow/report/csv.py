@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import csv
+import io
+import math
+from collections.abc import Sequence
 
-import pandas as pd
-
-from fm_mlflow.analysis.comparison import Comparison
+from fm_mlflow.analysis.comparison import Comparison, Group
 from fm_mlflow.escaping import csv_field
 from fm_mlflow.report.contents import notebook_columns
-from fm_mlflow.results.frames import statistics
+
+_STATISTICS = ("n", "mean", "sd", "ci_low", "ci_high")
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -21,22 +23,35 @@ def to_csv(comparison: Comparison) -> str:
     """
     groups = comparison.groups
     parameters = sorted({name for group in groups for name in group.config})
-    measured = statistics(groups)
+    metrics = sorted({name for group in groups for name in group.metrics})
     heads = notebook_columns(comparison.objective)
     columns = {
         "Model": [csv_field(group.name) for group in groups],
-        **{csv_field(title): measured.get((key, "mean"), "") for title, key in heads.items()},
-        "Runs": [len(group.runs) for group in groups],
+        **{csv_field(title): _column(groups, key, "mean") for title, key in heads.items()},
+        "Runs": [str(len(group.runs)) for group in groups],
         "Ranked": ["yes" if group.ranked else "no" for group in groups],
         **{
             csv_field(f"params.{name}"): [csv_field(group.config.get(name, "")) for group in groups]
             for name in parameters
         },
-        **{csv_field(f"{metric} {what}"): column for (metric, what), column in measured.items()},
+        **{
+            csv_field(f"{metric} {what}"): _column(groups, metric, what)
+            for metric in metrics
+            for what in _STATISTICS
+        },
     }
-    table = pd.DataFrame(columns, [group.name for group in groups])
-    return table.to_csv(index=False, lineterminator="\n", float_format=_number)
+    written = io.StringIO()
+    # Not by pandas, which takes longer to import than the whole report to write.
+    csv.writer(written, lineterminator="\n").writerows(
+        [columns, *zip(*columns.values(), strict=True)]
+    )
+    return written.getvalue()
 
 
-def _number(value: Any) -> str:
+def _column(groups: Sequence[Group], metric: str, what: str) -> list[str]:
+    values = [getattr(group.metrics.get(metric), what, None) for group in groups]
+    return ["" if value is None or math.isnan(value) else _number(value) for value in values]
+
+
+def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else repr(float(value))

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.prose.words import counted
 from fm_mlflow.escaping import html
+from fm_mlflow.process.beside import branch
 from fm_mlflow.report import vector_plots
 from fm_mlflow.report.class_tables import MOST_CLASSES, heat_map
 from fm_mlflow.report.contents import contents
@@ -36,6 +37,7 @@ def to_html(comparison: Comparison, pictures: Pictures | None = None) -> str:
         comparison: What it says.
         pictures: Of the test examples that models got wrong.
     """
+    fronts = branch(trade_offs, comparison)  # about half of the work
     groups = Groups(comparison)
     has_heat_maps = len(comparison.class_names) <= MOST_CLASSES
     report = contents(comparison)
@@ -53,7 +55,7 @@ def to_html(comparison: Comparison, pictures: Pictures | None = None) -> str:
             svg=Markup,
             curves=vector_plots.learning_curves(comparison),
             curves_apart=len(groups.detailed) > vector_plots.MOST_OVERLAID,
-            trade_offs=trade_offs(comparison),
+            trade_offs=fronts(),
             heat_maps=[(g, heat_map(g)) for g in comparison.by_class if has_heat_maps],
             metrics_open=len(groups.detailed) <= _MOST_METRICS_OPEN,
             wrong=list(zip(comparison.wrong.kinds, report.wrong, strict=True)),

@@ -40,7 +40,8 @@ class Settings(BaseModel):
 
     group: ClassVar[str] = "Options"
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # A command uses one class of a dozen: each builds its validators when it is first used.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -8,16 +8,20 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fm_mlflow.errors import InputError
-from fm_mlflow.terminal.lines import SafeConsole
+
+if TYPE_CHECKING:
+    from fm_mlflow.terminal.lines import SafeConsole
 
 
 def show_result(
     result: Any, print_result: Callable[[SafeConsole, Any], None], as_json: bool
 ) -> None:
     """Write a workflow's result to stdout, for a person or as one JSON object."""
+    from fm_mlflow.terminal.lines import SafeConsole  # rich, which `--help` does without
+
     if as_json:
         text = f"{json.dumps(result.to_dict(), allow_nan=False)}\n"
     else:

@@ -25,12 +25,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import (
-    InterfaceError,
-    OperationalError,
-    SQLAlchemyError,
-    TimeoutError as PoolTimeoutError,
-)
 
 from fm_mlflow import keys
 from fm_mlflow.errors import FmMlflowError, InputError, TrackingError
@@ -278,7 +272,9 @@ def store_errors(action: str, uri: str | None = None) -> Iterator[None]:
 
 def _kind(error: Exception) -> type[TrackingError] | None:
     """Tell a store that says no from one that does not answer; None for an error of no store."""
-    if not isinstance(error, (MlflowException, SQLAlchemyError, OSError)):
+    from sqlalchemy import exc  # a tenth of a second; with a server, nothing else imports it
+
+    if not isinstance(error, (MlflowException, exc.SQLAlchemyError, OSError)):
         # An artifact store's own library (botocore, …) raises what no import here can name.
         library = type(error).__module__.partition(".")[0]
         return StoreUnavailableError if library in _ARTIFACT_LIBRARIES else None
@@ -293,7 +289,7 @@ def _kind(error: Exception) -> type[TrackingError] | None:
             kind = StoreUnavailableError
         elif has_code(error, codes.INTERNAL_ERROR):
             kind = StoreFailedError
-    elif isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError)):
+    elif isinstance(error, (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)):
         kind = StoreUnavailableError
     elif isinstance(error, OSError) and error.errno not in _NEVER_WRITABLE:
         status_code = getattr(getattr(error, "response", None), "status_code", None)

@@ -28,7 +28,7 @@ from fm_mlflow import (
 from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import DataError, InputError
 from fm_mlflow.process.quiet import THREADS
-from fm_mlflow.registration import checks
+from fm_mlflow.registration import ahead, checks
 from fm_mlflow.tracking.model_files import ModelChangedError
 from tests.data.test_dataset import small_files, write
 from tests.processes import command_in_this_process, is_running
@@ -349,8 +349,8 @@ def test_a_users_own_model_loads_without_its_source_and_changes_nothing(
     run = train("mine.py:build", **SHORT)
     source.unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-secret")
-    monkeypatch.setattr(checks, "is_new_command", lambda: True)
-    monkeypatch.setattr(checks, "usable_cores", lambda: 2)
+    monkeypatch.setattr(ahead, "is_new_command", lambda: True)
+    monkeypatch.setattr(ahead, "usable_cores", lambda: 2)
     for name in (*THREADS, "KERAS_BACKEND"):  # a command that imports no TensorFlow sets none
         monkeypatch.delenv(name, raising=False)
     done = register(run_id=run.run_id)

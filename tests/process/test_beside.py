@@ -31,15 +31,29 @@ signal.signal(signal.SIGINT, lambda *_: None)
 with beside.Beside(prepare) as copy:
     copy.call(note_process, Path("process"))
     copy.finish()
-    assert copy.result(divmod, 7, 2) == (3, 1)
+    assert copy.begin(divmod, 7, 2)() == (3, 1)
     try:
-        copy.result(divmod, 7, 0)
+        copy.begin(divmod, 7, 0)()
     except ZeroDivisionError:
         print("ready", flush=True)
     sys.stdin.readline()
     copy.call(note_process, Path("again"))
     copy.finish()
-    assert copy.result(divmod, 7, 2) == (3, 1)
+    assert copy.begin(divmod, 7, 2)() == (3, 1)
+"""
+
+BRANCHES = """
+import os
+from fm_mlflow.process import beside
+from tests.process.test_beside import branches, prepare
+beside.is_new_command = lambda: True
+with beside.Beside(prepare) as copy:
+    here, there, killed, text = copy.begin(branches)()
+    assert len({os.getpid(), here, there}) == 3
+    assert killed == here
+    assert text == "ArithmeticError: too much"
+assert [each() for each in [beside.branch(os.getpid)]] == [os.getpid()]
+print("done")
 """
 
 INTERRUPTED = """
@@ -48,7 +62,7 @@ from fm_mlflow.process import beside
 from tests.process.test_beside import prepare
 beside.is_new_command = lambda: True
 with beside.Beside(prepare) as copy:
-    assert copy.result(divmod, 7, 2) == (3, 1)
+    assert copy.begin(divmod, 7, 2)() == (3, 1)
     copy.call(time.sleep, 600)
     time.sleep(0.1)
     raise KeyboardInterrupt
@@ -66,6 +80,23 @@ def note_process(path: Path) -> None:
 
 def fail(what: str) -> None:
     raise ArithmeticError(what)
+
+
+def branches() -> tuple[int, int, int, str]:
+    """Return who calls, who is asked, who answers for one that was killed, and what one raises."""
+    here, there = os.getpid(), beside.branch(os.getpid)
+    killed = beside.branch(kill_others, here)
+    try:
+        beside.branch(fail, "too much")()
+    except ArithmeticError as error:
+        return here, there(), killed(), f"{type(error).__name__}: {error}"
+    raise AssertionError
+
+
+def kill_others(process: int) -> int:
+    if os.getpid() != process:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
 
 
 @pytest.fixture
@@ -108,6 +139,18 @@ def test_what_a_killed_copy_does_not_do_is_done_here(
     command.communicate("\n", timeout=20)
     assert command.returncode == 0
     assert (tmp_path / "again").read_text() == f"{command.pid} {os.getpid()}"
+
+
+def test_a_copy_has_copies_of_its_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BRANCHES],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("done\n", "")
 
 
 def test_an_interrupted_command_does_not_wait_for_its_copy(tmp_path: Path) -> None:
