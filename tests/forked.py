@@ -52,6 +52,7 @@ _LIBRARIES = (
     "tensorflow",
     "fm_mlflow.tracking.registry",
     "fm_mlflow.tracking.run",
+    "tests.quick_stores",
 )
 
 _SIZE = struct.Struct("!I")
