@@ -103,13 +103,3 @@ def test_every_public_name_can_be_had() -> None:
         assert name in dir(fm_mlflow)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = fm_mlflow.nothing
-
-
-def test_scikit_learn_is_not_imported_for_what_keras_offers_with_it() -> None:
-    codes = [
-        "from fm_mlflow.process.quiet import import_tensorflow; import_tensorflow()",
-        "from keras.wrappers import SKLearnClassifier",
-    ]
-    code = "\n".join(f"{each}\nprint('sklearn' in __import__('sys').modules)" for each in codes)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
