@@ -25,6 +25,7 @@ FAST = (
     "process/test_disk_history.py",
     "process/test_file_lock.py",
     "process/test_forked.py",
+    "process/test_garbage.py",
     "process/test_lazy.py",
     "process/test_parent.py",
     "process/test_redaction.py",
