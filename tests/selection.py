@@ -93,6 +93,7 @@ LONGEST_FIRST = (
     "training/test_read_back.py",
     "commands/test_register_own_data.py",
     "scripts/test_cost_callback.py",
+    "scripts/test_what_the_fit_did.py",
     "commands/test_benchmark.py",
     "commands/test_benchmark_auto.py",
     "commands/test_train_arguments.py",
