@@ -18,16 +18,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
-from PIL import Image
 
 from fm_mlflow.data import fashion_mnist
 from fm_mlflow.data.dataset import Dataset, load_dataset
 from fm_mlflow.process.file_lock import FileLock
-from fm_mlflow.report import plots
 from fm_mlflow.training import user_source
 from fm_mlflow.training.read_back import ReadBack
 from fm_mlflow.training.user_source import UserSource
 from tests.selection import is_fast, only_fast
+from tests.undrawn import undrawn
 
 pytest_plugins = ["tests.selection"]
 
@@ -115,31 +114,30 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", IN_DEFAULT)
 
 
-@pytest.fixture(autouse=True)
-def _own_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _own_models_are_not_read_back() -> Iterator[None]:
     """Save trainings in this process the seconds in which another one imports TensorFlow.
 
-    Real processes do it: `training/test_read_back.py` and the tests of the command line.
+    Real processes do it: `training/test_read_back.py` and the tests of the command line. As this
+    holds for a module, it holds for the trainings that its tests share.
     """
-    monkeypatch.setattr(ReadBack, "_start", lambda _self: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReadBack, "_start", lambda _self: None)
+        yield
 
 
-@pytest.fixture(autouse=True)
-def _plots_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _plots_are_not_drawn() -> Iterator[None]:
     """Save trainings in this process the half second in which matplotlib lays out two figures.
 
-    The trainings that tests share, real processes and `report/test_plots.py` draw them.
+    The fixture `finished`, real processes and `report/test_plots.py` draw them.
     """
-
-    def save(*arguments: object) -> None:
-        Image.new("1", (1, 1)).save(arguments[-1])  # type: ignore[arg-type]
-
-    for name in ("save_learning_curve", "save_confusion_matrix", "save_memory_timeline"):
-        monkeypatch.setattr(plots, name, save)
+    with undrawn():
+        yield
 
 
-@pytest.fixture(autouse=True)
-def _tests_are_no_source_of_models(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _tests_are_no_source_of_models() -> Iterator[None]:
     """Save models that tests define from being logged with all files of the tests.
 
     A user's source lies in files of its own: `training/test_user_source.py` and others write some.
@@ -150,7 +148,9 @@ def _tests_are_no_source_of_models(monkeypatch: pytest.MonkeyPatch) -> None:
         is_test = module.__name__.partition(".")[0] == "tests"
         return UserSource() if is_test else source_of_module(module)
 
-    monkeypatch.setattr(user_source, "_source_of_module", source_of)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(user_source, "_source_of_module", source_of)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,9 @@ import importlib
 import inspect
 import os
 import pickle
+import re
+import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -52,6 +55,7 @@ _LIBRARIES = (
     "tensorflow",
     "fm_mlflow.tracking.registry",
     "fm_mlflow.tracking.run",
+    "tests.quick_stores",
 )
 
 _SIZE = struct.Struct("!I")
@@ -167,10 +171,10 @@ def run(
 
 def _request(given: Mapping[str, Any]) -> Program | None:
     """Return what a process is to be; None where it has to be executed."""
-    command = given["args"]
+    command = _without_shell(given["args"], given["env"])
     environment = dict(os.environ if given["env"] is None else given["env"])
     is_plain = (
-        isinstance(command, list)
+        isinstance(command, (list, tuple))
         and len(command) > 1
         and given["executable"] is None
         and given["preexec_fn"] is None
@@ -193,6 +197,20 @@ def _request(given: Mapping[str, Any]) -> Program | None:
         bool(given["start_new_session"]),
         (0, 1, 2, *given["pass_fds"]),
     )
+
+
+def _without_shell(command: Any, environment: Mapping[str, str] | None) -> Any:
+    """Return the only command of a text for bash, which runs in the shell's place: MLflow's way."""
+    if not isinstance(command, (list, tuple)) or tuple(command[:-1]) != ("bash", "-c"):
+        return command
+    try:
+        words = shlex.split(command[-1])
+    except ValueError:
+        return command
+    path = (os.environ if environment is None else environment).get("PATH")
+    is_python = words and shutil.which(words[0], path=path) == sys.executable
+    is_plain = not re.search(r"[^\w\s'./:=+,-]", command[-1])
+    return [sys.executable, *words[1:]] if is_python and is_plain else command
 
 
 def _fits(environment: Mapping[str, str]) -> bool:

@@ -83,6 +83,7 @@ def run(request: Program) -> int | None:
             sys.stderr.write(f"{done.code}\n")
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except BaseException as error:
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
         sys.excepthook(type(error), error, error.__traceback__)
         return None if isinstance(error, KeyboardInterrupt) else 1
     return 0

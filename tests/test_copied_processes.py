@@ -88,3 +88,14 @@ def test_what_cannot_be_copied_is_executed(tmp_path: Path) -> None:
         done = forked.run(command, env={**os.environ, **changes})
         assert (done.returncode, done.stdout) == (0, "False\n")
     assert forked.run(["echo", "other"]).stdout == "other\n"
+    assert forked.run(["bash", "-c", "echo $0; true"]).stdout == "bash\n"
+
+
+def test_the_only_command_of_a_shell_is_copied(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import sys; print('mlflow' in sys.modules, *sys.argv[1:])")
+    text = f"{Path(sys.executable).name} '{program}' --it=1e-3"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for more, is_copied in (("", True), ("; true", False), (" $MORE", False)):
+        done = forked.run(["bash", "-c", text + more], env={**os.environ, "PATH": path})
+        assert done.stdout == f"{is_copied} --it=1e-3\n", done

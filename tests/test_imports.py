@@ -103,16 +103,3 @@ def test_every_public_name_can_be_had() -> None:
         assert name in dir(fm_mlflow)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = fm_mlflow.nothing
-
-
-def test_what_keras_offers_with_other_libraries_imports_them_on_use() -> None:
-    codes = [
-        "from fm_mlflow.process.quiet import import_tensorflow; import_tensorflow()",
-        "from keras.wrappers import SKLearnClassifier",
-        "import keras; keras.visualization.plot_image_gallery",
-    ]
-    modules = "sklearn", "matplotlib.pyplot"
-    there = f"print(*(each in __import__('sys').modules for each in {modules}))"
-    code = "\n".join(f"{each}\n{there}" for each in codes)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False", "True", "False", "True", "True"]

@@ -14,6 +14,7 @@ from fm_mlflow import TrainResult, train
 from fm_mlflow.process.file_lock import FileLock
 from tests.quick_costs import less_time
 from tests.stores import Store, active_store, make_store
+from tests.undrawn import drawn
 
 Settings = dict[str, Any]
 MEASURED: Settings = {"dataset": "digits", "epochs": 2}
@@ -50,7 +51,7 @@ def finished_training(model: str, template: Path, shared: Path) -> Finished:
             return found
         folder.mkdir()
         store = make_store(template, folder)
-        with active_store(store), less_time():
+        with active_store(store), less_time(), drawn():
             done = Finished(store, train(model, **MEASURED))
         kept.write_bytes(pickle.dumps(done))
         return done

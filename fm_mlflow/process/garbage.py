@@ -24,6 +24,10 @@ def rare_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
+_others_freeze = False
+"""Whether objects were found frozen that are not ours to unfreeze."""
+
+
 @contextmanager
 def own_garbage_collected() -> Iterator[None]:
     """Collect at the end what was made inside and is garbage, and look at nothing else.
@@ -31,7 +35,10 @@ def own_garbage_collected() -> Iterator[None]:
     A graph of TensorFlow is a circle of ten thousands of objects, which otherwise stays until
     Python happens to go through all objects of the process.
     """
-    is_first = not gc.get_freeze_count()
+    global _others_freeze
+    # To count a million frozen objects takes 50 ms, so it is done once.
+    _others_freeze = _others_freeze or gc.get_freeze_count() > 0
+    is_first = not _others_freeze
     if is_first:
         gc.freeze()
     try:
@@ -41,6 +48,7 @@ def own_garbage_collected() -> Iterator[None]:
         gc.collect()
         if is_first:
             gc.unfreeze()
+            _others_freeze = False  # what was found frozen inside was ours
 
 
 def forget_gradients(names: Iterable[str]) -> None:

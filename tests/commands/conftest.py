@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pkgutil import resolve_name
+from typing import Any
 
 import pytest
 
@@ -10,17 +12,20 @@ from tests.selection import is_fast
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _reports_have_no_plots(request: pytest.FixtureRequest) -> Iterator[None]:
+def plots_of_reports(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """Save reports that this process writes the half second in which matplotlib draws ten plots.
 
-    `test_compare.py`, real processes and the tests in `report/` have them.
+    Real processes and the tests in `report/` have them, and who patches these functions back.
     """
+    places = (
+        "fm_mlflow.report.vector_plots.learning_curves",
+        "fm_mlflow.report.html.trade_offs",
+        "fm_mlflow.report.sweep_html.sweep_plots",
+    )
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.name != "test_compare.py" and not is_fast(request.path):
-            for drawn in (
-                "fm_mlflow.report.vector_plots.learning_curves",
-                "fm_mlflow.report.html.trade_offs",
-                "fm_mlflow.report.sweep_html.sweep_plots",
-            ):
-                patch.setattr(drawn, lambda *_: [])
-        yield
+        functions: dict[str, Any] = {}
+        if not is_fast(request.path):
+            functions = {place: resolve_name(place) for place in places}
+        for place in functions:
+            patch.setattr(place, lambda *_: [])
+        yield functions

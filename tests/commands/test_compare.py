@@ -6,8 +6,8 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,24 @@ class Compared:
     folder: Path
 
 
+@contextmanager
+def drawn(plots: dict[str, Any]) -> Iterator[None]:
+    """Have reports all their plots."""
+    with pytest.MonkeyPatch.context() as patch:
+        for place, draw in plots.items():
+            patch.setattr(place, draw)
+        yield
+
+
 @pytest.fixture(scope="module")
-def compared(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+def compared(
+    store_template: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    plots_of_reports: dict[str, Any],
+) -> Compared:
     store = make_store(store_template, tmp_path_factory.mktemp("compared"))
     run_ids = fill(store, GAP)
-    with active_store(store):
+    with active_store(store), drawn(plots_of_reports):
         result = compare(output=str(store.folder / "out"))
     return Compared(store, run_ids, result, store.folder / "out")
 
@@ -108,8 +121,10 @@ def test_the_run_that_holds_the_report(compared: Compared) -> None:
         assert logged.read_bytes() == Path(result.files[name]).read_bytes()
 
 
-def test_same_store_same_bytes(compared: Compared, tmp_path: Path) -> None:
-    with active_store(compared.store):
+def test_same_store_same_bytes(
+    compared: Compared, tmp_path: Path, plots_of_reports: dict[str, Any]
+) -> None:
+    with active_store(compared.store), drawn(plots_of_reports):
         again = compare(output=str(tmp_path))
     for name in FILES:
         assert Path(again.files[name]).read_bytes() == (compared.folder / name).read_bytes()

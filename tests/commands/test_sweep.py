@@ -41,7 +41,7 @@ BOUNDED: dict[str, Any] = {
     "space": "hidden=4:64:log,8:16",
     "dataset": "digits",
     "epochs": 2,
-    "trials": 6,
+    "trials": 4,
     "max_parameters": 20_000,
     "finalists": 1,
     "seeds": 1,

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from fm_mlflow.process.identity import usable_cores
 from tests import forked
 from tests.notes import noting
+from tests.own_data import parts
 from tests.processes import PROJECT, command_in_this_process, wait_for
 from tests.stores import Store
 
@@ -25,8 +27,16 @@ LONG = ["train", "--dataset", "digits", "--epochs", "100000"]
 
 
 PRINTS = """
-import os, keras
-print("hello from python")
+import os, sys
+import keras
+def there():
+    return [each in sys.modules for each in ("sklearn", "matplotlib.pyplot")]
+found = [there()]
+from keras.wrappers import SKLearnClassifier
+found.append(there())
+keras.visualization.plot_image_gallery
+found.append(there())
+print("hello from python", found)
 os.system("echo hello from a child process")
 def build():
     return keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
@@ -36,7 +46,9 @@ def build():
 def test_json_is_all_of_stdout(store: Store, tmp_path: Path) -> None:
     noted, changes = noting(tmp_path)
     (store.folder / "prints.py").write_text(PRINTS)
-    options = ["--dataset", "digits", "--epochs", "1", "--json", "--model", "prints.py:build"]
+    images = np.arange(40 * 28 * 28, dtype=np.uint8).reshape(40, 28, 28)
+    np.savez(store.folder / "own.npz", **parts(images, np.arange(40) % 10))
+    options = ["--dataset", "own.npz", "--epochs", "1", "--json", "--model", "prints.py:build"]
     done = subprocess.run(
         # keras-flops prints
         [sys.executable, "-m", "fm_mlflow", "train", *options, "--measure", "flops"],
@@ -58,6 +70,10 @@ def test_json_is_all_of_stdout(store: Store, tmp_path: Path) -> None:
     # Piped progress: plain lines, one an epoch, and nothing of other libraries.
     lines = [line for line in done.stderr.splitlines() if not line.startswith("hello")]
     assert len(lines) == len(done.stderr.splitlines()) - 2
+    # Scikit-learn is not imported until something that Keras offers with it is.
+    # What Keras offers with other libraries is imported when somebody takes it.
+    there = [[False, False], [True, False], [True, True]]
+    assert f"hello from python {there}" in done.stderr.splitlines()
     assert [line for line in lines if line.startswith("epoch ")] == [lines[3]]
     assert lines[:3] == ["loading the data", "importing TensorFlow", "building the model"]
     after = [line for line in lines[4:] if line != "waiting until the model is read back"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from keras import layers
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from fm_mlflow.errors import TrainingError
-from fm_mlflow.fitting import Examples, epoch_order
+from fm_mlflow.fitting import Examples, compile_ahead, epoch_order
 from fm_mlflow.fitting.cpu import onednn
 from fm_mlflow.fitting.examples import source_of
 from tests.fitting.nets import (
@@ -26,6 +27,7 @@ from tests.fitting.nets import (
     IMAGES,
     LABELS,
     ROUNDING,
+    SEED,
     TRAINING,
     VALIDATION,
     as_keras,
@@ -154,7 +156,10 @@ def test_a_batch_in_parts_of_several_inputs_and_weights() -> None:
     ids=["batch norm", "activity", "own activation", "axis of examples", "own layer"],
 )
 def test_what_looks_at_the_batch_gets_it_whole(layer: keras.Layer) -> None:
-    assert run(example_wise(layer), epochs=1).compiler == "tensorflow, fused Adam"
+    ahead = compile_ahead(example_wise(layer), TRAINING, BATCH, SEED)
+    assert ahead is not None
+    with closing(ahead):
+        assert ahead.steps.description == "tensorflow, fused Adam"
 
 
 @pytest.mark.usefixtures("two_cores")
@@ -273,9 +278,8 @@ def test_bit_for_bit_and_exactly_resumed(build: Callable[[], keras.Model]) -> No
             run(model, initial_epoch=begin, epochs=end)
         return [variable.numpy() for variable in model.variables]
 
-    whole, again, resumed = weights(3), weights(3), weights(1, 3)
-    for one, two, three in zip(whole, again, resumed, strict=True):
-        assert one.tobytes() == two.tobytes() == three.tobytes()
+    for one, two in zip(weights(2), weights(1, 2), strict=True):
+        assert one.tobytes() == two.tobytes()
 
 
 def test_the_order_is_a_function_of_seed_and_epoch() -> None:

@@ -18,7 +18,8 @@ from fm_mlflow.process.confined import ConfinedStoppedError, Limits, run_confine
 from fm_mlflow.process.forked import Forked
 from tests.processes import is_running
 
-LIMITS = Limits(seconds=60, memory=1024**3, file_size=1024**2, answer=1024**2)
+LIMITS = Limits(seconds=60, memory=8 * 1024**3, file_size=1024**2, answer=1024**2)
+"""A copy is as large as the tests' process, which has TensorFlow, unless only these tests run."""
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-import subprocess
 import sys
 import time
 from typing import Any
@@ -20,6 +19,7 @@ from fm_mlflow.data.dataset import Dataset
 from fm_mlflow.errors import InputError
 from fm_mlflow.measure import energy, memory
 from fm_mlflow.training.builtin_models import BUILDERS
+from tests import forked
 from tests.measure.counters import Counting
 from tests.processes import PROJECT
 from tests.quick_costs import quick_costs as quick_costs  # a fixture
@@ -292,8 +292,8 @@ regression().fit(X, Y, verbose=0, callbacks=callbacks)
 
 def test_a_program_that_is_interrupted_leaves_its_run_killed(store: Store) -> None:
     """MLflow's own exit hook would call the run FINISHED."""
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=store.environment(), cwd=PROJECT, check=False
+    ended = forked.run(
+        [sys.executable, "-c", PROGRAM], env=store.environment(PYTHONPATH=str(PROJECT))
     )
 
     assert ended.returncode == -signal.SIGINT

@@ -85,7 +85,7 @@ def unsafe():
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def _own_models_are_not_read_back() -> None:
     """Here they are."""
 
