@@ -109,6 +109,18 @@ def test_a_misspelt_name_is_told_its_nearest(
     assert err.endswith(f"; did you mean {meant!r}?\n")
 
 
+def test_what_click_refuses_is_told_in_a_line_that_a_terminal_shows_whole() -> None:
+    _, _, err = command_in_this_process("benchmark", "--model", "mlp")
+    assert err == (
+        "fm-mlflow: --model: received '--model', accepted: what fm-mlflow benchmark --help lists; "
+        "did you mean '--models'?\n"
+    )
+    code, _, err = command_in_this_process("benchmark", "--models", "mlp", "cnn")
+    assert code == 2
+    assert "unexpected extra argument (cnn)" in err
+    assert err.endswith("a list has commas, as in --models mlp,cnn\n")
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [

@@ -15,7 +15,7 @@ from fm_mlflow.analysis.prose.words import listed
 from fm_mlflow.analysis.seed_course import Course, Evidence, Pair, PairCourse, cautious, follow
 from fm_mlflow.analysis.seed_design import SeedDesign
 from fm_mlflow.analysis.statistics.intervals import describe
-from fm_mlflow.analysis.statistics.resampling import SeedsAndExamples, welch_interval
+from fm_mlflow.analysis.statistics.resampling import SeedsAndExamples
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _evidence(
     a: Group, b: Group, resampled: SeedsAndExamples, objective: Objective, design: SeedDesign
 ) -> Evidence:
     first, second = a.metrics[objective.metric], b.metrics[objective.metric]
-    interval = resampled.interval(a, b) or welch_interval(first.values, second.values, "seeds")
+    interval = resampled.interval(a, b)
     if interval is None:
         raise ValueError("a look needs several seeds of each model")
     margin = objective.margin(design.margin, first.mean, second.mean)

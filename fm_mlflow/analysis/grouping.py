@@ -6,10 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.costs import COSTS, OF_ONE_PROCESS
 from fm_mlflow.analysis.objective import DEFAULT, Objective
-from fm_mlflow.analysis.prose.words import figure
+from fm_mlflow.analysis.prose.words import counted, figure
 from fm_mlflow.analysis.records import SkippedRun, TrainingRun
 from fm_mlflow.analysis.statistics.intervals import describe_groups
 from fm_mlflow.escaping import shortened
@@ -48,6 +49,9 @@ def group_runs(
 ) -> Grouping:
     """Group runs by model, parameters other than the seed, and data.
 
+    Models of one name and the same parameters are different ones where their numbers of weights
+    are: a script's two variants, both of which Keras calls `sequential`.
+
     Of several runs with the same seed only one counts, because the others repeat it: the one in
     which most of what is compared was measured, the latest of these. Runs that record no seed
     count one each.
@@ -63,10 +67,19 @@ def group_runs(
     for run in map(_without_memory_of_parts, runs):
         members[run.model, frozenset(run.config.items()), run.data_digest].append(run)
     repeated: list[SkippedRun] = []
-    independent = [_independent(group, repeated, objective) for group in members.values()]
+    independent = [
+        _independent(group, repeated, objective)
+        for same_name in members.values()
+        for group in _by_size(same_name)
+    ]
     # By contents, so that nothing depends on the order in which the store gave the runs.
     independent.sort(
-        key=lambda runs: (runs[0].model, sorted(runs[0].config.items()), runs[0].data_digest or "")
+        key=lambda runs: (
+            runs[0].model,
+            sorted(runs[0].config.items()),
+            runs[0].data_digest or "",
+            _weights(runs[0]) or 0,
+        )
     )
     metrics = describe_groups(independent)
     groups = [
@@ -77,6 +90,19 @@ def group_runs(
         _select(groups, top, bounds, objective),
         tuple(sorted(repeated, key=lambda run: (run.name, run.run_id))),
     )
+
+
+def _by_size(runs: Sequence[TrainingRun]) -> Iterable[list[TrainingRun]]:
+    """Split runs by their models' weights, where at least two have different numbers of them."""
+    by_size: dict[float | None, list[TrainingRun]] = defaultdict(list)
+    for run in runs:
+        by_size[_weights(run)].append(run)
+    are_known = len(by_size.keys() - {None}) > 1
+    return by_size.values() if are_known else [list(runs)]
+
+
+def _weights(run: TrainingRun) -> float | None:
+    return run.metrics.get(keys.PARAMETERS_TRAINABLE)
 
 
 def _without_memory_of_parts(run: TrainingRun) -> TrainingRun:
@@ -124,13 +150,19 @@ def _names(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
     ]
     digits = _digest_digits({run.data_digest for run in firsts})
     data: dict[Hashable, set[str | None]] = defaultdict(set)
+    sizes: dict[Hashable, set[float | None]] = defaultdict(set)
     for run, part in zip(firsts, parts, strict=True):
         data[(run.model, *part)].add(run.data_digest)
+        sizes[(run.model, run.data_digest, *part)].add(_weights(run))
     names = []
     for run, part in zip(firsts, parts, strict=True):
+        size = _weights(run)
+        more = []
+        if len(sizes[(run.model, run.data_digest, *part)]) > 1:
+            more.append(_UNKNOWN if size is None else counted(round(size), "parameter"))
         if len(data[(run.model, *part)]) > 1:
-            part = [*part, f"data {(run.data_digest or _UNKNOWN)[:digits]}"]
-        names.append(_named(run.model, part))
+            more.append(f"data {(run.data_digest or _UNKNOWN)[:digits]}")
+        names.append(_named(run.model, [*part, *more]))
     return _numbered(names)
 
 

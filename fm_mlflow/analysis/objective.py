@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,6 +31,8 @@ _LARGER = frozenset(
     }
 )
 """Last words of the names of metrics of which less is better, or more."""
+
+_SHARES = frozenset({"accuracy", "acc", "auc", "precision", "recall", "f1", "iou"})
 
 _WORD = re.compile(r"[a-z][a-z0-9]*")
 
@@ -209,8 +211,27 @@ DEFAULT = Objective()
 
 def less_is_better(metric: str) -> bool | None:
     """Return whether less of a metric is better, as the last word of its name says; else None."""
-    word = (_WORD.findall(metric.lower()) or [""])[-1]
+    word = _last_word(metric)
     return word in _SMALLER if word in _SMALLER | _LARGER else None
+
+
+def limits(metric: str) -> tuple[float, float]:
+    """Return between what values of a metric lie, as its name says: shares, errors, any number."""
+    if _last_word(metric) in _SHARES:
+        return 0.0, 1.0
+    is_error = _quantity(metric.lower()) not in (None, "correct")
+    return (0.0 if is_error else -math.inf), math.inf
+
+
+def largest_difference(metric: str, *values: Sequence[float]) -> float:
+    """Return what no difference of a metric exceeds: 1 of shares, unless its values are others."""
+    least, most = limits(metric)
+    is_within = all(least <= min(each) and max(each) <= most for each in values)
+    return most - least if is_within else math.inf
+
+
+def _last_word(metric: str) -> str:
+    return (_WORD.findall(metric.lower()) or [""])[-1]
 
 
 def _ending(name: str, endings: tuple[str, ...]) -> bool:

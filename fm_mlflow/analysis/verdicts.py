@@ -108,7 +108,7 @@ def objective_verdicts(
     ]
     evidence = [
         each if each.test else _by_example(each, examples, objective)
-        for each in _permuted(others, objective.metric, "seeds")
+        for each in _permuted(others, objective.metric)
     ]
     judged = iter(_judged(evidence, by))
     return tuple(
@@ -131,7 +131,7 @@ def _cost_verdicts(compared: Sequence[Group], cost: Cost) -> list[Verdict]:
     noisy = [pair for pair, known in zip(pairs, plain, strict=True) if known is None]
     ratios = [_by_ratio(*pair, cost) for pair in noisy]
     others = [(*pair, None) for pair, ratio in zip(noisy, ratios, strict=True) if ratio is None]
-    permuted = iter(_permuted(others, cost.key, "runs"))
+    permuted = iter(_permuted(others, cost.key))
     judged = iter(_judged([ratio or next(permuted) for ratio in ratios], _Judged(cost.key)))
     return [known or next(judged) for known in plain]
 
@@ -173,9 +173,9 @@ def _judged_without_test(a: Group, b: Group, cost: Cost) -> Verdict | None:
 
 
 def _permuted(
-    pairs: Sequence[tuple[Group, Group, DifferenceInterval | None]], metric: str, what: str
+    pairs: Sequence[tuple[Group, Group, DifferenceInterval | None]], metric: str
 ) -> list[_Evidence]:
-    """Test each pair by permutation; one without an interval is given Welch's over `what`."""
+    """Test each pair by permutation; one without an interval is given Welch's over runs."""
     values = [(a.metrics[metric].values, b.metrics[metric].values) for a, b, _ in pairs]
     evidence = []
     for (a, b, interval), both, result in zip(
@@ -190,7 +190,7 @@ def _permuted(
                 "" if sizes == (1, 1) else test,
                 result.p_value,
                 smallest_p(*sizes),
-                interval or welch_interval(*both, what),
+                interval or welch_interval(*both, "runs"),
             )
         )
     return evidence

@@ -202,10 +202,10 @@ def _refuse_models(config: CompareConfig, others: Sequence[TrainingRun]) -> None
 
 def _nothing(found: FoundRuns) -> str:
     from fm_mlflow.analysis.metric_choice import comparable
+    from fm_mlflow.tracking.store import tracking_uri
 
-    text = (
-        f"nothing to compare: '{found.experiment}' has no finished training run that was asked for"
-    )
+    text = f"'{found.experiment}' has no finished training run that was asked for"
+    text = f"nothing to compare: {text}, in {tracking_uri()}"
     skipped = found.skipped
     if skipped:
         reason, count = Counter(run.reason for run in skipped).most_common(1)[0]

@@ -68,7 +68,7 @@ def resume(
         epochs = asked.epochs or before
         if epochs < before or (epochs == before and found.finished):
             accepted = (
-                f"more than {before}, by --epochs: the run is finished"
+                f"more than {before}, by --epochs: the run is finished, all of them are trained"
                 if found.finished
                 else f"from {before}"
             )

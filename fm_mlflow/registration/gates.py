@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fm_mlflow.analysis.costs import COSTS
-from fm_mlflow.analysis.objective import DEFAULT, Objective
+from fm_mlflow.analysis.objective import DEFAULT, Objective, limits
 from fm_mlflow.analysis.prose.words import difference, difference_interval, in_row, number
 from fm_mlflow.registration.findings import by
 from fm_mlflow.results.register import Gate
@@ -118,7 +118,7 @@ def check_champion(
         bound = f"{objective.one} on either side"
         return [Gate(name, bound, "not recorded", False, needed=bound)]
     allowed = tolerance if objective.is_accuracy else tolerance * abs(champion.value)
-    found = metric_difference(candidate, champion, over_examples)
+    found = metric_difference(candidate, champion, over_examples, objective.metric)
     held = _not_worse(candidate, champion, found, version, tolerance, allowed, objective)
     if not has_to_gain:
         return [held]
@@ -160,7 +160,13 @@ def _not_worse(
             f"(it is {number(metric, mean)})"
         )
         can_be_shown = gain(found.value) > -allowed
-        needed.append(text + (", or more seeds, which narrow the interval" if can_be_shown else ""))
+        lowest, highest = limits(metric)
+        if not lowest <= least <= highest:  # so few seeds show nothing, whatever they are
+            text = "" if can_be_shown else f"a {objective.better} mean over seeds, and "
+            text += "more seeds, which narrow the interval"
+        elif can_be_shown:
+            text += ", or more seeds, which narrow the interval"
+        needed.append(text)
     if not own_holds:
         least = gain(gain(theirs) - allowed)
         needed.append(
@@ -228,7 +234,10 @@ class MetricDifference:
 
 
 def metric_difference(
-    candidate: Contender, champion: Contender, over_examples: DifferenceInterval | None = None
+    candidate: Contender,
+    champion: Contender,
+    over_examples: DifferenceInterval | None = None,
+    metric: str = "",
 ) -> MetricDifference:
     """Compare the means over seeds where both sides have several, else the two runs.
 
@@ -238,6 +247,7 @@ def metric_difference(
         candidate: The model to promote.
         champion: The model in use.
         over_examples: The interval of the means' difference that counts the test examples, too.
+        metric: Its name.
     """
     ours, theirs = candidate.seed_values, champion.seed_values
     if ours != theirs and min(len(ours), len(theirs)) > 1:
@@ -245,7 +255,7 @@ def metric_difference(
 
         value = sum(ours) / len(ours) - sum(theirs) / len(theirs)
         basis = f"{len(ours)} v {len(theirs)} seeds"
-        found = over_examples or welch_interval(ours, theirs, "seeds")
+        found = over_examples or welch_interval(ours, theirs, "seeds", metric)
         return MetricDifference(value, found, basis)
     value = (candidate.value or 0.0) - (champion.value or 0.0)
     return MetricDifference(value, None, "one run each")

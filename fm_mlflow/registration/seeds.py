@@ -10,7 +10,7 @@ from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.analysis.statistics.differences import DifferenceInterval
-from fm_mlflow.analysis.statistics.resampling import seeds_interval
+from fm_mlflow.analysis.statistics.resampling import SeedsAndExamples
 from fm_mlflow.tracking.run_details import load_details
 
 
@@ -37,4 +37,4 @@ def over_examples(
     )
     details = load_details([*read_closely(first), *read_closely(second)], objective)
     examples = match_examples([first, second], details, objective)
-    return seeds_interval(first, second, examples, objective)
+    return SeedsAndExamples([first, second], examples, objective).interval(first, second)

@@ -49,6 +49,7 @@ def to_summary(registration: Registration | None, error: BaseException | None) -
         outcome=outcome,
         rows=tuple(_side_by_side(registration)),
         result=registration,
+        others=capitalised(registration.others),
         found_again=f"{passed} of {counted(len(compared), 'figure')} of the run were found again "
         "in its logged model, in a fresh process",
         failed_checks=registration.failed_checks,

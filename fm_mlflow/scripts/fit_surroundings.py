@@ -160,7 +160,7 @@ def first_examples(given: Given, count: int = 256) -> Structure:
     if not isinstance(batch, (tuple, list)) or (_is_batched(x) and isinstance(batch, list)):
         batch = tuple(batch) if isinstance(batch, list) else (batch,)
     return tuple(
-        keras.tree.map_structure(lambda each: _rows(each, count), part)
+        keras.tree.map_structure(lambda each: rows(each, count), part)
         for part in batch
         if part is not None
     )
@@ -192,11 +192,12 @@ def _is_batched(x: Any) -> bool:
     return not names.isdisjoint({"tensorflow.DatasetV2", "torch.DataLoader"})
 
 
-def _rows(part: Any, count: int) -> Any:
-    rows = part[:count]
-    if hasattr(rows, "to_numpy"):  # of a data frame
-        return rows.to_numpy()
-    return rows if _is_string_tensor(rows) else np.asarray(keras.ops.convert_to_numpy(rows))
+def rows(part: Any, count: int) -> Any:
+    """Return the first rows of an array, tensor or data frame, as an array; texts as they are."""
+    first = part[:count]
+    if hasattr(first, "to_numpy"):  # of a data frame
+        return first.to_numpy()
+    return first if _is_string_tensor(first) else np.asarray(keras.ops.convert_to_numpy(first))
 
 
 def _is_string_tensor(part: Any) -> bool:

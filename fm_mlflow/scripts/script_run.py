@@ -299,9 +299,10 @@ class ScriptRun:
         import keras
 
         from fm_mlflow.scripts.evaluation import gives_logits
+        from fm_mlflow.scripts.fit_surroundings import rows
         from fm_mlflow.training.user_source import source_of_model
 
-        example = keras.tree.map_structure(lambda part: part[:_EXAMPLES_LOGGED], example)
+        example = keras.tree.map_structure(lambda part: rows(part, _EXAMPLES_LOGGED), example)
         source = source_of_model(model)
         outputs = keras.tree.map_structure(
             keras.ops.convert_to_numpy, model(example, training=False)

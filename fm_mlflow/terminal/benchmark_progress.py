@@ -53,7 +53,7 @@ class Board:
         self, trainings: Sequence[TrainConfig], done: Sequence[BenchmarkTraining], jobs: int
     ) -> None:
         """Take up the trainings: those done before, and so many at a time of the others."""
-        self._jobs = jobs
+        self._jobs = max(jobs, 1)  # none where all were done before
         self.total = len(trainings) + len(done)
         self._waiting = {(training.entry, training.seed) for training in trainings}
         self._left = Counter(model for model, _ in self._waiting)
@@ -126,6 +126,9 @@ class _BenchmarkLines(Lines, BenchmarkListener):
     ) -> None:
         self._board.plan(trainings, done, jobs)
         self._to_do = len(self._numbers) + len(trainings)
+        if not trainings:
+            self._line(f"nothing left to train; {len(done)} done before")
+            return
         count = "1 training" if len(trainings) == 1 else f"{len(trainings)} trainings"
         at_a_time = f", {jobs} at a time" if jobs > 1 else ""
         before = f"; {len(done)} done before" if done else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -140,6 +141,9 @@ def usage_error(
     if isinstance(error, click.NoSuchOption):
         names = [each.opts[0] for each in (context.command.params if context else [])]
         accepted = f"one of the options {', '.join(names)}"
+        if context and difflib.get_close_matches(error.option_name, names, n=1):
+            # Thirty names would hide the one that was meant.
+            accepted = f"what fm-mlflow {context.info_name} --help lists"
         return InputError(error.option_name, error.option_name, accepted, among=names)
     if isinstance(context and context.command, click.Group):
         given = next((word for word in arguments if not word.startswith("-")), "")
@@ -149,4 +153,7 @@ def usage_error(
         name = error.param.human_readable_name
         accepted = f"an id, as in fm-mlflow {context.info_name if context else ''} {name}"
         return InputError(name, "", accepted)
-    return InputError("command line", error.format_message(), "what --help lists")
+    accepted = "what --help lists"
+    if error.message.startswith("Got unexpected extra argument"):
+        accepted = "options, each with one value; a list has commas, as in --models mlp,cnn"
+    return InputError("command line", error.format_message(), accepted)

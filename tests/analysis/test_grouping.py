@@ -78,6 +78,25 @@ def test_data_are_named_where_nothing_else_differs() -> None:
     ]
 
 
+def test_models_of_one_name_and_other_sizes_are_not_one_model() -> None:
+    small, large = (
+        [
+            run("sequential", seed, metrics={"test_accuracy": 0.9, "parameters/trainable": size})
+            for seed in (0, 1)
+        ]
+        for size in (497.0, 4929.0)
+    )
+    found = group_runs([*small, *large], 3)
+    assert found.skipped == ()
+    assert {each.name: len(each.runs) for each in found.groups} == {
+        "sequential (497 parameters)": 2,
+        "sequential (4,929 parameters)": 2,
+    }
+    unknown = run("sequential", 2, metrics={"test_accuracy": 0.9})
+    (group,) = group_runs([*small, unknown], 3).groups
+    assert (group.name, len(group.runs)) == ("sequential", 3)
+
+
 def test_names_are_unique_and_on_one_line_whatever_they_are() -> None:
     each = [
         runs("a (epochs 5)", [0.9]),

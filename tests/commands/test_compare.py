@@ -154,8 +154,11 @@ def test_the_gate_of_a_promotion_compares_seeds_as_the_report_does(compared: Com
 
 
 def test_nothing_to_compare(store: Store) -> None:
-    with pytest.raises(ComparisonError, match="nothing to compare: 'Default' has no finished"):
+    with pytest.raises(
+        ComparisonError, match="nothing to compare: 'Default' has no finished"
+    ) as no:
         compare(output="out")
+    assert f", in {store.uri};" in str(no.value)  # a wrong folder has a store of its own
     fill(store, [Simulated(status="FAILED", tags={keys.ERROR: "no memory"})])
     with pytest.raises(ComparisonError, match="1 run skipped, 1 because: it ended as FAILED: no m"):
         compare(output="out")

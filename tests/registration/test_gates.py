@@ -136,6 +136,20 @@ def needed(candidate: Contender, champion: Contender, **more: Any) -> list[str]:
     return [gate.needed for gate in gates]
 
 
+def test_what_two_seeds_cannot_show_is_not_asked_of_them() -> None:
+    champion = replace(CNN, value=0.9, seed_values=(0.9, 0.5))
+    few = replace(CNN, value=0.9, seed_values=(0.9, 0.6))
+    accuracy, _ = check_champion(
+        few, champion, version=3, tolerance=0.005, cost=keys.FLOPS_INFERENCE
+    )
+    assert "+5.00 points, 95% -100.00 to +100.00 (2 v 2 seeds)" in accuracy.figure
+    assert accuracy.needed == "more seeds, which narrow the interval"
+    worse = replace(few, seed_values=(0.9, 0.1))
+    assert needed(worse, champion)[0] == (
+        "a more accurate mean over seeds, and more seeds, which narrow the interval"
+    )
+
+
 def test_a_change_that_is_to_change_no_result_need_not_gain() -> None:
     same = replace(CNN, value=0.8890)
     assert needed(same, CNN)[1].startswith(

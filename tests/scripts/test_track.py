@@ -43,7 +43,7 @@ def test_a_script_of_a_regression_is_tracked_whole(
         model = regression()
         model.fit(X[:80], Y[:80], epochs=2, verbose=0, callbacks=[run.costs])
         scores = run.evaluate(model, X[80:], Y[80:]).metrics
-        run.log_model(model, X[80:88])
+        run.log_model(model, pd.DataFrame(X[80:88]))  # as an array would be
 
     logged = store.only_run()
     metrics, params = logged.data.metrics, logged.data.params

@@ -101,6 +101,14 @@ def test_a_terminal_gets_a_board_of_what_runs_below_lines_of_what_is_over() -> N
     assert stream.getvalue().endswith("\x1b[2K")  # the board is gone
 
 
+def test_where_nothing_is_left_to_train_the_board_is_drawn_too() -> None:
+    with terminal() as (live, stream):
+        live.planned([], [outcome(MLP, 40.0), outcome(CNN, 100.0)], 0)
+        live.display.refresh()
+        assert "nothing left to train; 2 done before" in stream.getvalue()
+        assert "2 of 2 trainings are over" in stream.getvalue()
+
+
 class Clock:
     now = 0.0
 

@@ -29,6 +29,7 @@ class DifferenceInterval:
         degrees: Of freedom, of Student's t.
         examples_error: Of the error, what more seeds do not lessen: the choice of test examples.
         least_p: What no one-sided test goes below, where all runs of either side have one value.
+        limit: What no difference exceeds: 1 of shares. The interval ends there; no test heeds it.
     """
 
     interval: Interval
@@ -40,6 +41,7 @@ class DifferenceInterval:
     degrees: float = math.nan
     examples_error: float = 0.0
     least_p: float = 0.0
+    limit: float = math.inf
 
     def p_not_within(self, margin: float) -> float:
         """Return the p-value of two one-sided tests: that the difference is not within ± margin."""
@@ -53,7 +55,11 @@ class DifferenceInterval:
     def at(self, level: float) -> Interval:
         """Return the interval that leaves out the truth with this probability."""
         half = -float(special.stdtrit(self.degrees, level / 2)) * self.error
-        return Interval(self.difference - half, self.difference + half)
+        return Interval(self.difference - half, self.difference + half).within(self.limit)
+
+    def limited(self, limit: float) -> Self:
+        """Return the same where no difference exceeds a limit."""
+        return replace(self, limit=limit, interval=self.interval.within(limit))
 
     def _p(self, distance: float) -> float:
         if math.isnan(self.error):

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special  # scipy.stats takes a second to import
 
-from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Statistic
 from fm_mlflow.analysis.costs import MEASURED
+from fm_mlflow.analysis.objective import limits
 from fm_mlflow.analysis.records import LARGEST, TrainingRun
 
 _UPPER = 0.975
@@ -26,6 +26,10 @@ class Interval:
 
     low: float
     high: float
+
+    def within(self, limit: float) -> Interval:
+        """Return what of it is within ± a limit."""
+        return Interval(max(self.low, -limit), min(self.high, limit))
 
 
 @lru_cache(maxsize=4096)
@@ -88,7 +92,7 @@ def _describe_segments(
         counts: The segments' lengths, each at least 1.
         metric: Of a measured one the intervals of segments of positive values are those of the
             mean's logarithm (its standard error is sd / mean / sqrt(n), by the delta method); those
-            of an accuracy end where it does, at 0 and 1.
+            of a share, such as an accuracy, end at 0 and 1, those of an error at 0.
     """
     values = array.tolist()
     if len(values) == len(counts):
@@ -104,10 +108,10 @@ def _describe_segments(
     quantiles = np.array([t_quantile(size - 1) if size > 1 else 0.0 for size in sizes.tolist()])
     half = quantiles[which] * sd / np.sqrt(counts)
     lower, upper = mean - half, mean + half
-    if metric.endswith(keys.ACCURACY):
-        is_share = (low >= 0) & (high <= 1)  # somebody else's may be in percent
-        lower = np.where(is_share, np.maximum(lower, 0.0), lower)
-        upper = np.where(is_share, np.minimum(upper, 1.0), upper)
+    least, most = limits(metric)
+    is_within = (low >= least) & (high <= most)  # somebody else's may be in percent
+    lower = np.where(is_within, np.maximum(lower, least), lower)
+    upper = np.where(is_within, np.minimum(upper, most), upper)
     if metric in MEASURED:
         factor = np.exp(np.divide(half, mean, where=low > 0, out=np.zeros_like(half)))
         lower = np.where(low > 0, mean / factor, lower)

@@ -12,7 +12,7 @@ from scipy import special
 
 from fm_mlflow.analysis.comparison import Group
 from fm_mlflow.analysis.examples import TestExamples
-from fm_mlflow.analysis.objective import Objective
+from fm_mlflow.analysis.objective import Objective, largest_difference
 from fm_mlflow.analysis.statistics.differences import DifferenceInterval
 from fm_mlflow.analysis.statistics.intervals import Interval, t_quantile
 
@@ -78,10 +78,14 @@ class SeedsAndExamples:
         self._objective = objective
 
     def interval(self, a: Group, b: Group) -> DifferenceInterval | None:
-        """Return the interval of mean of a - mean of b; None without predictions or seeds."""
+        """Return the interval of mean of a - mean of b; None where both have a single run.
+
+        Where predictions are missing it is Welch's, over seeds alone.
+        """
+        metric = self._objective.metric
+        first, second = (each.metrics[metric] for each in (a, b))
         if a.name not in self._examples or b.name not in self._examples:
-            return None
-        first, second = (each.metrics[self._objective.metric] for each in (a, b))
+            return welch_interval(first.values, second.values, "seeds", metric)
         spreads = [each.sd for each in (first, second) if each.sd is not None]
         if not spreads:
             return None
@@ -107,27 +111,13 @@ class SeedsAndExamples:
             _t_interval(first.mean - second.mean, error, degrees, method),
             counts_examples=True,
             examples_error=of_examples,
-        )
+        ).limited(largest_difference(metric, first.values, second.values))
         return interval if any(spreads) else interval.without_spread(first.n, second.n)
 
 
-def seeds_interval(
-    a: Group, b: Group, examples: TestExamples, objective: Objective
+def welch_interval(
+    a: Sequence[float], b: Sequence[float], what: str, metric: str = ""
 ) -> DifferenceInterval | None:
-    """Return the interval of mean of a - mean of b over seeds, and test examples where known.
-
-    Args:
-        a: A group that has the metric.
-        b: Another.
-        examples: How their runs did on the test examples.
-        objective: The metric.
-    """
-    first, second = (each.metrics[objective.metric].values for each in (a, b))
-    resampled = SeedsAndExamples([a, b], examples, objective).interval(a, b)
-    return resampled or welch_interval(first, second, "seeds")
-
-
-def welch_interval(a: Sequence[float], b: Sequence[float], what: str) -> DifferenceInterval | None:
     """Return Welch's interval of mean of a - mean of b; None where both have a single value.
 
     Args:
@@ -135,6 +125,7 @@ def welch_interval(a: Sequence[float], b: Sequence[float], what: str) -> Differe
             stands for its own.
         b: Likewise.
         what: What varies, for the words: seeds, runs.
+        metric: Its name, which may say what no difference exceeds.
     """
     n, m = len(a), len(b)
     difference = float(np.mean(a) - np.mean(b))
@@ -149,6 +140,7 @@ def welch_interval(a: Sequence[float], b: Sequence[float], what: str) -> Differe
         return None
     variance = sum(part for part, _ in parts)
     interval = _t_interval(difference, math.sqrt(variance), _welch(variance, parts), method)
+    interval = interval.limited(largest_difference(metric, a, b))
     return interval if np.ptp(a) or np.ptp(b) else interval.without_spread(n, m)
 
 

@@ -47,6 +47,14 @@ def test_what_can_be_negative_has_a_straight_interval() -> None:
     assert describe(values, keys.MEMORY_TRAINING) == describe(values, keys.TEST_LOSS)
 
 
+@pytest.mark.parametrize("name", ["test_mae", "val_mean_squared_error"])
+def test_the_interval_of_an_error_ends_at_0(name: str) -> None:
+    error = describe([40.0, 48.0], name)
+    assert (error.ci_low, error.ci_high) == (0.0, pytest.approx(44 + 4 * 12.7062, abs=1e-3))
+    signed = describe([40.0, 48.0], "test_loss")
+    assert signed.ci_low == pytest.approx(44 - 4 * 12.7062, abs=1e-3)
+
+
 def test_the_interval_of_an_accuracy_ends_at_1() -> None:
     accuracy = describe([0.99, 0.98, 1.0], "test_accuracy")
     assert accuracy.ci_high == 1.0

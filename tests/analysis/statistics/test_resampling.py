@@ -12,6 +12,7 @@ from fm_mlflow.analysis.examples import match_examples
 from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.analysis.statistics import resampling
 from fm_mlflow.analysis.statistics.differences import DifferenceInterval
+from fm_mlflow.analysis.statistics.intervals import Interval
 from fm_mlflow.analysis.statistics.resampling import (
     SeedsAndExamples,
     paired_interval,
@@ -52,6 +53,22 @@ def test_one_value_against_several_takes_their_spread() -> None:
     )
     assert "taken to vary" in found.method
     assert welch_interval([0.95], [0.9], "seeds") is None
+
+
+def test_an_interval_of_two_shares_ends_at_what_is_possible_and_the_test_stays() -> None:
+    shares, percent = ([0.2, 0.9], [0.95, 0.94]), ([20.0, 90.0], [95.0, 94.0])
+    cut, whole = (welch_interval(*values, "seeds", "test_accuracy") for values in (shares, percent))
+    assert cut is not None
+    assert whole is not None
+    assert (cut.interval, cut.at(0.01)) == (Interval(-1.0, 1.0), Interval(-1.0, 1.0))
+    assert whole.interval.low < -300
+    assert cut.p_value == pytest.approx(whole.p_value)
+    assert cut.p_not_within(0.01) == pytest.approx(whole.p_not_within(1.0))
+    errors = welch_interval(*shares, "seeds", "test_mae")
+    assert errors is not None
+    assert errors.interval.low < -3
+    seeds = crossed(np.array([[True] * 4, [False] * 4]), np.array([[True] * 4, [True] * 4]))
+    assert seeds.interval == Interval(-1.0, 1.0)
 
 
 def test_paired_interval_by_hand() -> None:
