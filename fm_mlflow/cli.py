@@ -23,7 +23,6 @@ from fm_mlflow.process.absent import known_absent
 from fm_mlflow.process.garbage import rare_garbage_collection
 from fm_mlflow.process.lazy import OF_MLFLOW, lazy_modules
 from fm_mlflow.process.parent import parent
-from fm_mlflow.process.quiet import stdout_to_stderr
 from fm_mlflow.process.redaction import one_line, redact, redact_logs
 from fm_mlflow.process.signals import guard
 from fm_mlflow.results.benchmark import BenchmarkError
@@ -40,7 +39,7 @@ from fm_mlflow.settings.registered import PredictConfig, RegisterConfig
 from fm_mlflow.settings.selection import CompareConfig
 from fm_mlflow.settings.sweep import SweepConfig, TrialsConfig
 from fm_mlflow.terminal.options import CommandGroup, given_settings, setting_options, usage_error
-from fm_mlflow.terminal.output import report_refusal, show_result
+from fm_mlflow.terminal.output import progress_on_stderr, report_refusal, show_result
 
 if TYPE_CHECKING:
     from fm_mlflow.terminal.lines import SafeConsole
@@ -204,10 +203,9 @@ def benchmark(config: BenchmarkConfig, as_json: bool) -> None:
     from fm_mlflow.commands.benchmark import benchmark as run_benchmark
     from fm_mlflow.terminal.benchmark import print_benchmark
     from fm_mlflow.terminal.benchmark_progress import console_benchmark
-    from fm_mlflow.terminal.lines import SafeConsole
 
     failure = None
-    with stdout_to_stderr(), console_benchmark(SafeConsole(stderr=True)) as progress:
+    with progress_on_stderr(console_benchmark) as progress:
         try:
             result = run_benchmark(progress=progress, **config.model_dump())
         except BenchmarkError as error:
@@ -325,10 +323,9 @@ def doctor(config: Settings, as_json: bool) -> None:  # noqa: ARG001
     """
     from fm_mlflow.commands.doctor import doctor as examine
     from fm_mlflow.terminal.doctor import print_doctor
-    from fm_mlflow.terminal.lines import SafeConsole
     from fm_mlflow.terminal.progress import console_progress
 
-    with stdout_to_stderr(), console_progress(SafeConsole(stderr=True)) as progress:
+    with progress_on_stderr(console_progress) as progress:
         result = examine(progress=progress)
     show_result(result, print_doctor, as_json)
     if wrong := [each.what for each in result.wrong]:
@@ -343,10 +340,9 @@ def _run(
     shown: Callable[[SafeConsole], AbstractContextManager[Any]] | None = None,
 ) -> None:
     """Run a workflow with what was given, keep stdout for its result, say on stderr the rest."""
-    from fm_mlflow.terminal.lines import SafeConsole
     from fm_mlflow.terminal.progress import console_progress
 
-    with stdout_to_stderr(), (shown or console_progress)(SafeConsole(stderr=True)) as progress:
+    with progress_on_stderr(shown or console_progress) as progress:
         result = workflow(progress=progress, **config.model_dump(exclude_unset=True))
     accuracy = getattr(result, "test_accuracy", None)
     if accuracy is not None and (asks := parent()) is not None:

@@ -142,9 +142,7 @@ MACHINE_VERSIONS = _of_machine(
 )
 MACHINE_ONEDNN = _of_machine(MACHINE_PREFIX + "onednn", "text", "the setting TF_ENABLE_ONEDNN_OPTS")
 MACHINE_SYSTEM = _of_machine(MACHINE_PREFIX + "system", "text", "operating system and architecture")
-MACHINE_GPUS = _of_machine(
-    MACHINE_PREFIX + "gpus", "text", "GPUs that the backend sees; absent where it sees none"
-)
+MACHINE_GPUS = _of_machine(MACHINE_PREFIX + "gpus", "text", "GPUs that the backend sees, if any")
 MACHINE_LOAD = _of_machine(
     MACHINE_PREFIX + "load", "processes", "1-minute load average before the run"
 )

@@ -231,7 +231,8 @@ def largest_difference(metric: str, *values: Sequence[float]) -> float:
 
 
 def _last_word(metric: str) -> str:
-    return (_WORD.findall(metric.lower()) or [""])[-1]
+    words: list[str] = _WORD.findall(metric.lower())
+    return words[-1] if words else ""
 
 
 def _ending(name: str, endings: tuple[str, ...]) -> bool:

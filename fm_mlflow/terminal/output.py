@@ -5,15 +5,29 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fm_mlflow.errors import InputError
+from fm_mlflow.process.quiet import stdout_to_stderr
 
 if TYPE_CHECKING:
     from fm_mlflow.terminal.lines import SafeConsole
+
+Shown = TypeVar("Shown")
+
+
+@contextmanager
+def progress_on_stderr(
+    shown: Callable[[SafeConsole], AbstractContextManager[Shown]],
+) -> Iterator[Shown]:
+    """Show how a workflow goes on stderr, and keep stdout for its result."""
+    from fm_mlflow.terminal.lines import SafeConsole  # rich, which `--help` does without
+
+    with stdout_to_stderr(), shown(SafeConsole(stderr=True)) as progress:
+        yield progress
 
 
 def show_result(
