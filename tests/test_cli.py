@@ -21,7 +21,8 @@ from tests.processes import command_in_this_process
         (["train", "--learning_rate", "x"], "learning_rate: received 'x', accepted: a number"),
         (["train", "--model", "vgg"], "model: received 'vgg', accepted: mlp, cnn, package.module"),
         (["train", "--dataset", "cifar"], "dataset: received 'cifar', accepted: fashion_mnist, "),
-        (["train", "--batchsize", "3"], "--batchsize: received '--batchsize', accepted: one of"),
+        (["train", "--batchsize", "3"], "--batchsize: received '--batchsize', accepted: what fm-"),
+        (["train", "--xyzzy", "3"], "--xyzzy: received '--xyzzy', accepted: one of the options"),
         (["train", "--epochs"], "command line: received \"Option '--epochs' requires"),
         (["train", "extra"], "command line: received 'Got unexpected extra argument (extra)'"),
         (
