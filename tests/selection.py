@@ -59,6 +59,7 @@ Pages with all their plots and waits for signals take seconds, so they are not a
 """
 
 SLOW = (
+    "commands/test_benchmark_processes.py::test_a_killed_training_is_done_again",
     "commands/test_serving.py",
     "commands/test_team_server.py",
     "jobs/test_clusters.py::TestRay",
