@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from fm_mlflow.process.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fm_mlflow.fitting.compiled import Ahead as Ahead, compile_ahead as compile_ahead
+    from fm_mlflow.fitting.compiled import (
+        Ahead as Ahead,
+        Evaluate as Evaluate,
+        compile_ahead as compile_ahead,
+    )
     from fm_mlflow.fitting.early_stop import Stop as Stop
     from fm_mlflow.fitting.examples import Examples as Examples, epoch_order as epoch_order
     from fm_mlflow.fitting.loop import FitResult as FitResult, fit as fit
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 # Imported on first use: the loop needs TensorFlow, what a callback takes from here does not.
 _HOMES = {
     "Ahead": "compiled",
+    "Evaluate": "compiled",
     "Examples": "examples",
     "FitResult": "loop",
     "MetricNames": "metric_names",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ from fm_mlflow.fitting.steps import Compiler, Logs, Steps
 from fm_mlflow.process.redaction import one_line
 
 _log = logging.getLogger(__name__)
+
+Evaluate = Callable[[Examples], dict[str, Any]]
+"""Returns a model's loss and metrics on examples, by Keras' names."""
 
 _CHUNK_SECONDS = 0.1
 """About how long one call may take: so late come Ctrl-C and the progress bar."""
@@ -144,6 +148,11 @@ class CompiledLoop:
     def _description(self) -> str:
         return self._steps.description if self._steps else Compiler.TENSORFLOW.value
 
+    @property
+    def evaluate(self) -> Evaluate | None:
+        """What evaluates other examples after the fit, by the steps that validated it."""
+        return self._validation.evaluate if hooks.is_mean_over_examples(self._model) else None
+
     def close(self) -> None:
         """Free what the training steps hold."""
         if self._steps is not None:
@@ -198,7 +207,7 @@ class CompiledLoop:
 
 
 class _Validation:
-    """Evaluates a model after each epoch, as `model.evaluate` does."""
+    """Evaluates a model after each epoch, and after the fit, as `model.evaluate` does."""
 
     def __init__(
         self, model: keras.Model, plan: Plan, callbacks: keras.callbacks.CallbackList
@@ -206,6 +215,8 @@ class _Validation:
         self._model = model
         self._examples = plan.validation
         self._callbacks = callbacks
+        # A callback may do anything to the model when the fit ends: recompile it, say.
+        self._may_have_changed = list(plan.callbacks) != [plan.reporter]
         self._step_by_step = hooks.hears(plan.callbacks, hooks.TEST_HOOKS)
         self._batch_size = plan.batch_size
         if not self._step_by_step and hooks.is_mean_over_examples(model):
@@ -216,16 +227,27 @@ class _Validation:
     def run(self) -> dict[str, Any]:
         """Return the metrics, by Keras' names without `val_`."""
         self._callbacks.on_test_begin()
+        result = self._evaluate(self._examples, self._source, self._step_by_step)
+        self._callbacks.on_test_end(result)
+        return result
+
+    def evaluate(self, examples: Examples) -> dict[str, Any]:
+        """Return the metrics of other examples of the same kind; no callback hears of it."""
+        if self._may_have_changed:
+            self._steps = None
+        return self._evaluate(examples, source_of(examples, self._batch_size), step_by_step=False)
+
+    def _evaluate(self, examples: Examples, source: Source, step_by_step: bool) -> dict[str, Any]:
         self._model.reset_metrics()
         self._model.stop_evaluating = False
         done = 0
         logs: Logs = {}
-        for window in self._source(np.arange(len(self._examples), dtype=np.int32)):
+        for window in source(np.arange(len(examples), dtype=np.int32)):
             if self._steps is None:
-                settings = self._examples, window, self._batch_size
+                settings = examples, window, self._batch_size
                 # Not worth a compilation by XLA.
                 self._steps = Steps(self._model.test_step, *settings, Compiler.TENSORFLOW)
-            if self._step_by_step:
+            if step_by_step:
                 for number in range(window.steps + bool(window.rest)):
                     if self._model.stop_evaluating:
                         break
@@ -238,9 +260,7 @@ class _Validation:
                 logs = self._steps.run(window, 0, window.steps)
             if window.rest:
                 logs = self._steps.run_one(window, window.steps)
-        result = {name: _plain(value) for name, value in dict(_result(self._model, logs)).items()}
-        self._callbacks.on_test_end(result)
-        return result
+        return {name: _plain(value) for name, value in dict(_result(self._model, logs)).items()}
 
 
 def _result(model: keras.Model, logs: Logs) -> Logs:

@@ -12,7 +12,7 @@ import keras
 
 from fm_mlflow import keys
 from fm_mlflow.fitting import hooks
-from fm_mlflow.fitting.compiled import Ahead, CompiledLoop
+from fm_mlflow.fitting.compiled import Ahead, CompiledLoop, Evaluate
 from fm_mlflow.fitting.early_stop import Stop, kept_epoch, stop
 from fm_mlflow.fitting.examples import Examples
 from fm_mlflow.fitting.keras_fit import keras_fit
@@ -33,6 +33,8 @@ class FitResult:
         compiler: What ran the training steps, as the tag `fm_mlflow.compiler` says it.
         stopped: How it ended before its last epoch, if it did.
         kept_epoch: The epoch whose weights the model has, where a callback restored an earlier one.
+        evaluate: Evaluates the model on examples like those of the validation, traced already; None
+            where Keras has to, or where batches of another size could give other figures.
     """
 
     history: dict[str, list[float]]
@@ -41,6 +43,7 @@ class FitResult:
     compiler: str
     stopped: Stop | None = None
     kept_epoch: int | None = None
+    evaluate: Evaluate | None = None
 
     @property
     def epochs_done(self) -> int | None:
@@ -125,12 +128,13 @@ def fit(
         on_batch,
         resident_bytes,
     )
+    evaluate = None
     if fit_loop == "keras" or hooks.needs_keras_fit(model):
         compiler = reporter.compiler = Compiler.KERAS.value
         keras_fit(model, plan)
     else:
         with closing(CompiledLoop(model, plan, ahead)) as loop:
-            compiler = loop.run()
+            compiler, evaluate = loop.run(), loop.evaluate
     seconds = time.perf_counter() - started + (ahead.seconds if ahead else 0)
     stopped = None
     if model.stop_training and 0 < reporter.epoch < epochs:
@@ -143,4 +147,5 @@ def fit(
         compiler,
         stopped,
         None if kept == reporter.epoch else kept,
+        evaluate,
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fm_mlflow.data.dataset import Dataset, Subset
 from fm_mlflow.data.model_io import are_probabilities, to_inputs, to_probabilities
-from fm_mlflow.fitting import Examples, MetricNames
+from fm_mlflow.fitting import Evaluate, Examples, MetricNames
 from fm_mlflow.fitting.keras_fit import Batches
 from fm_mlflow.process.temporary import temporary_folder
 from fm_mlflow.settings.config import TrainConfig
@@ -98,16 +98,20 @@ class BuiltModel:
         return Examples(rows, targets, divisor=None if is_as_it_is else divisor)
 
     def predict_and_evaluate(
-        self, subset: Subset, batch_size: int
+        self, subset: Subset, batch_size: int, evaluate: Evaluate | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Return probabilities of shape (n, classes), or numbers; and what Keras evaluates.
 
-        What is not in memory is read a batch at a time.
+        What is not in memory is read a batch at a time. `evaluate`, if a fit has left it, spares
+        Keras from tracing the model's `test_step` once more.
         """
         if subset.are_in_memory:
             x, y, size = self.inputs(subset), self.targets(subset), batch_size
             outputs = self.model.predict(x, batch_size=size, verbose=0)
-            evaluated = self.model.evaluate(x, y, batch_size=size, verbose=0, return_dict=True)
+            if evaluate is not None:
+                evaluated = evaluate(self.examples(subset))
+            else:
+                evaluated = self.model.evaluate(x, y, batch_size=size, verbose=0, return_dict=True)
         else:
             batches = Batches(self.examples(subset), batch_size)
             outputs = self.model.predict(batches, verbose=0)

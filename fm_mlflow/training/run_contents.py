@@ -117,7 +117,7 @@ def log_outcome(
         of_kept = {name: each[at] for name, each in fitted.history.items() if at < len(each)}
         log_kept(run, fitted.kept_epoch, of_kept)
     test = dataset.test
-    outputs, evaluated = built.predict_and_evaluate(test, _PREDICTION_BATCH)
+    outputs, evaluated = built.predict_and_evaluate(test, _PREDICTION_BATCH, fitted.evaluate)
     outcome: dict[str, float] = {keys.TEST_LOSS: float(evaluated["loss"])}
     predictions: dict[str, Any]
     if built.class_names:

@@ -344,6 +344,31 @@ def test_callbacks_steer_the_fit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+class Changes(keras.callbacks.Callback):  # type: ignore[misc]
+    def on_train_end(self, logs: Any = None) -> None:
+        self.model.layers[-1].activation = keras.activations.linear
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.model.compile("adam", loss, metrics=["sparse_top_k_categorical_accuracy"])
+
+
+@pytest.mark.parametrize("callbacks", [[], [Changes()]], ids=["as it was", "changed"])
+def test_the_model_is_evaluated_after_the_fit_as_by_keras(callbacks: list[Any]) -> None:
+    result = run(model := dense(), callbacks, epochs=1)
+    assert result.evaluate is not None
+    # Another number of examples, of whole batches and a smaller one.
+    more = Examples(np.tile(IMAGES, (2, 1, 1)), np.tile(LABELS, 2), divisor=255)
+    found = result.evaluate(more)
+    expected = model.evaluate(
+        more.arrays[0] / np.float32(255), more.arrays[1], return_dict=True, verbose=0
+    )
+    assert found == pytest.approx(expected, rel=ROUNDING)
+    if not callbacks:
+        validated = result.evaluate(VALIDATION)
+        assert validated["loss"] == result.history["val_loss"][-1]
+    assert run(dense(), epochs=0).evaluate is not None
+    assert run(dense(OwnFit), epochs=0).evaluate is None
+
+
 def test_a_callback_stops_within_an_epoch() -> None:
     class Stops(Hears):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
