@@ -68,7 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # No test trains for long: XLA is to compile in little time, rather than well.
     fast_to_compile = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = f"{fast_to_compile} {os.environ.get('XLA_FLAGS', '')}"
+    in_one_part = "--xla_cpu_parallel_codegen_split_count=1"
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{fast_to_compile} {in_one_part} {given}"
     os.environ["FM_MLFLOW_JOURNAL_DIR"] = tempfile.mkdtemp(prefix="fm_mlflow-journals-")
 
 

@@ -33,7 +33,7 @@ from fm_mlflow.tracking.model_files import ModelChangedError
 from tests.data.test_dataset import small_files, write
 from tests.processes import command_in_this_process, is_running
 from tests.quick_costs import quick_costs as quick_costs  # a fixture
-from tests.stores import Store, active_store, copy_store, make_store
+from tests.stores import Store, active_store, copy_store
 from tests.trained import DIGITS, finished_training
 from tests.verified import (
     in_this_process as in_this_process,  # a fixture
@@ -77,15 +77,14 @@ def build():
 
 @pytest.fixture(scope="module")
 def two_runs(
-    store_template: Path, tmp_path_factory: pytest.TempPathFactory
+    store_template: Path, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Store, str, str]]:
     """An accurate, dear model and a poor, cheap one; nothing is registered."""
-    store = make_store(store_template, tmp_path_factory.mktemp("two"))
-    with active_store(store):
-        settings = {**DIGITS, "measure": "flops"}
-        cnn = train("cnn", **{**settings, "epochs": 4, "learning_rate": 0.003})
-        mlp = train("mlp", **{**settings, "epochs": 1, "learning_rate": 0.0001})
-        yield store, cnn.run_id, mlp.run_id
+    cnn = finished_training("cnn", store_template, shared_folder)
+    with active_store(copy_store(cnn.store, tmp_path_factory.mktemp("two"))) as store:
+        settings = {**SHORT, "measure": "flops", "learning_rate": 0.0001}
+        poor = train("mlp?hidden=8", **settings)
+        yield store, cnn.result.run_id, poor.run_id
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +178,7 @@ def test_from_the_first_champion_to_the_rollback(
     card = str(store.client.get_model_version(name, "2").description)
     assert card.startswith("cnn on scikit-learn's digits: test accuracy 0.")
     assert "| 9 | 9 |" in card
-    assert "repeat it with `fm-mlflow train --model cnn --epochs 4 --learning-rate 0.003" in card
+    assert "repeat it with `fm-mlflow train --model cnn --epochs 2 --dataset digits" in card
     model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
     assert model.metadata.metadata["class_names"] == list("0123456789")
 

@@ -575,8 +575,10 @@ def test_secrets_stay_out_of_the_store(store: Store, monkeypatch: pytest.MonkeyP
 
 
 def test_the_real_data(fashion_mnist_folder: Any, store: Store) -> None:
-    result = train("mlp", epochs=1, data_dir=str(fashion_mnist_folder), measure="none")
-    assert 0.82 < result.metrics["test_accuracy"] < 0.88
+    # It learns from a fifth; XLA's programs, compiled in little time, run long.
+    settings: Settings = {"epochs": 1, "validation_split": 0.8, "measure": "none"}
+    result = train("mlp", data_dir=str(fashion_mnist_folder), **settings)
+    assert 0.75 < result.metrics["test_accuracy"] < 0.85
     model = mlflow.pyfunc.load_model(result.model_uri)
     from fm_mlflow.data.dataset import load_dataset
 
