@@ -26,7 +26,7 @@ from fm_mlflow.settings.selection import Choice
 from fm_mlflow.tracking.find_runs import find_runs
 from tests.processes import PROJECT
 from tests.stores import Store
-from tests.trained import DIGITS
+from tests.trained import DIGITS, SMALL
 
 
 class Private(NamedTuple):
@@ -272,10 +272,10 @@ def test_runs_live_without_private_names_of_mlflow(
     for module in ("mlflow.tracking.context.registry", "mlflow.utils.name_utils"):
         monkeypatch.setitem(sys.modules, module, None)
     settings = {**DIGITS, "epochs": 1}
-    alone = train("mlp", **settings)
+    alone = train(SMALL, **settings)
     assert mlflow.active_run() is None
     with mlflow.start_run() as callers:
-        joined = train("mlp", **settings)
+        joined = train(SMALL, **settings)
     assert joined.run_id == callers.info.run_id
     assert joined.run_name == callers.info.run_name
     monkeypatch.delattr(mlflow.tracking.fluent, "_get_experiment_id")

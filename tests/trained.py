@@ -21,6 +21,9 @@ MEASURED: Settings = {"dataset": "digits", "epochs": 2}
 DIGITS: Settings = {**MEASURED, "measure": "none"}
 """Most tests look at other things than costs, which take seconds to measure."""
 
+SMALL = "mlp?hidden=8"
+"""Traced and compiled in less time than the reference models, for tests that any model serves."""
+
 
 @dataclass(frozen=True)
 class Finished:

@@ -34,7 +34,7 @@ from tests.data.test_dataset import small_files, write
 from tests.processes import command_in_this_process, is_running
 from tests.quick_costs import quick_costs as quick_costs  # a fixture
 from tests.stores import Store, active_store, copy_store
-from tests.trained import DIGITS, finished_training
+from tests.trained import DIGITS, SMALL, finished_training
 from tests.verified import (
     in_this_process as in_this_process,  # a fixture
     run_in_this_process,
@@ -83,7 +83,7 @@ def two_runs(
     cnn = finished_training("cnn", store_template, shared_folder)
     with active_store(copy_store(cnn.store, tmp_path_factory.mktemp("two"))) as store:
         settings = {**SHORT, "measure": "flops", "learning_rate": 0.0001}
-        poor = train("mlp?hidden=8", **settings)
+        poor = train(SMALL, **settings)
         yield store, cnn.result.run_id, poor.run_id
 
 
@@ -363,7 +363,7 @@ def test_a_users_own_model_loads_without_its_source_and_changes_nothing(
 @pytest.mark.usefixtures("in_this_process")
 def test_the_test_set_is_found_again_and_known_by_its_contents(store: Store) -> None:
     folder = write(store.folder / "data", small_files(), compressed=False)
-    run_id = train("mlp", **{**SHORT, "dataset": "idx", "data_dir": str(folder)}).run_id
+    run_id = train(SMALL, **{**SHORT, "dataset": "idx", "data_dir": str(folder)}).run_id
     planned = register(run_id=run_id, dry_run=True)
     assert planned.name == f"idx-{planned.dataset_digest[:8]}-classifier"
     assert (planned.outcome, planned.version) == ("dry run", None)

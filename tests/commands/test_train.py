@@ -28,10 +28,9 @@ from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.run_details import load_details
 from tests.outages import Line, Way
 from tests.stores import Store, active_store
-from tests.trained import DIGITS, MEASURED, Finished, Settings
+from tests.trained import DIGITS, MEASURED, SMALL, Finished, Settings
 
-PLAIN: Settings = {"epochs": 1, "fit_loop": "keras"}
-"""Where the loop makes no difference: XLA compiles for a second."""
+SHORT: Settings = {**DIGITS, "epochs": 1}
 
 # Parameter counts, sizes and estimates of the reference notebook.
 REFERENCE = {
@@ -305,8 +304,8 @@ def test_held_out_images_the_optimizer_and_users_own_logging(store: Store, digit
         def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
             mlflow.log_metric("mine", 42)
 
-    settings = {**DIGITS, **PLAIN, "validation_split": 0.25, "optimizer": "sgd"}
-    result = train("mlp", learning_rate=0.02, callbacks=[Logs()], **settings)
+    settings = {**SHORT, "validation_split": 0.25, "optimizer": "sgd"}
+    result = train(SMALL, learning_rate=0.02, callbacks=[Logs()], **settings)
     held = digits.hold_out(0.25).validation
     assert held is not None
     inputs = store.client.get_run(result.run_id).inputs
@@ -358,7 +357,7 @@ class TestEnds:
                     raise RuntimeError("no more\nsecond line")
 
         with pytest.raises(RuntimeError, match="no more"):
-            train("mlp", dataset="digits", callbacks=[Breaks()], **{**PLAIN, "epochs": 3})
+            train(SMALL, dataset="digits", callbacks=[Breaks()], epochs=3)
         run = store.only_run()
         assert run.info.status == "FAILED"
         assert run.info.end_time
@@ -373,21 +372,21 @@ class TestEnds:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            train("mlp", callbacks=[Stops()], **DIGITS)
+            train(SMALL, callbacks=[Stops()], **DIGITS)
         run = store.only_run()
         assert run.info.status == "KILLED"
         assert run.data.tags["fm_mlflow.error"] == "KeyboardInterrupt"
 
     def test_a_loss_that_is_no_number(self, store: Store) -> None:
         with pytest.raises(TrainingError, match=r"loss became (nan|inf) at epoch 1"):
-            train("mlp", learning_rate=1e30, **DIGITS)
+            train(SMALL, learning_rate=1e30, **DIGITS)
         run = store.only_run()
         assert run.info.status == "FAILED"
         assert "at epoch 1; try a smaller" in run.data.tags["fm_mlflow.error"]
 
     def test_only_the_validation_loss_is_no_number(self, store: Store) -> None:
         with pytest.raises(TrainingError, match="val_loss became nan at epoch 1"):
-            train("mlp", learning_rate=1e30, batch_size=5000, **DIGITS)
+            train(SMALL, learning_rate=1e30, batch_size=5000, **DIGITS)
         assert store.only_run().info.status == "FAILED"
 
     @pytest.mark.parametrize("ends_it", [False, True], ids=["nested run", "ended run"])
@@ -401,7 +400,7 @@ class TestEnds:
                 raise RuntimeError("boom")
 
         with pytest.raises(RuntimeError, match="boom"):
-            train("mlp", callbacks=[Meddles()], **DIGITS)
+            train(SMALL, callbacks=[Meddles()], **DIGITS)
         assert mlflow.active_run() is None
         runs = store.client.search_runs(["0"])
         assert len(runs) == (1 if ends_it else 2)
@@ -420,7 +419,7 @@ class TestEnds:
 
         monkeypatch.setattr(mlflow, "start_run", interrupted)
         with pytest.raises(Interrupted):
-            train("mlp", **DIGITS)
+            train(SMALL, **DIGITS)
         run = store.only_run()
         assert run.info.status == "KILLED"
         assert run.data.tags["fm_mlflow.error"] == "interrupted by SIGTERM"
@@ -481,7 +480,7 @@ class TestRunsOfOthers:
         self, store: Store, finished: Finished
     ) -> None:
         with mlflow.start_run(run_name="my study") as mine:
-            result = train("mlp", **{**DIGITS, **PLAIN, "seed": 1})
+            result = train("mlp", seed=1, **SHORT)
             assert mlflow.active_run() is not None
             mlflow.log_metric("afterwards", 1)
         run = store.only_run()
@@ -496,7 +495,7 @@ class TestRunsOfOthers:
         with mlflow.start_run():
             mlflow.set_tag("fm_mlflow.kind", "training")
             with pytest.raises(InputError, match="nested=True"):
-                train("mlp", **DIGITS)
+                train(SMALL, **DIGITS)
         run = store.only_run()
         assert run.info.status == "FINISHED"  # the caller caught it
         assert "fm_mlflow.error" not in run.data.tags  # and the first training was fine
@@ -508,7 +507,7 @@ class TestRunsOfOthers:
         store.client.set_terminated(run_id, "FINISHED")
         monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
         with pytest.raises(InputError, match="a run that has not ended; it is FINISHED"):
-            train("mlp", **DIGITS)
+            train(SMALL, **DIGITS)
         run = store.only_run()
         assert run.info.status == "FINISHED"
         assert run.data.tags.keys().isdisjoint({"fm_mlflow.error", "fm_mlflow.kind"})
@@ -555,7 +554,7 @@ class TestRunsOfOthers:
         with mlflow.start_run():
             mlflow.log_param("epochs", 7)
             with pytest.raises(InputError, match=r"^epochs: received '2', accepted: 7, which run"):
-                train("mlp", **DIGITS)
+                train(SMALL, **DIGITS)
 
 
 def test_secrets_stay_out_of_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -567,7 +566,7 @@ def test_secrets_stay_out_of_the_store(store: Store, monkeypatch: pytest.MonkeyP
             raise RuntimeError(message)
 
     with pytest.raises(RuntimeError):
-        train("mlp", callbacks=[Leaks()], **DIGITS)
+        train(SMALL, callbacks=[Leaks()], **DIGITS)
     stored = (store.folder / "mlflow.db").read_bytes()
     assert b"403 for *** at postgresql://ann:***@db/mlflow" in stored
     assert b"wJalrXUtnFEMI" not in stored

@@ -23,9 +23,9 @@ from fm_mlflow.training import read_back, stranger
 from fm_mlflow.training.models import BuiltModel, build_model
 from fm_mlflow.training.read_back import ReadBack
 from tests import forked
-from tests.processes import PROJECT, wait_for
+from tests.processes import PROJECT, START_SECONDS, wait_for
 from tests.stores import Store
-from tests.trained import DIGITS
+from tests.trained import DIGITS, SMALL
 
 MODELS = """
 import importlib
@@ -140,10 +140,20 @@ def test_a_failure_ends_the_run_and_keras_own_state_does_not_hide_it(
     assert not _strangers()
 
 
+AS_COMMAND = """
+import sys
+from fm_mlflow.cli import main
+from fm_mlflow.training import read_back
+read_back.is_new_command = lambda: True
+main(sys.argv[1:])
+"""
+"""That it is copied as it is: `test_json_is_all_of_stdout`, in commands/test_train_processes.py."""
+
+
 def test_a_copy_of_a_command_is_a_stranger_too(store: Store, models: Path) -> None:
     settings = ["--dataset", "digits", "--epochs", "200", "--measure", "none"]
-    command = [sys.executable, "-m", "fm_mlflow", "train", "--model", f"{models}:charged"]
-    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", AS_COMMAND, "train", "--model", f"{models}:charged"]
+    done = forked.run([*command, *settings], env=store.environment(), timeout=START_SECONDS)
     assert done.returncode == 1, done.stderr
     cause = "'moto': neither logged with the model nor required by it"
     assert cause in done.stderr.splitlines()[-1]
@@ -292,7 +302,7 @@ def test_built_in_models_are_not_read_back(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(ReadBack, "_start", lambda self, *_: started.append(self))
     built = keras.callbacks.LambdaCallback(on_train_begin=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train("mlp", callbacks=[built], **DIGITS)
+        train(SMALL, callbacks=[built], **DIGITS)
     assert started == []
     with pytest.raises(KeyboardInterrupt):
         train(one_layer, callbacks=[built], **DIGITS)

@@ -28,7 +28,7 @@ from tests import forked
 from tests.commands.test_resume import StopsAt
 from tests.processes import START_SECONDS, wait_for
 from tests.stores import Store
-from tests.trained import DIGITS
+from tests.trained import DIGITS, SMALL
 
 ANOTHER = Lease(2, "0123456789ab")
 
@@ -187,7 +187,7 @@ class Slow(keras.callbacks.Callback):  # type: ignore[misc]
 def train_slowly() -> None:
     heartbeat.SECONDS = 1.0
     with guard():
-        train("mlp", callbacks=[Slow()], checkpoint_seconds=0, **{**DIGITS, "epochs": 1000})
+        train(SMALL, callbacks=[Slow()], checkpoint_seconds=0, **{**DIGITS, "epochs": 1000})
 
 
 def test_a_process_that_was_cut_off_stops_when_it_is_back(
@@ -229,7 +229,7 @@ def test_a_process_that_was_cut_off_stops_when_it_is_back(
 
 def test_a_run_without_a_checkpoint_starts_over_with_the_settings_of_its_tag(store: Store) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train("mlp", progress=StopsAt(1), **{**DIGITS, "epochs": 2, "batch_size": 32})
+        train(SMALL, progress=StopsAt(1), **{**DIGITS, "epochs": 2, "batch_size": 32})
     run = store.only_run()
     assert run.data.metrics == {}
     done = resume(run.info.run_id)
