@@ -17,9 +17,11 @@ from keras import layers
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from fm_mlflow.errors import TrainingError
-from fm_mlflow.fitting import Examples, compile_ahead, epoch_order
+from fm_mlflow.fitting import Examples, FitResult, compile_ahead, epoch_order
 from fm_mlflow.fitting.cpu import onednn
+from fm_mlflow.fitting.cpu.parts import parts_of
 from fm_mlflow.fitting.examples import source_of
+from fm_mlflow.fitting.hooks import TEST_HOOKS, TRAIN_HOOKS, hears
 from tests.fitting.nets import (
     BATCH,
     CLASSES,
@@ -77,6 +79,12 @@ def by_keras(build: Callable[[], keras.Model]) -> tuple[dict[str, list[float]], 
     return as_keras(model, TRAINING, VALIDATION), model.get_weights()
 
 
+@cache
+def of_dense() -> FitResult:
+    """A fit that several tests compare theirs with."""
+    return run(dense())
+
+
 def own_step() -> keras.Model:
     return dense(OwnStep, metrics=None)
 
@@ -104,14 +112,20 @@ def test_the_losses_are_those_of_keras(
     for ours, theirs in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert int(model.optimizer.iterations) == EPOCHS * 5
+    if compiler == "keras":
+        assert result.evaluate is None
+    else:
+        assert result.evaluate is not None
+        assert result.evaluate(VALIDATION)["loss"] == result.history["val_loss"][-1]
 
 
 @pytest.mark.usefixtures("two_cores")
 def test_a_batch_in_parts_is_the_same_batch() -> None:
-    result, other = run(model := example_wise()), example_wise()
+    result = run(model := example_wise())
     assert result.compiler == "tensorflow, batches in 2 parts, fused Adam"
-    assert_same(result, as_keras(other, TRAINING, VALIDATION))
-    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+    history, weights = by_keras(example_wise)
+    assert_same(result, history)
+    for ours, theirs in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert int(model.optimizer.iterations) == EPOCHS * 5
 
@@ -156,7 +170,13 @@ def test_a_batch_in_parts_of_several_inputs_and_weights() -> None:
     ids=["batch norm", "activity", "own activation", "axis of examples", "own layer"],
 )
 def test_what_looks_at_the_batch_gets_it_whole(layer: keras.Layer) -> None:
-    ahead = compile_ahead(example_wise(layer), TRAINING, BATCH, SEED)
+    assert parts_of(example_wise(layer), BATCH) == 1
+    assert parts_of(example_wise(), BATCH) == 2  # which trains: see above
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_batch_that_stays_whole_is_trained_so() -> None:
+    ahead = compile_ahead(example_wise(layers.BatchNormalization()), TRAINING, BATCH, SEED)
     assert ahead is not None
     with closing(ahead):
         assert ahead.steps.description == "tensorflow, fused Adam"
@@ -256,18 +276,17 @@ def test_class_weights() -> None:
 
 
 def test_larger_than_memory_is_the_same_training() -> None:
-    resident = run(dense())
+    resident = of_dense()
     # A window of two batches; the last one of an epoch is filled up.
     streamed = run(dense(), resident_bytes=2 * BATCH * (64 + 4))
-    timed = "epoch_seconds"
-    del resident.history[timed], streamed.history[timed]
-    assert streamed.history == resident.history
+    of_time: dict[str, list[float]] = {"epoch_seconds": []}
+    assert {**streamed.history, **of_time} == {**resident.history, **of_time}
     windows = source_of(TRAINING, BATCH, 2 * BATCH * (64 + 4))(epoch_order(0, 0, 150))
     assert [(window.steps, window.rest) for window in windows] == [(2, 0), (2, 0), (0, 22)]
 
 
 @pytest.mark.usefixtures("two_cores")
-@pytest.mark.parametrize("build", [dense, convolutional, example_wise])
+@pytest.mark.parametrize("build", [convolutional, example_wise])
 def test_bit_for_bit_and_exactly_resumed(build: Callable[[], keras.Model]) -> None:
     def weights(*ends: int) -> list[Any]:
         model = build()
@@ -312,15 +331,16 @@ class Hears(keras.callbacks.Callback):  # type: ignore[misc]
 
 def test_hooks_for_batches_are_called_as_by_keras() -> None:
     ours, theirs = Hears(), Hears()
-    result = run(dense(), [ours])
+    one: list[int] = []
+    hook = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: one.append(batch))  # noqa: ARG005
+    result = run(dense(), [ours, hook])
     assert result.compiler == "tensorflow, fused Adam"
     as_keras(dense(), TRAINING, VALIDATION, callbacks=[theirs])
     assert ours.heard == theirs.heard
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=ROUNDING)
-    one: list[int] = []
-    hook = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: one.append(batch))  # noqa: ARG005
-    run(dense(), [hook], epochs=1)
-    assert one == list(range(5))
+    assert one == [*range(5)] * EPOCHS
+    assert hears([hook], TRAIN_HOOKS)  # alone, too
+    assert not hears([hook], TEST_HOOKS)
 
 
 def test_callbacks_steer_the_fit(tmp_path: Path) -> None:
@@ -351,22 +371,14 @@ class Changes(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.compile("adam", loss, metrics=["sparse_top_k_categorical_accuracy"])
 
 
-@pytest.mark.parametrize("callbacks", [[], [Changes()]], ids=["as it was", "changed"])
-def test_the_model_is_evaluated_after_the_fit_as_by_keras(callbacks: list[Any]) -> None:
-    result = run(model := dense(), callbacks, epochs=1)
+def test_a_model_that_a_callback_changed_is_evaluated_as_it_is() -> None:
+    result = run(model := dense(), [Changes()], epochs=1)
     assert result.evaluate is not None
     # Another number of examples, of whole batches and a smaller one.
-    more = Examples(np.tile(IMAGES, (2, 1, 1)), np.tile(LABELS, 2), divisor=255)
-    found = result.evaluate(more)
-    expected = model.evaluate(
-        more.arrays[0] / np.float32(255), more.arrays[1], return_dict=True, verbose=0
-    )
+    inputs, labels = np.tile(IMAGES, (2, 1, 1)), np.tile(LABELS, 2)
+    expected = model.evaluate(inputs / np.float32(255), labels, return_dict=True, verbose=0)
+    found = result.evaluate(Examples(inputs, labels, divisor=255))
     assert found == pytest.approx(expected, rel=ROUNDING)
-    if not callbacks:
-        validated = result.evaluate(VALIDATION)
-        assert validated["loss"] == result.history["val_loss"][-1]
-    assert run(dense(), epochs=0).evaluate is not None
-    assert run(dense(OwnFit), epochs=0).evaluate is None
 
 
 def test_a_callback_stops_within_an_epoch() -> None:
@@ -392,8 +404,8 @@ def test_a_backup_is_taken_up(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="power"):
         run(dense(), [backup(), Fails()])
-    resumed, whole = run(dense(), [backup()]), run(dense())
-    assert resumed.history["loss"] == whole.history["loss"][2:]
+    resumed = run(dense(), [backup()])
+    assert resumed.history["loss"] == of_dense().history["loss"][2:]
 
 
 def test_progress_is_heard_from_the_first_step_on() -> None:
@@ -419,7 +431,6 @@ def test_fits_keep_no_graphs(build: Callable[[], keras.Model]) -> None:
         model.test_on_batch(IMAGES[:2] / 255, LABELS[:2])
         run(model, epochs=1)
 
-    fit_once()
     before = graphs()
     fit_once()
     assert graphs() == before
