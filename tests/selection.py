@@ -99,6 +99,7 @@ LONGEST_FIRST = (
     "commands/test_benchmark_auto.py",
     "commands/test_train_arguments.py",
     "tracking/outbox/test_damage.py",
+    "tracking/outbox/test_lease.py",
     "measure/flops/test_any_model.py",
     "training/test_model_io.py",
     "tracking/test_hostile_runs.py",

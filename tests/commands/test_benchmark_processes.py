@@ -17,6 +17,7 @@ import pytest
 from tests import forked
 from tests.processes import command_in_this_process, wait_for
 from tests.stores import Store, fm_mlflow
+from tests.trained import SMALL
 
 MODELS = """
 import os, pathlib, signal, keras
@@ -89,7 +90,7 @@ def test_a_killed_training_is_done_again(store: Store) -> None:
 @contextmanager
 def endless(store: Store) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """A benchmark whose only training is past its first epoch, and the processes it started."""
-    arguments = ["benchmark", "--models", "mlp", "--seeds", "1", "--dataset", "digits"]
+    arguments = ["benchmark", "--models", SMALL, "--seeds", "1", "--dataset", "digits"]
     log = store.folder / "log"
     with log.open("w") as output:
         process = forked.Popen(

@@ -111,8 +111,9 @@ def interrupted(store: Store, epoch: int, **settings: Any) -> str:
 
 
 def test_the_fit_loop_is_that_of_the_run(store: Store) -> None:
-    run_id = interrupted(store, 2, epochs=2, fit_loop="keras")
-    resume(run_id, model=build)
+    with pytest.raises(KeyboardInterrupt):
+        train(smaller, progress=StopsAt(2), **{**FOUR, "epochs": 2, "fit_loop": "keras"})
+    resume(store.only_run().info.run_id, model=smaller)
     run = store.only_run()
     assert run.data.params["fit_loop"] == "keras"
     assert run.data.tags[keys.COMPILER] == "keras"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fm_mlflow import InputError, TrackingError, compare, resume, train
+from tests.commands.test_resume import StopsAt
 from tests.stores import Store
 
 QUICK: dict[str, Any] = {"dataset": "digits", "epochs": 1, "measure": "none", "batch_size": 256}
@@ -62,6 +63,7 @@ def test_functions_take_arguments_from_python(store: Store) -> None:
         train("mlp?hidden=8", model_args={"hidden": (8,)}, **QUICK)
     with pytest.raises(InputError, match="is no number, text"):
         train("mlp", model_args={"hidden": object()}, **QUICK)
-    result = train("mlp", model_args={"hidden": (8,)}, **QUICK)
-    assert result.config.model == "mlp?hidden=8"
-    assert store.only_run().data.params["model.hidden"] == "8"
+    with pytest.raises(KeyboardInterrupt):
+        train("mlp", model_args={"hidden": (8,)}, progress=StopsAt(1), **QUICK)
+    params = store.only_run().data.params
+    assert (params["model"], params["model.hidden"]) == ("mlp?hidden=8", "8")
