@@ -21,7 +21,7 @@ from fm_mlflow.escaping import indented
 from fm_mlflow.listeners import Progress
 from fm_mlflow.process.absent import known_absent
 from fm_mlflow.process.garbage import rare_garbage_collection
-from fm_mlflow.process.lazy import OF_MLFLOW, lazy_modules
+from fm_mlflow.process.lazy import SELDOM_USED, lazy_modules
 from fm_mlflow.process.parent import parent
 from fm_mlflow.process.redaction import one_line, redact, redact_logs
 from fm_mlflow.process.signals import guard
@@ -66,7 +66,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # what it cannot encode it spells out
             stream.reconfigure(errors="backslashreplace")
     try:
-        with guard(), rare_garbage_collection(), known_absent(), lazy_modules(OF_MLFLOW):
+        with guard(), rare_garbage_collection(), known_absent(), lazy_modules(*SELDOM_USED):
             try:
                 cli.main(arguments, prog_name="fm-mlflow", standalone_mode=False)
             except click.exceptions.Exit as done:

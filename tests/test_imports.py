@@ -18,6 +18,21 @@ seen = {name.partition(".")[0] for name in sys.modules}
 print("loaded:", *sorted(seen & {"tensorflow", "keras", "mlflow", "pandas"}))
 """
 
+LAZY = """
+import sys
+from fm_mlflow.process.lazy import SELDOM_USED, lazy_modules
+with lazy_modules(*SELDOM_USED):
+    import fm_mlflow.tracking.run, mlflow.store.tracking.sqlalchemy_store, scipy.special
+def sizes():
+    return [len(vars(sys.modules[each])) for each in SELDOM_USED]
+looked_at = sizes()
+assert max(looked_at) < 12, looked_at
+import mako.exceptions, mlflow.gateway, numpy, pydoc
+_ = mlflow.gateway.get_gateway_uri, numpy.f2py.run_main, numpy.testing.assert_allclose
+_ = mako.exceptions.text_error_template, pydoc.getdoc
+assert all(map(int.__lt__, looked_at, sizes())), (looked_at, sizes())
+"""
+
 COMMAND = """
 import fm_mlflow.cli
 try:
@@ -66,7 +81,7 @@ from fm_mlflow.terminal.lines import SafeConsole
 from tests.cluster import Cluster
 print_benchmark(SafeConsole(), benchmark(seeds=1, dataset="digits", executor=Cluster()))
 """
-    codes = ["import fm_mlflow.tracking.run", benchmarks, COMMAND.format(["compare"])]
+    codes = [LAZY, "import fm_mlflow.tracking.run", benchmarks, COMMAND.format(["compare"])]
     # That these two are seen shows that the test above would see them.
     assert loaded_after_each(codes) == [["mlflow", "pandas"]] * len(codes)
     assert (store.folder / "comparison" / "report.html").exists()

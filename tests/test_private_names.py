@@ -64,6 +64,11 @@ NAMES = [
         "process/quiet.py",
         "matplotlib.pyplot is imported with Keras, a third of a second",
     ),
+    Private(
+        "tensorflow._api.v2.compat.v1.lite",
+        "process/quiet.py",
+        "TensorFlow Lite is imported with TensorFlow, 0.07 s",
+    ),
     Private("Model._initial_epoch", "fitting/compiled.py", "the epoch that the caller gives"),
     Private(
         "Adam.finalize_variable_values",

@@ -6,10 +6,10 @@ import statistics
 import sys
 import time
 import timeit
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -30,12 +30,33 @@ _WARM_UP_CALLS = 20
 _WARM_UP_SHARE = 0.2
 _LONGEST = 5
 _PREDICT_CALLS = 10
-_FIRST_LOOK = 400
-_LOOK_AGAIN = 1.5
+_LOOK_AGAIN = 1.25
 _QUANTILES = {keys.LATENCY_P50: 0.5, keys.LATENCY_P95: 0.95, keys.LATENCY_P99: 0.99}
-_PRECISION = {0.5: 0.01, 0.95: 0.05}
-"""How far the ends of a quantile's interval may lie apart, as a share of it to each side."""
 _ORDER = "95% interval by order statistics"
+
+
+class _Enough(NamedTuple):
+    """When more calls would say little more.
+
+    Attributes:
+        calls: So many at least.
+        within: How far the ends of a quantile's interval may lie apart: a share of it to each side.
+    """
+
+    calls: int
+    within: Mapping[float, float]
+
+    def is_reached(self, seconds: Sequence[float]) -> bool:
+        """Tell whether calls that took so long are enough."""
+        for share, within in self.within.items():
+            value, interval = sample_quantile(seconds, share)
+            if interval is None or interval[1] - interval[0] > 2 * within * value:
+                return False
+        return True
+
+
+_OF_LATENCY = _Enough(400, {0.5: 0.01, 0.95: 0.05})  # the 99th percentile takes 368
+_OF_THROUGHPUT = _Enough(50, {0.5: 0.01})
 
 
 def measure_latency(
@@ -53,9 +74,10 @@ def measure_latency(
         example: Input of shape (n, *input_shape), n >= 1: what `model.predict` takes, so also
             a list or a dict of arrays. Its first row is the image; rows are repeated to a batch.
         batch_size: Images a call, for the throughput.
-        seconds: Most time for the calls that are counted: they end before where the intervals of
-            the median and the 95th percentile are within 1% and 5%. The latency of a slow model
-            takes up to 5 times as long, because fewer than 72 calls show no 95th percentile.
+        seconds: Most time for the calls that are counted, for the throughput a third of it: they
+            end before where the interval of the median is within 1%, and that of the latency's 95th
+            percentile within 5%. The latency of a slow model takes up to 5 times as long, because
+            fewer than 72 calls show no 95th percentile.
         model_predict: Whether the details are to say what `model.predict` takes.
 
     Returns:
@@ -143,7 +165,7 @@ def _latency(
     at_least = readings_needed(_QUANTILES[keys.LATENCY_P95])
     try:
         call = backend().compiled_call(model, image)
-        first, *warm = _time_calls(call, seconds, at_least, enough=_is_precise)
+        first, *warm = _time_calls(call, seconds, at_least, enough=_OF_LATENCY)
     except Exception as error:  # any class may fail in its own way
         reason = f"the call failed: {one_line(error)}"
         return [Measurement.missing(key, f"one image {_how()}", reason) for key in _QUANTILES]
@@ -157,7 +179,7 @@ def _predict(model: keras.Model, image: Any, seconds: float) -> dict[str, Any]:
     """Time `model.predict`, which takes less than a model does: no array of text, for example."""
     try:
         call = partial(model.predict, image, verbose=0)
-        first, *taken = _time_calls(call, seconds, 3, _PREDICT_CALLS, warm_up=1)
+        first, *taken = _time_calls(call, seconds, 3, _PREDICT_CALLS, warm_up=0)
     except Exception as error:  # any class may fail in its own way
         return {"model_predict_failed": one_line(error)}
     return {
@@ -191,7 +213,7 @@ def _inference_throughput(
     method = f"{batch_size} / median time of a call on {batch_size} images {_how()}; {_ORDER}"
     try:
         call = backend().compiled_call(model, _batch(example, batch_size))
-        first, *warm = _time_calls(call, seconds, at_least=1)
+        first, *warm = _time_calls(call, seconds, at_least=1, enough=_OF_THROUGHPUT)
     except Exception as error:  # also where the batch does not fit into memory
         return Measurement.missing(key, method, f"the call failed: {one_line(error)}")
     rates = [batch_size / each for each in warm]
@@ -212,7 +234,7 @@ def _time_calls(
     at_least: int,
     at_most: int = sys.maxsize,
     warm_up: int = _WARM_UP_CALLS,
-    enough: Callable[[Sequence[float]], bool] | None = None,
+    enough: _Enough | None = None,
 ) -> list[float]:
     """Return what the first call took (it traces), then each one after a warm-up, in seconds."""
     first = timeit.timeit(call, number=1)
@@ -225,7 +247,7 @@ def _repeat(
     seconds: float,
     at_least: int,
     at_most: int,
-    enough: Callable[[Sequence[float]], bool] | None = None,
+    enough: _Enough | None = None,
 ) -> list[float]:
     """Call for so many seconds, longer for `at_least` calls; time each by itself, in seconds.
 
@@ -233,7 +255,7 @@ def _repeat(
     """
     clock = time.perf_counter
     taken: list[float] = []
-    look = _FIRST_LOOK
+    look = enough.calls if enough else 0
     began = before = clock()
     while len(taken) < at_most:
         call()
@@ -243,17 +265,8 @@ def _repeat(
         if elapsed > seconds and (len(taken) >= at_least or elapsed > _LONGEST * seconds):
             break
         if enough and len(taken) == look:
-            if enough(taken):
+            if enough.is_reached(taken):
                 break
             look = int(look * _LOOK_AGAIN)
         before = clock()
     return taken
-
-
-def _is_precise(seconds: Sequence[float]) -> bool:
-    """Tell whether more calls would say little more."""
-    for share, within in _PRECISION.items():
-        value, interval = sample_quantile(seconds, share)
-        if interval is None or interval[1] - interval[0] > 2 * within * value:
-            return False
-    return True

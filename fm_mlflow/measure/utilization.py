@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import timeit
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fm_mlflow import keys
@@ -51,13 +53,13 @@ def measure_matmul_rate(seconds: float = 0.5, dtype: str = "float32") -> MatmulR
             small ones on a fast machine do not measure the call.
         dtype: Of the matrices: what the model computes in.
     """
-    side = _SIDES[0]
-    for larger in _SIDES[1:]:
-        best = max(_rates(side, _TRIALS, dtype))
-        if _PRODUCTS * 2 * larger**3 / (best * 1e9) > seconds * _SHARE:
+    rates: list[float] = []
+    for side, larger in itertools.zip_longest(_SIDES, _SIDES[1:]):
+        multiply = backend().square_product(side, dtype)
+        rates = _rates(multiply, side, _TRIALS)
+        if not larger or _PRODUCTS * 2 * larger**3 / (max(rates) * 1e9) > seconds * _SHARE:
             break
-        side = larger
-    rates = _rates(side, _PRODUCTS, dtype)
+    rates += _rates(multiply, side, _PRODUCTS - _TRIALS)
     median, interval = sample_quantile(rates, 0.5)
     spread = statistics.stdev(rates)
     library = backend().TITLE
@@ -105,8 +107,7 @@ def mfu_percent(
     )
 
 
-def _rates(side: int, products: int, dtype: str) -> list[float]:
+def _rates(multiply: Callable[[], object], side: int, products: int) -> list[float]:
     """Return the rate of each product in GFLOP/s."""
-    multiply = backend().square_product(side, dtype)
     seconds = timeit.repeat(multiply, number=1, repeat=products)
     return [2 * side**3 / each / 1e9 for each in seconds]

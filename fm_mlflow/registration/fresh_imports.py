@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from fm_mlflow.process.garbage import rare_garbage_collection
-from fm_mlflow.process.lazy import OF_MLFLOW, lazy_modules
+from fm_mlflow.process.lazy import SELDOM_USED, lazy_modules
 from fm_mlflow.process.quiet import import_tensorflow
 
 
 def prepare() -> None:
     """Import what `fresh_process` will need."""
-    import_tensorflow()
-    import fm_mlflow.measure
-
-    with rare_garbage_collection(), lazy_modules(OF_MLFLOW):
+    with rare_garbage_collection(), lazy_modules(*SELDOM_USED):
+        import_tensorflow()
+        import fm_mlflow.measure
         import fm_mlflow.tracking.load_model
 
     # Names that are imported on first use.

@@ -6,7 +6,7 @@ from fm_mlflow import keys
 from fm_mlflow.analysis.comparison import Comparison
 from fm_mlflow.analysis.to_json import to_json_text
 from fm_mlflow.escaping import html as escape_html, markdown as escape_markdown
-from fm_mlflow.report import plots, vector_plots
+from fm_mlflow.report import plots, trade_off_plots
 from fm_mlflow.report.csv import to_csv
 from fm_mlflow.report.html import to_html
 from fm_mlflow.report.markdown import environment, to_markdown
@@ -16,10 +16,10 @@ from fm_mlflow.report.pictures import Pictures
 def prepare() -> None:
     """Do what takes as long as to write a small report, before there is anything to report.
 
-    It imports the libraries, finds the fonts, and compiles the templates.
+    It imports the libraries, finds the fonts, draws a plot, and compiles the templates.
     """
     plots.prepare()
-    vector_plots.swatch(0, "first")
+    trade_off_plots.prepare()
     for escape, template in ((escape_html, "report.html"), (escape_markdown, "report.md")):
         environment(escape).get_template(template)
     environment(escape_html).get_template("macros.html")

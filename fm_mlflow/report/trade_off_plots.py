@@ -50,6 +50,24 @@ class _Point:
         return self.cost.mean, self.metric.mean
 
 
+def prepare() -> None:
+    """Draw a plot for nobody: the first one of a process takes longer than those that follow."""
+    points = {
+        f"model {i}": _Point(cost, Statistic(2, 0.8, 0.1, 0.7, 0.9, (0.7, 0.9)), i, bool(i))
+        for i, mean in enumerate((1.0, 20_000.0))
+        for cost in [Statistic(2, mean, mean / 4, mean / 2, mean * 2, (mean / 2, mean * 2))]
+    }
+    with style():
+        drawn, axes = new_axes("cost", "metric")
+        _scale(axes, [point.cost.mean for point in points.values()])
+        line = [point.at for point in points.values()]
+        axes.plot(*zip(*line, strict=True))
+        for position, point in enumerate(points.values()):
+            _draw_point(axes, point, position)
+        _label(drawn, axes, points, line)
+        to_svg(drawn, "prepared", "title", "description", [Dot(*line[0], "text")])
+
+
 def trade_offs(comparison: Comparison) -> list[Plot]:
     """Plot the compared metric against each cost; a cost without a ranking has no plot."""
     groups = Groups(comparison)

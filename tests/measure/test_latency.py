@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -16,9 +17,10 @@ from keras import layers
 from numpy.typing import NDArray
 
 from fm_mlflow import InputError, keys
-from fm_mlflow.measure import measurement
+from fm_mlflow.measure import latency, measurement
 from fm_mlflow.measure.latency import measure_latency, training_throughput
 from fm_mlflow.measure.measurement import Measurement
+from fm_mlflow.measure.quantiles import sample_quantile
 from fm_mlflow.training.builtin_models import mlp
 
 IMAGES: NDArray[np.float32] = np.zeros((3, 28, 28), np.float32)
@@ -103,6 +105,28 @@ def test_known_delay_is_found() -> None:
     assert 5 <= value_of(found[keys.LATENCY_P50]) < 50
     # A batch sleeps once: at most 8 images in 5 ms.
     assert 8 / 0.05 < value_of(found[keys.THROUGHPUT_INFERENCE]) <= 8 / 0.005
+
+
+@pytest.mark.parametrize(
+    ("spread", "fewest", "most"),
+    # A median within 1%: at the first look, at a later one, not in the time that there is.
+    [(0.01, 50, 50), (0.05, 51, 300), (0.9, 900, 1100)],
+)
+def test_calls_end_once_the_interval_is_narrow(
+    spread: float, fewest: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, random = 0.0, np.random.default_rng(0)
+
+    def call() -> None:
+        nonlocal now
+        now += random.uniform(1 - spread, 1 + spread) / 1000
+
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: now))
+    taken = latency._repeat(call, 1.0, 1, 10_000, latency._OF_THROUGHPUT)
+    assert fewest <= len(taken) <= most
+    median, interval = sample_quantile(taken, 0.5)
+    assert interval is not None
+    assert (interval[1] - interval[0] < 0.02 * median) == (now < 1)
 
 
 def test_percentile_that_the_sample_does_not_support_is_missing() -> None:

@@ -301,7 +301,9 @@ import hashlib
 from fm_mlflow.report.html import to_html
 from fm_mlflow.report.markdown import to_markdown
 from fm_mlflow.report.csv import to_csv
+from fm_mlflow.report.files import prepare
 from tests.report.comparisons import comparison
+prepare()
 for render in (to_html, to_markdown, to_csv):
     print(hashlib.sha256(render(comparison()).encode()).hexdigest())
 import sys
@@ -309,7 +311,7 @@ print({"mlflow", "tensorflow", "keras"} & set(sys.modules))
 """
 
 
-def test_the_same_bytes_in_another_process_without_mlflow_or_tensorflow(
+def test_the_same_bytes_in_another_prepared_process_without_mlflow_or_tensorflow(
     pages: dict[str, str],
 ) -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
