@@ -258,6 +258,7 @@ NAMED: dict[str, list[tuple[Command, float]]] = {
 def _done(place: Place, work: Callable[[], object], code: int = 0) -> None:
     def call() -> None:
         place.use()
+        os.chdir(place.root)  # where the artifacts of a new store go
         work()
 
     if (ended := wait(fork(call, place.log))) != code:
