@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.tracking.outbox.delivery import CHECKPOINT_SECONDS, Delivery, what_is_pending
+from fm_mlflow.tracking.outbox.delivery import CHECKPOINT_SECONDS, Delivery
 from fm_mlflow.tracking.outbox.heartbeat import Heartbeat
 from fm_mlflow.tracking.outbox.journal import Journal
+from fm_mlflow.tracking.outbox.pending import what_is_pending
 from fm_mlflow.tracking.outbox.remote_run import LeaseLostError
 from fm_mlflow.tracking.store import StoreRefusedError, StoreUnavailableError
 

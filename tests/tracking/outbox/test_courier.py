@@ -189,4 +189,6 @@ class TestCheckpointsThatWait:
             for each in store.client.list_artifacts(str(journal.state.run_id), "checkpoint")
         ]
         assert names == ["checkpoint/even.npz", "checkpoint/odd.npz"]
+        # What the store has takes no memory, however many epochs there are.
+        assert not any(isinstance(each, Checkpoint) for each in journal.records)
         journal.close()
