@@ -196,18 +196,25 @@ class Delivery:
         )
 
     def _deliver_next(self) -> None:
-        """Deliver the record at the position, and all batches that follow it in one request."""
+        """Deliver the record at the position, and all batches that follow it in one request.
+
+        Between the batches of two epochs there is a checkpoint, which a later one supersedes.
+        """
         records, state = self.journal.records, self.journal.state
         items: list[Item] = []
         end = state.position
-        while end < len(records) and isinstance(record := records[end], Batch):
-            more = self._items(end, record)
-            if items and not _fit([*items, *more]):
+        while end < len(records):
+            record = records[end]
+            if isinstance(record, Batch):
+                more = self._items(end, record)
+                if items and not _fit([*items, *more]):
+                    break
+                items += more
+            elif not (isinstance(record, Checkpoint) and self._is_superseded(end)):
                 break
-            items += more
             end += 1
         alone = state.position + 1
-        if end > alone:
+        if end > alone and items:
             try:
                 self.run.log(items)
             except (StoreRefusedError, StoreFailedError):
