@@ -160,7 +160,8 @@ class TestCourier:
 def test_it_tries_again_soon_while_something_arrives(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal, waited = new(store), []
+    journal = new(store)
+    waited: list[float] = []
     courier = Courier(journal, store.uri, print)
 
     def deliver(delivery: Delivery) -> None:
@@ -189,9 +190,15 @@ def test_the_epochs_of_an_outage_are_delivered_in_few_requests(
     for epoch in range(1, 51):
         journal.append(Batch(metrics=(Point("loss", 1 / epoch, 1, epoch),)))
         journal.append(Checkpoint("checkpoint/even.npz"))
-    delivery, requests = Delivery(journal, store.uri), []
+    delivery = Delivery(journal, store.uri)
+    requests: list[int] = []
     original = delivery.run.log
-    monkeypatch.setattr(delivery.run, "log", lambda items: original(requests.append(1) or items))
+
+    def log(items: list[remote_run.Item]) -> None:
+        requests.append(len(items))
+        original(items)
+
+    monkeypatch.setattr(delivery.run, "log", log)
     delivery.deliver()
     assert delivery.complete
     assert len(requests) <= 2
