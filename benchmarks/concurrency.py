@@ -258,6 +258,7 @@ NAMED: dict[str, list[tuple[Command, float]]] = {
 def _done(place: Place, work: Callable[[], object], code: int = 0) -> None:
     def call() -> None:
         place.use()
+        os.chdir(place.root)  # where the artifacts of a new store go
         work()
 
     if (ended := wait(fork(call, place.log))) != code:
@@ -416,6 +417,8 @@ def crowd(kind: str, count: int, at_once: int, folder: Path) -> dict[str, Any]:
     import mlflow
     from mlflow.tracking import MlflowClient
 
+    import fm_mlflow
+
     os.environ["FM_MLFLOW_JOURNAL_DIR"] = str(folder / "journals")
     with stores(kind, folder) as store_of:
         uri = store_of(0)
@@ -436,6 +439,8 @@ def crowd(kind: str, count: int, at_once: int, folder: Path) -> dict[str, Any]:
                 going.remove(pid)
                 failed += os.waitstatus_to_exitcode(status) != 0
         seconds = time.monotonic() - began
+        mlflow.set_tracking_uri(uri)
+        delivered = fm_mlflow.sync().journals  # of those whose time for it was over
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name("crowd")
         found = client.search_runs([experiment.experiment_id], max_results=1000)
@@ -453,6 +458,7 @@ def crowd(kind: str, count: int, at_once: int, folder: Path) -> dict[str, Any]:
         "trainings": count,
         "at once": at_once,
         "seconds": round(seconds, 1),
+        "delivered by sync": len(delivered),
         "wrong": wrong,
     }
 

@@ -5,7 +5,7 @@
 
 `epochs` trains `mlp` on `digits` while the tracking server goes and comes back at random;
 `trainings` trains it again and again in one process. Each prints one JSON object. The slope of the
-resident memory is a least-squares line, the first quarter left out.
+memory, at the end of each epoch or training, is a least-squares line, the first quarter left out.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import psutil
+from typing_extensions import override
 
 from benchmarks.faults import fork, server, wait
+from fm_mlflow.listeners import ProgressListener
 
 _EVERY_SECONDS = 0.5
 
@@ -34,6 +36,22 @@ def slope(values: Sequence[float]) -> float:
     """Return how much values grow in 1,000 of them; the first quarter is left out."""
     late = np.asarray(values[len(values) // 4 :], float)
     return float(np.polyfit(np.arange(len(late)), late, 1)[0] * 1000) if len(late) > 1 else 0.0
+
+
+class Memory(ProgressListener):
+    """Writes a line an epoch: MiB that the process has, in memory or swapped out.
+
+    The kernel may put away what a process does not use, and fetches it later: neither is growth.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    @override
+    def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        kib = [int(each.split()[1]) for each in lines if each.startswith(("Rss:", "Swap:"))]
+        print(round(sum(kib) / 1024, 2), file=self._file, flush=True)
 
 
 class Samples:
@@ -105,7 +123,10 @@ def epochs(count: int, seed: int, folder: Path) -> dict[str, Any]:
         def train() -> None:
             mlflow.set_tracking_uri(line.uri)
             settings: dict[str, Any] = {"dataset": "digits", "measure": "none"}
-            fm_mlflow.train("mlp", epochs=count, flush_timeout=120, **settings)
+            with (folder / "memory").open("w") as file:
+                fm_mlflow.train(
+                    "mlp", epochs=count, flush_timeout=120, progress=Memory(file), **settings
+                )
 
         began = time.monotonic()
         pid = fork(train, folder / "log")
@@ -129,7 +150,7 @@ def epochs(count: int, seed: int, folder: Path) -> dict[str, Any]:
         (run,) = client.search_runs(["0"])
         history = client.get_metric_history(run.info.run_id, "loss")
         line.close()
-    rss = [sample["rss"] / 2**20 for sample in samples.taken]
+    memory = [float(line) for line in (folder / "memory").read_text().split()]
     return {
         "epochs": count,
         "seconds": round(seconds, 1),
@@ -138,8 +159,8 @@ def epochs(count: int, seed: int, folder: Path) -> dict[str, Any]:
         "status": run.info.status,
         "every epoch is in the store once": sorted(each.step for each in history)
         == list(range(1, count + 1)),
-        "MiB in 1,000 epochs": round(slope(rss) * len(rss) / count, 3),
-        "MiB at a quarter, at the end": [round(rss[len(rss) // 4], 1), round(rss[-1], 1)],
+        "MiB in 1,000 epochs": round(slope(memory), 3),
+        "MiB at a quarter, at the end": [memory[len(memory) // 4], memory[-1]],
         "bytes of journal an epoch": found.get("journal", [0, 0, 0])[2] / count,
         "pending at the end, delivered by sync": pending,
         "journals left": [path.name for path in journals.glob("j-*")],

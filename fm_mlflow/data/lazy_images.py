@@ -199,4 +199,5 @@ def _damage(path: Path) -> Iterator[None]:
             yield
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"the image {path} cannot be read: {reason}; replace it") from error
+        repair = "" if isinstance(error, FileNotFoundError) else "; replace it"
+        raise DataError(f"the image {path} cannot be read: {reason}{repair}") from error

@@ -19,8 +19,9 @@ from fm_mlflow.process.identity import (
 )
 from fm_mlflow.process.redaction import one_line, redact
 from fm_mlflow.results.recovery import Delivered
-from fm_mlflow.tracking.outbox.delivery import Delivery, what_is_pending
+from fm_mlflow.tracking.outbox.delivery import Delivery
 from fm_mlflow.tracking.outbox.journal import Journal, stored_run_id
+from fm_mlflow.tracking.outbox.pending import what_is_pending
 from fm_mlflow.tracking.outbox.records import Batch, End, Reopen, RunStart, Unreadable
 from fm_mlflow.tracking.outbox.remote_run import RemoteRun, journal_of
 from fm_mlflow.tracking.uris import absolute_uri, is_same_store

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from fm_mlflow.errors import TrackingError
 from fm_mlflow.process.redaction import one_line
-from fm_mlflow.tracking.outbox.delivery import CHECKPOINT_SECONDS, Delivery, what_is_pending
+from fm_mlflow.tracking.outbox.delivery import CHECKPOINT_SECONDS, Delivery
 from fm_mlflow.tracking.outbox.heartbeat import Heartbeat
 from fm_mlflow.tracking.outbox.journal import Journal
+from fm_mlflow.tracking.outbox.pending import what_is_pending
 from fm_mlflow.tracking.outbox.remote_run import LeaseLostError
 from fm_mlflow.tracking.store import StoreRefusedError, StoreUnavailableError
 
@@ -162,24 +163,32 @@ class Courier:
     def _deliver_until_stopped(self) -> None:
         retry = pace = _FIRST_RETRY_SECONDS
         while not self._stopping:
+            position = self._journal.state.position
             try:
                 self._delivery.deliver()
             except StoreRefusedError:
                 raise
             except Exception as error:
                 self._note(_unavailable(error))
+                if self._journal.state.position > position:  # it answered for a while
+                    retry = _FIRST_RETRY_SECONDS
+                retry = min(retry, self._longest_retry)
                 self._sleep(retry, for_news=False)
-                retry = min(retry * 2, _LONGEST_RETRY_SECONDS)
+                retry *= 2
             else:
                 self._note(None)
                 retry = _FIRST_RETRY_SECONDS
-                is_end = self._delivery.final
-                longest = _LONGEST_RETRY_SECONDS_AT_THE_END if is_end else _LONGEST_RETRY_SECONDS
-                pace = min(pace * 2, longest)
+                pace = min(pace * 2, self._longest_retry)
                 again = self._delivery.retry_seconds(pace)
                 if math.isinf(again):
                     pace = _FIRST_RETRY_SECONDS
                 self._sleep(min(again, _LONGEST_SLEEP_SECONDS))
+
+    @property
+    def _longest_retry(self) -> float:
+        """Seconds; at the end somebody waits for it."""
+        is_end = self._delivery.final
+        return _LONGEST_RETRY_SECONDS_AT_THE_END if is_end else _LONGEST_RETRY_SECONDS
 
     def _sleep(self, seconds: float, *, for_news: bool = True) -> None:
         """Sleep until there is news, or something urgent; gather what comes at about one time."""

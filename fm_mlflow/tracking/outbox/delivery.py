@@ -22,7 +22,6 @@ from fm_mlflow.tracking.outbox.records import (
     RunStart,
 )
 from fm_mlflow.tracking.outbox.remote_run import Item, LeaseLostError, RemoteRun, only
-from fm_mlflow.tracking.outbox.roots import sync_command
 from fm_mlflow.tracking.outbox.schema import RecordError, excerpt
 from fm_mlflow.tracking.store import (
     StoreDeniedError,
@@ -135,6 +134,8 @@ class Delivery:
                 self._check_owner_now_and_then()
                 if self._deliver_record(number):
                     del state.deferred[str(number)]
+                    if isinstance(self.journal.records[number], Checkpoint):
+                        self._forget(number)
                 self._save_now_and_then()
         finally:
             self.journal.save_state()
@@ -195,18 +196,25 @@ class Delivery:
         )
 
     def _deliver_next(self) -> None:
-        """Deliver the record at the position, and all batches that follow it in one request."""
+        """Deliver the record at the position, and all batches that follow it in one request.
+
+        Between the batches of two epochs there is a checkpoint, which a later one supersedes.
+        """
         records, state = self.journal.records, self.journal.state
         items: list[Item] = []
         end = state.position
-        while end < len(records) and isinstance(record := records[end], Batch):
-            more = self._items(end, record)
-            if items and not _fit([*items, *more]):
+        while end < len(records):
+            record = records[end]
+            if isinstance(record, Batch):
+                more = self._items(end, record)
+                if items and not _fit([*items, *more]):
+                    break
+                items += more
+            elif not (isinstance(record, Checkpoint) and self._is_superseded(end)):
                 break
-            items += more
             end += 1
         alone = state.position + 1
-        if end > alone:
+        if end > alone and items:
             try:
                 self.run.log(items)
             except (StoreRefusedError, StoreFailedError):
@@ -216,9 +224,15 @@ class Delivery:
         end = max(end, alone)
         for number in range(state.position, end):
             # A training of many epochs logs much, and does not need it again.
-            if isinstance(records[number], Batch) and str(number) not in state.refused:
-                records[number] = _DELIVERED
+            if isinstance(records[number], Batch | Checkpoint):
+                self._forget(number)
         state.position = end
+
+    def _forget(self, number: int) -> None:
+        """Free the memory of a record that the store has, or that nothing is left of."""
+        state = self.journal.state
+        if str(number) not in state.refused and str(number) not in state.deferred:
+            self.journal.records[number] = _DELIVERED
 
     def _deliver_record(self, number: int) -> bool:
         """Deliver one record; what the store refuses is noted, and so are files it cannot take.
@@ -313,30 +327,6 @@ class Delivery:
             elif not self.run.has(items[0]):
                 self._be_patient(number, error)
                 self._refuse(number, f"{items[0].key}: {error}")
-
-
-def what_is_pending(delivery: Delivery, reason: TrackingError | None) -> str:
-    """Say in one line what of a journal the store does not have, why, and what to do."""
-    journal, state = delivery.journal, delivery.journal.state
-    texts = []
-    if delivery.pending:
-        why = str(reason) if reason else next(iter([*state.deferred.values()]), "no time was left")
-        texts.append(
-            f"{delivery.pending} records of run {state.run_id or journal.journal_id} are not in "
-            f"the store yet; `{sync_command()}` delivers them from {journal.folder} ({why})"
-        )
-    if state.refused:
-        number, why = next(iter([*state.refused.items()]))
-        texts.append(
-            f"{len(state.refused)} records of run {state.run_id} were refused by the store, first "
-            f"record {number}: {why}; they are kept in {journal.folder}"
-        )
-    if journal.damaged:
-        texts.append(
-            f"{journal.damaged} records of {journal.folder} cannot be read and are kept there, "
-            f"first {journal.damage}"
-        )
-    return "; ".join(texts)
 
 
 def _fit(items: list[Item]) -> bool:

@@ -22,7 +22,7 @@ _NUMBER = "number"
 # What is read. Lists within lists take 40 times the memory of their text.
 _LARGEST_FILE = 96 * 2**20
 _LONGEST_LINE = 8 * 2**20
-_SHORTEST_LINE = 30
+_MOST_MISSING = 1_000_000  # that many records of 100 bytes are in the largest file
 _MOST_DAMAGED_LINES = 100_000
 _UNREADABLE = Unreadable()
 
@@ -80,7 +80,7 @@ def read_records(file: FileIO) -> Contents:
             number, record = _decoded(line, length)
             if number is None:
                 number = len(found.records)
-            elif not 0 <= number <= count + size // _SHORTEST_LINE:  # damaged lines are short
+            elif not 0 <= number <= count + _MOST_MISSING:  # whatever is written behind it later
                 raise RecordError("its number cannot be")
             found.place(record, number)
         except RecordError as error:

@@ -15,7 +15,14 @@ from fm_mlflow.tracking.outbox import remote_run
 from fm_mlflow.tracking.outbox.courier import Courier
 from fm_mlflow.tracking.outbox.delivery import Delivery
 from fm_mlflow.tracking.outbox.journal import Journal
-from fm_mlflow.tracking.outbox.records import Artifacts, Checkpoint, End, LinkedModels
+from fm_mlflow.tracking.outbox.records import (
+    Artifacts,
+    Batch,
+    Checkpoint,
+    End,
+    LinkedModels,
+    Point,
+)
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import StoreFailedError, StoreUnavailableError
 from tests.processes import wait_for
@@ -150,6 +157,57 @@ class TestCourier:
         assert not journal.folder.exists()
 
 
+def test_it_tries_again_soon_while_something_arrives(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = new(store)
+    waited: list[float] = []
+    courier = Courier(journal, store.uri, print)
+
+    def deliver(delivery: Delivery) -> None:
+        if len(waited) == 7:  # a record arrives
+            journal.state.position += 1
+        delivery.final = len(waited) > 9
+        raise StoreUnavailableError("not yet")
+
+    def sleep(_: Courier, seconds: float, *, for_news: bool) -> None:
+        waited.append(seconds)
+        courier._stopping = len(waited) == 12
+
+    monkeypatch.setattr(Delivery, "deliver", deliver)
+    monkeypatch.setattr(Courier, "_sleep", sleep)
+    courier._deliver_until_stopped()
+    assert waited == [0.5, 1, 2, 4, 8, 15, 15, 0.5, 1, 2, 2, 2]
+    journal.close()
+
+
+def test_the_epochs_of_an_outage_are_delivered_in_few_requests(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = new(store, batches=0)
+    (journal.folder / "checkpoint").mkdir()
+    (journal.folder / "checkpoint" / "even.npz").write_text("even")
+    for epoch in range(1, 51):
+        journal.append(Batch(metrics=(Point("loss", 1 / epoch, 1, epoch),)))
+        journal.append(Checkpoint("checkpoint/even.npz"))
+    delivery = Delivery(journal, store.uri)
+    requests: list[int] = []
+    original = delivery.run.log
+
+    def log(items: list[remote_run.Item]) -> None:
+        requests.append(len(items))
+        original(items)
+
+    monkeypatch.setattr(delivery.run, "log", log)
+    delivery.deliver()
+    assert delivery.complete
+    assert len(requests) <= 2
+    run_id = str(journal.state.run_id)
+    assert len(store.client.get_metric_history(run_id, "loss")) == 50
+    assert [each.path for each in store.client.list_artifacts(run_id, "checkpoint")]
+    journal.close()
+
+
 class TestCheckpointsThatWait:
     """A checkpoint comes each epoch, and goes into the store once in --checkpoint-seconds."""
 
@@ -189,4 +247,6 @@ class TestCheckpointsThatWait:
             for each in store.client.list_artifacts(str(journal.state.run_id), "checkpoint")
         ]
         assert names == ["checkpoint/even.npz", "checkpoint/odd.npz"]
+        # What the store has takes no memory, however many epochs there are.
+        assert not any(isinstance(each, Checkpoint) for each in journal.records)
         journal.close()

@@ -94,6 +94,7 @@ class TestNumbers:
             (lambda a: a[::-1], set(), ""),
             (lambda a: [*a[:2], b"\0" * 4096 + b"\n", *a[4:]], {2, 3}, "line 3: it is damaged"),
             (lambda a: [*a, encoded(numbered(9), 3)], set(), "line 7: there is another record 3"),
+            (lambda a: [*a, encoded(numbered(9), 60)], set(), "record 6 is missing"),
             (lambda a: [*a, encoded(numbered(9), 10**9)], {6}, "line 7: its number cannot be"),
             (lambda a: [*a, b"torn"], set(), ""),
             (lambda a: [*a, *[b"x\n"] * 200], set(), "line 7: it is damaged"),
