@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 
 from benchmarks.seed_designs import CHOSEN, Cell, draw, rates, sequentially
-from fm_mlflow.analysis.comparison import Comparison, Group, Verdict
+from fm_mlflow.analysis.comparison import Comparison, Verdict
 from fm_mlflow.analysis.design_verdicts import course_of
 from fm_mlflow.analysis.earlier_looks import compared_groups, looked_before, read_groups
 from fm_mlflow.analysis.examples import TestExamples, match_examples
 from fm_mlflow.analysis.objective import DEFAULT
-from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.analysis.seed_course import Course
 from fm_mlflow.analysis.seed_design import SeedDesign, looks
 from tests.analysis.simulated import (
+    by_model,
     compared,
     correctness,
-    grouped,
     hardness,
     runs,
     with_predictions,
@@ -34,12 +33,8 @@ DESIGN = SeedDesign(models=("a", "b"), max_seeds=20, margin=0.005, alpha=0.05)
 
 
 def course(accuracies: Mapping[str, list[float]], design: SeedDesign = DESIGN) -> Course:
-    everything = [each for model, values in accuracies.items() for each in runs(model, values)]
-    return course_of(by_model(everything), NO_EXAMPLES, DEFAULT, design)
-
-
-def by_model(everything: list[TrainingRun]) -> dict[str, Group]:
-    return {group.model: group for group in grouped(everything)}
+    groups = by_model([runs(model, values) for model, values in accuracies.items()])
+    return course_of(groups, NO_EXAMPLES, DEFAULT, design)
 
 
 @pytest.mark.parametrize("models", [2, 5])
@@ -78,7 +73,7 @@ def test_single_images_count_as_chance() -> None:
         hard = hardness(random, 300)
         tables = {model: correctness(random, 3 + hard, 8, 300) for model in ("a", "b")}
         everything, details = with_predictions(tables)
-        groups = by_model(everything)
+        groups = by_model([everything])
         examples = match_examples(list(groups.values()), details, DEFAULT)
         found = course_of(groups, examples, DEFAULT, design)
         wrong += found.pairs["a", "b"].decision != "open"
@@ -150,7 +145,7 @@ def test_few_images_that_tell_no_models_apart_are_no_proof_of_equivalence() -> N
     for count, decision in ((10, "open"), (10_000, "equivalent")):
         right = np.ones((20, count), dtype=bool)
         everything, details = with_predictions({"a": right, "b": right})
-        groups = by_model(everything)
+        groups = by_model([everything])
         examples = match_examples(list(groups.values()), details, DEFAULT)
         found = course_of(groups, examples, DEFAULT, DESIGN)
         assert found.pairs["a", "b"].decision == decision
