@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,8 @@ FAST = (
 )
 """Folders and files of pure tests: they import neither MLflow nor TensorFlow, and take no time.
 
-Pages with all their plots and waits for signals take seconds, so they are not among them.
+Those of them that are marked `thorough` are left out of `-m fast`: simulations of error rates,
+drawings, what starts processes or waits. Files of nothing else are not among them.
 """
 
 SLOW = (
@@ -124,6 +126,7 @@ LONGEST_FIRST = (
 """The files that take longest. A file stays in one process, so a long one must not come last."""
 
 
+@cache
 def is_fast(path: Path) -> bool:
     """Whether a file, or a folder with all that is in it, is of the fast tests."""
     return any(path.is_relative_to(TESTS / place) for place in FAST)
@@ -155,7 +158,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {TESTS / name: rank for rank, name in enumerate(LONGEST_FIRST)}
     slow = tuple(f"tests/{name}" for name in SLOW)
     for item in items:
-        if is_fast(item.path):
+        if is_fast(item.path) and not item.get_closest_marker("thorough"):
             item.add_marker("fast")
         if item.nodeid.startswith(slow):
             item.add_marker("slow")

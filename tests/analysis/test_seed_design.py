@@ -37,6 +37,7 @@ def course(accuracies: Mapping[str, list[float]], design: SeedDesign = DESIGN) -
     return course_of(groups, NO_EXAMPLES, DEFAULT, design)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("models", [2, 5])
 def test_error_rates_and_seeds_by_simulation(models: int) -> None:
     numbers = looks(20)
@@ -64,6 +65,7 @@ def test_the_product_decides_as_the_simulation_does() -> None:
         assert [words[found.pairs[pair].decision] for pair in pairs] == word.tolist()
 
 
+@pytest.mark.thorough
 def test_single_images_count_as_chance() -> None:
     # 300 images that happen to suit one of two equally good models: seeds alone would prove it.
     design = DESIGN.model_copy(update={"max_seeds": 8})
@@ -130,6 +132,7 @@ def test_identical_results_are_equivalent_once_there_are_enough() -> None:
     assert course({"a": [0.9] * 8, "b": [0.9] * 8}).pairs["a", "b"].decision == "equivalent"
 
 
+@pytest.mark.thorough
 def test_results_without_spread_are_no_proof_of_a_difference() -> None:
     assert course({"a": [0.9] * 3, "b": [0.91] * 3}).pairs["a", "b"].decision == "open"
     assert course({"a": [0.9] * 8, "b": [0.91] * 8}).pairs["a", "b"].decision == "second_more"

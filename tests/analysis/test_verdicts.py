@@ -58,6 +58,7 @@ def simulate(gap: float, stores: int, monkeypatch: pytest.MonkeyPatch) -> list[V
     return verdicts
 
 
+@pytest.mark.thorough
 def test_equal_models_are_called_different_in_at_most_5_percent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -67,6 +68,7 @@ def test_equal_models_are_called_different_in_at_most_5_percent(
     assert np.std([each.difference for each in verdicts]) > 0.001
 
 
+@pytest.mark.thorough
 def test_a_gap_of_two_points_is_found_in_at_least_95_percent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -77,6 +79,7 @@ def test_a_gap_of_two_points_is_found_in_at_least_95_percent(
     assert np.mean(found) >= 0.95
 
 
+@pytest.mark.thorough
 def test_equal_models_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any false verdict among the pairs of a store counts: Holm's correction is for that."""
     monkeypatch.setattr(resampling, "_RESAMPLES", 250)
@@ -290,6 +293,7 @@ def test_without_noise_or_logarithm_the_test_permutes(values: tuple[float, ...])
     assert verdict.p_value == pytest.approx(2 / 70)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("noise", [0.02, 0.3])
 def test_equal_costs_are_called_different_in_at_most_5_percent(seeds: int, noise: float) -> None:

@@ -121,6 +121,7 @@ def copy_of(command: subprocess.Popen[str], folder: Path) -> psutil.Process:
     return psutil.Process(pid)
 
 
+@pytest.mark.thorough
 def test_copy_ends_with_its_command_and_not_by_ctrl_c(
     command: subprocess.Popen[str], tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_copy_ends_with_its_command_and_not_by_ctrl_c(
     wait_for(lambda: not is_running(copy.pid), "the end of the copy")
 
 
+@pytest.mark.thorough
 def test_what_a_killed_copy_does_not_do_is_done_here(
     command: subprocess.Popen[str], tmp_path: Path
 ) -> None:
@@ -141,6 +143,7 @@ def test_what_a_killed_copy_does_not_do_is_done_here(
     assert (tmp_path / "again").read_text() == f"{command.pid} {os.getpid()}"
 
 
+@pytest.mark.thorough
 def test_a_copy_has_copies_of_its_own() -> None:
     done = subprocess.run(
         [sys.executable, "-c", BRANCHES],
@@ -153,6 +156,7 @@ def test_a_copy_has_copies_of_its_own() -> None:
     assert (done.stdout, done.stderr) == ("done\n", "")
 
 
+@pytest.mark.thorough
 def test_an_interrupted_command_does_not_wait_for_its_copy(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED],

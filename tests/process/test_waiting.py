@@ -16,7 +16,10 @@ from tests.processes import is_running, wait_for
 
 LIMITS = Limits(seconds=60, memory=1024**3, file_size=1024**2, answer=1024**2)
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there"),
+]
 
 LOOK = """
 import json, os, sys
