@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -75,7 +74,7 @@ SLOW = (
 """What starts a world of its own: servers of a team, a cluster, another backend, a notebook, a part
 of a campaign. It takes a quarter of the time; CI has it as a step of its own (`pytest -m slow`)."""
 
-HEAVY = {"keras", "mlflow", "tensorflow"}
+HEAVY = ("keras", "mlflow", "tensorflow")
 
 LONGEST_FIRST = (
     "fitting/test_fitting.py",
@@ -171,14 +170,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(f"a file of the fast tests imports {imported}")
 
 
-@pytest.fixture(autouse=True)
-def _stays_fast(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.hookimpl(trylast=True)  # after the fixtures
+def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Fail a fast test that imports MLflow or TensorFlow when it runs."""
-    yield
-    if imported := imported_needlessly(request.config):
+    if imported := imported_needlessly(item.config):
         pytest.fail(f"a fast test, this one or one before, imported {imported}")
 
 
 def imported_needlessly(config: pytest.Config) -> str:
     """Name what a session of `-m fast` must not import and did."""
-    return ", ".join(sorted(HEAVY & sys.modules.keys())) if only_fast(config) else ""
+    return ", ".join(name for name in HEAVY if name in sys.modules) if only_fast(config) else ""

@@ -52,6 +52,7 @@ def test_error_rates_and_seeds_by_simulation(models: int) -> None:
     assert found[0.02].seeds <= 5
 
 
+@pytest.mark.thorough
 def test_the_product_decides_as_the_simulation_does() -> None:
     cell = Cell(3, 0.008, 0.003, 10**12)  # so many images that their choice is no chance
     scores = draw(cell, 25, np.random.default_rng(2))

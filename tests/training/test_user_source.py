@@ -69,6 +69,7 @@ def test_a_file_takes_along_what_it_imports(folder: Path) -> None:
     assert source.files == (Path("help_of_bea.py"), Path("net_of_bea.py"))
 
 
+@pytest.mark.thorough
 def test_what_is_installed_or_edited_meanwhile_is_required(folder: Path) -> None:
     site, file = folder / "site", folder / "net_of_dan.py"
     sys.path.append(str(site))

@@ -55,6 +55,7 @@ def test_permutation_test_by_hand() -> None:
     assert permutation_test([0.9] * 5, [0.9] * 5).p_value == 1
 
 
+@pytest.mark.thorough
 def test_random_splits_come_near_the_exact_result() -> None:
     random = np.random.default_rng(1)
     a, b = random.normal(0.6, 1, 11), random.normal(0, 1, 11)  # 705,432 splits
