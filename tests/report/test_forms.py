@@ -35,12 +35,17 @@ from tests.hostile import HOSTILE, check_terminal, spoilt
 from tests.report import comparisons
 from tests.report.page import parse
 
+
+def many() -> Comparison:
+    return comparisons.many(groups=300)
+
+
 CASES = [
     comparisons.comparison,
     comparisons.bare,
     comparisons.empty,
     comparisons.hostile,
-    comparisons.many,
+    many,
     comparisons.by_error,
 ]
 

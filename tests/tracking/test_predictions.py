@@ -23,7 +23,7 @@ _MOST_BYTES = 20 * 1024**2
 
 
 def wanted(quantity: Quantity | None, logged: float = math.nan) -> Wanted:
-    return Wanted(1000, 100_000_000, quantity, logged)
+    return Wanted(1000, 20_000_000, quantity, logged)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ CASES: dict[str, Case] = {
     "a target alone": lambda: npz(TARGET, GIVEN, names=("target", "probability")),
     "a bomb": cache(
         lambda: npz(
-            np.zeros((1000, 900), np.uint8), np.zeros((20_000, 8000), np.uint8), names=NUMBERS
+            np.zeros((1000, 900), np.uint8), np.zeros((20_000, 2000), np.uint8), names=NUMBERS
         )
     ),
 }

@@ -27,6 +27,7 @@ def write(path: Path, text: str = "") -> None:
     path.write_text(text)
 
 
+@pytest.mark.thorough
 def test_only_source_files_of_a_package_travel(folder: Path) -> None:
     package, elsewhere = folder / "pkg_of_ann", folder / "elsewhere"
     write(package / "__init__.py")
