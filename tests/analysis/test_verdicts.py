@@ -44,7 +44,7 @@ def verdict_of(*each: object, details: object = None) -> Verdict:
 def simulate(gap: float, stores: int, monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
     """Two models of five seeds each, 10,000 test images, `gap` in logits apart."""
     # A coarser interval, for speed.
-    monkeypatch.setattr(resampling, "_RESAMPLES", 500)
+    monkeypatch.setattr(resampling, "_RESAMPLES", 250)
     random = np.random.default_rng(11)
     verdicts = []
     for _ in range(stores):
@@ -82,7 +82,7 @@ def test_a_gap_of_two_points_is_found_in_at_least_95_percent(
 @pytest.mark.thorough
 def test_equal_models_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any false verdict among the pairs of a store counts: Holm's correction is for that."""
-    monkeypatch.setattr(resampling, "_RESAMPLES", 250)
+    monkeypatch.setattr(resampling, "_RESAMPLES", 125)
     random = np.random.default_rng(12)
     false = 0
     for _ in range(60):
@@ -304,18 +304,18 @@ def test_equal_costs_are_called_different_in_at_most_5_percent(seeds: int, noise
     for store in stores:
         spreads = (noise, noise / 5 if store % 2 else noise)
         logs = [spread * random.standard_normal(seeds) for spread in spreads]
-        for gap in gaps:
+        for gap in gaps if store % 3 == 0 else gaps[:1]:
             for name, values in (("a", logs[0] + gap * noise), ("b", logs[1])):
                 metrics = {keys.LATENCY_P50: np.exp(values).tolist()}
                 each.append(runs(f"{name}, {store}, {gap}", [0.9] * seeds, metrics=metrics))
     groups = by_model(each)
     shown = {0: 0, 10: 0}
-    for store, gap in product(stores, gaps):
+    for store, gap in (*product(stores, gaps[:1]), *product(stores[::3], gaps[1:])):
         pair = [groups[f"{name}, {store}, {gap}"] for name in "ab"]
         (verdict,) = cost_verdicts(pair)
         shown[gap] += verdict.is_shown
     assert shown[0] <= 0.05 * len(stores) + 9  # and what chance adds to it
-    assert shown[10] >= 0.99 * len(stores)
+    assert shown[10] >= 0.99 * len(stores[::3])
 
 
 @pytest.mark.parametrize(

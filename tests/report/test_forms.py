@@ -170,6 +170,7 @@ def test_what_decides_comes_first_in_the_table() -> None:
 def test_each_verdict_is_said_once() -> None:
     """In the first lines, or as figures of a table; in words only where figures do not do."""
     made = comparisons.comparison()
+    made = replace(made, fronts=made.fronts[:1])
     accuracy, *costs = made.verdicts
     unclear = replace(accuracy, verdict="not_distinguishable", words="p is small, and yet.")
     untested = replace(costs[0], test="", words="The runs are of two machines.")
@@ -391,7 +392,8 @@ def test_the_plot_says_which_way_is_better() -> None:
     (plot, *_) = trade_offs(comparisons.by_error())
     assert "test_mae (↓ better)" in plot.svg
     assert plot.caption == "test_mae against FLOPs per prediction"
-    (plot, *_) = trade_offs(comparisons.comparison())
+    made = comparisons.comparison()
+    (plot,) = trade_offs(replace(made, fronts=made.fronts[:1]))
     assert "better" not in plot.svg
 
 

@@ -104,7 +104,7 @@ def test_resampling_gives_the_variances_of_seeds_and_of_images(seed_effect: floa
 @pytest.mark.thorough
 @pytest.mark.parametrize(("seeds", "seed_effect"), [(3, 0.06), (5, 0.06), (5, 0.3), (10, 0.06)])
 def test_coverage(seeds: int, seed_effect: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "_RESAMPLES", 250)
+    monkeypatch.setattr(resampling, "_RESAMPLES", 125)
     random = np.random.default_rng(seeds)
     stores = []
     for _ in range(300):
