@@ -83,7 +83,7 @@ def open_unpacked(path: Path) -> Iterator[Unpacked]:
     with open_regular(path) as file:
         size = size_of(file)
         if file.peek(2).startswith(GZIP_MAGIC):
-            stream = BufferedReader(GzipMember(file), AT_ONCE)
+            stream: BufferedReader = BufferedReader(GzipMember(file), AT_ONCE)
             yield Unpacked(stream, None, most_unpacked(size))
         else:
             yield Unpacked(file, size, size)
