@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -88,12 +89,18 @@ def gzip_bomb(total: int, start: bytes = b"") -> bytes:
     It ends in a wrong checksum, if anybody comes so far.
     """
 
-    def deflated(content: bytes) -> bytes:
-        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        return packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)
-
-    blocks = deflated(start) + deflated(bytes(1 << 24)) * -(-total // (1 << 24))
+    blocks = _deflated(start) + _zeros() * -(-total // (1 << 24))
     return GZIP_HEADER + blocks + EMPTY_BLOCK + bytes(8)
+
+
+def _deflated(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)
+
+
+@cache
+def _zeros() -> bytes:
+    return _deflated(bytes(1 << 24))
 
 
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
@@ -192,7 +199,7 @@ def npz(
 ) -> bytes:
     """Return an archive of two arrays; bytes are taken as the contents of a .npy file."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", method) as archive:
+    with zipfile.ZipFile(content, "w", method, compresslevel=1) as archive:
         for name, array in zip(names, (label, probability), strict=True):
             archive.writestr(f"{name}.npy", array if isinstance(array, bytes) else saved(array))
         archive.comment = comment
@@ -223,7 +230,7 @@ def _many_entries() -> bytes:
 
 
 def npz_bomb(total: int) -> bytes:
-    """Return honest arrays of so many bytes of zeros, packed a thousand times."""
+    """Return honest arrays of so many bytes of zeros, packed some hundred times."""
     count = total // 11
     zeros = np.zeros((count, 10), np.uint8)
     return npz(np.zeros(count, np.uint8), zeros)

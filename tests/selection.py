@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,7 +55,8 @@ FAST = (
 )
 """Folders and files of pure tests: they import neither MLflow nor TensorFlow, and take no time.
 
-Pages with all their plots and waits for signals take seconds, so they are not among them.
+Those of them that are marked `thorough` are left out of `-m fast`: simulations of error rates,
+drawings, what starts processes or waits. Files of nothing else are not among them.
 """
 
 SLOW = (
@@ -73,7 +74,7 @@ SLOW = (
 """What starts a world of its own: servers of a team, a cluster, another backend, a notebook, a part
 of a campaign. It takes a quarter of the time; CI has it as a step of its own (`pytest -m slow`)."""
 
-HEAVY = {"keras", "mlflow", "tensorflow"}
+HEAVY = ("keras", "mlflow", "tensorflow")
 
 LONGEST_FIRST = (
     "fitting/test_fitting.py",
@@ -125,6 +126,7 @@ LONGEST_FIRST = (
 """The files that take longest. A file stays in one process, so a long one must not come last."""
 
 
+@cache
 def is_fast(path: Path) -> bool:
     """Whether a file, or a folder with all that is in it, is of the fast tests."""
     return any(path.is_relative_to(TESTS / place) for place in FAST)
@@ -156,7 +158,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {TESTS / name: rank for rank, name in enumerate(LONGEST_FIRST)}
     slow = tuple(f"tests/{name}" for name in SLOW)
     for item in items:
-        if is_fast(item.path):
+        if is_fast(item.path) and not item.get_closest_marker("thorough"):
             item.add_marker("fast")
         if item.nodeid.startswith(slow):
             item.add_marker("slow")
@@ -169,14 +171,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(f"a file of the fast tests imports {imported}")
 
 
-@pytest.fixture(autouse=True)
-def _stays_fast(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.hookimpl(trylast=True)  # after the fixtures
+def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Fail a fast test that imports MLflow or TensorFlow when it runs."""
-    yield
-    if imported := imported_needlessly(request.config):
+    if imported := imported_needlessly(item.config):
         pytest.fail(f"a fast test, this one or one before, imported {imported}")
 
 
 def imported_needlessly(config: pytest.Config) -> str:
     """Name what a session of `-m fast` must not import and did."""
-    return ", ".join(sorted(HEAVY & sys.modules.keys())) if only_fast(config) else ""
+    return ", ".join(name for name in HEAVY if name in sys.modules) if only_fast(config) else ""

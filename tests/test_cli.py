@@ -163,6 +163,7 @@ def test_no_command_names_the_commands() -> None:
     assert err.startswith("fm-mlflow: command: received '', accepted: one of train")
 
 
+@pytest.mark.thorough
 def test_the_installed_script_is_the_module() -> None:
     script = Path(sys.executable).with_name("fm-mlflow")
     texts = {

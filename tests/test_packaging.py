@@ -7,7 +7,9 @@ import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,10 +118,18 @@ def test_constraints_hold_versions_and_nothing_else() -> None:
         assert [specifier.operator for specifier in pin.specifier] == ["=="], pin
 
 
+def statements(path: Path) -> Iterator[ast.AST]:
+    """Those of a file, in any depth; not the expressions, which are most of what it has."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        yield (node := waiting.pop())
+        waiting += [each for each in ast.iter_child_nodes(node) if not isinstance(each, ast.expr)]
+
+
 def test_imported_packages_and_declared_packages_are_the_same() -> None:
     imported = set()
     for path in (PROJECT / "fm_mlflow").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in statements(path):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:

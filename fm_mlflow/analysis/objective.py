@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -235,10 +236,12 @@ def _last_word(metric: str) -> str:
     return words[-1] if words else ""
 
 
+@lru_cache(maxsize=4096)
 def _ending(name: str, endings: tuple[str, ...]) -> bool:
     return any(re.search(rf"(^|[^a-z0-9]){each}$", name) for each in endings)
 
 
+@lru_cache(maxsize=4096)
 def _quantity(name: str) -> Quantity | None:
     # The longest first: `root_mean_squared_error` ends in `mean_squared_error` too.
     endings = sorted(_QUANTITIES, key=len, reverse=True)

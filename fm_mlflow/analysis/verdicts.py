@@ -14,10 +14,7 @@ from fm_mlflow.analysis.design_verdicts import designed_pairs, filled
 from fm_mlflow.analysis.examples import TestExamples
 from fm_mlflow.analysis.objective import Objective
 from fm_mlflow.analysis.prose import sentences
-from fm_mlflow.analysis.statistics.differences import (
-    DifferenceInterval,
-    probability_of_improvement,
-)
+from fm_mlflow.analysis.statistics.differences import DifferenceInterval, probability_of_improvement
 from fm_mlflow.analysis.statistics.resampling import (
     Ratio,
     SeedsAndExamples,
@@ -127,6 +124,8 @@ def cost_verdicts(groups: Sequence[Group]) -> tuple[Verdict, ...]:
 
 def _cost_verdicts(compared: Sequence[Group], cost: Cost) -> list[Verdict]:
     pairs = list(combinations([group for group in compared if cost.key in group.metrics], 2))
+    if not pairs:
+        return []
     plain = [_judged_without_test(a, b, cost) for a, b in pairs]
     noisy = [pair for pair, known in zip(pairs, plain, strict=True) if known is None]
     ratios = [_by_ratio(*pair, cost) for pair in noisy]
@@ -271,8 +270,7 @@ def _verdict(
     interval_p_value: float,
     p_equivalent: float,
 ) -> Verdict:
-    a, b, interval = evidence.a, evidence.b, evidence.interval
-    metric = by.metric
+    a, b, interval, metric = evidence.a, evidence.b, evidence.interval, by.metric
     verdict = _undecided(a, b, by, words="")
     if interval is not None:
         verdict = replace(

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from fm_mlflow.data.gzip_member import GZIP_MAGIC, GzipMember, most_unpacked
+from fm_mlflow.data.gzip_member import AT_ONCE, GZIP_MAGIC, GzipMember, most_unpacked
 from fm_mlflow.process.regular_file import open_regular, size_of
 
 LARGEST_TEXT = 256 * 1024
@@ -83,7 +83,8 @@ def open_unpacked(path: Path) -> Iterator[Unpacked]:
     with open_regular(path) as file:
         size = size_of(file)
         if file.peek(2).startswith(GZIP_MAGIC):
-            yield Unpacked(BufferedReader(GzipMember(file)), None, most_unpacked(size))
+            stream: BufferedReader = BufferedReader(GzipMember(file), AT_ONCE)
+            yield Unpacked(stream, None, most_unpacked(size))
         else:
             yield Unpacked(file, size, size)
 

@@ -13,7 +13,9 @@ from typing import Any
 
 GZIP_MAGIC = b"\x1f\x8b"
 
-_PIECE = 128 * 1024
+AT_ONCE = 128 * 1024
+"""Bytes to read of a file, and to unpack: zlib copies what it has left of the former each time."""
+
 _MOST_FOR_NOTHING = 1024**2
 """Bytes that may unpack to none: a header's name and comment, and empty blocks."""
 
@@ -60,7 +62,7 @@ class GzipMember(RawIOBase):
         """Unpack 1 to `most` bytes; none at the end."""
         for_nothing = 0
         while not self._unpacker.eof:
-            packed = self._unpacker.unconsumed_tail or self._file.read(_PIECE)
+            packed = self._unpacker.unconsumed_tail or self._file.read(AT_ONCE)
             if not packed:
                 raise ValueError(f"truncated at {self._file.tell()} bytes")
             try:

@@ -62,6 +62,11 @@ def grouped(*each: Sequence[TrainingRun], top: int = 10) -> tuple[Group, ...]:
     return group_runs([run for runs in each for run in runs], top).groups
 
 
+def by_model(each: Sequence[Sequence[TrainingRun]]) -> dict[str, Group]:
+    """Group models of which each has one configuration, such as those of many stores at once."""
+    return {group.model: group for group in grouped(*each, top=1 << 20)}
+
+
 def compared(
     each: Sequence[TrainingRun], details: Mapping[str, RunDetails] | None = None, **config: Any
 ) -> Comparison:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from fm_mlflow import keys
 from fm_mlflow.analysis.grouping import group_runs
 from fm_mlflow.settings.selection import Bounds
@@ -179,6 +181,7 @@ def test_the_order_of_runs_does_not_matter() -> None:
         assert group_runs(shuffled, 3) == expected
 
 
+@pytest.mark.thorough
 def test_ten_thousand_runs() -> None:
     metrics = {f"metric/{number}": float(number) for number in range(39)}
     each = [

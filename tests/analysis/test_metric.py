@@ -102,12 +102,13 @@ def test_single_models_are_compared_by_example() -> None:
     assert verdict.words.endswith("of the architectures that says nothing, 4 seeds each could.")
 
 
+@pytest.mark.thorough
 def test_of_a_root_single_models_have_the_interval_of_resamples() -> None:
     random = np.random.default_rng(2)
-    tables = {"a": errors(random, 1, 5000), "b": errors(random, 1, 5000, 1.2)}
+    tables = {"a": errors(random, 1, 1000), "b": errors(random, 1, 1000, 1.2)}
     each, details = with_errors("test_rmse", tables)
     (verdict,) = (v for v in compared(each, details, metric="test_rmse").verdicts[:1])
-    picks = random.integers(5000, size=(2000, 5000))
+    picks = random.integers(1000, size=(2000, 1000))
     roots = [np.sqrt((table[0] ** 2)[picks].mean(axis=1)) for table in tables.values()]
     assert verdict.ci_low is not None
     assert verdict.ci_high is not None
@@ -117,6 +118,7 @@ def test_of_a_root_single_models_have_the_interval_of_resamples() -> None:
     assert verdict.p_value == pytest.approx(squares.pvalue)
 
 
+@pytest.mark.thorough
 def test_equal_models_are_called_different_in_at_most_5_percent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 
 from benchmarks.seed_designs import CHOSEN, Cell, draw, rates, sequentially
-from fm_mlflow.analysis.comparison import Comparison, Group, Verdict
+from fm_mlflow.analysis.comparison import Comparison, Verdict
 from fm_mlflow.analysis.design_verdicts import course_of
 from fm_mlflow.analysis.earlier_looks import compared_groups, looked_before, read_groups
 from fm_mlflow.analysis.examples import TestExamples, match_examples
 from fm_mlflow.analysis.objective import DEFAULT
-from fm_mlflow.analysis.records import TrainingRun
 from fm_mlflow.analysis.seed_course import Course
 from fm_mlflow.analysis.seed_design import SeedDesign, looks
 from tests.analysis.simulated import (
+    by_model,
     compared,
     correctness,
-    grouped,
     hardness,
     runs,
     with_predictions,
@@ -34,14 +33,11 @@ DESIGN = SeedDesign(models=("a", "b"), max_seeds=20, margin=0.005, alpha=0.05)
 
 
 def course(accuracies: Mapping[str, list[float]], design: SeedDesign = DESIGN) -> Course:
-    everything = [each for model, values in accuracies.items() for each in runs(model, values)]
-    return course_of(by_model(everything), NO_EXAMPLES, DEFAULT, design)
+    groups = by_model([runs(model, values) for model, values in accuracies.items()])
+    return course_of(groups, NO_EXAMPLES, DEFAULT, design)
 
 
-def by_model(everything: list[TrainingRun]) -> dict[str, Group]:
-    return {group.model: group for group in grouped(everything)}
-
-
+@pytest.mark.thorough
 @pytest.mark.parametrize("models", [2, 5])
 def test_error_rates_and_seeds_by_simulation(models: int) -> None:
     numbers = looks(20)
@@ -56,6 +52,7 @@ def test_error_rates_and_seeds_by_simulation(models: int) -> None:
     assert found[0.02].seeds <= 5
 
 
+@pytest.mark.thorough
 def test_the_product_decides_as_the_simulation_does() -> None:
     cell = Cell(3, 0.008, 0.003, 10**12)  # so many images that their choice is no chance
     scores = draw(cell, 25, np.random.default_rng(2))
@@ -69,6 +66,7 @@ def test_the_product_decides_as_the_simulation_does() -> None:
         assert [words[found.pairs[pair].decision] for pair in pairs] == word.tolist()
 
 
+@pytest.mark.thorough
 def test_single_images_count_as_chance() -> None:
     # 300 images that happen to suit one of two equally good models: seeds alone would prove it.
     design = DESIGN.model_copy(update={"max_seeds": 8})
@@ -78,7 +76,7 @@ def test_single_images_count_as_chance() -> None:
         hard = hardness(random, 300)
         tables = {model: correctness(random, 3 + hard, 8, 300) for model in ("a", "b")}
         everything, details = with_predictions(tables)
-        groups = by_model(everything)
+        groups = by_model([everything])
         examples = match_examples(list(groups.values()), details, DEFAULT)
         found = course_of(groups, examples, DEFAULT, design)
         wrong += found.pairs["a", "b"].decision != "open"
@@ -135,6 +133,7 @@ def test_identical_results_are_equivalent_once_there_are_enough() -> None:
     assert course({"a": [0.9] * 8, "b": [0.9] * 8}).pairs["a", "b"].decision == "equivalent"
 
 
+@pytest.mark.thorough
 def test_results_without_spread_are_no_proof_of_a_difference() -> None:
     assert course({"a": [0.9] * 3, "b": [0.91] * 3}).pairs["a", "b"].decision == "open"
     assert course({"a": [0.9] * 8, "b": [0.91] * 8}).pairs["a", "b"].decision == "second_more"
@@ -150,7 +149,7 @@ def test_few_images_that_tell_no_models_apart_are_no_proof_of_equivalence() -> N
     for count, decision in ((10, "open"), (10_000, "equivalent")):
         right = np.ones((20, count), dtype=bool)
         everything, details = with_predictions({"a": right, "b": right})
-        groups = by_model(everything)
+        groups = by_model([everything])
         examples = match_examples(list(groups.values()), details, DEFAULT)
         found = course_of(groups, examples, DEFAULT, DESIGN)
         assert found.pairs["a", "b"].decision == decision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pytest
@@ -16,7 +17,15 @@ from fm_mlflow.analysis.objective import DEFAULT
 from fm_mlflow.analysis.records import Predictions, RunDetails
 from fm_mlflow.analysis.statistics import resampling
 from fm_mlflow.analysis.verdicts import cost_verdicts, objective_verdicts
-from tests.analysis.simulated import correctness, grouped, hardness, run, runs, with_predictions
+from tests.analysis.simulated import (
+    by_model,
+    correctness,
+    grouped,
+    hardness,
+    run,
+    runs,
+    with_predictions,
+)
 
 
 def accuracy_verdicts(
@@ -35,7 +44,7 @@ def verdict_of(*each: object, details: object = None) -> Verdict:
 def simulate(gap: float, stores: int, monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
     """Two models of five seeds each, 10,000 test images, `gap` in logits apart."""
     # A coarser interval, for speed.
-    monkeypatch.setattr(resampling, "_RESAMPLES", 500)
+    monkeypatch.setattr(resampling, "_RESAMPLES", 250)
     random = np.random.default_rng(11)
     verdicts = []
     for _ in range(stores):
@@ -49,15 +58,17 @@ def simulate(gap: float, stores: int, monkeypatch: pytest.MonkeyPatch) -> list[V
     return verdicts
 
 
+@pytest.mark.thorough
 def test_equal_models_are_called_different_in_at_most_5_percent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    verdicts = simulate(0.0, 200, monkeypatch)
-    assert sum(each.is_shown for each in verdicts) <= 10
+    verdicts = simulate(0.0, 100, monkeypatch)
+    assert sum(each.is_shown for each in verdicts) <= 5
     # Equally good, yet their accuracies differ, by seeds and by images.
     assert np.std([each.difference for each in verdicts]) > 0.001
 
 
+@pytest.mark.thorough
 def test_a_gap_of_two_points_is_found_in_at_least_95_percent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -68,9 +79,10 @@ def test_a_gap_of_two_points_is_found_in_at_least_95_percent(
     assert np.mean(found) >= 0.95
 
 
+@pytest.mark.thorough
 def test_equal_models_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any false verdict among the pairs of a store counts: Holm's correction is for that."""
-    monkeypatch.setattr(resampling, "_RESAMPLES", 250)
+    monkeypatch.setattr(resampling, "_RESAMPLES", 125)
     random = np.random.default_rng(12)
     false = 0
     for _ in range(60):
@@ -187,10 +199,15 @@ def test_predictions_of_other_images_are_not_compared_one_by_one() -> None:
 
 def test_better_never_has_an_interval_that_includes_zero() -> None:
     random = np.random.default_rng(1)
+    each = []
+    for store in range(300):
+        each.append(runs(f"a, {store}", random.normal(0.905, 0.02, 4).tolist()))
+        each.append(runs(f"b, {store}", random.normal(0.90, 0.0005, 8).tolist()))
+    groups = by_model(each)
     seen = set()
-    for _ in range(300):
-        wide, narrow = random.normal(0.905, 0.02, 4), random.normal(0.90, 0.0005, 8)
-        verdict = verdict_of(runs("a", wide.tolist()), runs("b", narrow.tolist()))
+    for store in range(300):
+        pair = [groups[f"{name}, {store}"] for name in "ab"]
+        (verdict,) = accuracy_verdicts(pair, {})
         assert verdict.ci_low is not None
         assert verdict.ci_high is not None
         assert verdict.p_value is not None
@@ -276,27 +293,29 @@ def test_without_noise_or_logarithm_the_test_permutes(values: tuple[float, ...])
     assert verdict.p_value == pytest.approx(2 / 70)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("noise", [0.02, 0.3])
 def test_equal_costs_are_called_different_in_at_most_5_percent(seeds: int, noise: float) -> None:
     """Half of the pairs vary equally, half differently; then one of ten times the noise more."""
     random = np.random.default_rng(seeds)
-    shown = {0: 0, 10: 0}
-    stores = 300
-    for store in range(stores):
+    stores, gaps = range(300), (0, 10)
+    each = []
+    for store in stores:
         spreads = (noise, noise / 5 if store % 2 else noise)
         logs = [spread * random.standard_normal(seeds) for spread in spreads]
-        for gap in shown:
-            a, b = np.exp(logs[0] + gap * noise), np.exp(logs[1])
-            metrics = ({keys.LATENCY_P50: values.tolist()} for values in (a, b))
-            each = [
-                runs(name, [0.9] * seeds, metrics=of)
-                for name, of in zip("ab", metrics, strict=True)
-            ]
-            (verdict,) = cost_verdicts(grouped(*each))
-            shown[gap] += verdict.is_shown
-    assert shown[0] <= 0.05 * stores + 9  # and what chance adds to it
-    assert shown[10] >= 0.99 * stores
+        for gap in gaps if store % 3 == 0 else gaps[:1]:
+            for name, values in (("a", logs[0] + gap * noise), ("b", logs[1])):
+                metrics = {keys.LATENCY_P50: np.exp(values).tolist()}
+                each.append(runs(f"{name}, {store}, {gap}", [0.9] * seeds, metrics=metrics))
+    groups = by_model(each)
+    shown = {0: 0, 10: 0}
+    for store, gap in (*product(stores, gaps[:1]), *product(stores[::3], gaps[1:])):
+        pair = [groups[f"{name}, {store}, {gap}"] for name in "ab"]
+        (verdict,) = cost_verdicts(pair)
+        shown[gap] += verdict.is_shown
+    assert shown[0] <= 0.05 * len(stores) + 9  # and what chance adds to it
+    assert shown[10] >= 0.99 * len(stores[::3])
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,15 @@ def test_what_is_quoted_of_it_is_short(tmp_path: Path) -> None:
     assert len(str(refused.value)) < 600
 
 
-def test_a_long_text_is_read(tmp_path: Path) -> None:
-    """As the JSON of a signature with many columns is."""
+@pytest.fixture(scope="module")
+def long_text() -> tuple[dict[str, str], str]:
+    """What has texts as the JSON of a signature with many columns is; and as YAML."""
+    content = {"inputs": '[{"type": "double"}]' * 5_000, "outputs": BASE_60}
+    return content, yaml.safe_dump(content)
+
+
+def test_a_long_text_is_read(tmp_path: Path, long_text: tuple[dict[str, str], str]) -> None:
     path = tmp_path / "MLmodel"
-    long = '[{"type": "double"}]' * 5_000
-    path.write_text(yaml.safe_dump({"inputs": long, "outputs": BASE_60}))
-    assert read_yaml(path) == {"inputs": long, "outputs": BASE_60}
+    content, text = long_text
+    path.write_text(text)
+    assert read_yaml(path) == content

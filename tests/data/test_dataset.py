@@ -81,6 +81,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         server.shutdown()
 
 
+@pytest.mark.thorough
 def test_the_real_data(fashion_mnist_folder: Path) -> None:
     loaded = load_dataset("fashion_mnist", str(fashion_mnist_folder))
     assert loaded.train.inputs.shape == (60_000, 28, 28)

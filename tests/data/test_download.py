@@ -114,6 +114,7 @@ def test_more_than_the_largest_is_refused(url: str) -> None:
         received(f"{url}/endless")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("answer", ["silent", "dripping", "dripping_headers"])
 def test_all_of_it_has_one_time_limit(url: str, answer: str) -> None:
     with pytest.raises(DownloadError, match=r"^it takes longer than 0\.3 s$"):

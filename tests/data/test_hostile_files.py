@@ -125,6 +125,7 @@ def test_a_gzip_header_with_all_its_fields_is_read(tmp_path: Path) -> None:
     assert read(path) == len(IMAGES)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [1 << 20, 1 << 40])
 def test_zeros_after_a_compressed_file_do_not_make_it_large(tmp_path: Path, size: int) -> None:
     path = tmp_path / "images.gz"

@@ -118,7 +118,7 @@ def png(**settings: Any) -> bytes:
         (b"", "cannot be read"),
         (b"GIF89a", "cannot be read"),
         (png()[:-30], "cannot be read"),
-        (png(size=(9000, 9000)), "at most 50,000,000 pixels are read"),
+        (png(mode="1", size=(9000, 9000)), "at most 50,000,000 pixels are read"),
         (png(mode="I;16"), "more than 8 bits a channel"),
         (None, r"cannot be read: No such file or directory\)$"),
     ],

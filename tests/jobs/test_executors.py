@@ -10,6 +10,7 @@ from fm_mlflow.listeners import Progress
 from tests.processes import START_SECONDS
 
 
+@pytest.mark.thorough
 def test_jobs_run_side_by_side_and_their_ends_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONWARNINGS", "nonsense")  # Python complains of it on stderr
     good = Job("1", "good", ("--version",), {"PYTHONWARNINGS": None})
@@ -32,6 +33,7 @@ def test_jobs_run_side_by_side_and_their_ends_say_why(monkeypatch: pytest.Monkey
     assert ends["bad"] == JobEnd(bad, cause, f"fm-mlflow: {cause}\n")
 
 
+@pytest.mark.thorough
 def test_what_still_runs_at_the_end_is_killed() -> None:
     with LocalExecutor() as executor:
         executor.submit(Job("1", "slow", ("--version",), {}))

@@ -48,6 +48,7 @@ def test_interval_takes_a_sample_large_enough(share: float, needed: int) -> None
     assert interval_ranks(needed - 1, share) is None
 
 
+@pytest.mark.thorough
 def test_interval_covers_as_often_as_it_says() -> None:
     generator = np.random.default_rng(0)
     truth = float(np.log(20))  # the 95th percentile of the standard exponential distribution

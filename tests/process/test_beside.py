@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
@@ -17,6 +16,7 @@ import pytest
 
 from fm_mlflow.process import beside
 from fm_mlflow.process.beside import Beside
+from tests.process.copied import fail, note_process, prepare
 from tests.processes import PROJECT, is_running, wait_for
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is for Linux")
@@ -25,7 +25,7 @@ SCRIPT = """
 import signal, sys, time
 from pathlib import Path
 from fm_mlflow.process import beside
-from tests.process.test_beside import note_process, prepare
+from tests.process.copied import note_process, prepare
 beside.is_new_command = lambda: True
 signal.signal(signal.SIGINT, lambda *_: None)
 with beside.Beside(prepare) as copy:
@@ -45,7 +45,7 @@ with beside.Beside(prepare) as copy:
 BRANCHES = """
 import os
 from fm_mlflow.process import beside
-from tests.process.test_beside import branches, prepare
+from tests.process.copied import branches, prepare
 beside.is_new_command = lambda: True
 with beside.Beside(prepare) as copy:
     here, there, killed, text = copy.begin(branches)()
@@ -59,7 +59,7 @@ print("done")
 INTERRUPTED = """
 import time
 from fm_mlflow.process import beside
-from tests.process.test_beside import prepare
+from tests.process.copied import prepare
 beside.is_new_command = lambda: True
 with beside.Beside(prepare) as copy:
     assert copy.begin(divmod, 7, 2)() == (3, 1)
@@ -67,36 +67,6 @@ with beside.Beside(prepare) as copy:
     time.sleep(0.1)
     raise KeyboardInterrupt
 """
-
-
-def prepare() -> None:
-    """Take a moment, as an import does."""
-    time.sleep(0.05)
-
-
-def note_process(path: Path) -> None:
-    path.write_text(f"{os.getpid()} {os.getppid()}")
-
-
-def fail(what: str) -> None:
-    raise ArithmeticError(what)
-
-
-def branches() -> tuple[int, int, int, str]:
-    """Return who calls, who is asked, who answers for one that was killed, and what one raises."""
-    here, there = os.getpid(), beside.branch(os.getpid)
-    killed = beside.branch(kill_others, here)
-    try:
-        beside.branch(fail, "too much")()
-    except ArithmeticError as error:
-        return here, there(), killed(), f"{type(error).__name__}: {error}"
-    raise AssertionError
-
-
-def kill_others(process: int) -> int:
-    if os.getpid() != process:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return os.getpid()
 
 
 @pytest.fixture
@@ -121,6 +91,7 @@ def copy_of(command: subprocess.Popen[str], folder: Path) -> psutil.Process:
     return psutil.Process(pid)
 
 
+@pytest.mark.thorough
 def test_copy_ends_with_its_command_and_not_by_ctrl_c(
     command: subprocess.Popen[str], tmp_path: Path
 ) -> None:
@@ -132,6 +103,7 @@ def test_copy_ends_with_its_command_and_not_by_ctrl_c(
     wait_for(lambda: not is_running(copy.pid), "the end of the copy")
 
 
+@pytest.mark.thorough
 def test_what_a_killed_copy_does_not_do_is_done_here(
     command: subprocess.Popen[str], tmp_path: Path
 ) -> None:
@@ -141,6 +113,7 @@ def test_what_a_killed_copy_does_not_do_is_done_here(
     assert (tmp_path / "again").read_text() == f"{command.pid} {os.getpid()}"
 
 
+@pytest.mark.thorough
 def test_a_copy_has_copies_of_its_own() -> None:
     done = subprocess.run(
         [sys.executable, "-c", BRANCHES],
@@ -153,6 +126,7 @@ def test_a_copy_has_copies_of_its_own() -> None:
     assert (done.stdout, done.stderr) == ("done\n", "")
 
 
+@pytest.mark.thorough
 def test_an_interrupted_command_does_not_wait_for_its_copy(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED],

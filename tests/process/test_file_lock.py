@@ -101,6 +101,7 @@ def test_a_lock_that_is_not_ours_any_more_is_not_removed(path: Path) -> None:
         assert FileLock(path).is_held()
 
 
+@pytest.mark.thorough
 def test_one_at_a_time_though_the_file_goes_each_time(path: Path, tmp_path: Path) -> None:
     """Threads and processes take the lock over and over; each removes it."""
     counter = tmp_path / "counter"

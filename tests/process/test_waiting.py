@@ -16,7 +16,10 @@ from tests.processes import is_running, wait_for
 
 LIMITS = Limits(seconds=60, memory=1024**3, file_size=1024**2, answer=1024**2)
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there"),
+]
 
 LOOK = """
 import json, os, sys
@@ -102,10 +105,10 @@ def test_another_does_the_work_of_one_killed_before_its_call(which: str, tmp_pat
 
 def test_what_is_called_ahead_has_its_limits(tmp_path: Path) -> None:
     program = tmp_path / "large.py"
-    program.write_text("kept = bytearray(b'1') * 2**29\nimport time\ntime.sleep(60)")
-    limits = Limits(seconds=60, memory=2**28, file_size=1024, answer=1024)
+    program.write_text("kept = bytearray(b'1') * 2**28\nimport time\ntime.sleep(60)")
+    limits = Limits(seconds=60, memory=2**27, file_size=1024, answer=1024)
     with (
         start_ahead("signal:getsignal", tmp_path) as ready,
-        pytest.raises(ConfinedError, match="it took over 256 MiB of memory"),
+        pytest.raises(ConfinedError, match="it took over 128 MiB of memory"),
     ):
         run_confined(str(program), [], tmp_path, limits, None, None, ready)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -176,8 +177,15 @@ def by_class(name: str, runs: int = 5, classes: int = 10, seed: int = 1) -> ByCl
 
 def comparison(*groups: Group) -> Comparison:
     """A comparison of these groups; without any, of the reference's two, 5 seeds each."""
-    if not groups:
-        groups = (group("cnn"), group("mlp", "mlp"))
+    return _comparison(*groups) if groups else _of_the_reference()
+
+
+@cache
+def _of_the_reference() -> Comparison:
+    return _comparison(group("cnn"), group("mlp", "mlp"))
+
+
+def _comparison(*groups: Group) -> Comparison:
     detailed = [g for g in groups if g.detailed]
     pairs = [(a, b) for i, a in enumerate(detailed) for b in detailed[i + 1 :]]
     metrics = [keys.TEST_ACCURACY, *(cost.key for cost in shown_costs(()))]
@@ -320,6 +328,7 @@ def empty() -> Comparison:
     )
 
 
+@cache
 def hostile() -> Comparison:
     """Names that try to be HTML, Markdown, rich markup, a formula, an escape code."""
     names = (HOSTILE, "[red]x[/red] *a* `b` | c", "=1+1", "p$^$\x1b[31m\n&lt;b&gt;", "n" * 90)
@@ -334,6 +343,7 @@ def hostile() -> Comparison:
     )
 
 
+@cache
 def many(groups: int = 2000, detailed: int = 10, seeds: int = 5) -> Comparison:
     """A sweep: ten groups in detail, the others as figures."""
     made = []
@@ -351,6 +361,7 @@ def many(groups: int = 2000, detailed: int = 10, seeds: int = 5) -> Comparison:
     return replace(comparison(*made), skipped=skipped)
 
 
+@cache
 def by_error(metric: str = "test_mae", models: int = 3) -> Comparison:
     """Models that are compared by an error; nothing else of them was measured but two costs."""
     each = [

@@ -15,6 +15,7 @@ from fm_mlflow.report.plots import save_confusion_matrix, save_learning_curve
 from tests.report import comparisons
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("classes", [2, 10, 200])
 def test_the_matrix_stays_within_bounds(tmp_path: Path, classes: int) -> None:
     labels = np.arange(classes)

@@ -7,6 +7,8 @@ import io
 import json
 from dataclasses import replace
 
+import pytest
+
 from fm_mlflow.report.describe_sweep import describe_sweep, flattered, spent_sentences
 from fm_mlflow.report.sweep_html import to_html
 from fm_mlflow.report.sweep_tables import to_csv, to_json
@@ -15,6 +17,7 @@ from tests.report.page import parse
 from tests.report.sweeps import hostile_result, sweep_result
 
 
+@pytest.mark.thorough
 def test_the_page_has_every_part_and_is_the_same_twice() -> None:
     page = to_html(sweep_result())
     assert page == to_html(sweep_result())
@@ -55,6 +58,7 @@ def test_what_halving_and_bounds_saved_is_said() -> None:
     assert flattered(sweep_result()).startswith("The search's own figures are 0.0100 above")
 
 
+@pytest.mark.thorough
 def test_foreign_text_stays_text() -> None:
     page = to_html(hostile_result(HOSTILE))
     parse(page)

@@ -13,6 +13,8 @@ import pytest
 from benchmarks import damaged_checkpoints
 from fm_mlflow.training.checkpoint import Checkpoint, Progress, newest
 
+THOROUGH = pytest.mark.thorough
+
 
 def make(epoch: int) -> Checkpoint:
     name, keys, *rest = np.random.get_state(legacy=True)
@@ -54,7 +56,7 @@ def test_the_newest_is_used(files: Path) -> None:
     assert check(newest([files])) == 4
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=THOROUGH) for n in (1, 2, 3))])
 @pytest.mark.parametrize("kind", damaged_checkpoints.KINDS)
 def test_damage_leads_to_the_one_before(
     kind: str,

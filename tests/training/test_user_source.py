@@ -27,6 +27,7 @@ def write(path: Path, text: str = "") -> None:
     path.write_text(text)
 
 
+@pytest.mark.thorough
 def test_only_source_files_of_a_package_travel(folder: Path) -> None:
     package, elsewhere = folder / "pkg_of_ann", folder / "elsewhere"
     write(package / "__init__.py")
@@ -69,6 +70,7 @@ def test_a_file_takes_along_what_it_imports(folder: Path) -> None:
     assert source.files == (Path("help_of_bea.py"), Path("net_of_bea.py"))
 
 
+@pytest.mark.thorough
 def test_what_is_installed_or_edited_meanwhile_is_required(folder: Path) -> None:
     site, file = folder / "site", folder / "net_of_dan.py"
     sys.path.append(str(site))

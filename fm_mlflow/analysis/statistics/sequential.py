@@ -85,16 +85,18 @@ def boundaries(times: Array, spend: Array) -> Array:
         for _ in range(_HALVINGS):  # of the bound's interval
             bound = (low + high) / 2
             above = special.ndtr((grid - bound[:, None]) / step)
-            below = special.ndtr((-grid - bound[:, None]) / step)
-            crossed = np.sum(density * (above + below), axis=1)
+            crossed = 2 * np.sum(density * above, axis=1)  # as much below, by symmetry
             low = np.where(crossed > spend[:, look], bound, low)
             high = np.where(crossed > spend[:, look], high, bound)
         result.append(2 * special.ndtr(-bound / math.sqrt(times[look])))
-        points = np.linspace(-bound, bound, _NODES, axis=1)
-        moved = (points[:, :, None] - grid[:, None, :]) / step
-        kernel = np.exp(-(moved**2) / 2) / (step * math.sqrt(2 * math.pi))
-        density = np.einsum("lpg,lg->lp", kernel, density) * _weights(bound)
-        grid = points
+        if look + 1 < len(times):
+            points = np.linspace(-bound, bound, _NODES, axis=1)
+            lower = points[:, : _NODES // 2 + 1]  # and as dense above, by symmetry
+            moved = (lower[:, :, None] - grid[:, None, :]) / step
+            kernel = np.exp(-(moved**2) / 2) / (step * math.sqrt(2 * math.pi))
+            reached = np.einsum("lpg,lg->lp", kernel, density)
+            density = np.concatenate([reached, reached[:, -2::-1]], axis=1) * _weights(bound)
+            grid = points
     return np.stack(result, axis=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,18 +19,20 @@ from fm_mlflow.analysis.statistics.resampling import (
     paired_interval,
     welch_interval,
 )
-from tests.analysis.simulated import Table, correctness, grouped, hardness, with_predictions
+from tests.analysis.simulated import Table, by_model, correctness, hardness, with_predictions
 
 
-def crossed(first: Table, second: Table) -> DifferenceInterval:
-    """The interval of mean of the first - mean of the second."""
-    each, details = with_predictions({"a": first, "b": second})
-    groups = {group.name: group for group in grouped(each)}
-    of_both = list(groups.values())
-    interval = SeedsAndExamples(of_both, match_examples(of_both, details, DEFAULT), DEFAULT)
-    found = interval.interval(groups["a"], groups["b"])
-    assert found is not None
-    return found
+def crossed(*pairs: tuple[Table, Table]) -> Iterator[DifferenceInterval]:
+    """The intervals of mean of the first - mean of the second."""
+    tables = {f"{at}, {side}": pair[side] for at, pair in enumerate(pairs) for side in (0, 1)}
+    each, details = with_predictions(tables)
+    groups = by_model([each])
+    for at in range(len(pairs)):
+        both = [groups[f"{at}, {side}"] for side in (0, 1)]
+        examples = match_examples(both, details, DEFAULT)
+        found = SeedsAndExamples(both, examples, DEFAULT).interval(*both)
+        assert found is not None
+        yield found
 
 
 @pytest.mark.parametrize("sizes", [(5, 5), (3, 8)])
@@ -67,7 +70,7 @@ def test_an_interval_of_two_shares_ends_at_what_is_possible_and_the_test_stays()
     errors = welch_interval(*shares, "seeds", "test_mae")
     assert errors is not None
     assert errors.interval.low < -3
-    seeds = crossed(np.array([[True] * 4, [False] * 4]), np.array([[True] * 4, [True] * 4]))
+    (seeds,) = crossed((np.array([[True] * 4, [False] * 4]), np.array([[True] * 4, [True] * 4])))
     assert seeds.interval == Interval(-1.0, 1.0)
 
 
@@ -86,7 +89,7 @@ def test_resampling_gives_the_variances_of_seeds_and_of_images(seed_effect: floa
     random = np.random.default_rng(5)
     level = 3 + hardness(random, 2000)
     a, b = (correctness(random, level, 5, 2000, seed_effect) for _ in "ab")
-    found = crossed(a, b)
+    (found,) = crossed((a, b))
     seeds = [table.mean(axis=1).var(ddof=1) / 5 for table in (a, b)]
     images = np.var(a.mean(axis=0) - b.mean(axis=0)) / 2000
     variance = sum(seeds) + images
@@ -98,18 +101,20 @@ def test_resampling_gives_the_variances_of_seeds_and_of_images(seed_effect: floa
     assert found.counts_examples
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("seeds", "seed_effect"), [(3, 0.06), (5, 0.06), (5, 0.3), (10, 0.06)])
 def test_coverage(seeds: int, seed_effect: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "_RESAMPLES", 250)
+    monkeypatch.setattr(resampling, "_RESAMPLES", 125)
     random = np.random.default_rng(seeds)
-    stores, hits = 300, 0
-    for _ in range(stores):
+    stores = []
+    for _ in range(300):
         level = 3 + hardness(random, 400)
         a, b = (correctness(random, level, seeds, 400, seed_effect) for _ in "ab")
-        interval = crossed(a, b).interval
-        hits += interval.low <= 0 <= interval.high
+        stores.append((a, b))
+    intervals = [found.interval for found in crossed(*stores)]
+    covered = np.mean([interval.low <= 0 <= interval.high for interval in intervals])
     # 0.95 less three standard errors of so many stores.
-    assert hits / stores >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / stores)
+    assert covered >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / len(stores))
 
 
 def test_intervals_that_count_images_are_wider_than_those_that_do_not() -> None:
@@ -117,6 +122,6 @@ def test_intervals_that_count_images_are_wider_than_those_that_do_not() -> None:
     level = 3 + hardness(random, 300)
     a, b = (correctness(random, level, 10, 300, 0.0) for _ in "ab")
     seeds = welch_interval(a.mean(axis=1).tolist(), b.mean(axis=1).tolist(), "seeds")
-    both = crossed(a, b)
+    (both,) = crossed((a, b))
     assert seeds is not None
     assert both.interval.high - both.interval.low > seeds.interval.high - seeds.interval.low

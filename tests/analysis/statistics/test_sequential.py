@@ -21,6 +21,7 @@ def test_the_bounds_of_lan_and_demets() -> None:
     assert bounds == pytest.approx([4.8769, 3.3569, 2.6803, 2.2898, 2.0310], abs=0.002)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("alpha", [0.05, 0.005])
 def test_all_looks_together_keep_the_level(alpha: float) -> None:
     numbers = looks(20)

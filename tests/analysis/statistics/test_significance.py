@@ -55,6 +55,7 @@ def test_permutation_test_by_hand() -> None:
     assert permutation_test([0.9] * 5, [0.9] * 5).p_value == 1
 
 
+@pytest.mark.thorough
 def test_random_splits_come_near_the_exact_result() -> None:
     random = np.random.default_rng(1)
     a, b = random.normal(0.6, 1, 11), random.normal(0, 1, 11)  # 705,432 splits
@@ -116,12 +117,19 @@ def test_splits_in_parts_give_the_same_result(
 ) -> None:
     random = np.random.default_rng(3)
     pair = [random.normal(0.01, 1, size).tolist() for size in sizes]
+    monkeypatch.setattr(significance, "_MOST_DRAWS", 1_000_000)
+    monkeypatch.setattr(significance, "_FEWEST_SPLITS", 1000)
+    uncached = significance._random_splits.__wrapped__
+    monkeypatch.setattr(significance, "_random_splits", uncached)
     whole = permutation_tests([(pair[0], pair[1])])
     monkeypatch.setattr(significance, "_MOST_AT_ONCE", 50_000)
     assert permutation_tests([(pair[0], pair[1])]) == whole
 
 
-def test_memory_of_a_test_does_not_grow_with_the_values() -> None:
+def test_memory_of_a_test_does_not_grow_with_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(significance, "_FEWEST_SPLITS", 1000)
+    monkeypatch.setattr(significance, "_MOST_DRAWS", 1_000_000)
+    monkeypatch.setattr(significance, "_MOST_AT_ONCE", 2**18)
     first, second = np.random.default_rng(3).normal(size=(2, 1_500)).tolist()
     tracemalloc.start()
     try:
@@ -129,4 +137,4 @@ def test_memory_of_a_test_does_not_grow_with_the_values() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 100 * 1024**2  # splits of 8,192 at once take 250 MB
+    assert peak < 6 * 1024**2  # 1,000 splits at once take 27 MB
