@@ -39,9 +39,10 @@ def slope(values: Sequence[float]) -> float:
 
 
 class Memory(ProgressListener):
-    """Writes a line an epoch: MiB that the process has, in memory or swapped out.
+    """Writes a line an epoch: MiB of its own that the process has, in memory or swapped out.
 
-    The kernel may put away what a process does not use, and fetches it later: neither is growth.
+    The kernel fetches the code of libraries when it runs, and swaps out what is not used for long:
+    neither is growth.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -50,7 +51,7 @@ class Memory(ProgressListener):
     @override
     def epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-        kib = [int(each.split()[1]) for each in lines if each.startswith(("Rss:", "Swap:"))]
+        kib = [int(each.split()[1]) for each in lines if each.startswith(("Anonymous:", "Swap:"))]
         print(round(sum(kib) / 1024, 2), file=self._file, flush=True)
 
 
