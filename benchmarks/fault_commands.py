@@ -461,7 +461,6 @@ COMMANDS = {
     "predict": Command(_predict, partial(_again, _predict), _train_for_predictions),
     "track": Command(_track, partial(_again, _track), once=True),
     "benchmark": _of_many(keys.KIND_BENCHMARK, _benchmark, 3),
-    "benchmark+jobs": _of_many(keys.KIND_BENCHMARK, _benchmark, 3, strikes_jobs=True),
     "sweep": _of_many(keys.KIND_SWEEP, _sweep, 8),
     "sweep+jobs": _of_many(keys.KIND_SWEEP, _sweep, 8, strikes_jobs=True),
     "sweep+proof": Command(

@@ -93,7 +93,7 @@ def state(data: bytes, folder: Path) -> bool:
                 b"\0"
                 + json.dumps({**values, "checksum": f"{zlib.crc32(text.encode()):08x}"}).encode()
             )
-        except (ValueError, AttributeError, RecursionError):
+        except (ValueError, AttributeError, TypeError, RecursionError):
             pass
     path.write_bytes(data[1:])
     try:

@@ -64,10 +64,21 @@ NAMES = [
         "process/quiet.py",
         "matplotlib.pyplot is imported with Keras, a third of a second",
     ),
-    Private(
-        "tensorflow._api.v2.compat.v1.lite",
-        "process/quiet.py",
-        "TensorFlow Lite is imported with TensorFlow, 0.07 s",
+    *(
+        Private(
+            f"tensorflow._api.v2.{name}",
+            "process/quiet.py",
+            "TensorFlow Lite is imported with TensorFlow, or its names once more, 0.07 s",
+        )
+        for name in ("lite", "compat.v1.lite", "compat.v2.lite")
+    ),
+    *(
+        Private(
+            f"tensorflow._api.v2.compat.{name}.compat",
+            "process/quiet.py",
+            "names of TensorFlow are imported once more, 0.07 s with TensorFlow Lite",
+        )
+        for name in ("v1", "v2")
     ),
     Private("Model._initial_epoch", "fitting/compiled.py", "the epoch that the caller gives"),
     Private(

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fm_mlflow import keys
@@ -204,6 +205,7 @@ def run_training(
             enter(EVALUATION)
             progress.stage("evaluating and logging the model")
             logged, outcome = log_outcome(run, whole, dataset, built, fitted, beside)
+            fitted = replace(fitted, evaluate=None)  # which holds the validation set
             enter("measuring")
             progress.stage("measuring what it costs")
             from fm_mlflow.measure.training import Trained, training_costs

@@ -150,8 +150,15 @@ class CompiledLoop:
 
     @property
     def evaluate(self) -> Evaluate | None:
-        """What evaluates other examples after the fit, by the steps that validated it."""
-        return self._validation.evaluate if hooks.is_mean_over_examples(self._model) else None
+        """What evaluates other examples after the fit, by the steps that validated it.
+
+        None where batches of another size could give other figures, and where a callback may have
+        changed the model, by another compilation say.
+        """
+        is_as_it_was = list(self._plan.callbacks) == [self._plan.reporter]
+        if is_as_it_was and hooks.is_mean_over_examples(self._model):
+            return self._validation.evaluate
+        return None
 
     def close(self) -> None:
         """Free what the training steps hold."""
@@ -215,12 +222,11 @@ class _Validation:
         self._model = model
         self._examples = plan.validation
         self._callbacks = callbacks
-        # A callback may do anything to the model when the fit ends: recompile it, say.
-        self._may_have_changed = list(plan.callbacks) != [plan.reporter]
         self._step_by_step = hooks.hears(plan.callbacks, hooks.TEST_HOOKS)
         self._batch_size = plan.batch_size
         if not self._step_by_step and hooks.is_mean_over_examples(model):
             self._batch_size = max(plan.batch_size, _VALIDATION_BATCH)
+        self._resident_bytes = plan.resident_bytes
         self._source = source_of(plan.validation, self._batch_size, plan.resident_bytes)
         self._steps: Steps | None = None
 
@@ -232,10 +238,11 @@ class _Validation:
         return result
 
     def evaluate(self, examples: Examples) -> dict[str, Any]:
-        """Return the metrics of other examples of the same kind; no callback hears of it."""
-        if self._may_have_changed:
-            self._steps = None
-        return self._evaluate(examples, source_of(examples, self._batch_size), step_by_step=False)
+        """Return the metrics of other examples; no callback hears of it."""
+        if examples.kind != self._examples.kind:
+            self._steps = None  # they were traced for arrays of other types
+        source = source_of(examples, self._batch_size, self._resident_bytes)
+        return self._evaluate(examples, source, step_by_step=False)
 
     def _evaluate(self, examples: Examples, source: Source, step_by_step: bool) -> dict[str, Any]:
         self._model.reset_metrics()

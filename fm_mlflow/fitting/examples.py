@@ -76,6 +76,15 @@ class Examples:
             parts.pop()
         return tuple(keras.tree.map_structure(_as_array, part) for part in parts)
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What a step that takes them is traced for: divisor, structure, types and shapes."""
+
+        def of(array: Any) -> str:
+            return f"{np.dtype(array.dtype)}{tuple(array.shape[1:])}"
+
+        return (self.divisor, *keras.tree.map_structure(of, self.arrays))
+
     def prepare(self, batch: tuple[Structure, ...]) -> tuple[Structure, ...]:
         """Turn a batch of `arrays` into what the model takes: a part of the traced step."""
         if self.divisor is None:

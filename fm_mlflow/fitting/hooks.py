@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -12,6 +12,9 @@ TRAIN_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_tra
 TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
 # They look at each batch only where `save_freq` is a number.
 _SAVERS = (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore)
+# Of losses: how those of a batch become one number, and those that are one number of a batch.
+_MEANS = ("sum_over_batch_size", "mean")
+_OF_A_BATCH = ("circle", "dice", "tversky")
 _WHOLE_FIT = ("fit", "make_train_function", "make_test_function", "evaluate")
 
 
@@ -45,25 +48,42 @@ def _overrides(model: keras.Model, names: Iterable[str]) -> bool:
 def is_mean_over_examples(model: keras.Model) -> bool:
     """Tell whether validation figures do not depend on how the examples are put in batches.
 
-    Keras' own losses and metrics weigh each example alike; one of a user's need not, and of
-    several losses Keras reports each as a mean over batches.
+    Most of Keras' own losses and metrics weigh each example alike; one of a user's need not, what
+    a layer of a user's adds to the loss need not, and of several losses Keras reports each as a
+    mean over batches.
     """
     has_one_loss = isinstance(model.loss, (str, keras.losses.Loss))
     if not has_one_loss or _overrides(model, ("test_step", "compute_loss", "compute_metrics")):
+        return False
+    if not all(_is_of_keras(type(layer)) for layer in _layers(model)):
         return False
     try:
         config = model.get_compile_config()
     except Exception:  # Keras cannot describe a class or function of the user's
         return False
-    return all(_is_keras_own(config.get(part)) for part in ("loss", "metrics", "weighted_metrics"))
+    parts = ("loss", "metrics", "weighted_metrics")
+    return all(_weighs_alike(config.get(part)) for part in parts)
 
 
-def _is_keras_own(described: Any) -> bool:
-    """Tell whether a serialized loss or metric, or a structure of them, is Keras' own."""
+def _layers(layer: keras.Layer) -> Iterator[keras.Layer]:
+    """Yield a layer and those within it."""
+    yield layer
+    wrapped = getattr(layer, "layer", None)
+    for inner in [*getattr(layer, "layers", ()), *([wrapped] if wrapped is not None else ())]:
+        yield from _layers(inner)
+
+
+def _is_of_keras(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "keras"
+
+
+def _weighs_alike(described: Any) -> bool:
+    """Tell whether a serialized loss or metric, or a structure of them, is Keras' own mean."""
     if isinstance(described, dict):
         module = described.get("module", "keras")
         own = isinstance(module, str) and module.partition(".")[0] == "keras"
-        return own and all(_is_keras_own(value) for value in described.values())
+        is_mean = described.get("reduction", _MEANS[0]) in _MEANS
+        return own and is_mean and all(_weighs_alike(value) for value in described.values())
     if isinstance(described, (list, tuple)):
-        return all(_is_keras_own(value) for value in described)
-    return True
+        return all(_weighs_alike(value) for value in described)
+    return not isinstance(described, str) or described.lower() not in _OF_A_BATCH

@@ -33,8 +33,8 @@ class FitResult:
         compiler: What ran the training steps, as the tag `fm_mlflow.compiler` says it.
         stopped: How it ended before its last epoch, if it did.
         kept_epoch: The epoch whose weights the model has, where a callback restored an earlier one.
-        evaluate: Evaluates the model on examples like those of the validation, traced already; None
-            where Keras has to, or where batches of another size could give other figures.
+        evaluate: Evaluates the model on other examples by the steps that validated it, traced
+            already; None where Keras has to.
     """
 
     history: dict[str, list[float]]

@@ -21,7 +21,7 @@ from fm_mlflow.fitting import Examples, FitResult, compile_ahead, epoch_order
 from fm_mlflow.fitting.cpu import onednn
 from fm_mlflow.fitting.cpu.parts import parts_of
 from fm_mlflow.fitting.examples import source_of
-from fm_mlflow.fitting.hooks import TEST_HOOKS, TRAIN_HOOKS, hears
+from fm_mlflow.fitting.hooks import TEST_HOOKS, TRAIN_HOOKS, hears, is_mean_over_examples
 from tests.fitting.nets import (
     BATCH,
     CLASSES,
@@ -112,7 +112,7 @@ def test_the_losses_are_those_of_keras(
     for ours, theirs in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert int(model.optimizer.iterations) == EPOCHS * 5
-    if compiler == "keras":
+    if compiler == "keras" or isinstance(model, OwnStep):
         assert result.evaluate is None
     else:
         assert result.evaluate is not None
@@ -364,21 +364,51 @@ def test_callbacks_steer_the_fit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
-class Changes(keras.callbacks.Callback):  # type: ignore[misc]
-    def on_train_end(self, logs: Any = None) -> None:
-        self.model.layers[-1].activation = keras.activations.linear
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self.model.compile("adam", loss, metrics=["sparse_top_k_categorical_accuracy"])
-
-
-def test_a_model_that_a_callback_changed_is_evaluated_as_it_is() -> None:
-    result = run(model := dense(), [Changes()], epochs=1)
+def test_other_examples_are_evaluated_as_by_keras() -> None:
+    result = run(model := dense(), epochs=1)
     assert result.evaluate is not None
-    # Another number of examples, of whole batches and a smaller one.
+    # Another number of them, of whole batches and a smaller one.
     inputs, labels = np.tile(IMAGES, (2, 1, 1)), np.tile(LABELS, 2)
-    expected = model.evaluate(inputs / np.float32(255), labels, return_dict=True, verbose=0)
-    found = result.evaluate(Examples(inputs, labels, divisor=255))
-    assert found == pytest.approx(expected, rel=ROUNDING)
+    scaled = inputs / np.float32(255)
+    expected = model.evaluate(scaled, labels, return_dict=True, verbose=0)
+    for other in (
+        Examples(inputs, labels, divisor=255),
+        Examples(scaled, labels.astype(np.int32)),  # of other types than those of the fit
+        Examples(inputs.astype(np.int64), labels, divisor=255),
+    ):
+        assert result.evaluate(other) == pytest.approx(expected, rel=ROUNDING)
+
+
+def test_after_a_callback_that_may_have_changed_the_model_keras_evaluates() -> None:
+    assert run(dense(), [keras.callbacks.Callback()], epochs=1).evaluate is None
+
+
+class Penalised(keras.layers.Layer):  # type: ignore[misc]
+    def call(self, inputs: Any) -> Any:
+        self.add_loss(keras.ops.sum(keras.ops.square(inputs)))
+        return inputs
+
+
+@pytest.mark.parametrize(
+    ("loss", "within", "is_mean"),
+    [
+        ("categorical_crossentropy", layers.Flatten(), True),
+        (keras.losses.CategoricalCrossentropy(label_smoothing=0.1), layers.Flatten(), True),
+        (keras.losses.CategoricalCrossentropy(reduction="sum"), layers.Flatten(), False),
+        ("dice", layers.Flatten(), False),
+        (keras.losses.Tversky(), layers.Flatten(), False),
+        (lambda true, predicted: predicted - true, layers.Flatten(), False),
+        ("categorical_crossentropy", Penalised(), False),
+        ("categorical_crossentropy", keras.Sequential([Penalised()]), False),
+        ("categorical_crossentropy", layers.TimeDistributed(Penalised()), False),
+    ],
+)
+def test_which_figures_do_not_depend_on_the_batches(
+    loss: Any, within: keras.Layer, is_mean: bool
+) -> None:
+    model = keras.Sequential([keras.Input((2, 3)), within, layers.Flatten(), layers.Dense(2)])
+    model.compile("sgd", loss, metrics=["accuracy", "auc"])
+    assert is_mean_over_examples(model) == is_mean
 
 
 def test_a_callback_stops_within_an_epoch() -> None:

@@ -214,7 +214,7 @@ class Delivery:
                 break
             end += 1
         alone = state.position + 1
-        if end > alone and items:
+        if end > alone and items and _fit(items):
             try:
                 self.run.log(items)
             except (StoreRefusedError, StoreFailedError):

@@ -204,6 +204,9 @@ def test_a_process_that_was_cut_off_stops_when_it_is_back(
             return bool(store.client.list_artifacts(run_id, keys.CHECKPOINT_FOLDER))
 
         wait_for(stored, "a checkpoint")
+        # Just after a delivery: what is on its way to the store as the process stops may arrive.
+        there = len(store.client.get_metric_history(run_id, "loss"))
+        wait_for(lambda: len(store.client.get_metric_history(run_id, "loss")) > there, "an epoch")
         os.kill(cut_off.pid, signal.SIGSTOP)
         monkeypatch.setenv("FM_MLFLOW_JOURNAL_DIR", str(tmp_path / "of another machine"))
         with pytest.raises(TrackingError, match="is in use: process"):
