@@ -214,7 +214,9 @@ class Delivery:
                 break
             end += 1
         alone = state.position + 1
-        if end > alone and items and _fit(items):
+        if not _fit(items):  # the first batch takes several requests by itself
+            end = alone
+        elif end > alone and items:
             try:
                 self.run.log(items)
             except (StoreRefusedError, StoreFailedError):

@@ -22,6 +22,7 @@ from fm_mlflow.tracking.outbox.records import (
     End,
     LinkedModels,
     Point,
+    Record,
 )
 from fm_mlflow.tracking.run import TrackedRun
 from fm_mlflow.tracking.store import StoreFailedError, StoreUnavailableError
@@ -205,6 +206,24 @@ def test_the_epochs_of_an_outage_are_delivered_in_few_requests(
     run_id = str(journal.state.run_id)
     assert len(store.client.get_metric_history(run_id, "loss")) == 50
     assert [each.path for each in store.client.list_artifacts(run_id, "checkpoint")]
+    journal.close()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_batch_of_several_requests_between_checkpoints(store: Store, before: int) -> None:
+    journal = new(store, batches=0)
+    (journal.folder / "checkpoint").mkdir()
+    (journal.folder / "checkpoint" / "even.npz").write_text("even")
+    checkpoint = Checkpoint("checkpoint/even.npz")
+    many = Batch(metrics=tuple(Point(f"many{number}", 1.0, 1, 1) for number in range(1_100)))
+    later: list[Record] = [many, checkpoint, numbered(2), checkpoint]
+    for record in [*[checkpoint] * before, *later]:
+        journal.append(record)
+    delivery = Delivery(journal, store.uri)
+    delivery.deliver()
+    assert delivery.complete
+    metrics = run_of(store, "j-1").data.metrics
+    assert metrics == {f"many{number}": 1.0 for number in range(1_100)} | {"m2": 2.0}
     journal.close()
 
 
