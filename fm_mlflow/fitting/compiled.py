@@ -156,9 +156,7 @@ class CompiledLoop:
         changed the model, by another compilation say.
         """
         is_as_it_was = list(self._plan.callbacks) == [self._plan.reporter]
-        if is_as_it_was and hooks.is_mean_over_examples(self._model):
-            return self._validation.evaluate
-        return None
+        return self._validation.evaluate if is_as_it_was and self._validation.is_mean else None
 
     def close(self) -> None:
         """Free what the training steps hold."""
@@ -224,7 +222,8 @@ class _Validation:
         self._callbacks = callbacks
         self._step_by_step = hooks.hears(plan.callbacks, hooks.TEST_HOOKS)
         self._batch_size = plan.batch_size
-        if not self._step_by_step and hooks.is_mean_over_examples(model):
+        self.is_mean = hooks.is_mean_over_examples(model)
+        if not self._step_by_step and self.is_mean:
             self._batch_size = max(plan.batch_size, _VALIDATION_BATCH)
         self._resident_bytes = plan.resident_bytes
         self._source = source_of(plan.validation, self._batch_size, plan.resident_bytes)

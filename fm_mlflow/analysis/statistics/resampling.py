@@ -265,6 +265,7 @@ def _resampled_errors(
     tables: Mapping[str, NDArray[np.float64]], objective: Objective, generator: np.random.Generator
 ) -> dict[str, NDArray[np.float64]]:
     """Return the change of each group's mean metric by resample of examples: (resamples,)."""
+    # In one piece: of a transposed operand OpenBLAS makes a product on threads that wait.
     errors = np.ascontiguousarray(np.concatenate(list(tables.values())).T)
     # A group's metric is the mean of its runs' metrics, each of which may be a root.
     ends = np.cumsum([len(table) for table in tables.values()])
